@@ -1,4 +1,5 @@
-//! What the wire costs: an event out, an event in, the answer to a poll, the frames of a websocket.
+//! The cost of encoding and decoding: an outgoing event, an incoming event, the body of a poll,
+//! frames of a websocket.
 
 use bytestring::ByteString;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
@@ -9,7 +10,7 @@ use stentor::bench_support::codec::{self, Event, Frames};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// An event's argument of so many bytes, as JSON.
+/// An event's argument of this many bytes, as JSON.
 fn argument(bytes: usize) -> String {
     format!("\"{}\"", "x".repeat(bytes))
 }

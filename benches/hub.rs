@@ -1,5 +1,5 @@
-//! The cost of a broadcast from the server sender through hub sender, hub and fanout to outboxes whose drainers take
-//! everything and write nowhere.
+//! The cost of a broadcast through server sender, hub sender, hub and fanout to outboxes whose
+//! drainers accept all packets and write none.
 
 #[path = "scale/client.rs"]
 mod client;
@@ -22,14 +22,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Broadcasts under way.
+/// Number of broadcasts in flight.
 const WINDOW: usize = 64;
 
-/// A server with a worker, and its clients, dealt out to the rooms in turn.
+/// A server with a worker, and its clients, distributed over the rooms in turn.
 async fn fleet(recovery: Recovery, rooms: &[String], members: usize) -> Result<Fleet, Failure> {
     let names = rooms.to_vec();
     let joined = Arc::new(move |number: usize| vec![names[number % names.len()].clone()]);
-    // Longer than this takes.
+    // Longer than this bench takes.
     let ping_interval = Duration::from_secs(24 * 60 * 60);
     let mut fleet = Fleet::start(1, recovery, ping_interval, joined).await?;
     fleet.grow(rooms.len() * members).await?;
@@ -46,7 +46,7 @@ fn main() -> Result<(), Failure> {
     let system = actix::System::new();
     for (kind, recovery) in [("recovery off", Recovery::off()), ("recovery in memory", Recovery::memory())] {
         let mut group = criterion.benchmark_group(format!("broadcast, {kind}"));
-        // Each sample as long as it can be: its end is seen to the millisecond.
+        // Long samples, because their end is noticed with a delay of up to a millisecond.
         group.sampling_mode(SamplingMode::Flat);
         for (rooms, members) in [(1, 10), (1, 1_000), (100, 10)] {
             let names: Vec<_> = (0..rooms).map(|room| format!("room-{room}")).collect();
@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
             group.throughput(Throughput::Elements(members as u64));
             group.bench_function(BenchmarkId::new("rooms x members", format!("{rooms}x{members}")), |bencher| {
                 bencher.iter_custom(|count| {
-                    // Whole rounds, so that each room gets as many.
+                    // Complete rounds, so that each room gets the same number.
                     let rounds = (count as usize).div_ceil(rooms);
                     let took = system.block_on(fleet.broadcast(&names, members, rounds, WINDOW));
                     let took = took.unwrap_or_else(|failure| panic!("{failure}")).took;

@@ -1,4 +1,5 @@
-//! What the journal costs, in memory and in files: turns of events, reads of a client that catches up, a start.
+//! The cost of the journal in memory and in files: appends, reads of a client that catches up, a
+//! start.
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use std::path::{Path, PathBuf};
@@ -8,13 +9,13 @@ use stentor::bench_support::journal::{Journal, Sample};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Events that the hub appends before it flushes.
+/// Number of events that the hub appends before a flush.
 const TURN: u64 = 32;
 
-/// Records of a read: what a client that catches up is given at a time, of small events.
+/// Records of one read: the chunk of a client that catches up on small events.
 const READ: usize = 256;
 
-/// A folder of this bench, removed with it.
+/// A folder of this bench, removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -26,7 +27,7 @@ impl Scratch {
     }
 
     fn clear(&self) {
-        // Not there at first.
+        // It does not exist at first.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -66,14 +67,14 @@ fn append(criterion: &mut Criterion, kind: &str, mut journal: impl FnMut() -> Jo
         });
         let closing = Instant::now();
         journal.close().expect("the journal closes");
-        // Zero where only others were asked for.
+        // Zero if only other benches were requested.
         if slowest > Duration::ZERO {
             println!("slowest turn: {slowest:?}; closed in {:?}", closing.elapsed());
         }
     }
 }
 
-/// Reads behind positions so many records back.
+/// Reads after positions this many records back.
 fn read(criterion: &mut Criterion, kind: &str, mut journal: Journal, places: &[u64]) {
     turns(&mut journal, &Sample::new(100), 200_000 / TURN);
     let head = journal.head();
@@ -86,7 +87,7 @@ fn read(criterion: &mut Criterion, kind: &str, mut journal: Journal, places: &[u
     }
 }
 
-/// A start finds a journal that ended in order, and reads all of it.
+/// Opens a journal that was closed cleanly, which reads all of it.
 fn restart(criterion: &mut Criterion, scratch: &Scratch) {
     let mut group = criterion.benchmark_group("start, file");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(3));
@@ -130,7 +131,7 @@ fn main() {
     });
     read(&mut criterion, "memory", Journal::memory(), &[256, 60_000]);
     scratch.clear();
-    // The last of them is in its files alone.
+    // The last of them exists only in its files.
     read(&mut criterion, "file", open(&scratch.0), &[256, 60_000, 190_000]);
     restart(&mut criterion, &scratch);
     criterion.final_summary();

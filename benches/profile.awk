@@ -1,12 +1,12 @@
-# Reads folded stacks (`thread;frame;…;frame count`, frames of the kernel marked `_[k]`) and prints where the time was spent:
-# kernel or user, and the functions in which most of it was spent themselves, whoever called them.
+# Reads folded stacks (`thread;frame;…;frame count`, frames of the kernel marked `_[k]`) and prints the shares of kernel
+# and user time, and the functions with the largest self time.
 
 {
     count = $NF
     sub(/ [0-9]+$/, "")
     depth = split($0, frames, ";")
     leaf = frames[depth]
-    # The kernel lends the vdso to the process, where it runs as user code.
+    # The vdso is mapped by the kernel and runs as user code.
     if (leaf ~ /^__vdso_/) sub(/_\[k\]$/, "", leaf)
     self[leaf] += count
     total += count

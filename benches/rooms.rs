@@ -1,4 +1,5 @@
-//! What rooms cost: connects, joins and leaves in the hub's table and in a worker's index, and who gets a broadcast.
+//! The cost of rooms: connects, joins and leaves in the hub's table and in a worker's index, and
+//! the members of a broadcast.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
@@ -8,10 +9,9 @@ use stentor::bench_support::rooms::{Index, Table};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Sockets, and rooms among which they are dealt out.
 const SIZES: [(usize, usize); 2] = [(1_000, 10), (100_000, 1_000)];
 
-/// A walk over all sockets in no order that a cache could guess.
+/// A walk over all sockets in an order without cache locality.
 fn strewn(sockets: usize) -> impl FnMut() -> usize {
     let mut at = 0;
     move || {

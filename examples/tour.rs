@@ -1,5 +1,5 @@
 //! Tour of the API, one handler per feature. The tests with the stock JavaScript client run against
-//! this server and against `tests/clients/reference.mjs`, the same server on Node's socket.io.
+//! this server and against `tests/clients/tour-node.mjs`, the same server on Node's socket.io.
 //!
 //! ```text
 //! cargo run --example tour -- 3000          on a port of its own

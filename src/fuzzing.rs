@@ -1,7 +1,8 @@
-//! What holds for whatever bytes a peer sends: one property for each decoder, over arbitrary bytes.
+//! Properties of the decoders for arbitrary bytes of a peer, one for each decoder.
 //!
-//! The targets in `fuzz/` call these, and so does a test below, over their seeds. They reach what is private, which is
-//! why they live here; in an ordinary build this module does not exist. A property that does not hold panics.
+//! The targets in `fuzz/` call these functions, and so does a test with their seeds. They need
+//! private items, so they live here; an ordinary build does not have this module. A violated
+//! property panics.
 
 use actix_web::http::Method;
 use bytes::{Bytes, BytesMut};
@@ -17,14 +18,14 @@ use crate::protocol::socketio::{Parser, msgpack as msgpack_packet};
 use crate::transport::access_policy::{RequestRoute, route};
 use crate::transport::websocket::frames::{End, FrameReader, MessageBounds};
 
-/// Between a text and its attachments in an input: a byte that text does not have.
+/// Separator between a text and its attachments in an input: a byte that text does not contain.
 const CUT: u8 = 0xff;
 
-/// Longest text of a number that is an event's name: the smallest double, written out.
+/// Longest text of a number as event name: the smallest double, written out.
 const NUMERIC_NAME_MAX: usize = 400;
 
-/// A Socket.IO text packet and the attachments that follow it: decoded, it is not larger than what came, and what this
-/// server's own encoder makes of it decodes to the same.
+/// A Socket.IO text packet and its attachments: decoded, it is not larger than the input, and
+/// encoded again by this server it decodes to the same packet.
 pub fn socketio(data: &[u8]) {
     let mut parts = data.split(|byte| *byte == CUT);
     let Ok(text) = ByteString::try_from(parts.next().unwrap_or_default()) else { return };
@@ -41,7 +42,7 @@ pub fn socketio(data: &[u8]) {
     assert_eq!(encoded.read_back().as_ref(), Some(&packet));
 }
 
-/// Decodes text and attachments; none if they are illegal, or no whole packet.
+/// Decodes text and attachments; None if they are invalid or incomplete.
 fn decode_all(text: ByteString, attachments: Vec<Bytes>) -> Option<Packet> {
     let mut decoded = decode(&text).ok()?;
     let mut attachments = attachments.into_iter();
@@ -53,10 +54,10 @@ fn decode_all(text: ByteString, attachments: Vec<Bytes>) -> Option<Packet> {
     }
 }
 
-/// The packet as this server sends it, for what it sends.
+/// The packet as this server encodes it, for kinds that it sends.
 fn encode(parser: Parser, packet: &Packet) -> Option<Message> {
     match packet.clone() {
-        // Clients alone send these.
+        // Only clients send these.
         Packet::Connect { .. } => None,
         Packet::Disconnect { namespace } => Some(disconnect(parser, &namespace).into()),
         Packet::ConnectError { namespace, data } => Some(connect_error(parser, &namespace, &data).into()),
@@ -78,8 +79,9 @@ fn check_args(args: &Args) {
     assert!(args.iter().eq(elements.iter().map(|element| element.get())), "{args:?}");
 }
 
-/// A packet of the msgpack parser: its text is JSON as serde_json takes it, and at most six times as long as what came, but
-/// for placeholders. What this server's own encoder makes of it is at most four times as long, and decodes to the same.
+/// A packet of the msgpack parser: its text is valid JSON for serde_json, and at most six times as
+/// long as the input, not counting placeholders. Encoded again by this server it is at most four
+/// times as long, and decodes to the same packet.
 pub fn msgpack(data: &[u8]) {
     const PLACEHOLDER_MAX: usize = 48;
     const ENVELOPE_MAX: usize = 64 + NUMERIC_NAME_MAX;
@@ -96,8 +98,8 @@ pub fn msgpack(data: &[u8]) {
     assert_eq!(encoded.read_back().as_ref(), Some(&packet));
 }
 
-/// The body of a POST: as many packets as it separates, together not larger than it, and written again they are the
-/// same.
+/// The body of a POST: it has as many packets as it separates, together not larger than the body,
+/// and encoding them again gives the same body.
 pub fn engineio(data: &[u8]) {
     let Ok(body) = ByteString::try_from(data) else { return };
     let separators = data.iter().filter(|byte| **byte == SEPARATOR).count();
@@ -130,8 +132,9 @@ fn engine_bytes(packet: &engineio::EnginePacket) -> usize {
     }
 }
 
-/// A websocket's bytes: what they amount to does not depend on how they are cut, and is not larger than they are. The
-/// input begins with how to cut: a count below eight, and as many lengths, which are used in turn.
+/// Input of a websocket: the result does not depend on how the bytes are split, and is not larger
+/// than they are. The input starts with the split: a count below eight, and as many lengths, which
+/// are used in turn.
 pub fn frames(data: &[u8]) {
     let Some((count, rest)) = data.split_first() else { return };
     let Some((lengths, wire)) = rest.split_at_checked(usize::from(count % 8)) else { return };
@@ -148,11 +151,11 @@ pub fn frames(data: &[u8]) {
     assert!(whole.packets.iter().map(engine_bytes).sum::<usize>() <= wire.len());
 }
 
-/// What became of a connection.
+/// Result of a connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Conversation {
     packets: Vec<engineio::EnginePacket>,
-    /// The frame of the last pong.
+    /// Payload of the last pong.
     pong: Option<Bytes>,
     end: Option<End>,
 }
@@ -172,8 +175,8 @@ fn read_frames<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Conversation {
     heard
 }
 
-/// A query, and what it asks for: a route is that of its own plainest query, and a parameter that means nothing changes
-/// nothing. The first byte of the input says which request it stands in.
+/// A query and its route: the route equals that of its plainest form, and a parameter without
+/// meaning changes nothing. The first byte of the input selects the kind of request.
 pub fn query(data: &[u8]) {
     let Some((request, query)) = data.split_first() else { return };
     let Ok(query) = std::str::from_utf8(query) else { return };
@@ -197,10 +200,9 @@ pub fn query(data: &[u8]) {
 mod tests {
     use std::path::Path;
 
-    /// Every seed of every target holds, so that the targets themselves are known to be right. The crate as published
-    /// has no seeds.
+    /// Every seed of every target satisfies its property. The published crate has no seeds.
     #[test]
-    fn properties_hold_for_their_seeds() {
+    fn seeds_satisfy_the_properties() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
         for (target, property) in [
             ("socketio", super::socketio as fn(&[u8])),

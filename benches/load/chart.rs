@@ -1,5 +1,5 @@
-//! The comparison as bars: `benches/results.svg`, one panel for each load, each with a scale of its own. Plain SVG, readable on a
-//! dark page and on a light one.
+//! The comparison as a bar chart: `benches/results.svg`, one panel per load with its own scale.
+//! Plain SVG, readable on dark and light pages.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,7 +14,7 @@ const COLUMNS: usize = 2;
 const PANEL_WIDTH: usize = 480;
 const ROW_HEIGHT: usize = 22;
 const PANEL_HEIGHT: usize = 62 + ROW_HEIGHT * Target::ALL.len();
-/// Where bars begin, and how long the longest is.
+/// Left edge of the bars and length of the longest bar.
 const BAR_LEFT: usize = 130;
 const BAR_MAX: f64 = 210.0;
 

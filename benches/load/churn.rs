@@ -1,5 +1,5 @@
-//! Visits: connect, join, leave, disconnect, close; 64 at a time. What one of them costs the server, and whether it gives
-//! back the memory.
+//! Short connections: connect, join, leave, disconnect, close; 64 at a time. Measures the cost of
+//! one and whether its memory is released.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use crate::report::{Report, line, micros_each, title};
 
 const ROOMS: usize = 8;
 const WARM_UP: Duration = Duration::from_secs(1);
-/// From the last close to the reading of CPU time and memory: whatever the server still had to put away.
+/// Time between the last close and the reading of CPU time and memory, for the server's remaining
+/// work.
 const QUIET: Duration = Duration::from_millis(500);
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
@@ -21,7 +22,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let visit_for = |time: Duration| -> Result<(u64, Duration), Failure> {
         let (start, mut visits) = (Instant::now(), 0);
         while start.elapsed() < time {
-            visits += Fleet::visit(server.address, |index| Some(format!("hall-{}", index % ROOMS)))?;
+            visits += Fleet::connect_and_leave(server.address, |index| Some(format!("hall-{}", index % ROOMS)))?;
         }
         let took = start.elapsed();
         std::thread::sleep(QUIET);
@@ -37,7 +38,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let each = micros_each(cpu.total(), visits);
     line("visits", format!("{}/s, {} µs CPU each", grouped(per_second), rounded(each)));
     let (before, after) = (memory.resident_kib, server.memory()?.resident_kib);
-    line("resident", format!("{before} KiB after the warm-up, {after} KiB at the end, nobody connected"));
+    line("resident", format!("{before} KiB after the warm-up, {after} KiB at the end, no connection left"));
     report.noise(cpu, took + QUIET);
     report.figure("churn", "visits", per_second, "/s", None);
     report.figure("churn", "CPU per visit", each, "µs", None);

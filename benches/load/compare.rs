@@ -1,5 +1,6 @@
-//! Every server under every load, interleaved, several times over: what the machine does to one it does to the others. What
-//! comes out is written to `benches/RESULTS.md` and `benches/results.svg` after each repetition.
+//! All servers under all loads, interleaved and repeated, so that noise of the machine affects all
+//! servers alike. The results are written to `benches/RESULTS.md` and `benches/results.svg` after
+//! each repetition.
 
 use std::time::Instant;
 
@@ -9,7 +10,6 @@ use crate::target::{Recovery, Target};
 use crate::trial::{Cell, Measured, TRIALS};
 use crate::{Failure, chart, results};
 
-/// Runs the loads that are asked for.
 type Run = fn(&Options, &mut Report) -> Result<(), Failure>;
 
 pub(crate) fn run_all(is_full: bool, options: &Options, run: Run) -> Result<(), Failure> {

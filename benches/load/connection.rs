@@ -1,7 +1,7 @@
-//! One client: its socket, how far it has got, and the bytes that wait for the rest of a frame or for room to be sent.
+//! One client: its socket, its state, incomplete frames, and bytes to be written.
 //!
-//! It brings itself from the upgrade to the room it was told to join (and out of it again, when it only visits), answers
-//! pings, and hands every later packet to the load. It does not know which load that is.
+//! It proceeds by itself from the upgrade to its room (and leaves it for a short connection),
+//! answers pings, and passes every later packet to the load.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,47 +14,48 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::Failure;
 use crate::wire::{self, FRAME_BYTES_MAX, Frame};
 
-/// What a load does with the packets that reach its connections.
+/// The reaction of a load to packets of its connections.
 pub(crate) trait Workload {
-    /// `packet` is the text of one frame that reached connection `at`: an Engine.IO message, its type byte included.
+    /// Handles `packet`, the text of one frame of connection `at`: an Engine.IO message including
+    /// its type byte.
     fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure>;
 
-    /// How many packets have been received so far. While it stands still, the load makes no progress.
+    /// Number of packets received so far. The load is stalled while it does not change.
     fn received(&self) -> u64;
 
-    /// Every turn: what is sent by the clock, and not in answer to a packet. Tells whether there was something to do.
+    /// Sends packets that are due at `now`; called every turn. True if there was something to do.
     fn on_time(&mut self, _now: Instant, _outgoing: &mut Outgoing) -> Result<bool, Failure> {
         Ok(false)
     }
 }
 
-/// Frames that wait to be written at the end of the current read, in the order in which they were sent.
+/// Frames to be written at the end of the current read, in order of sending.
 #[derive(Default)]
 pub(crate) struct Outgoing {
     bytes: Vec<u8>,
     spans: Vec<(usize, Range<usize>)>,
 }
 
-/// What all connections share: the buffers, the rooms, and the counters.
+/// State shared by all connections: buffers, rooms, and counters.
 pub(crate) struct Shared {
-    /// Holds one frame of the longest kind beside whatever else one read brings.
+    /// Has space for the longest frame in addition to the rest of one read.
     buffer: Box<[u8]>,
     pub(crate) outgoing: Outgoing,
     room_of: Box<dyn Fn(usize) -> Option<String>>,
-    /// The credentials of a client that comes back: then it joins nothing.
+    /// Credentials of a client that resumes; such a client joins no room.
     auth_of: Box<dyn Fn(usize) -> Option<String>>,
-    /// Connections leave their room again, disconnect and close.
-    pub(crate) only_visits: bool,
-    /// The private id of each, where the server gives any.
+    /// Connections leave their room, disconnect and close.
+    pub(crate) leaves_after_join: bool,
+    /// Private id of each connection, if the server sends one.
     pub(crate) pids: Vec<String>,
-    /// Clients that came back and are new to the server.
-    pub(crate) strangers: u64,
+    /// Number of clients that reconnected and were not recovered.
+    pub(crate) unrecovered: u64,
     pub(crate) settled: usize,
-    /// Engine.IO pings answered.
     pub(crate) pings: u64,
-    /// Reads that brought bytes. Packets per read is what the server (and the kernel) managed to put together.
+    /// Number of reads that returned bytes. Packets per read show the batching of server and
+    /// kernel.
     pub(crate) reads: u64,
-    /// As the open packet announced it.
+    /// The interval announced in the open packet.
     pub(crate) ping_interval: Duration,
 }
 
@@ -73,9 +74,9 @@ enum Phase {
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     phase: Phase,
-    /// The beginning of a frame whose end has not arrived.
+    /// An incomplete frame.
     rest: Vec<u8>,
-    /// What the kernel had no room for.
+    /// Bytes that the kernel did not accept yet.
     unsent: Vec<u8>,
 }
 
@@ -93,7 +94,7 @@ impl Outgoing {
         }
     }
 
-    /// Writes everything, each run of frames for one connection at once.
+    /// Writes all frames, each run of frames for one connection together.
     pub(crate) fn flush(&mut self, connections: &mut [Connection]) -> Result<(), Failure> {
         for (to, span) in self.spans.drain(..) {
             connections[to].write(&self.bytes[span])?;
@@ -113,9 +114,9 @@ impl Shared {
             outgoing: Outgoing::default(),
             room_of: Box::new(room_of),
             auth_of: Box::new(auth_of),
-            only_visits: false,
+            leaves_after_join: false,
             pids: Vec::new(),
-            strangers: 0,
+            unrecovered: 0,
             settled: 0,
             pings: 0,
             reads: 0,
@@ -125,7 +126,7 @@ impl Shared {
 }
 
 impl Connection {
-    /// Starts to connect; the upgrade request leaves once the socket is writable.
+    /// Starts to connect; the upgrade request is sent once the socket is writable.
     pub(crate) fn start(server: SocketAddr, index: usize) -> Result<Self, Failure> {
         Ok(Self {
             stream: connect(server, index)?,
@@ -139,13 +140,13 @@ impl Connection {
         matches!(self.phase, Phase::Settled | Phase::Gone)
     }
 
-    /// Whether the server's window is closed: it reads more slowly than this connection writes.
-    pub(crate) fn is_jammed(&self) -> bool {
+    /// True if the server reads more slowly than this connection writes.
+    pub(crate) fn is_write_blocked(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// What this connection waits for, for the error of whoever has waited too long.
-    pub(crate) fn awaited(&self) -> &'static str {
+    /// The packet that this connection expects, for errors.
+    pub(crate) fn expected_packet(&self) -> &'static str {
         match self.phase {
             Phase::AwaitsUpgrade => "the answer to its upgrade request",
             Phase::AwaitsOpen => "the Engine.IO open packet",
@@ -157,8 +158,9 @@ impl Connection {
         }
     }
 
-    /// Reads until the socket is empty. After a read that leaves room in the buffer it is: another would only be told so,
-    /// and new bytes raise a new event. Except the end of the stream, which may have come with the last ones: `to_the_end`.
+    /// Reads until the socket is empty. A read that does not fill the buffer has emptied it, and
+    /// new bytes raise a new event. The end of the stream may come with the last bytes:
+    /// `to_the_end` reads on.
     pub(crate) fn read(
         &mut self,
         at: usize,
@@ -168,7 +170,7 @@ impl Connection {
     ) -> Result<(), Failure> {
         loop {
             let kept = self.rest.len();
-            // Taken out, so that packets can be borrowed from it while `shared` takes their effects.
+            // Taken out, so that packets can borrow from it while `shared` changes.
             let mut buffer = std::mem::take(&mut shared.buffer);
             buffer[..kept].copy_from_slice(&self.rest);
             let read = self.stream.read(&mut buffer[kept..]);
@@ -195,7 +197,7 @@ impl Connection {
         }
     }
 
-    /// Sends what was waiting for a writable socket.
+    /// Writes pending bytes to a writable socket.
     pub(crate) fn resume_writing(&mut self) -> Result<(), Failure> {
         if self.unsent.is_empty() {
             return Ok(());
@@ -208,7 +210,7 @@ impl Connection {
         while self.unsent.is_empty() && !bytes.is_empty() {
             match self.stream.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
-                // Not connected is what a socket says that is still connecting.
+                // A connecting socket reports "not connected".
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                     break;
                 }
@@ -220,7 +222,7 @@ impl Connection {
         Ok(())
     }
 
-    /// How many of `bytes` were whole frames, all of which are now handled.
+    /// Number of `bytes` in complete frames, all of which are handled now.
     fn take_frames(
         &mut self,
         at: usize,
@@ -259,7 +261,7 @@ impl Connection {
         Ok(used)
     }
 
-    /// One step from the open packet to the room.
+    /// Advances one step from the open packet to the room.
     fn advance(&mut self, at: usize, packet: &[u8], shared: &mut Shared) -> Result<(), Failure> {
         self.phase = match self.phase {
             Phase::AwaitsOpen if packet.starts_with(b"0{") => {
@@ -270,7 +272,7 @@ impl Connection {
             }
             Phase::AwaitsConnect if packet.starts_with(b"40{") => {
                 let pid = pid(packet).unwrap_or_default();
-                shared.strangers += u64::from((shared.auth_of)(at).is_some_and(|auth| !auth.contains(&pid)));
+                shared.unrecovered += u64::from((shared.auth_of)(at).is_some_and(|auth| !auth.contains(&pid)));
                 shared.pids.resize(shared.pids.len().max(at + 1), String::new());
                 shared.pids[at] = pid;
                 match (shared.room_of)(at) {
@@ -282,7 +284,7 @@ impl Connection {
                 }
             }
             Phase::AwaitsJoin if is_ack(packet, b"430[{") => match (shared.room_of)(at) {
-                Some(room) if shared.only_visits => {
+                Some(room) if shared.leaves_after_join => {
                     shared.outgoing.send(at, format!(r#"421["leave","{room}"]"#).as_bytes());
                     Phase::AwaitsLeave
                 }
@@ -293,10 +295,10 @@ impl Connection {
                 shared.outgoing.append(at, wire::push_close);
                 Phase::AwaitsClose
             }
-            _ => return Err(unexpected(packet, self.awaited())),
+            _ => return Err(unexpected(packet, self.expected_packet())),
         };
         if self.phase == Phase::Settled {
-            // Ten thousand idle connections need not keep what their handshakes needed.
+            // Ten thousand idle connections do not need the buffers of their handshakes.
             (self.rest, self.unsent) = (Vec::new(), Vec::new());
             shared.settled += 1;
         }
@@ -304,12 +306,12 @@ impl Connection {
     }
 }
 
-/// Begins to connect. What is written before it has is refused as not connected.
+/// Starts to connect. Writes before that fail as not connected.
 pub(crate) fn connect(server: SocketAddr, index: usize) -> Result<TcpStream, Failure> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    // Ends with a reset, not with minutes of TIME_WAIT that would use up the ports of the next run.
+    // Closes with a reset, because minutes of TIME_WAIT would use up the ports of the next run.
     socket.set_linger(Some(Duration::ZERO))?;
     if let Some(source) = source_address(server, index) {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -330,8 +332,8 @@ pub(crate) fn unexpected(packet: &[u8], expected: &str) -> Failure {
 
 const EINPROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
 
-/// Linux hands out some 28 000 ports per source address; one address for every 5 000 connections keeps well away from
-/// the point where it has to search.
+/// Linux has some 28 000 ports per source address; one address for every 5 000 connections avoids a
+/// slow search for a free port.
 fn source_address(server: SocketAddr, index: usize) -> Option<Ipv4Addr> {
     match server.ip() {
         IpAddr::V4(ip) if ip.is_loopback() => {
@@ -341,7 +343,7 @@ fn source_address(server: SocketAddr, index: usize) -> Option<Ipv4Addr> {
     }
 }
 
-/// JSON objects have no order: whoever answers may put the members first.
+/// JSON objects have no order: a server may send the members in any order.
 fn is_ack(packet: &[u8], start: &[u8]) -> bool {
     let names = |name: &[u8]| packet.windows(name.len()).any(|place| place == name);
     packet.starts_with(start) && names(b"\"room\":") && !names(b"\"error\":")

@@ -1,5 +1,5 @@
-//! 64 connections that emit and wait for the ack, with 1 and with 16 in flight each. Every ack must name an event that
-//! waits for one, carry its content, and come in the order of the events.
+//! 64 connections that emit and wait for the ack, with 1 and with 16 events in flight each. Every
+//! ack must match a pending event, have its content, and come in order.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -57,22 +57,21 @@ fn measure_with(in_flight: u32, options: &Options, report: &mut Report) -> Resul
 
 #[derive(Default)]
 struct Echo {
-    /// Bytes of one.
+    /// Bytes of one payload.
     payload: usize,
     clients: Vec<Client>,
     acks: u64,
-    /// Acks that came before that of an older event.
+    /// Number of acks before the ack of an older event.
     early: u64,
-    /// Acks of no event that waits for one.
+    /// Number of acks without a pending event.
     unknown: u64,
-    /// Acks whose arguments are not those of the event.
+    /// Number of acks with other arguments than their event.
     altered: u64,
     closing: bool,
-    /// Where a packet is put together.
     scratch: Vec<u8>,
 }
 
-/// Ids from `oldest` to before `next` wait for their ack, except those in `early`.
+/// Ids from `oldest` to before `next` are pending, except those in `early`.
 #[derive(Default)]
 struct Client {
     oldest: u32,

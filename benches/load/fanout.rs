@@ -1,6 +1,7 @@
-//! Rooms of members, and publishers that are in none: one room of 1000 and one publisher, then four, unless told otherwise.
-//! Each publisher goes round the rooms, in a closed loop or (`--rate`) by the clock. Every member must see every event of its
-//! room once, each publisher's in order, and all members of a room the publishers in one and the same interleaving.
+//! Rooms of members, and publishers outside of them: by default one room of 1000 with one
+//! publisher, then with four. Each publisher publishes to the rooms in turn, in a closed loop or
+//! (`--rate`) by the clock. Every member must receive every event of its room once, each
+//! publisher's in order, and all members of a room in the same interleaving.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,16 +18,16 @@ use crate::profile::Profile;
 use crate::report::{self, Report, Verdict, line, micros_each, title};
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Publishes of one publisher that may be under way in the open loop. Behind that many it waits, and what it owes is timed
-/// from when it was due.
+/// Maximum number of a publisher's publishes in flight in the open loop. Above it the publisher
+/// waits, and its latencies count from the time when the publish was due.
 const OPEN_WINDOW: usize = 1024;
-/// design.md section 9: user CPU per delivery above the write itself.
+/// Budget of user CPU per delivery above the cost of the write itself.
 const USER_MICROS_BUDGET: f64 = 0.6;
 
-/// What a member expects of a publisher that does not come to its room.
+/// Sequence number that a member expects of a publisher that does not publish to its room.
 const NEVER: u32 = u32::MAX;
 
-/// A delivery up to the payload. What may follow its closing quote is the token that recovery adds.
+/// A delivery up to the payload. After its closing quote, recovery may add an offset.
 const DELIVERY: &[u8] = br#"42["ev",""#;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
@@ -79,63 +80,62 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
     Ok(())
 }
 
-/// The load itself, which others measure too.
+/// The load, which other loads measure too.
 pub(crate) struct Fanout {
     rooms: usize,
-    /// How many rooms each publisher goes round, beginning with that of its own number.
+    /// Number of rooms that each publisher publishes to, starting with the room of its own number.
     rounds: usize,
-    /// Of each room.
     members: usize,
     payload: usize,
     publishers: Vec<Publisher>,
     window: u32,
-    /// In the open loop: when the next publish is due, and how long after it the one after that.
+    /// Open loop: time when the next publish is due, and interval between publishes.
     schedule: Option<(Instant, Duration)>,
-    /// Whose turn it is in the open loop.
+    /// Next publisher in the open loop.
     next_publisher: usize,
-    /// The next sequence number of each member and publisher, member by member.
+    /// Next sequence number of each member and publisher, member by member.
     expected: Vec<u32>,
-    /// A rolling hash of each member's deliveries in their order.
+    /// Rolling hash of each member's deliveries in order.
     histories: Vec<u64>,
-    /// (member, publisher, sequence number) that were skipped and may yet come late.
+    /// (member, publisher, sequence number) of skipped deliveries, which may arrive late.
     skipped: HashSet<(usize, usize, u32)>,
     pub(crate) delivered: u64,
     duplicates: u64,
     late: u64,
-    /// Events of another room.
+    /// Number of events of another room.
     strays: u64,
-    /// From each publish to its last delivery; in the open loop from when it was due, to each.
+    /// Time from each publish to its last delivery; in the open loop from its due time to each
+    /// delivery.
     pub(crate) latencies: Latencies,
     /// Set at the end: no more publishes.
     pub(crate) closing: bool,
-    /// Where a packet is put together.
     scratch: Vec<u8>,
 }
 
 struct Publisher {
     published: u32,
     completed: u32,
-    /// Deliveries still missing, and the time of publishing, of the publishes in the window; by sequence number modulo
-    /// window.
+    /// Number of missing deliveries and time of publishing of each publish in the window; indexed
+    /// by sequence number modulo window.
     outstanding: Vec<(u32, Instant)>,
 }
 
 impl Fanout {
     pub(crate) fn new(publishers: usize, options: &Options) -> Self {
         let rooms = options.rooms;
-        Self::going_round(rooms, publishers, options)
+        Self::in_turn(rooms, publishers, options)
     }
 
-    /// Each publisher stays with the room of its own number.
-    pub(crate) fn apart(options: &Options) -> Self {
-        Self::going_round(1, options.rooms, options)
+    /// Each publisher publishes only to the room of its own number.
+    pub(crate) fn separate(options: &Options) -> Self {
+        Self::in_turn(1, options.rooms, options)
     }
 
-    fn going_round(rounds: usize, publishers: usize, options: &Options) -> Self {
+    fn in_turn(rounds: usize, publishers: usize, options: &Options) -> Self {
         let Options { rooms, members, payload, .. } = *options;
         let window = if options.rate.is_some() { OPEN_WINDOW } else { options.window };
         let publisher = |_| Publisher { published: 0, completed: 0, outstanding: vec![(0, Instant::now()); window] };
-        // A publisher's event n goes to room n + publisher, round and round.
+        // Event n of a publisher goes to room n + publisher, modulo the number of rooms.
         let first = |member: usize, publisher: usize| match (member % rooms + rooms - publisher % rooms) % rooms {
             round if round < rounds => round as u32,
             _ => NEVER,
@@ -163,7 +163,7 @@ impl Fanout {
         }
     }
 
-    /// Fills the windows of the closed loop, or begins to keep the schedule.
+    /// Fills the windows of the closed loop, or starts the schedule.
     pub(crate) fn start(&mut self, outgoing: &mut Outgoing) {
         let now = Instant::now();
         if let Some((due, _)) = &mut self.schedule {
@@ -190,13 +190,14 @@ impl Fanout {
         outgoing.send(self.histories.len() + publisher, &self.scratch);
     }
 
-    /// One member has received one event, for the first time.
+    /// Records the first delivery of an event to one member.
     fn count(&mut self, publisher: usize, sequence: u32, outgoing: &mut Outgoing) {
         self.delivered += 1;
         let this = &mut self.publishers[publisher];
         let (missing, since) = &mut this.outstanding[(sequence % self.window) as usize];
         *missing -= 1;
-        // In the closed loop the last one tells how long the next had to wait; in the open loop each is somebody's.
+        // In the closed loop the last delivery delays the next publish; in the open loop every
+        // delivery counts.
         if *missing == 0 || self.schedule.is_some() {
             self.latencies.push(since.elapsed());
         }
@@ -205,8 +206,8 @@ impl Fanout {
         }
     }
 
-    /// Replaces what is complete by new publishes, oldest first: a younger one that is complete before it waits, and
-    /// keeps its place in the window.
+    /// Replaces complete publishes by new ones, oldest first: a younger complete one waits and
+    /// keeps its position in the window.
     fn slide_window(&mut self, publisher: usize, outgoing: &mut Outgoing) {
         loop {
             let this = &mut self.publishers[publisher];
@@ -221,9 +222,9 @@ impl Fanout {
         }
     }
 
-    /// A delivery out of its place: too early, late, a second time, or in the wrong room.
+    /// Classifies an unexpected delivery: too early, late, repeated, or in the wrong room.
     #[cold]
-    fn on_misplaced(&mut self, member: usize, publisher: usize, sequence: u32, outgoing: &mut Outgoing) {
+    fn on_unexpected(&mut self, member: usize, publisher: usize, sequence: u32, outgoing: &mut Outgoing) {
         let expected = &mut self.expected[member * self.publishers.len() + publisher];
         if *expected == NEVER || !sequence.abs_diff(*expected).is_multiple_of(self.rounds as u32) {
             self.strays += 1;
@@ -274,7 +275,7 @@ impl Workload for Fanout {
             .rotate_left(31);
         let expected = &mut self.expected[at * self.publishers.len() + publisher];
         if sequence != *expected {
-            self.on_misplaced(at, publisher, sequence, outgoing);
+            self.on_unexpected(at, publisher, sequence, outgoing);
             return Ok(());
         }
         *expected += self.rounds as u32;

@@ -1,6 +1,6 @@
-//! Figures as text.
+//! Formatting of numbers.
 
-/// Three significant digits are what a run is worth; thousands are grouped.
+/// Three significant digits, which is the precision of a run; thousands are grouped.
 pub(crate) fn rounded(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => grouped(value),
@@ -21,7 +21,7 @@ pub(crate) fn grouped(value: f64) -> String {
     grouped
 }
 
-/// Milliseconds, or a dash where there is no figure.
+/// Milliseconds, or a dash for None.
 pub(crate) fn shown(millis: Option<f64>) -> String {
     millis.map_or_else(|| "–".to_owned(), rounded)
 }

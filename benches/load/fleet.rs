@@ -11,12 +11,12 @@ use crate::Failure;
 use crate::connection::{Connection, Outgoing, Shared, Workload, unexpected};
 use crate::turns::{Moment, Turns};
 
-/// Connections that may be on their way from connect to settled at one time: enough to keep the server busy, too few to
-/// overflow its accept queue, where a lost SYN costs a second.
+/// Maximum number of connections between connect and settled: enough to keep the server busy, too
+/// few to overflow its accept queue, where a lost SYN costs a second.
 const HANDSHAKES_MAX: usize = 64;
-/// When nothing at all arrives for this long, what is missing is lost.
+/// Time without any packet after which missing packets are lost.
 const STALL: Duration = Duration::from_secs(5);
-/// The largest windows, at the pace of the slowest peer.
+/// Time limit for the largest windows with the slowest server.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
 pub(crate) struct Fleet {
@@ -34,39 +34,42 @@ pub(crate) struct Sample {
 }
 
 impl Fleet {
-    /// Opens `count` connections; connection `n` joins `room_of(n)`. Returns when all have been told that they are in.
+    /// Opens `count` connections; connection `n` joins `room_of(n)`. Returns when all joins are
+    /// acknowledged.
     pub(crate) fn open(
         server: SocketAddr,
         count: usize,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<Self, Failure> {
-        Self::open_at_once(server, count, HANDSHAKES_MAX, room_of)
+        Self::open_with_concurrency(server, count, HANDSHAKES_MAX, room_of)
     }
 
-    /// The same, with `at_a_time` of them on their way.
-    pub(crate) fn open_at_once(
+    /// Opens connections like `open`, with `at_a_time` of them settling at most.
+    pub(crate) fn open_with_concurrency(
         server: SocketAddr,
         count: usize,
         at_a_time: usize,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<Self, Failure> {
-        let mut fleet = Self::gathering(room_of)?;
+        let mut fleet = Self::empty(room_of)?;
         fleet.settle(&[server], count, at_a_time)?;
         Ok(fleet)
     }
 
-    /// Connections that join, leave, disconnect and close, as many as may be on their way at one time. Gives how many.
-    pub(crate) fn visit(
+    /// Opens `HANDSHAKES_MAX` connections that join, leave, disconnect and close. Gives their
+    /// number.
+    pub(crate) fn connect_and_leave(
         server: SocketAddr,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<u64, Failure> {
         let mut shared = Shared::new(room_of, |_| None);
-        shared.only_visits = true;
+        shared.leaves_after_join = true;
         Self::new(shared)?.settle(&[server], HANDSHAKES_MAX, HANDSHAKES_MAX)?;
         Ok(HANDSHAKES_MAX as u64)
     }
 
-    /// Opens more, until there are `count`; connection `n` goes to server `n`, and round and round.
+    /// Opens more connections until there are `count`; connection `n` goes to server `n` modulo the
+    /// number of servers.
     pub(crate) fn grow(&mut self, servers: &[SocketAddr], count: usize) -> Result<(), Failure> {
         self.settle(servers, count, HANDSHAKES_MAX)
     }
@@ -82,7 +85,7 @@ impl Fleet {
                 return Err(format!(
                     "waited {patience:?} for {count} connections, {} are settled; connection {stuck} waits for {}",
                     self.shared.settled,
-                    self.connections[stuck].awaited()
+                    self.connections[stuck].expected_packet()
                 )
                 .into());
             }
@@ -90,13 +93,13 @@ impl Fleet {
         Ok(())
     }
 
-    /// Connections that come back with these credentials, as soon as they are started.
-    pub(crate) fn returning(auth_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
+    /// Connections that resume with these credentials as soon as they are started.
+    pub(crate) fn resuming(auth_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
         Self::new(Shared::new(|_| None, auth_of))
     }
 
-    /// Nobody yet: connections that are started, and turned, by a load that waits for nothing.
-    pub(crate) fn gathering(room_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
+    /// A fleet without connections; its load starts and drives them itself.
+    pub(crate) fn empty(room_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
         Self::new(Shared::new(room_of, |_| None))
     }
 
@@ -104,7 +107,7 @@ impl Fleet {
         Ok(Self { turns: Turns::new()?, connections: Vec::new(), shared })
     }
 
-    /// Starts connections until there are `count`, `at_a_time` of them on their way at most.
+    /// Starts connections until there are `count`, with `at_a_time` of them settling at most.
     pub(crate) fn start_some(&mut self, server: SocketAddr, count: usize, at_a_time: usize) -> Result<(), Failure> {
         self.start_among(&[server], count, at_a_time)
     }
@@ -121,29 +124,29 @@ impl Fleet {
         self.shared.pids
     }
 
-    /// The bare socket of the newest connection, which is no longer of this fleet.
+    /// Removes the newest connection; gives its socket.
     pub(crate) fn pop_stream(&mut self) -> Option<TcpStream> {
         self.connections.pop().map(|connection| connection.stream)
     }
 
-    /// How many connections have been told that they are in.
+    /// Number of connections whose join was acknowledged.
     pub(crate) fn settled(&self) -> usize {
         self.shared.settled
     }
 
-    /// Whether the server reads more slowly than connection `at` writes.
-    pub(crate) fn is_jammed(&self, at: usize) -> bool {
-        self.connections[at].is_jammed()
+    /// True if the server reads more slowly than connection `at` writes.
+    pub(crate) fn is_write_blocked(&self, at: usize) -> bool {
+        self.connections[at].is_write_blocked()
     }
 
-    /// Whether the last turn had something to do.
+    /// True if the last turn had something to do.
     pub(crate) fn is_busy(&self) -> bool {
         self.turns.is_busy()
     }
 
-    /// Connections that came back and are new to the server.
-    pub(crate) fn strangers(&self) -> u64 {
-        self.shared.strangers
+    /// Number of connections that reconnected and were not recovered.
+    pub(crate) fn unrecovered(&self) -> u64 {
+        self.shared.unrecovered
     }
 
     pub(crate) fn ping_interval(&self) -> Duration {
@@ -154,18 +157,19 @@ impl Fleet {
         Sample { moment: self.turns.moment(), pings: self.shared.pings, reads: self.shared.reads }
     }
 
-    /// Lets a load send outside the answer to a packet.
+    /// Sends packets of a load that do not answer a packet.
     pub(crate) fn send(&mut self, with: impl FnOnce(&mut Outgoing)) -> Result<(), Failure> {
         with(&mut self.shared.outgoing);
         self.shared.outgoing.flush(&mut self.connections)
     }
 
-    /// Runs `load` for `time`, or until nothing has arrived for `STALL`: then its verdict will say what is missing.
+    /// Runs `load` for `time`, or until no packet arrives for `STALL`; the verdict then names the
+    /// missing packets.
     pub(crate) fn run(&mut self, time: Duration, load: &mut impl Workload) -> Result<(), Failure> {
         self.spin_while_moving(time, load, |_| false)
     }
 
-    /// Receives what is still under way, until `is_drained`, or until nothing has arrived for `STALL`.
+    /// Receives packets in flight until `is_drained`, or until no packet arrives for `STALL`.
     pub(crate) fn drain<L: Workload>(&mut self, load: &mut L, is_drained: fn(&L) -> bool) -> Result<(), Failure> {
         self.spin_while_moving(DRAIN_MAX, load, is_drained)
     }
@@ -189,9 +193,10 @@ impl Fleet {
         })
     }
 
-    /// Spins until `done` or the end of `time`.
+    /// Runs turns until `done` or the end of `time`.
     ///
-    /// Spins, since a generator that sleeps makes the server pay for waking it with every write.
+    /// Polls without sleeping: for a sleeping generator the server would pay a wake-up with every
+    /// write.
     fn spin<L: Workload>(
         &mut self,
         time: Duration,
@@ -211,12 +216,12 @@ impl Fleet {
         }
     }
 
-    /// Answers pings for `time`, and expects nothing else.
+    /// Answers pings for `time`, and expects no other packet.
     pub(crate) fn answer_pings(&mut self, time: Duration) -> Result<(), Failure> {
         self.spin(time, &mut Silence, |_, _| false)
     }
 
-    /// The same, asleep in between.
+    /// Answers pings for `time`, sleeping in between.
     pub(crate) fn rest(&mut self, time: Duration) -> Result<(), Failure> {
         let end = Instant::now() + time;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
@@ -262,7 +267,7 @@ fn handle(
     shared.outgoing.flush(connections)
 }
 
-/// The load of connections that have none: whatever arrives is unexpected.
+/// A load without traffic: any packet is unexpected.
 struct Silence;
 
 impl Workload for Silence {

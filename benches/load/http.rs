@@ -1,9 +1,10 @@
-//! Bytes of long polling, as a browser writes and reads them: requests on a connection that is kept, and answers with a
-//! length or in chunks. No I/O, no state. Anything but 200 is an error that says so.
+//! Long polling as a browser writes and reads it: requests on a persistent connection, and
+//! responses with a length or in chunks. No I/O, no state. A status other than 200 is an error.
 
 use crate::Failure;
 
-/// A request of client `index`: the handshake without a `sid`, a poll, or a POST when there is a `body`.
+/// A request of client `index`: the handshake without a `sid`, a poll, or a POST if there is a
+/// `body`.
 pub(crate) fn request(host: &str, index: usize, sid: &str, body: Option<&[u8]>) -> Vec<u8> {
     let session = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let method = if body.is_some() { "POST" } else { "GET" };
@@ -28,7 +29,7 @@ pub(crate) fn request(host: &str, index: usize, sid: &str, body: Option<&[u8]>) 
     bytes
 }
 
-/// The body of the first answer in `bytes` and its length on the wire; None while it is incomplete.
+/// Body of the first response in `bytes` and its length on the wire; None while it is incomplete.
 pub(crate) fn response(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Failure> {
     let Some(end) = find(bytes, b"\r\n\r\n") else {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! Many connections, each in a room of a hundred, that do nothing but answer pings: what one of them costs in memory and
-//! in heartbeats.
+//! Many connections in rooms of a hundred that only answer pings. Measures memory and heartbeat
+//! cost per connection.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,13 @@ use crate::report::{self, Report, line, micros_each, title};
 use crate::target::Recovery;
 
 const ROOM_MEMBERS: usize = 100;
-/// Short, so that three of them fit into a run; the cost of a ping does not depend on it.
+/// Short, so that three pings fit into a run; the cost of a ping does not depend on it.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// A running server may have a longer one than anybody wants to wait for.
+/// Longest ping interval of a running server for which the load waits.
 const PING_INTERVAL_MAX: Duration = Duration::from_secs(10);
 const INTERVALS: u32 = 3;
-/// From the last ack to the reading of memory: whatever the server still had to put away.
+/// Time between the last ack and the reading of memory, for the server's remaining work.
 const QUIET: Duration = Duration::from_secs(1);
-/// design.md section 9.
 const HEARTBEAT_MICROS_BUDGET: f64 = 10.0;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
@@ -59,7 +58,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         );
         return Ok(());
     }
-    // The first pings follow the connects, which came in a rush; they may also be what grows a buffer.
+    // The first pings follow the burst of connects; they may also be what grows a buffer.
     fleet.answer_pings(interval)?;
     let (start, cpu) = (fleet.sample(), server.cpu()?);
     fleet.answer_pings(interval * INTERVALS)?;

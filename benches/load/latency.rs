@@ -1,11 +1,11 @@
-//! Times that something took, all of them kept, and their quantiles.
+//! Durations, all of them stored, and their quantiles.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
 
 use crate::figures::shown;
 
-/// A quantile with fewer times beyond it is the luck of one run.
+/// Minimum number of samples above a quantile; with fewer it is chance.
 const BEYOND_MIN: f64 = 10.0;
 
 #[derive(Default)]
@@ -13,7 +13,7 @@ pub(crate) struct Latencies {
     micros: Vec<u32>,
 }
 
-/// p50, p99, p99.9 and the most, in milliseconds. None where fewer than ten times would lie beyond.
+/// p50, p99, p99.9 and maximum, in milliseconds. None where fewer than ten samples lie above.
 pub(crate) struct Quantiles {
     pub(crate) p50: Option<f64>,
     pub(crate) p99: Option<f64>,
@@ -27,7 +27,7 @@ impl Latencies {
         self.micros.push(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
     }
 
-    /// What there is so far; begins anew.
+    /// Takes the samples; starts again without any.
     pub(crate) fn take(&mut self) -> Quantiles {
         let mut micros = std::mem::take(&mut self.micros);
         micros.sort_unstable();

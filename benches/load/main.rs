@@ -1,22 +1,27 @@
-//! The load generator: drives a real server process over loopback websockets and says what an event costs it.
+//! The load generator: drives a real server process over loopback websockets and reports the cost
+//! of an event.
 //!
 //! ```text
 //! cargo bench --bench load -- fanout --recovery memory
 //! cargo bench --bench load -- echo --server node
 //! ```
 //!
-//! One thread, one poll, a few dozen bytes a connection: the generator shares the machine with the server, and what it
-//! wastes falsifies the figure. It checks everything it receives, and exits with an error if one event was lost, doubled
-//! or out of order. A figure over its budget is marked and does not fail the run: a timing is a bench, never a test.
+//! One thread, one poll, a few dozen bytes per connection: the generator shares the machine with
+//! the server, so its own cost distorts the figures. It checks everything it receives, and exits
+//! with an error if one event was lost, repeated or out of order. A figure over its budget is
+//! marked and does not fail the run.
 //!
 //! - `options`: the command line.
-//! - `target`: the servers that can be measured. `process`: the one under test, from start to kill, and what /proc says about it.
-//! - `wire`: bytes of the handshake and of websocket frames. `http`: those of long polling. `connection`: one client. `fleet`:
-//!   all of them. `turns`: the poll.
-//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`, `slope`, `side_by_side`: the loads. `latency`: how long something
-//!   took. `profile`: where the server's time went. `payload`: what their events carry. `report`: their figures beside the budgets.
-//!   `figures`: figures as text.
-//! - `compare`: all servers under all loads. `trial`: those loads, and what came out. `results`, `chart`: what is written of that.
+//! - `target`: the servers that can be measured. `process`: the server under test and its figures
+//!   from /proc.
+//! - `wire`: bytes of websocket handshake and frames. `http`: bytes of long polling. `connection`:
+//!   one client. `fleet`: all clients. `turns`: the poll.
+//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`, `slope`,
+//!   `side_by_side`: the loads. `payload`: content of their events. `latency`: quantiles.
+//!   `profile`: a perf record of the server.
+//! - `report`: figures and their budgets. `figures`: formatting of numbers.
+//! - `compare`: all servers under all loads. `trial`: those loads and their results. `results`,
+//!   `chart`: the written results.
 
 mod chart;
 mod churn;
@@ -52,17 +57,18 @@ use clap::Parser;
 use options::{Load, Options};
 use report::Report;
 
-/// What stopped a run: a sentence for the person who started it. Nothing here recovers from anything.
+/// Reason why a run stopped, as a sentence for the user. No run recovers from an error.
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     if std::env::args().len() < 2 {
-        // `cargo test --all-targets` runs benches too, without the `--bench` that `cargo bench` passes.
+        // `cargo test --all-targets` runs benches too, without the `--bench` that `cargo bench`
+        // passes.
         println!("load: nothing measured; run `cargo bench --bench load`");
         return ExitCode::SUCCESS;
     }
     let mut report = Report::default();
-    let outcome = Options::parse().settle().and_then(|options| run(&options, &mut report));
+    let outcome = Options::parse().validate().and_then(|options| run(&options, &mut report));
     report.print_summary();
     if let Err(failure) = outcome {
         eprintln!("load: {failure}");

@@ -1,6 +1,7 @@
-//! Noisy neighbours: a room whose members are undisturbed at first, and then beside clients that read too slowly or ask for too
-//! much, one kind after the other and all kinds together. What the members notice, what the server holds in memory, and what its log
-//! says of whom it put out. Every event must reach every undisturbed member once and in order, whoever else is there.
+//! A room whose members are undisturbed at first, and then share the server with clients that read
+//! too slowly or request too much, one kind after the other and all kinds together. Measures the
+//! members' latency and the server's memory, and reads its log about disconnected clients. Every
+//! event must reach every undisturbed member once and in order.
 
 mod neighbour;
 mod pushers;
@@ -21,23 +22,24 @@ use crate::process::{self, Server};
 use crate::report::{Report, line, title};
 use crate::target::Recovery;
 use neighbour::{Neighbour, ROOM};
-use pushers::{Flood, Pusher, Tourist};
+use pushers::{Flood, Pusher, RoomCycler};
 use readers::Reader;
 use scripted::{Script, Scripted};
 use watch::{Log, Resident};
 
-/// Publishes per second, unless told otherwise: with a thousand members about half a core.
+/// Default publishes per second: with a thousand members about half a core.
 const RATE: u32 = 100;
-/// Short, so that a client that does not answer is found out within a measurement. They are the same with no neighbours.
+/// Short, so that a client that does not answer is disconnected within a measurement. Also used
+/// without neighbours.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 const PING_TIMEOUT: &str = "2s";
-/// For the neighbours to connect and to begin.
+/// Time for the neighbours to connect and to start.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// From the neighbours' end to the reading of memory.
+/// Time between the end of the neighbours and the reading of memory.
 const QUIET: Duration = Duration::from_secs(1);
-/// One in so many is bad.
+/// One in this many connections is a neighbour.
 const BAD_EVERY: usize = 1_000;
-/// The bar: how much later the members may get their events.
+/// Budget: maximum factor by which the members' latency may grow.
 const RATIO_BUDGET: f64 = 2.0;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -45,14 +47,14 @@ enum Kind {
     NeverReads,
     ReadsAByteASecond,
     Floods,
-    /// And wants an ack of each event.
+    /// Publishes large echoes, and requests an ack of each event.
     FloodsForAcks,
     JoinsAndLeaves,
     Scripted(Script),
 }
 
-/// Each kind alone, and then all of them; one flood is as much as there is of the server. The last tells whether the machine was the
-/// same all the time.
+/// Each kind alone, and then all of them; floods are limited to one, which already uses all of the
+/// server. The last measurement shows whether the machine stayed the same.
 const PHASES: [(&str, &[Kind]); 14] = [
     ("undisturbed", &[]),
     ("never reads", &[Kind::NeverReads]),
@@ -70,7 +72,8 @@ const PHASES: [(&str, &[Kind]); 14] = [
     ("undisturbed again", &[]),
 ];
 
-/// One flood is enough, and those who publish and leave publish to those who never read their echoes.
+/// One flood is enough, and publishers that disconnect publish to the clients that never read their
+/// echoes.
 const ALL: [Kind; 10] = [
     Kind::NeverReads,
     Kind::ReadsAByteASecond,
@@ -88,7 +91,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let options = Options { rooms: 1, rate: Some(options.rate.unwrap_or(RATE)), ..options.clone() };
     let members = options.members;
     let bad = members.div_ceil(BAD_EVERY);
-    // A bad reader and the one that feeds it are two connections, each with a poll.
+    // A slow reader and its feeder are two connections, each with a poll.
     process::allow_descriptors(members + 256 + 8 * bad)?;
     let log = Log::new()?;
     let output = log.output()?;
@@ -96,13 +99,13 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         command.env("STENTOR_LOG_LEVEL", "info").env("STENTOR_PING_TIMEOUT", PING_TIMEOUT).stderr(output);
     })?;
     let fleet = Fleet::open(server.address, members + 1, move |index| (index < members).then(|| ROOM.to_owned()))?;
-    let load = Beside {
+    let load = MembersBeside {
         fanout: Fanout::new(1, &options),
         neighbours: Vec::new(),
         resident: Resident::new(&server),
-        misplaced: 0,
+        wrong_events: 0,
     };
-    let mut scene = Scene { options: &options, server: &server, fleet, load, log };
+    let mut scene = Measurement { options: &options, server: &server, fleet, load, log };
     scene.fleet.send(|outgoing| scene.load.fanout.start(outgoing))?;
 
     let mut p99s = Vec::new();
@@ -114,7 +117,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         let p99 = scene.play(what, neighbours, report)?;
         p99s.push((what, kinds.is_empty(), p99));
     }
-    // The better of the two, lest a bad moment at the beginning makes everything behind it look good.
+    // The better of the two, so that a disturbance at the start does not hide later ones.
     let undisturbed = p99s.iter().filter(|(_, is_undisturbed, _)| *is_undisturbed);
     let undisturbed = undisturbed.filter_map(|(_, _, p99)| *p99).fold(f64::INFINITY, f64::min);
     for (what, _, p99) in p99s {
@@ -123,26 +126,27 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
             report.figure(&format!("noisy neighbours: {what}"), "p99 to undisturbed", p99 / undisturbed, "×", budget);
         }
     }
-    let Scene { mut fleet, mut load, .. } = scene;
+    let Measurement { mut fleet, mut load, .. } = scene;
     load.fanout.closing = true;
     fleet.drain(&mut load, |load| load.fanout.is_drained())?;
     let mut verdict = load.fanout.verdict();
-    verdict.faults.push((load.misplaced, "misplaced in the flooded room"));
+    verdict.faults.push((load.wrong_events, "out of order in the flooded room"));
     report.verdict("noisy neighbours", &verdict);
     Ok(())
 }
 
-/// The server, the members, and where it is seen how they fare.
-struct Scene<'a> {
+/// The server, the members, and the observation of both.
+struct Measurement<'a> {
     options: &'a Options,
     server: &'a Server,
     fleet: Fleet,
-    load: Beside<'a>,
+    load: MembersBeside<'a>,
     log: Log,
 }
 
-impl Scene<'_> {
-    /// The members beside these neighbours, from their arrival to their end. Gives their p99.
+impl Measurement<'_> {
+    /// Measures the members beside these neighbours, from their connects to their end. Gives the
+    /// p99.
     fn play(
         &mut self,
         what: &str,
@@ -159,7 +163,7 @@ impl Scene<'_> {
         fleet.run(options.measured, load)?;
         let (end, cpu) = (fleet.sample(), server.cpu()?.since(cpu));
         let quantiles = load.fanout.latencies.take();
-        let (deeds, closings) = load.dismiss();
+        let (work_report, disconnects) = load.end_neighbours();
         fleet.run(QUIET, load)?;
         let (peak, after) = (load.resident.peak(), load.resident.now()?);
 
@@ -169,7 +173,7 @@ impl Scene<'_> {
         let share = 100.0 * cpu.total().as_secs_f64() / seconds;
         let name = format!("noisy neighbours: {what}");
         title(&name, format!("{members} members, {rate} events/s of {payload} B, {seconds:.1} s, {setting}"));
-        for deed in deeds {
+        for deed in work_report {
             line("neighbours", deed);
         }
         line("server CPU", format!("{share:.0} % of a core"));
@@ -177,9 +181,9 @@ impl Scene<'_> {
         report.latencies(&name, "due to each member", &quantiles);
         line("resident", format!("{} KiB before, {} at most, {} after", kib(before), kib(peak), kib(after)));
         match options.running() {
-            // Where it writes to, and what it says when it puts somebody out, is known of our own.
-            Some(_) => line("log", "not seen: somebody else started the server"),
-            None => log.print(if options.server.is_stentor() { closings } else { 0 }),
+            // Only our own server's log file and its lines about disconnects are known.
+            Some(_) => line("log", "unknown: the server was started elsewhere"),
+            None => log.print(if options.server.is_stentor() { disconnects } else { 0 }),
         }
         report.figure(&name, "server CPU", share, "%", None);
         report.figure(&name, "resident at most", peak as f64 / 1024.0, "MiB", None);
@@ -187,7 +191,7 @@ impl Scene<'_> {
     }
 }
 
-/// The bad clients of these kinds, `count` of each that reads too slowly. They connect in their turns.
+/// Neighbours of these kinds, `count` of each that reads too slowly. They connect in turn.
 fn gather(
     kinds: &[Kind],
     count: usize,
@@ -205,32 +209,33 @@ fn gather(
             }
             Kind::Floods => neighbours.push(Box::new(Pusher::new(server, Flood::new(payload, false))?)),
             Kind::FloodsForAcks => neighbours.push(Box::new(Pusher::new(server, Flood::new(payload, true))?)),
-            Kind::JoinsAndLeaves => neighbours.push(Box::new(Pusher::new(server, Tourist::default())?)),
+            Kind::JoinsAndLeaves => neighbours.push(Box::new(Pusher::new(server, RoomCycler::default())?)),
             Kind::Scripted(script) => neighbours.push(Box::new(Scripted::new(server, *script))),
         }
     }
     Ok(neighbours)
 }
 
-/// The members and their publisher, and who else is there.
-struct Beside<'a> {
+/// The members, their publisher, and the neighbours.
+struct MembersBeside<'a> {
     fanout: Fanout,
     neighbours: Vec<Box<dyn Neighbour>>,
     resident: Resident<'a>,
-    misplaced: u64,
+    wrong_events: u64,
 }
 
-impl Beside<'_> {
-    /// Ends the neighbours without a closing handshake. Gives what they did, and how many of them the server disconnected.
-    fn dismiss(&mut self) -> (Vec<String>, u64) {
+impl MembersBeside<'_> {
+    /// Ends the neighbours without a closing handshake. Gives their reports, and the number of
+    /// disconnects by the server.
+    fn end_neighbours(&mut self) -> (Vec<String>, u64) {
         let neighbours = std::mem::take(&mut self.neighbours);
-        self.misplaced += neighbours.iter().map(|neighbour| neighbour.misplaced()).sum::<u64>();
-        let closings = neighbours.iter().map(|neighbour| neighbour.closings()).sum();
-        (neighbours.iter().map(|neighbour| neighbour.deeds()).collect(), closings)
+        self.wrong_events += neighbours.iter().map(|neighbour| neighbour.wrong_events()).sum::<u64>();
+        let disconnects = neighbours.iter().map(|neighbour| neighbour.disconnects()).sum();
+        (neighbours.iter().map(|neighbour| neighbour.work_report()).collect(), disconnects)
     }
 }
 
-impl Workload for Beside<'_> {
+impl Workload for MembersBeside<'_> {
     fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure> {
         self.fanout.on_packet(at, packet, outgoing)
     }

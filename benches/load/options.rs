@@ -11,7 +11,7 @@ use crate::Failure;
 use crate::payload;
 use crate::target::{Recovery, Target};
 
-/// Connections of the loads that open many, unless told otherwise.
+/// Default number of connections of loads that open many.
 pub(crate) const CONNECTIONS: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -28,11 +28,11 @@ pub(crate) enum Load {
     Churn,
     /// All clients reconnect together.
     Storm,
-    /// Clients that come back and receive what they missed.
+    /// Clients that resume and receive missed events.
     Resume,
-    /// Members of a room beside clients that read too slowly or ask for too much.
+    /// Members of a room beside clients that read too slowly or request too much.
     NoisyNeighbours,
-    /// Idle connections, more and more of them.
+    /// Idle connections, in growing numbers.
     Slope,
     /// Several server processes.
     SideBySide,
@@ -44,24 +44,25 @@ pub(crate) enum Load {
     CompareAll,
 }
 
-/// A server that was started elsewhere, and that is left running.
+/// A server that runs already and keeps running.
 #[derive(Clone, Copy)]
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) pid: i32,
 }
 
-/// Drives a server process over loopback and reports what an event costs it.
+/// Drives a server process over loopback and reports the cost of an event.
 ///
-/// The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned
-/// here: start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.
+/// The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. A server that
+/// already runs is not pinned: start it under `taskset -c 0`, and for idle with a ping interval of
+/// 10 s or less.
 #[derive(Clone, Parser)]
 #[command(name = "load", bin_name = "cargo bench --bench load --", args_override_self = true)]
 pub(crate) struct Options {
-    /// The loads to run, one after the other
+    /// Loads to run, one after the other
     #[arg(value_enum, default_values_t = [Load::Fanout, Load::Echo, Load::Idle])]
     pub(crate) loads: Vec<Load>,
-    /// The server to measure
+    /// Server to measure
     #[arg(long, value_enum, default_value_t = Target::Stentor)]
     pub(crate) server: Target,
     /// Recovery mode of the server
@@ -73,13 +74,13 @@ pub(crate) struct Options {
     /// Seconds of each measured interval, after a warm-up that is not counted
     #[arg(long = "seconds", default_value = "8", value_parser = between(1, 600).map(|seconds| Duration::from_secs(seconds as u64)))]
     pub(crate) measured: Duration,
-    /// Publishes that each publisher keeps outstanding; 1 is the lock-step in which batching is hardest
+    /// Unacknowledged publishes of each publisher; 1 is the lock-step in which batching is hardest
     #[arg(long, default_value_t = 1, value_parser = between(1, 1024))]
     pub(crate) window: usize,
-    /// Connections of the loads that open many, or of resume that come back; each load has its own default
+    /// Connections of the loads that open many, or that resume; each load has its own default
     #[arg(long, value_parser = between(100, 1_000_000))]
     pub(crate) connections: Option<usize>,
-    /// Members of each room of the fan-out; one of them shows what a direct emit costs
+    /// Members of each room of the fan-out; with one member, the cost of a direct emit
     #[arg(long, default_value_t = 1_000, value_parser = between(1, 10_000))]
     pub(crate) members: usize,
     /// Rooms of the fan-out
@@ -91,25 +92,25 @@ pub(crate) struct Options {
     /// Bytes of an event's argument
     #[arg(long, default_value_t = 100, value_parser = between(payload::DIGITS, payload::BYTES_MAX))]
     pub(crate) payload: usize,
-    /// Bytes of events that each returning client has missed
+    /// Bytes of events that each resuming client has missed
     #[arg(long, default_value_t = 2_000, value_parser = between(1, 100_000_000))]
     pub(crate) pending: usize,
-    /// Publishes per second of all publishers together: an open loop
+    /// Publishes per second of all publishers together, in an open loop
     #[arg(long, value_parser = between(1, 1_000_000).map(|rate| rate as u32))]
     pub(crate) rate: Option<u32>,
-    /// Events of one connection of the echo that wait for their acks; one measurement for each number
+    /// Unacknowledged events of one connection of the echo; one measurement for each number
     #[arg(long, value_delimiter = ',', default_values = ["1", "16"], value_parser = between(1, 1024).map(|number| number as u32))]
     pub(crate) in_flight: Vec<u32>,
     /// Number of runs of each measurement in a comparison
     #[arg(long, default_value_t = 3, value_parser = between(1, 100))]
     pub(crate) repetitions: usize,
-    /// File for perf's record of the server during the measured interval of a fan-out or an echo
+    /// File for a perf record of the server during the measured interval of a fan-out or an echo
     #[arg(long)]
     pub(crate) profile: Option<PathBuf>,
     /// Address of a server that already runs, such as 127.0.0.1:3000
     #[arg(long, requires = "pid", value_parser = address)]
     pub(crate) url: Option<SocketAddr>,
-    /// Process id of the server at --url, by which its CPU time is read
+    /// Process id of the server at --url, for its CPU time
     #[arg(long, requires = "url", value_parser = between(1, i32::MAX as usize).map(|pid| pid as i32))]
     pub(crate) pid: Option<i32>,
     /// False if the idle load does not wait for pings.
@@ -121,8 +122,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Applies what one option says about others.
-    pub(crate) fn settle(mut self) -> Result<Self, Failure> {
+    /// Applies options that imply or exclude others.
+    pub(crate) fn validate(mut self) -> Result<Self, Failure> {
         if self.server == Target::StentorDisk {
             self.recovery = Recovery::Disk;
         }
@@ -136,7 +137,7 @@ impl Options {
         self.url.zip(self.pid).map(|(address, pid)| Running { address, pid })
     }
 
-    /// The setting under which the figures were measured, as the title of a block shows it.
+    /// Settings of a measurement, for the title of its block.
     pub(crate) fn setting(&self) -> String {
         match self.pid {
             Some(pid) => format!("recovery {}, process {pid}", self.recovery.word()),
@@ -147,7 +148,7 @@ impl Options {
         }
     }
 
-    /// A budget is ours, not a peer's.
+    /// The budget of our own server; None for others.
     pub(crate) fn budget(&self, most: f64) -> Option<f64> {
         self.server.is_stentor().then_some(most)
     }

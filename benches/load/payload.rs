@@ -1,9 +1,8 @@
-//! The string argument of every measured event: who sent it and its number, at fixed places, and filler up to the length
-//! asked for, so that whoever receives it checks it whole without a JSON parser.
+//! The string argument of every measured event: sender and number at fixed positions, and filler up
+//! to the requested length, so that receivers check it completely without a JSON parser.
 
-/// As long as a frame can be, less what is around a payload.
+/// Maximum: the longest frame minus the bytes around a payload.
 pub(crate) const BYTES_MAX: usize = 60_000;
-/// Two digits sender, eight digits sequence number.
 const SENDER: usize = 2;
 pub(crate) const DIGITS: usize = 10;
 static FILLER: [u8; BYTES_MAX] = [b'x'; BYTES_MAX];
@@ -16,7 +15,8 @@ pub(crate) fn push(out: &mut Vec<u8>, bytes: usize, sender: usize, sequence: u32
     write_digits(&mut out[start + SENDER..start + DIGITS], sequence);
 }
 
-/// Sender and sequence number of the payload of `bytes` bytes that `text` begins with, and what follows it.
+/// Sender and sequence number of the payload of `bytes` bytes at the start of `text`, and the rest
+/// of the text.
 pub(crate) fn read(text: &[u8], bytes: usize) -> Option<(usize, u32, &[u8])> {
     let (digits, rest) = text.split_first_chunk::<DIGITS>()?;
     let rest = rest.strip_prefix(&FILLER[..bytes - DIGITS])?;
@@ -24,7 +24,7 @@ pub(crate) fn read(text: &[u8], bytes: usize) -> Option<(usize, u32, &[u8])> {
     Some((read_digits(sender)? as usize, read_digits(sequence)?, rest))
 }
 
-/// None if `digits` are none, or more than a u32 holds.
+/// None if `digits` has other characters, or exceeds a u32.
 pub(crate) fn read_digits(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;

@@ -1,5 +1,6 @@
-//! Echo over long polling: 64 clients with two kept connections each, a GET that waits and a POST per event; one event in
-//! flight. Every ack must be that of the event and carry its content.
+//! Echo over long polling: 64 clients with two persistent connections each, one for the waiting GET
+//! and one for a POST per event; one event in flight. Every ack must match its event and have its
+//! content.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -20,10 +21,10 @@ use crate::{Failure, http, payload};
 
 const CLIENTS: usize = 64;
 const WARM_UP: Duration = Duration::from_secs(2);
-/// When nothing at all arrives for this long, what is missing is lost.
+/// Time without any packet after which missing packets are lost.
 const STALL: Duration = Duration::from_secs(5);
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Between the packets of one payload.
+/// Separator of the packets of one payload.
 const SEPARATOR: u8 = 0x1e;
 
 /// The connection of the polls, and that of the posts.
@@ -65,9 +66,9 @@ struct Polling {
     host: String,
     payload: usize,
     acks: u64,
-    /// Acks of no event that waits, or with other content.
+    /// Number of acks without a pending event, or with other content.
     wrong: u64,
-    /// From each event to its ack.
+    /// Time from each event to its ack.
     latencies: Latencies,
     /// Set at the end: no more events.
     closing: bool,
@@ -77,20 +78,20 @@ struct Client {
     lines: [Line; 2],
     /// Empty before the handshake.
     sid: String,
-    /// What the next POST will carry.
+    /// Body of the next POST.
     outbox: Vec<u8>,
     /// Id of the next event.
     next: u32,
-    /// Since when an event waits for its ack.
+    /// Time of the event whose ack is pending.
     since: Option<Instant>,
 }
 
-/// One kept connection.
+/// One persistent connection.
 struct Line {
     stream: TcpStream,
     incoming: Vec<u8>,
     unsent: Vec<u8>,
-    /// Whether a request waits for its answer.
+    /// True if a request waits for its response.
     is_waiting: bool,
 }
 
@@ -115,7 +116,8 @@ impl Polling {
         self.clients.iter().filter(|client| client.since.is_some()).count() as u64
     }
 
-    /// Until the end of `time`, until nothing has arrived for `STALL`, or until the last ack when there are no more events.
+    /// Runs until the end of `time`, until no packet arrives for `STALL`, or until the last ack if
+    /// there are no more events.
     fn run(&mut self, time: Duration) -> Result<(), Failure> {
         let (end, mut progress) = (Instant::now() + time, (self.acks, Instant::now()));
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -139,12 +141,12 @@ impl Polling {
         }
     }
 
-    /// Whatever an event of the poll may mean for one connection.
+    /// Handles an event of the poll for one connection.
     fn serve(&mut self, at: usize, kind: usize, buffer: &mut [u8]) -> Result<(), Failure> {
         let line = &mut self.clients[at].lines[kind];
         line.write()?;
         line.read(buffer)?;
-        // One request at a time, so one answer.
+        // One request at a time, so there is one response.
         let Some((body, length)) = http::response(&line.incoming)? else {
             return Ok(());
         };
@@ -199,7 +201,7 @@ impl Polling {
         client.since = Some(Instant::now());
     }
 
-    /// Sends what can be sent: a poll whenever none waits, and a POST of all that has gathered since the last.
+    /// Sends a poll if none waits, and a POST of all packets since the last one.
     fn request(&mut self, at: usize) -> Result<(), Failure> {
         let client = &mut self.clients[at];
         if !client.lines[GET].is_waiting {
@@ -235,7 +237,7 @@ impl Line {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
                 Ok(count) => drop(self.unsent.drain(..count)),
-                // Not connected is what a socket says that is still connecting.
+                // A connecting socket reports "not connected".
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => break,
                 Err(error) => return Err(error.into()),
             }
@@ -243,7 +245,7 @@ impl Line {
         Ok(())
     }
 
-    /// Everything there is.
+    /// Reads all available bytes.
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
         loop {
             match self.stream.read(buffer) {

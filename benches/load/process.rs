@@ -1,4 +1,4 @@
-//! The server under test: start, pin, wait until it accepts, kill; and what /proc says of its CPU time and memory.
+//! The server under test: start, pinning, readiness, kill; and its CPU time and memory from /proc.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,44 +16,45 @@ use crate::options::Options;
 
 const SERVER_CPU: usize = 0;
 const GENERATOR_CPU: usize = 1;
-/// Socket.IO's default.
+/// Default of Socket.IO.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The server under test. Dropping it kills what it started, also on the way out of an error.
+/// The server under test. Dropping it kills the process that it started, also after an error.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pid: i32,
-    /// None when somebody else started it.
+    /// None if the server was started elsewhere.
     child: Option<Child>,
-    /// What it keeps on disk, removed with it.
+    /// Folder of its data, removed with it.
     data: PathBuf,
 }
 
-/// CPU time of all threads of the server since its start; resolution is the kernel's tick, 10 ms.
+/// CPU time of all threads of the server since its start; its resolution is the kernel's tick, 10
+/// ms.
 #[derive(Clone, Copy)]
 pub(crate) struct CpuTime {
     pub(crate) user: Duration,
     pub(crate) kernel: Duration,
-    /// What everybody else on this machine used, and what its hypervisor gave to other machines.
+    /// CPU time of other processes on this machine, and of its hypervisor's other machines.
     pub(crate) others: Duration,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Memory {
     pub(crate) resident_kib: u64,
-    /// Pages that no other process shares.
+    /// Memory in pages that no other process shares.
     pub(crate) private_kib: u64,
 }
 
 impl Server {
-    /// A fresh server for one measurement; or the running one, if that was asked for. A process that somebody else started is
-    /// only looked at: not pinned, not killed.
+    /// A new server for one measurement, or the running one if requested. A running one is neither
+    /// pinned nor killed.
     pub(crate) fn under_test(options: &Options, ping_interval: Duration) -> Result<Self, Failure> {
         Self::adjusted(options, ping_interval, |_| {})
     }
 
-    /// The same, its command changed before it starts.
+    /// Starts a server whose command `change` has changed.
     pub(crate) fn adjusted(
         options: &Options,
         ping_interval: Duration,
@@ -75,7 +76,8 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         adjust(&mut command);
         die_with_parent(&mut command);
-        // A child inherits the affinity of the thread that forks it, so that no thread of it ever ran elsewhere.
+        // A child inherits the affinity of the forking thread, so none of its threads ever ran on
+        // another CPU.
         pin(SERVER_CPU);
         let child = command.spawn().map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
         let pid = i32::try_from(child.id())?;
@@ -99,7 +101,8 @@ impl Server {
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
-        // Its other threads may still be starting; their stacks belong to the memory before the first connection.
+        // Other threads may still be starting; their stacks count as memory before the first
+        // connection.
         std::thread::sleep(Duration::from_millis(300));
         Ok(())
     }
@@ -115,7 +118,7 @@ impl Server {
         Ok(CpuTime { user, kernel, others })
     }
 
-    /// CPU time of all threads that live, to the nanosecond: for what takes less than some ticks.
+    /// CPU time of all living threads in nanoseconds: for durations below several ticks.
     pub(crate) fn run_time(&self) -> Result<Duration, Failure> {
         let threads = format!("/proc/{}/task", self.pid);
         let mut nanos = 0;
@@ -128,7 +131,7 @@ impl Server {
         Ok(Duration::from_nanos(nanos))
     }
 
-    /// Resident KiB, read in microseconds: fit to be asked often.
+    /// Resident KiB; reading takes microseconds, so it can be called often.
     pub(crate) fn resident_kib(&self) -> Result<u64, Failure> {
         let path = format!("/proc/{}/statm", self.pid);
         let pages = read_proc(&path)?.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
@@ -151,7 +154,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // Both fail only if it has already ended, which is what is wanted.
+            // Both fail only if the process has ended already, which is the goal.
             let _ = child.kill();
             let _ = child.wait();
             let _ = fs::remove_dir_all(&self.data);
@@ -174,8 +177,8 @@ impl CpuTime {
     }
 }
 
-/// Raises the soft limit of file descriptors to the hard one, for this process and the server it starts, and fails if
-/// even that is too low.
+/// Raises the soft limit of file descriptors to the hard one, for this process and the server that
+/// it starts; fails if that is too low.
 pub(crate) fn allow_descriptors(connections: usize) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
@@ -191,17 +194,19 @@ pub(crate) fn allow_descriptors(connections: usize) -> Result<(), Failure> {
     }
 }
 
-/// A generator that is killed must not leave a server behind: it would keep CPU 0 busy under the next measurement.
+/// A server must end with a killed generator, or it would keep CPU 0 busy during the next
+/// measurement.
 pub(crate) fn die_with_parent(command: &mut Command) {
     let before_exec = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
-    // SAFETY: the closure runs between fork and exec; it makes one system call, allocates nothing and takes no lock.
+    // SAFETY: the closure runs between fork and exec; it makes one system call, allocates nothing
+    // and takes no lock.
     #[expect(unsafe_code, reason = "std offers no safe way to set the parent-death signal of a child")]
     unsafe {
         command.pre_exec(before_exec);
     }
 }
 
-/// Pins this thread, and what it starts from now on.
+/// Pins this thread and the processes that it starts from now on.
 fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
@@ -213,7 +218,8 @@ fn pin(cpu: usize) {
 /// User and kernel time of all threads of a process, from its stat file.
 fn process_time(path: &str) -> Result<(Duration, Duration), Failure> {
     let stat = read_proc(path)?;
-    // The name, in parentheses, may contain anything; utime and stime are fields 14 and 15 of the line.
+    // The name, in parentheses, may contain any character; utime and stime are fields 14 and 15 of
+    // the line.
     let fields = stat.rsplit(')').next().unwrap_or_default();
     match ticks(fields).skip(11).take(2).collect::<Vec<_>>()[..] {
         [user, kernel] => Ok((user, kernel)),
@@ -221,16 +227,16 @@ fn process_time(path: &str) -> Result<(Duration, Duration), Failure> {
     }
 }
 
-/// CPU time of everything on the machine, stolen time included, idle time not.
+/// CPU time of the whole machine, including stolen time, without idle time.
 fn machine_time() -> Result<Duration, Failure> {
     let stat = read_proc("/proc/stat")?;
     let total = stat.lines().next().unwrap_or_default();
-    // The name of the line, then: user nice system idle iowait irq softirq steal.
+    // Name of the line, then: user nice system idle iowait irq softirq steal.
     let used = ticks(total).enumerate().filter(|(field, _)| matches!(field, 1..=3 | 6..=8));
     Ok(used.map(|(_, time)| time).sum())
 }
 
-/// The fields of a line as times in the kernel's ticks; a field that is no number is 0.
+/// Fields of a line as durations in the kernel's ticks; a field that is no number is 0.
 fn ticks(fields: &str) -> impl Iterator<Item = Duration> {
     let per_second = rustix::param::clock_ticks_per_second() as f64;
     fields.split_ascii_whitespace().map(move |field| {
@@ -241,7 +247,7 @@ fn ticks(fields: &str) -> impl Iterator<Item = Duration> {
 
 fn read_proc(path: &str) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => format!("{path} is gone: the server has ended").into(),
+        ErrorKind::NotFound => format!("{path} is missing: the server has ended").into(),
         _ => format!("cannot read {path}: {error}").into(),
     })
 }

@@ -1,4 +1,4 @@
-//! `perf` on the server, for exactly as long as a load is measured: warm-up and connects are not in the profile.
+//! `perf` on the server during the measured interval: warm-up and connects are not in the profile.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,20 +11,21 @@ use crate::options::Options;
 use crate::process::{Server, die_with_parent};
 use crate::report::line;
 
-/// Samples of each thread per second; not a round number, so as not to beat in time with anybody's timers.
+/// Samples of each thread per second; not a round number, to avoid beating with timers.
 const FREQUENCY: &str = "997";
-/// Bytes of stack with each sample, from which the callers are read: frame pointers would end at libc, which has none.
+/// Bytes of stack per sample, from which the callers are read: libc has no frame pointers.
 const CALL_GRAPH: &str = "dwarf,16384";
-/// For `perf` to attach to all threads, before the warm-up begins.
+/// Time for `perf` to attach to all threads before the warm-up starts.
 const ATTACHED: Duration = Duration::from_millis(500);
-/// For `perf` to write what it has.
+/// Time limit for `perf` to write its record.
 const END_DEADLINE: Duration = Duration::from_secs(20);
 
-/// What is being recorded, if anything is.
+/// The running record, if any.
 pub(crate) struct Profile(Option<(Child, PathBuf)>);
 
 impl Profile {
-    /// Begins to record when the `warm_up` is over, if the command line says where to. A later measurement replaces the record of an earlier one.
+    /// Starts a record when `warm_up` is over, if requested by the command line. A later
+    /// measurement replaces the record of an earlier one.
     pub(crate) fn begin(options: &Options, server: &Server, warm_up: Duration) -> Result<Self, Failure> {
         let Some(path) = options.profile.clone() else { return Ok(Self(None)) };
         let mut command = Command::new("perf");
@@ -44,7 +45,7 @@ impl Profile {
     /// Ends the record.
     pub(crate) fn end(self) -> Result<(), Failure> {
         let Some((mut child, path)) = self.0 else { return Ok(()) };
-        // What a terminal sends at Ctrl-C: then perf writes its file in order, and its status tells of that signal.
+        // The signal of Ctrl-C: perf then writes its file, and its exit status names the signal.
         kill_process(Pid::from_child(&child), Signal::INT)?;
         let deadline = Instant::now() + END_DEADLINE;
         while child.try_wait()?.is_none() {

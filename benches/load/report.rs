@@ -1,4 +1,4 @@
-//! Figures beside their budgets: a block while each load ends, and one table at the end.
+//! Figures and their budgets: a block at the end of each load, and one table at the end of the run.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use crate::latency::Quantiles;
 use crate::process::CpuTime;
 use crate::turns::Moment;
 
-/// Above this share of busy wall time the generator sets the pace.
+/// Share of busy wall time above which the generator limits the pace.
 const SATURATED: f64 = 0.95;
-/// Above this share of a core, what others do at the same time is in the figures.
+/// Share of a core above which other processes affect the figures.
 pub(crate) const NOISY: f64 = 0.1;
 pub(crate) const P50: &str = "p50";
 pub(crate) const P99: &str = "p99";
@@ -20,9 +20,10 @@ pub(crate) const P999: &str = "p99.9";
 pub(crate) struct Report {
     rows: Vec<Row>,
     broken: Vec<String>,
-    /// Whether the pace of some load was the generator's.
+    /// True if the generator limited the pace of some load.
     pub(crate) is_saturated: bool,
-    /// What everybody else on this machine used, as a share of a core; of several loads, the most.
+    /// CPU use of other processes on this machine, as a share of a core; the maximum of several
+    /// loads.
     pub(crate) others: f64,
 }
 
@@ -34,14 +35,14 @@ struct Row {
     budget: Option<(f64, bool)>,
 }
 
-/// What a load has checked; any count but `checked` that is not zero fails the run.
+/// Counts of a load's checks; a count other than `checked` that is not zero fails the run.
 pub(crate) struct Verdict {
     pub(crate) checked: u64,
     pub(crate) faults: Vec<(u64, &'static str)>,
 }
 
 impl Report {
-    /// A line of the summary. `budget` has the value's unit and is a maximum.
+    /// A line of the summary. `budget` is a maximum in the unit of the value.
     pub(crate) fn figure(&mut self, load: &str, figure: &'static str, value: f64, unit: &str, budget: Option<f64>) {
         self.rows.push(Row {
             load: load.to_owned(),
@@ -52,7 +53,7 @@ impl Report {
         });
     }
 
-    /// Prints how long something took, and adds it to the summary.
+    /// Prints quantiles of durations, and adds them to the summary.
     pub(crate) fn latencies(&mut self, load: &str, subject: &str, quantiles: &Quantiles) {
         line(subject, quantiles);
         let figures = [(P50, quantiles.p50), (P99, quantiles.p99), (P999, quantiles.p999)];
@@ -63,12 +64,12 @@ impl Report {
         }
     }
 
-    /// The first figure of that name.
+    /// The first figure with this name.
     pub(crate) fn value(&self, figure: &str) -> Option<f64> {
         self.rows.iter().find(|row| row.figure == figure).map(|row| row.value)
     }
 
-    /// How far the figures can be trusted: whether the generator kept up, and whether the machine was theirs.
+    /// Reports whether the generator kept up, and whether other processes used the machine.
     pub(crate) fn trust(&mut self, start: &Moment, end: &Moment, cpu: CpuTime) {
         let busy = end.busy_since(start);
         self.is_saturated |= busy > SATURATED;
@@ -77,20 +78,20 @@ impl Report {
         self.noise(cpu, end.since(start));
     }
 
-    /// The same, of a load in which the generator sleeps.
+    /// Reports the use of the machine by others, for a load whose generator sleeps.
     pub(crate) fn noise(&mut self, cpu: CpuTime, interval: Duration) {
         let others = cpu.others.as_secs_f64() / interval.as_secs_f64();
         self.others = self.others.max(others);
         let warning = if others > NOISY { ": NOISY, measure again" } else { "" };
-        line("others on this machine", format!("{:.0} % of a core{warning}", 100.0 * others));
+        line("other processes", format!("{:.0} % of a core{warning}", 100.0 * others));
     }
 
-    /// What was found wrong, load by load.
+    /// Faults of each load.
     pub(crate) fn broken(&self) -> &[String] {
         &self.broken
     }
 
-    /// Prints a verdict and remembers a bad one for the exit code.
+    /// Prints a verdict; a bad one changes the exit code.
     pub(crate) fn verdict(&mut self, load: &str, verdict: &Verdict) {
         let faults: Vec<String> =
             verdict.faults.iter().map(|(count, kind)| format!("{} {kind}", grouped(*count as f64))).collect();
@@ -137,8 +138,8 @@ pub(crate) fn line(subject: &str, facts: impl Display) {
     println!("  {subject:<26} {facts}");
 }
 
-/// The line on where the server's CPU time went; `each` is what it is divided by, and the length of the interval says
-/// how much of a core that was.
+/// Prints the server's CPU time divided by `operations`, called `each`, and as a share of a core in
+/// `interval`.
 pub(crate) fn cpu_line(cpu: CpuTime, operations: u64, each: &str, interval: Duration) {
     line(
         "server CPU",

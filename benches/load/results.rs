@@ -1,4 +1,5 @@
-//! The comparison as a page: `benches/RESULTS.md`. Every figure in it comes from the run that wrote it.
+//! The comparison as a page: `benches/RESULTS.md`. Every figure in it comes from the run that wrote
+//! it.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,14 +9,14 @@ use std::time::Duration;
 use crate::Failure;
 use crate::figures::{rounded, shown};
 use crate::options::Options;
-use crate::target::{Target, said};
+use crate::target::{Target, command_output};
 use crate::trial::{Cell, Measured, Trial, cell, ratio};
 
-/// How it was measured.
+/// Conditions of a comparison.
 pub(crate) struct Run<'a> {
     pub(crate) is_full: bool,
     pub(crate) options: &'a Options,
-    /// Repetitions so far.
+    /// Number of repetitions so far.
     pub(crate) repetition: usize,
     pub(crate) took: Duration,
 }
@@ -27,33 +28,34 @@ pub(crate) fn write(run: &Run<'_>, cells: &[Cell], trials: &[&'static Trial]) ->
     if noisy > runs / 4 {
         writeln!(
             page,
-            "\n**Measured on a busy machine ({noisy} of {runs} runs): compare ratios, believe no throughput, measure again.**"
+            "\n**Measured on a busy machine ({noisy} of {runs} runs): compare only ratios, and measure again.**"
         )?;
     }
-    page += "\n## What one operation costs the server\n\nMedian, (the run in which others used least of the machine), and \
-             how many times what the bare Bun server takes. Less is better.\n\n";
+    page += "\n## Cost of one operation for the server\n\nMedian, (the run with the least use of the machine by others), and \
+             the ratio to the bare Bun server. Less is better.\n\n";
     page += &table(
         trials,
         |server, trial| cost(cells, cell(cells, server, trial)?),
         |trial| format!("{}<br>{} per {}", trial.heading, trial.unit, trial.each()),
     )?;
-    page += "\n![the same as bars](results.svg)\n\n## Operations per second on one core\n\n";
+    page += "\n![bar chart](results.svg)\n\n## Operations per second on one core\n\n";
     let pace = |server, trial: &Trial| {
         let pace = cell(cells, server, trial)?.median(|measured| measured.pace)?;
         Some(rounded(pace))
     };
-    page += &table(&which(trials, cells, |measured| measured.pace), pace, |trial| trial.heading.to_owned())?;
+    page += &table(&trials_with(trials, cells, |measured| measured.pace), pace, |trial| trial.heading.to_owned())?;
     page += "\n## Latency\n\np50 / p99 / p99.9 in milliseconds, from a publish to its last delivery, or from an event to its ack: in a closed \
-             loop that follows from the throughput. In the open loop to each delivery, from when the publish was due. Where a run had too \
-             few to say, –.\n\n";
+             loop it follows from the throughput. In the open loop to each delivery, from the time when the publish was due. With too few \
+             samples, –.\n\n";
     let latency = |server, trial: &Trial| {
         let cell = cell(cells, server, trial)?;
         let quantile = |at: usize| cell.median(|measured| measured.latency[at]);
         quantile(0)?;
         Some([0, 1, 2].map(|at| shown(quantile(at))).join(" / "))
     };
-    page += &table(&which(trials, cells, |measured| measured.latency[0]), latency, |trial| trial.heading.to_owned())?;
-    page += &trust(cells, trials)?;
+    page +=
+        &table(&trials_with(trials, cells, |measured| measured.latency[0]), latency, |trial| trial.heading.to_owned())?;
+    page += &reliability(cells, trials)?;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
     fs::write(&path, page).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     println!("\ncompare: wrote {} after {} s", path.display(), run.took.as_secs());
@@ -64,16 +66,20 @@ fn head(run: &Run<'_>) -> Result<String, Failure> {
     let Run { options, repetition, .. } = run;
     let command = if run.is_full { "make compare-all" } else { "make compare" };
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let changed = if said("git", &["status", "--porcelain", "--", "src", "benches/load", "benches/peers"]).is_empty() {
-        ""
-    } else {
-        ", with changes"
-    };
-    let mut head = format!("# Comparison\n\nWritten by `{command}`, and by nothing else.\n\n");
+    let changed =
+        if command_output("git", &["status", "--porcelain", "--", "src", "benches/load", "benches/peers"]).is_empty() {
+            ""
+        } else {
+            ", with changes"
+        };
+    let mut head = format!("# Comparison\n\nWritten by `{command}`; do not edit.\n\n");
     let mut fact = |name: &str, value: String| writeln!(head, "- {name}: {value}");
     fact("command", format!("`cargo bench --bench load -- {}`", arguments.join(" ")))?;
-    fact("commit", format!("{}{changed}", said("git", &["rev-parse", "--short", "HEAD"])))?;
-    fact("when", format!("{}, {} minutes", said("date", &["-u", "+%F %H:%M UTC"]), run.took.as_secs().div_ceil(60)))?;
+    fact("commit", format!("{}{changed}", command_output("git", &["rev-parse", "--short", "HEAD"])))?;
+    fact(
+        "when",
+        format!("{}, {} minutes", command_output("date", &["-u", "+%F %H:%M UTC"]), run.took.as_secs().div_ceil(60)),
+    )?;
     fact("machine", machine())?;
     fact(
         "method",
@@ -89,7 +95,7 @@ fn head(run: &Run<'_>) -> Result<String, Failure> {
     Ok(head)
 }
 
-/// Servers down, loads across.
+/// A table with servers in rows and loads in columns.
 fn table(
     trials: &[&'static Trial],
     of: impl Fn(Target, &Trial) -> Option<String>,
@@ -118,24 +124,28 @@ fn cost(cells: &[Cell], cell: &Cell) -> Option<String> {
     Some(format!("**{}** ({}){ratio}", rounded(median), rounded(quietest)))
 }
 
-/// The loads that have such a figure.
-fn which(trials: &[&'static Trial], cells: &[Cell], of: impl Fn(&Measured) -> Option<f64>) -> Vec<&'static Trial> {
+/// Loads that have this figure.
+fn trials_with(
+    trials: &[&'static Trial],
+    cells: &[Cell],
+    of: impl Fn(&Measured) -> Option<f64>,
+) -> Vec<&'static Trial> {
     let has = |trial: &Trial| {
         cells.iter().any(|cell| std::ptr::eq(cell.trial, trial) && cell.measured.iter().any(|run| of(run).is_some()))
     };
     trials.iter().copied().filter(|trial| has(trial)).collect()
 }
 
-/// What was noisy, what was saturated, what failed.
-fn trust(cells: &[Cell], trials: &[&'static Trial]) -> Result<String, Failure> {
-    let mut text = String::from("\n## How far to trust it\n\n");
+/// Notes on noise, saturation and failures.
+fn reliability(cells: &[Cell], trials: &[&'static Trial]) -> Result<String, Failure> {
+    let mut text = String::from("\n## Reliability\n\n");
     for cell in cells {
         for failure in &cell.failures {
             let failure: String = failure.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
             writeln!(text, "- **failed**: {}, {}: {failure}", cell.server.word(), cell.trial.heading)?;
         }
         if cell.failures.is_empty() && cell.measured.is_empty() {
-            writeln!(text, "- not measured: {} does not speak long polling", cell.server.word())?;
+            writeln!(text, "- not measured: {} has no long polling", cell.server.word())?;
         }
     }
     let mut others: Vec<f64> = cells.iter().flat_map(|cell| &cell.measured).map(|measured| measured.others).collect();
@@ -144,14 +154,14 @@ fn trust(cells: &[Cell], trials: &[&'static Trial]) -> Result<String, Failure> {
     let most = others.last().copied().unwrap_or_default();
     writeln!(
         text,
-        "- others on this machine (and its hypervisor) used {:.0} % of a core in the median run, {:.0} % in the worst",
+        "- other processes (and the hypervisor) used {:.0} % of a core in the median run, {:.0} % in the worst",
         100.0 * median,
         100.0 * most
     )?;
     for trial in trials {
         let cells = || cells.iter().filter(|cell| std::ptr::eq(cell.trial, *trial));
         let runs: usize = cells().map(|cell| cell.measured.len()).sum();
-        let mut told = |what: &str, count: fn(&Cell) -> usize| {
+        let mut note = |what: &str, count: fn(&Cell) -> usize| {
             let of: Vec<String> = cells()
                 .filter(|cell| count(cell) > 0)
                 .map(|cell| format!("{} {}", cell.server.word(), count(cell)))
@@ -162,8 +172,8 @@ fn trust(cells: &[Cell], trials: &[&'static Trial]) -> Result<String, Failure> {
                 some => writeln!(text, "- {what}: {}: {some} of {runs} runs ({})", trial.heading, of.join(", ")),
             }
         };
-        told("noisy, others above 10 % of a core", Cell::noisy)?;
-        told("the generator was saturated", Cell::saturated)?;
+        note("noisy, other processes above 10 % of a core", Cell::noisy)?;
+        note("the generator was saturated", Cell::saturated)?;
     }
     Ok(text)
 }

@@ -1,5 +1,6 @@
-//! Everybody loses the connection, misses some events, and comes back at once: what a resume costs the server, how long it takes until
-//! the last has caught up, and what those notice of it who stayed. Every member must see every event once and in order.
+//! All members lose the connection, miss some events, and reconnect together. Measures the cost of
+//! a resume, the time until the last has caught up, and the effect on clients that stayed
+//! connected. Every member must receive every event once and in order.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,14 @@ use crate::process::{self, Server};
 use crate::report::{Report, Verdict, line, micros_each, title};
 use crate::target::Recovery;
 
-/// On their way back at a time.
+/// Maximum number of clients that reconnect at one time.
 const STORM: usize = 2_000;
-/// How the undisturbed latency is measured.
+/// Duration of the measurement of undisturbed latency.
 const QUIET: Duration = Duration::from_secs(3);
-/// Between two events of those who stayed.
+/// Interval between two events of a client that stays connected.
 const PROBE_EVERY: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Characters of a token.
+/// Characters of an offset.
 const TOKEN: usize = 21;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
@@ -31,7 +32,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     }
     let count = options.connections.unwrap_or(CONNECTIONS);
     let payload = options.payload;
-    // Events that each member misses.
+    // Number of events that each member misses.
     let missed = u32::try_from(options.pending.div_ceil(payload))?;
     process::allow_descriptors(count + 1)?;
     let server = Server::under_test(options, process::PING_INTERVAL)?;
@@ -41,7 +42,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let mut members =
         Members { seen: vec![0; count], tokens: vec![String::new(); count], payload, ..Members::default() };
 
-    // The first event gives everybody a token.
+    // The first event gives each client an offset.
     publish(&mut live, payload, 0)?;
     while members.received < count as u64 {
         fleet.turn(Some(Duration::ZERO), &mut members)?;
@@ -53,7 +54,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     members.tokens = vec![String::new(); count];
     for sequence in 1..=missed {
         publish(&mut live, payload, sequence)?;
-        // A window of them, so that none waits longer than a command may.
+        // Sent in windows, so that no command waits longer than its time limit.
         while probe.acks + 32 < sequence {
             probe.turn(&mut live, false)?;
         }
@@ -63,7 +64,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     }
 
     let auth = move |at: usize| Some(format!(r#"{{"pid":"{}","offset":"{}"}}"#, pids[at], tokens[at]));
-    let mut fleet = Fleet::returning(auth)?;
+    let mut fleet = Fleet::resuming(auth)?;
     let (begun, cpu) = (Instant::now(), server.cpu()?);
     let all = (count as u64) * u64::from(missed + 1);
     while members.received < all {
@@ -86,7 +87,11 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     line("server CPU", format!("{} µs per resume, probes included", rounded(micros_each(cpu.total(), count as u64))));
     line("publish to delivery", format!("undisturbed {quiet}, meanwhile {storm}"));
     let lost = all - members.received.min(all);
-    let faults = vec![(lost, "lost"), (members.misplaced, "misplaced or twice"), (fleet.strangers(), "not recovered")];
+    let faults = vec![
+        (lost, "lost"),
+        (members.wrong_events, "out of order or repeated"),
+        (fleet.unrecovered(), "not recovered"),
+    ];
     report.verdict(&name, &Verdict { checked: members.received, faults });
     report.figure(&name, "CPU per resume", micros_each(cpu.total(), count as u64), "µs", None);
     if let Some(p99) = storm.p99 {
@@ -103,15 +108,15 @@ fn publish(live: &mut Fleet, bytes: usize, sequence: u32) -> Result<(), Failure>
     live.send(|outgoing| outgoing.send(0, &packet))
 }
 
-/// Those who come back.
+/// The clients that resume.
 #[derive(Default)]
 struct Members {
-    /// Events that each has seen.
+    /// Number of events received by each client.
     seen: Vec<u32>,
-    /// The last token of each.
+    /// Last offset of each client.
     tokens: Vec<String>,
     received: u64,
-    misplaced: u64,
+    wrong_events: u64,
     /// Bytes of an event's argument.
     payload: usize,
 }
@@ -123,7 +128,7 @@ impl Workload for Members {
         let token = rest.strip_prefix(br#"",""#).and_then(|rest| rest.get(..TOKEN));
         let token = token.ok_or_else(|| unexpected(packet, "a token"))?;
         if sequence != self.seen[at] {
-            self.misplaced += 1;
+            self.wrong_events += 1;
         }
         self.seen[at] = sequence + 1;
         self.tokens[at] = String::from_utf8_lossy(token).into_owned();
@@ -136,7 +141,7 @@ impl Workload for Members {
     }
 }
 
-/// One who stays, and emits to a room of its own.
+/// A client that stays connected and emits to its own room.
 #[derive(Default)]
 struct Probe {
     sent: Option<Instant>,

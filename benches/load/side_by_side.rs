@@ -1,6 +1,6 @@
-//! Four server processes on four ports, as on a machine with four cores: connections spread over all of them, of which most are idle;
-//! in each server a room with its publisher. What they take together, and what a delivery costs. No more than one core is given to
-//! them here, so what one of them does the others wait for.
+//! Four server processes on four ports, as on a machine with four cores. Connections spread over
+//! all of them, most are idle, and each server has a room with its publisher. Measures total memory
+//! and the cost of a delivery. The servers share one core here, so they delay each other.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::process::{self, CpuTime, Memory, Server};
 use crate::report::{self, Report, line, micros_each, title};
 
 const SERVERS: usize = 4;
-/// Of all servers together: as many as the generator may have that may open 20 000 files.
+/// Connections of all servers together: the maximum for a generator that may open 20 000 files.
 const CONNECTIONS: usize = 19_000;
 const ROOM_MEMBERS: usize = 100;
 const WARM_UP: Duration = Duration::from_secs(2);
-/// From the last ack to the reading of memory.
+/// Time between the last ack and the reading of memory.
 const QUIET: Duration = Duration::from_secs(1);
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
@@ -35,21 +35,21 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         .collect::<Result<Vec<Server>, Failure>>()?;
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
 
-    // Connection n goes to server n, and round and round: members of room r and publisher r to server r, everybody else to a room of
-    // a hundred on the same server.
+    // Connections go to the servers in turn: members of room r and publisher r to server r, other
+    // clients to a room of a hundred on the same server.
     let room = move |index: usize| match index {
         member if member < audience => Some(format!("hall-{}", member % SERVERS)),
         publisher if publisher < busy => None,
         idle => Some(format!("room-{}-{}", idle % SERVERS, idle / (SERVERS * ROOM_MEMBERS))),
     };
     let (empty, started) = (memory_of(&servers)?, Instant::now());
-    let mut fleet = Fleet::gathering(room)?;
+    let mut fleet = Fleet::empty(room)?;
     fleet.grow(&addresses, connections)?;
     let opened = started.elapsed();
     fleet.rest(QUIET)?;
     let settled = memory_of(&servers)?;
 
-    let mut load = Fanout::apart(&options);
+    let mut load = Fanout::separate(&options);
     fleet.send(|outgoing| load.start(outgoing))?;
     fleet.run(WARM_UP, &mut load)?;
     load.latencies.take();
@@ -96,19 +96,19 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     Ok(())
 }
 
-/// Of all servers together.
+/// Sum over all servers.
 fn cpu_of(servers: &[Server]) -> Result<CpuTime, Failure> {
     let mut all = servers[0].cpu()?;
     for server in &servers[1..] {
         let one = server.cpu()?;
         (all.user, all.kernel) = (all.user + one.user, all.kernel + one.kernel);
-        // What one of them did is not the others' noise.
+        // The CPU time of one server is no noise for the others.
         all.others = all.others.saturating_sub(one.total());
     }
     Ok(all)
 }
 
-/// Of all servers together; what they share is in the sum as often as there are servers.
+/// Sum over all servers; shared memory is counted once per server.
 fn memory_of(servers: &[Server]) -> Result<Memory, Failure> {
     servers.iter().try_fold(Memory { resident_kib: 0, private_kib: 0 }, |sum, server| {
         let one = server.memory()?;

@@ -1,5 +1,5 @@
-//! Idle connections of one server, more and more of them: what a further one costs in memory, and whether a heartbeat costs more where
-//! there are many.
+//! Growing numbers of idle connections of one server. Measures the memory of each further
+//! connection, and the cost of a heartbeat with many of them.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::options::Options;
 use crate::process::{self, Server};
 use crate::report::{Report, line, micros_each, title};
 
-/// The steps below the last.
+/// Steps before the last one.
 const STEPS: [usize; 3] = [1_000, 5_000, 10_000];
-/// As many as a process may have that may open 20 000 files.
+/// Maximum for a process that may open 20 000 files.
 const CONNECTIONS: usize = 19_000;
 const ROOM_MEMBERS: usize = 100;
-/// Short, so that the steps are done within two minutes; the cost of a ping does not depend on it.
+/// Short, so that the steps take less than two minutes; the cost of a ping does not depend on it.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const INTERVALS: u32 = 2;
 
-/// What one step found.
+/// Results of one step.
 struct Step {
     connections: usize,
     resident_kib: u64,
@@ -32,7 +32,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     process::allow_descriptors(most)?;
     let server = Server::under_test(options, PING_INTERVAL)?;
     let empty = server.resident_kib()?;
-    let mut fleet = Fleet::gathering(|index| Some(format!("room-{}", index / ROOM_MEMBERS)))?;
+    let mut fleet = Fleet::empty(|index| Some(format!("room-{}", index / ROOM_MEMBERS)))?;
     title(&format!("slope to {most}"), format!("rooms of {ROOM_MEMBERS}, a browser's headers, {}", options.setting()));
     line("connections", "resident MiB, KiB each; heartbeat: µs CPU per ping, share of a core; generator");
 
@@ -40,7 +40,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let mut steps: Vec<Step> = Vec::new();
     for connections in STEPS.into_iter().filter(|step| *step < most).chain([most]) {
         fleet.grow(&[server.address], connections)?;
-        // The first pings follow the connects, which came in a rush.
+        // The first pings follow the burst of connects.
         let ping_interval = fleet.ping_interval();
         fleet.answer_pings(ping_interval)?;
         let (start, ran) = (fleet.sample(), server.run_time()?);

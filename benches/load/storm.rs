@@ -1,5 +1,5 @@
-//! Everybody's connection breaks at once, and everybody comes back at once, as new to the server: how long until the last one
-//! is in its room again, and what that cost the server.
+//! All connections break together, and all clients reconnect together as new clients. Measures the
+//! time until the last one is in its room again, and the cost for the server.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::process::{self, Server};
 use crate::report::{Report, line, micros_each, title};
 
 const ROOM_MEMBERS: usize = 100;
-/// On their way back at a time.
+/// Maximum number of clients that reconnect at one time.
 const STORM: usize = 1_000;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
@@ -23,17 +23,17 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let fleet = Fleet::open(server.address, count, room)?;
     let (start, cpu) = (Instant::now(), server.cpu()?);
     drop(fleet);
-    let _fleet = Fleet::open_at_once(server.address, count, STORM, room)?;
+    let _fleet = Fleet::open_with_concurrency(server.address, count, STORM, room)?;
     let (took, cpu) = (start.elapsed(), server.cpu()?.since(cpu));
 
     let name = format!("storm {count}");
-    title(&name, format!("all reset and back at once, {STORM} on their way at a time, {}", options.setting()));
+    title(&name, format!("all reset and reconnecting together, {STORM} at a time, {}", options.setting()));
     let (seconds, each) = (took.as_secs_f64(), micros_each(cpu.total(), count as u64));
-    line("until the last is back", format!("{} s, {}/s", rounded(seconds), grouped(count as f64 / seconds)));
+    line("until the last has reconnected", format!("{} s, {}/s", rounded(seconds), grouped(count as f64 / seconds)));
     line("server CPU", format!("{} µs per return", rounded(each)));
     report.noise(cpu, took);
     report.figure(&name, "CPU per return", each, "µs", None);
     report.figure(&name, "returns", count as f64 / seconds, "/s", None);
-    report.figure(&name, "until the last is back", seconds, "s", None);
+    report.figure(&name, "until the last has reconnected", seconds, "s", None);
     Ok(())
 }

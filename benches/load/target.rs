@@ -1,5 +1,5 @@
-//! The servers that can be measured: what each is called, and how it is started. `benches/peers` has the sources of those
-//! that are not ours, `make peers` builds them.
+//! Servers that can be measured: names and start commands. `benches/peers` has the sources of the
+//! other servers, `make peers` builds them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::Failure;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
     Stentor,
-    /// With recovery from a journal on disk.
+    /// Stentor with recovery from a journal on disk.
     StentorDisk,
     Node,
     Bun,
@@ -26,12 +26,12 @@ pub(crate) enum Target {
 pub(crate) enum Recovery {
     Off,
     Memory,
-    /// In a folder of its own under the system's temporary one.
+    /// Recovery from a journal in its own temporary folder.
     Disk,
 }
 
 impl Recovery {
-    /// The value of `--recovery`, here and on the server's own command line.
+    /// The value of `--recovery`, here and on the server's command line.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -78,7 +78,7 @@ impl Target {
         }
     }
 
-    /// What it is, with the versions that are installed.
+    /// Description with the installed versions.
     pub(crate) fn about(self) -> String {
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
         let npm = |package: &str| {
@@ -96,12 +96,11 @@ impl Target {
         match self {
             Self::Stentor => "this server, recovery off, one worker".to_owned(),
             Self::StentorDisk => "this server, recovery from a journal on disk, one worker".to_owned(),
-            Self::Node => format!("{} on Node {}", npm("socket.io"), said("node", &["--version"])),
+            Self::Node => format!("{} on Node {}", npm("socket.io"), command_output("node", &["--version"])),
             Self::Bun => format!("{}, {} on {}", npm("socket.io"), npm("@socket.io/bun-engine"), npm("bun")),
-            Self::Bare => format!(
-                "a websocket server on {} that speaks just enough, with its native publish: a ceiling",
-                npm("bun")
-            ),
+            Self::Bare => {
+                format!("a minimal websocket server on {} with its native publish, as an upper limit", npm("bun"))
+            }
             Self::Oxide => format!("{}, one thread, glibc's allocator", oxide()),
             Self::OxideMimalloc => format!("{}, one thread, mimalloc", oxide()),
         }
@@ -111,7 +110,7 @@ impl Target {
         matches!(self, Self::Stentor | Self::StentorDisk)
     }
 
-    /// The command that serves on `port` of 127.0.0.1, with `data` as the folder for whatever it keeps.
+    /// The command that serves on `port` of 127.0.0.1, with its data in the folder `data`.
     pub(crate) fn command(
         self,
         recovery: Recovery,
@@ -127,9 +126,9 @@ impl Target {
                 let mut command =
                     Command::new(existing(stentor()?, "`cargo build --release`, or name it in STENTOR_BIN")?);
                 command
-                    // What a load changes, it changes in the environment.
+                    // Settings that a load may override are set in the environment.
                     .env("STENTOR_LOG_LEVEL", "warn")
-                    // A load's publishers are trusted: they may fill the journal.
+                    // The publishers of a load are trusted: they may fill the journal.
                     .env("STENTOR_JOURNAL_SENDER_BYTES_MAX", "1GiB")
                     .env_remove("STENTOR_BIN")
                     .args(["serve", "--host", "127.0.0.1"])
@@ -175,8 +174,8 @@ fn existing(path: PathBuf, remedy: &str) -> Result<PathBuf, Failure> {
     if path.exists() { Ok(path) } else { Err(format!("nothing at {}: build it with {remedy}", path.display()).into()) }
 }
 
-/// The output of a command; empty if it fails.
-pub(crate) fn said(command: &str, arguments: &[&str]) -> String {
+/// Output of a command; empty if it fails.
+pub(crate) fn command_output(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }

@@ -4,13 +4,13 @@ use crate::options::{Load, Options};
 use crate::report::NOISY;
 use crate::target::Target;
 
-/// One load, as the comparison sets it up and names it.
+/// One load of the comparison.
 pub(crate) struct Trial {
     pub(crate) heading: &'static str,
-    /// The figure of the load's report that is the server's cost of one operation, and its unit.
+    /// Name and unit of the figure that is the cost of one operation.
     pub(crate) cost: &'static str,
     pub(crate) unit: &'static str,
-    /// Number of operations in a second.
+    /// Name of the figure for operations per second.
     pub(crate) pace: Option<&'static str>,
     /// True if `make compare` has it too.
     pub(crate) is_quick: bool,
@@ -22,19 +22,18 @@ pub(crate) struct Trial {
 pub(crate) struct Measured {
     pub(crate) cost: f64,
     pub(crate) pace: Option<f64>,
-    /// p50, p99, p99.9 in milliseconds, where there were enough to say.
+    /// p50, p99, p99.9 in milliseconds, where there were enough samples.
     pub(crate) latency: [Option<f64>; 3],
-    /// Use of the machine by other processes meanwhile, as a share of a core.
+    /// Use of the machine by other processes, as a share of a core.
     pub(crate) others: f64,
     pub(crate) is_saturated: bool,
 }
 
-/// All runs of a server under a load.
 pub(crate) struct Cell {
     pub(crate) server: Target,
     pub(crate) trial: &'static Trial,
     pub(crate) measured: Vec<Measured>,
-    /// Faults that the checks found, or the reason why there is no figure.
+    /// Faults found by the checks, or the reason for a missing figure.
     pub(crate) failures: Vec<String>,
 }
 
@@ -74,14 +73,14 @@ pub(crate) static TRIALS: [Trial; 13] = [
 ];
 
 impl Trial {
-    /// The operation that the cost is of: a delivery, an ack.
+    /// The operation of the cost: a delivery or an ack.
     pub(crate) fn each(&self) -> &'static str {
         self.cost.rsplit(' ').next().unwrap_or_default()
     }
 }
 
 impl Cell {
-    /// None if a check failed even once: then there is no figure to compare.
+    /// None if a check failed in any run: there is no figure to compare then.
     pub(crate) fn median(&self, of: impl Fn(&Measured) -> Option<f64>) -> Option<f64> {
         let mut values: Vec<f64> = self.measured.iter().filter_map(of).collect();
         values.sort_by(f64::total_cmp);
@@ -89,7 +88,7 @@ impl Cell {
         self.failures.is_empty().then_some(middle)
     }
 
-    /// The cost in the run in which others used least of the machine.
+    /// The cost in the run in which other processes used least of the machine.
     pub(crate) fn quietest(&self) -> Option<f64> {
         let quietest = self.measured.iter().min_by(|one, other| one.others.total_cmp(&other.others))?;
         Some(quietest.cost)
@@ -109,7 +108,7 @@ pub(crate) fn cell<'a>(cells: &'a [Cell], server: Target, trial: &Trial) -> Opti
     cells.iter().find(|cell| cell.server == server && std::ptr::eq(cell.trial, trial))
 }
 
-/// The cost as a multiple of the bare Bun server's.
+/// The cost as a multiple of the cost of the bare Bun server.
 pub(crate) fn ratio(cells: &[Cell], cell: &Cell) -> Option<f64> {
     let of = |cell: &Cell| cell.median(|measured| Some(measured.cost));
     Some(of(cell)? / of(self::cell(cells, Target::Bare, cell.trial)?)?)

@@ -1,4 +1,4 @@
-//! The poll under a load, and how much of its time it had nothing to do.
+//! The poll under a load, and the share of its time without work.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::Failure;
 pub(crate) struct Turns {
     poll: Poll,
     pub(crate) events: Events,
-    /// When the last poll returned.
+    /// Time when the last poll returned.
     pub(crate) now: Instant,
-    /// Whether that poll, or the load behind it, found something to do.
+    /// True if the last poll, or the load after it, had something to do.
     is_busy: bool,
-    /// Wall time of all polls, and of what preceded them, that followed one with nothing to do.
+    /// Wall time of all polls without work, including the time before them.
     idle: Duration,
 }
 
@@ -39,7 +39,7 @@ impl Turns {
         self.poll.registry()
     }
 
-    /// Fills `events`.
+    /// Polls into `events`.
     pub(crate) fn next(&mut self, wait: Option<Duration>) -> Result<(), Failure> {
         match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.events.clear(),
@@ -53,12 +53,12 @@ impl Turns {
         Ok(())
     }
 
-    /// There was something to do that the poll did not know of.
+    /// Marks the turn as busy for work that the poll did not report.
     pub(crate) fn count_as_busy(&mut self) {
         self.is_busy = true;
     }
 
-    /// Whether the last poll found something to do.
+    /// True if the last poll had something to do.
     pub(crate) fn is_busy(&self) -> bool {
         self.is_busy
     }
@@ -69,7 +69,8 @@ impl Turns {
 }
 
 impl Moment {
-    /// The share of the interval in which the generator had something to do. Near 1 it, and not the server, sets the pace.
+    /// Share of the interval in which the generator had something to do. Near 1, the generator and
+    /// not the server limits the pace.
     pub(crate) fn busy_since(&self, before: &Self) -> f64 {
         1.0 - (self.idle - before.idle).as_secs_f64() / self.since(before).as_secs_f64()
     }

@@ -1,7 +1,8 @@
-//! Bytes of the websocket handshake and of websocket frames, as a client writes and reads them. No I/O, no state.
+//! Bytes of the websocket handshake and of websocket frames, as a client writes and reads them. No
+//! I/O, no state.
 //!
-//! Reads what a Socket.IO server without extensions sends: unfragmented text, ping and close frames of up to 64 KiB.
-//! Anything else is an error that says so.
+//! It reads the frames of a Socket.IO server without extensions: unfragmented text, ping and close
+//! frames of up to 64 KiB. Other frames are errors.
 
 use crate::Failure;
 
@@ -12,7 +13,8 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
-/// The key of RFC 6455 section 1.3 and the answer to it: the handshake is checked without a SHA-1 in the generator.
+/// Key and accept value of RFC 6455 section 1.3, which let the generator check the handshake
+/// without SHA-1.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -20,12 +22,13 @@ pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
-    /// With its payload.
+    /// A ping with its payload.
     Close(&'a [u8]),
 }
 
-/// The upgrade request of connection `index`, with what a browser behind a login sends: the server keeps headers, so
-/// they are part of what a connection costs. The cookies differ, so that no server gets away with sharing them.
+/// The upgrade request of connection `index`, with the headers of a browser behind a login: the
+/// server stores headers, so they are part of the cost of a connection. The cookies differ, so that
+/// no server can share them.
 pub(crate) fn upgrade_request(host: &str, index: usize) -> Vec<u8> {
     let session = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!(
@@ -47,7 +50,7 @@ pub(crate) fn upgrade_request(host: &str, index: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The length of the server's answer to the upgrade request, once it is whole.
+/// Length of the response to the upgrade request, once it is complete.
 pub(crate) fn upgrade_response(bytes: &[u8]) -> Result<Option<usize>, Failure> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
@@ -95,7 +98,7 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Fai
     Ok(Some((frame, start + length)))
 }
 
-/// A close frame that nobody asked for.
+/// An unsolicited close frame.
 pub(crate) fn closed(payload: &[u8]) -> Failure {
     let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
     let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
@@ -110,13 +113,13 @@ pub(crate) fn push_pong(out: &mut Vec<u8>, payload: &[u8]) {
     push_frame(out, PONG, payload);
 }
 
-/// Code 1000, a normal end.
+/// Code 1000, a normal closure.
 pub(crate) fn push_close(out: &mut Vec<u8>) {
     push_frame(out, CLOSE, &1000u16.to_be_bytes());
 }
 
-/// Masked, as a client must, with the key 0: it leaves the payload as it is, costs the generator nothing, and the server
-/// unmasks it like any other.
+/// Masked, as required of clients, with the key 0: it leaves the payload unchanged, costs the
+/// generator nothing, and the server unmasks it like any other.
 fn push_frame(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
     const MASKED: u8 = 0x80;
     debug_assert!(payload.len() <= FRAME_BYTES_MAX);

@@ -1,6 +1,6 @@
-// A bare Bun websocket server that speaks just enough Socket.IO to be measured: no polling, no namespaces, nothing checked,
-// nothing kept of a connection. Rooms are topics of the native publish. It is the ceiling that µWebSockets sets, not a
-// server that anybody could use.
+// A bare Bun websocket server with the parts of Socket.IO that are measured: no polling, no
+// namespaces, no checks, no state per connection. Rooms are topics of the native publish. It shows
+// the limit of µWebSockets and is no usable server.
 
 import { commandLine } from "./vocabulary.mjs";
 
@@ -27,7 +27,7 @@ const server = Bun.serve({
       if (packet.startsWith("42")) onEvent(socket, packet);
       else if (packet === "40") socket.send(`40{"sid":"socket${sessions}"}`);
       else if (packet === "41") socket.close();
-      // What is left is a pong: that something came is what the idle timeout wants to see.
+      // The rest are pongs, which the idle timeout notices by itself.
     },
   },
 });

@@ -1,4 +1,4 @@
-// socket.io on Bun, with the engine that socket.io makes for it.
+// socket.io on Bun, with socket.io's own engine for it.
 
 import { Server as Engine } from "@socket.io/bun-engine";
 import { Server } from "socket.io";

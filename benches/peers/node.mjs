@@ -1,5 +1,6 @@
-// socket.io on Node, as its documentation wants it under load: no compression, and the first request of each connection
-// given up (https://socket.io/docs/v4/memory-usage/). The rest are defaults.
+// socket.io on Node, with the settings that its documentation recommends under load: no
+// compression, and the first request of each connection released
+// (https://socket.io/docs/v4/memory-usage/). The rest are defaults.
 
 import { createServer } from "node:http";
 import { Server } from "socket.io";

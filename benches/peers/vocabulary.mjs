@@ -1,4 +1,5 @@
-// The events that the load generator emits, for whatever runs socket.io. An ack, where one is wanted, is the last argument.
+// Events of the load generator for every server that runs socket.io. The last argument is the ack,
+// if requested.
 
 export function install(io) {
   io.on("connection", (socket) => {
@@ -18,7 +19,7 @@ export function install(io) {
   });
 }
 
-/** `<port> <ping interval in ms>`, the command line of every peer. */
+/** Command line of every peer: `<port> <ping interval in ms>`. */
 export function commandLine() {
   const [port, pingInterval] = process.argv.slice(2).map(Number);
   if (!(port > 0 && pingInterval > 0)) {

@@ -1,7 +1,7 @@
-//! Clients: one that listens and checks, one that publishes too; and what they have counted.
+//! Clients that listen and check, clients that also publish, and their counters.
 //!
-//! An event's argument is a string: phase, number, filler. A phase is one measurement; in it, each member of the room must get the
-//! numbers from 0 on, each once and in order.
+//! An event's argument is a string: phase, number, filler. A phase is one measurement; in it, each
+//! member of the room must receive the numbers from 0 on, each once and in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,29 +13,28 @@ pub(crate) const PAYLOAD_BYTES: usize = 100;
 const PHASE_DIGITS: usize = 4;
 const DIGITS: usize = 12;
 
-/// How the event that is measured stands on the wire, up to its argument.
+/// The measured event on the wire, up to its argument.
 const NEWS: &[u8] = br#"42["news",""#;
 
-/// How it begins that publishers are told to begin.
+/// Start of the event that makes publishers begin.
 const GO: &[u8] = br#"42["go",""#;
 
-/// Counts of one thread's clients, written by that thread alone.
+/// Counters of one thread's clients, written by that thread only.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Tally {
-    /// Joined all of their rooms.
+    /// Clients that have joined all of their rooms.
     pub(crate) ready: Count,
     pub(crate) pings: Count,
     pub(crate) events: Count,
-    /// Clients that heard something, once for each phase.
+    /// Clients that received an event, once for each phase.
     pub(crate) listeners: Count,
     /// Events that were not the next.
     pub(crate) disorder: Count,
-    /// Packets that nobody expects.
+    /// Unexpected packets.
     pub(crate) strange: Count,
 }
 
-/// A counter with one writer.
 #[derive(Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -49,12 +48,11 @@ impl Count {
     }
 }
 
-/// The argument of an event.
 pub(crate) fn payload(phase: u16, number: u32) -> String {
     format!("{phase:04}{number:08}{:x<1$}", "", PAYLOAD_BYTES - DIGITS)
 }
 
-/// Phase and number of an argument of which this is the beginning.
+/// Phase and number of an argument that starts like this.
 fn read(text: &[u8]) -> Option<(u16, u32)> {
     let (phase, rest) = text.split_at_checked(PHASE_DIGITS)?;
     Some((digits(phase)? as u16, digits(rest.get(..DIGITS - PHASE_DIGITS)?)?))
@@ -64,34 +62,34 @@ fn digits(text: &[u8]) -> Option<u32> {
     text.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
 }
 
-/// Connects, answers pings, checks events. As small as it can be: there are a million.
+/// Connects, answers pings, checks events. It is small because there are a million.
 pub(crate) struct Listener {
     tally: &'static Tally,
-    heard: u32,
+    received: u32,
     phase: u16,
 }
 
 impl Listener {
     pub(crate) fn new(tally: &'static Tally) -> Self {
-        Self { tally, heard: 0, phase: 0 }
+        Self { tally, received: 0, phase: 0 }
     }
 
-    /// The next event of a phase came, or should have been it.
+    /// Checks an event of a phase, which must be the next.
     fn check(&mut self, phase: u16, number: u32) {
         if phase != self.phase {
-            (self.phase, self.heard) = (phase, 0);
+            (self.phase, self.received) = (phase, 0);
             self.tally.listeners.add();
         }
-        if number != self.heard {
+        if number != self.received {
             self.tally.disorder.add();
         }
-        self.heard += 1;
+        self.received += 1;
         self.tally.events.add();
     }
 }
 
 impl Client for Listener {
-    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
+    fn on_packet(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
         if let Some((phase, number)) = packet.strip_prefix(NEWS).and_then(read) {
             return self.check(phase, number);
         }
@@ -107,14 +105,14 @@ impl Client for Listener {
     }
 }
 
-/// Listens, and when told to go keeps some events under way, until all are.
+/// Listens, and on command keeps some events in flight until all are published.
 pub(crate) struct Publisher {
     listener: Listener,
     room: String,
-    /// Events that it keeps under way.
+    /// Number of events to keep in flight.
     window: u32,
     sent: u32,
-    /// Of this phase.
+    /// Number of events of this phase.
     wanted: u32,
 }
 
@@ -132,7 +130,7 @@ impl Publisher {
 }
 
 impl Client for Publisher {
-    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
+    fn on_packet(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
         if let Some((phase, wanted)) = packet.strip_prefix(GO).and_then(read) {
             (self.sent, self.wanted) = (0, wanted);
             return (0..self.window).for_each(|_| self.publish(phase, answers));
@@ -141,6 +139,6 @@ impl Client for Publisher {
             self.listener.check(phase, number);
             return self.publish(phase, answers);
         }
-        self.listener.hear(packet, answers);
+        self.listener.on_packet(packet, answers);
     }
 }

@@ -1,4 +1,4 @@
-//! A server of this process, its threads, and its clients.
+//! A server in this process, its threads, and its clients.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -16,18 +16,19 @@ use tokio::sync::oneshot;
 
 use crate::Failure;
 use crate::client::{self, Listener, Publisher, Tally};
-use crate::meter::{self, Spent, Times};
+use crate::meter::{self, CpuUsage, Times};
 
-/// Sessions of one thread that may be on their way in, so that a handshake is measured among others and not behind a queue.
+/// Maximum number of connecting sessions per thread, so that a handshake is measured among others
+/// and not behind a queue.
 const ARRIVING_MAX: u64 = 1_024;
 
-/// Nothing has changed for so long that nothing will.
+/// Time without progress after which the run fails.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Between two looks at the counts.
+/// Interval between two checks of the counters.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The head of a request as a browser behind a login sends it, but for its cookies; the hub keeps what it says.
+/// Request headers of a browser behind a login, without cookies; the hub stores them.
 const HEADERS: [(&str, &str); 10] = [
     ("host", "127.0.0.1:3000"),
     ("connection", "Upgrade"),
@@ -45,17 +46,16 @@ const HEADERS: [(&str, &str); 10] = [
 ];
 
 thread_local! {
-    /// Of the clients of this thread.
+    /// Counters of the clients of this thread.
     static TALLY: Cell<Option<&'static Tally>> = const { Cell::new(None) };
 }
 
-/// Which rooms the client of a number joins.
+/// Rooms that the client of a number joins.
 pub(crate) type Rooms = Arc<dyn Fn(usize) -> Vec<String> + Send + Sync>;
 
-/// An event on its way to the hub.
+/// An event in flight to the hub.
 type Emit = Pin<Box<dyn Future<Output = Result<(), EmitError>>>>;
 
-/// A server and its clients.
 pub(crate) struct Fleet {
     pub(crate) io: Server,
     pub(crate) workers: Vec<Worker>,
@@ -63,15 +63,14 @@ pub(crate) struct Fleet {
     phase: u16,
 }
 
-/// A thread of sessions.
 pub(crate) struct Worker {
     thread: ArbiterHandle,
-    /// The kernel's name for it.
+    /// The kernel's name of the thread.
     pub(crate) id: i32,
     tally: &'static Tally,
 }
 
-/// All counts of a fleet, added up.
+/// All counters of a fleet, added up.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) ready: u64,
@@ -83,7 +82,7 @@ pub(crate) struct Counts {
 }
 
 impl Fleet {
-    /// A server with that many workers and nobody there yet.
+    /// A server with this many workers and no clients.
     pub(crate) async fn start(
         workers: usize,
         recovery: Recovery,
@@ -140,17 +139,19 @@ impl Fleet {
         })
     }
 
-    /// Nanoseconds of CPU on the threads of sessions. The hub's part is among them where it has the one worker on its thread.
-    pub(crate) fn on_workers(&self, spent: &Spent) -> u64 {
+    /// Nanoseconds of CPU of the threads of sessions. They include the hub's part if it shares the
+    /// thread of the only worker.
+    pub(crate) fn on_workers(&self, spent: &CpuUsage) -> u64 {
         self.workers.iter().map(|worker| spent.of(worker.id).ran).sum()
     }
 
-    /// Opens listeners until there are `sessions`, spread over all threads; complete when each is in its rooms.
+    /// Opens listeners until there are `sessions`, distributed over all threads; returns when each
+    /// is in its rooms.
     pub(crate) async fn grow(&mut self, sessions: usize) -> Result<(), Failure> {
         self.open(sessions, |_, tally| Listener::new(tally)).await
     }
 
-    /// Opens a publisher to each of the rooms, with so many events under way.
+    /// Opens a publisher in each of the rooms, with this many events in flight.
     pub(crate) async fn publishers(&mut self, rooms: Vec<String>, window: u32) -> Result<(), Failure> {
         let first = self.opened;
         let publisher = move |number: usize, tally| Publisher::new(tally, rooms[number - first].clone(), window);
@@ -190,7 +191,7 @@ impl Fleet {
         self.wait("sessions in their rooms", sessions as u64, |counts| counts.ready).await
     }
 
-    /// Waits until a count has reached a number; fails when it stands still.
+    /// Waits until a counter has reached a number; fails when it does not grow.
     pub(crate) async fn wait(&self, what: &str, wanted: u64, count: impl Fn(&Counts) -> u64) -> Result<(), Failure> {
         let (mut last, mut changed) = (count(&self.counts()), Instant::now());
         while last < wanted {
@@ -205,8 +206,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Emits so many events to each room, in turn, from outside of all sessions, with so many under way, and waits until each
-    /// member of each room has had each.
+    /// Emits this many events to each room in turn from outside of all sessions, with a limited
+    /// number in flight, and waits until each member has received all events of its room.
     pub(crate) async fn broadcast(
         &mut self,
         rooms: &[String],
@@ -232,16 +233,17 @@ impl Fleet {
         for emit in under_way {
             emit.await?;
         }
-        self.heard(&before, rooms.len() * members, broadcasts).await?;
+        self.wait_until_received(&before, rooms.len() * members, broadcasts).await?;
         Ok(Measured { spent: Times::now()?.since(&times), took: begun.elapsed() })
     }
 
-    /// Lets every publisher publish so many events, and waits until each member of its room has had each.
+    /// Makes every publisher publish this many events, and waits until each member of its room has
+    /// received them.
     pub(crate) async fn publish(&mut self, rooms: usize, members: usize, events: usize) -> Result<Measured, Failure> {
         let phase = self.next_phase();
         let (before, times, begun) = (self.counts(), Times::now()?, Instant::now());
         self.io.to("publishers").emit("go", client::payload(phase, events as u32)).await?;
-        self.heard(&before, rooms * members, events).await?;
+        self.wait_until_received(&before, rooms * members, events).await?;
         Ok(Measured { spent: Times::now()?.since(&times), took: begun.elapsed() })
     }
 
@@ -250,16 +252,17 @@ impl Fleet {
         self.phase
     }
 
-    /// Waits until `members` clients have heard `events` each, and checks that nothing else was heard.
-    async fn heard(&self, before: &Counts, members: usize, events: usize) -> Result<(), Failure> {
+    /// Waits until `members` clients have received `events` each, and checks that nothing else was
+    /// received.
+    async fn wait_until_received(&self, before: &Counts, members: usize, events: usize) -> Result<(), Failure> {
         let wanted = (members * events) as u64;
         self.wait("deliveries", before.events + wanted, |counts| counts.events).await?;
         let after = self.counts();
-        let (heard, listeners) = (after.events - before.events, after.listeners - before.listeners);
+        let (received, listeners) = (after.events - before.events, after.listeners - before.listeners);
         let (disorder, strange) = (after.disorder - before.disorder, after.strange - before.strange);
-        if (heard, listeners, disorder, strange) != (wanted, members as u64, 0, 0) {
+        if (received, listeners, disorder, strange) != (wanted, members as u64, 0, 0) {
             return Err(format!(
-                "expected {events} events to each of {members} members, {wanted} in all: {listeners} heard {heard}, \
+                "expected {events} events to each of {members} members, {wanted} in all: {listeners} received {received}, \
                  {disorder} of them out of order, and {strange} other packets"
             )
             .into());
@@ -268,14 +271,14 @@ impl Fleet {
     }
 }
 
-/// What something took.
+/// Elapsed time and CPU time.
 #[derive(Default)]
 pub(crate) struct Measured {
-    pub(crate) spent: Spent,
+    pub(crate) spent: CpuUsage,
     pub(crate) took: Duration,
 }
 
-/// They differ from session to session, so that nothing is gained by sharing them.
+/// They differ between sessions, so that sharing them saves nothing.
 fn cookies(number: usize) -> String {
     let session = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!(
@@ -289,7 +292,6 @@ fn headers() -> HeaderMap {
     pairs.collect()
 }
 
-/// Runs something on a thread.
 fn on<T, F, Fut>(thread: &ArbiterHandle, task: F) -> impl Future<Output = Result<T, Failure>> + use<T, F, Fut>
 where
     T: Send + 'static,
@@ -299,7 +301,7 @@ where
     let (done, outcome) = oneshot::channel();
     thread.spawn_fn(move || {
         actix::spawn(async move {
-            // Nobody waits for it any more only when the run has failed already.
+            // The receiver is missing only if the run has failed already.
             let _ = done.send(task().await.map_err(|failure| failure.to_string()));
         });
     });

@@ -1,5 +1,5 @@
-//! What this process takes: CPU time of each thread, in nanoseconds as the scheduler counts them, and resident memory; and what
-//! others take of the machine meanwhile.
+//! Use of CPU and memory: CPU time of each thread of this process, in nanoseconds of the scheduler,
+//! its resident memory, and the CPU time of other processes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,12 +10,11 @@ use crate::Failure;
 /// CPU time of all threads at one moment.
 pub(crate) struct Times(HashMap<i32, Share>);
 
-/// Of one thread, in nanoseconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Share {
-    /// On a CPU.
+    /// Time on a CPU.
     pub(crate) ran: u64,
-    /// Ready to run, while others had the CPUs.
+    /// Time ready to run, while others had the CPUs.
     pub(crate) waited: u64,
 }
 
@@ -36,21 +35,21 @@ impl Times {
         Ok(Self(times))
     }
 
-    /// What each thread took since `before`.
-    pub(crate) fn since(&self, before: &Self) -> Spent {
+    /// CPU time of each thread since `before`.
+    pub(crate) fn since(&self, before: &Self) -> CpuUsage {
         let spent = self.0.iter().map(|(thread, share)| {
             let earlier = before.0.get(thread).copied().unwrap_or_default();
             (*thread, Share { ran: share.ran - earlier.ran, waited: share.waited - earlier.waited })
         });
-        Spent(spent.collect())
+        CpuUsage(spent.collect())
     }
 }
 
-/// What each thread took of some time.
+/// CPU time of each thread in an interval.
 #[derive(Default)]
-pub(crate) struct Spent(HashMap<i32, Share>);
+pub(crate) struct CpuUsage(HashMap<i32, Share>);
 
-impl Spent {
+impl CpuUsage {
     pub(crate) fn of(&self, thread: i32) -> Share {
         self.0.get(&thread).copied().unwrap_or_default()
     }
@@ -68,12 +67,12 @@ impl Spent {
     }
 }
 
-/// The kernel's name for this thread.
+/// The kernel's name of this thread.
 pub(crate) fn thread() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Bytes of memory that this process has resident.
+/// Resident bytes of this process.
 pub(crate) fn resident() -> Result<u64, Failure> {
     let text = fs::read_to_string("/proc/self/statm")?;
     let pages: u64 =
@@ -81,7 +80,7 @@ pub(crate) fn resident() -> Result<u64, Failure> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// The most that it ever had, in bytes.
+/// Maximum resident bytes of this process.
 pub(crate) fn peak() -> Result<u64, Failure> {
     let text = fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -89,7 +88,7 @@ pub(crate) fn peak() -> Result<u64, Failure> {
     Ok(kib << 10)
 }
 
-/// Since when others are watched.
+/// Start of the observation of other processes.
 pub(crate) struct Others {
     since: Instant,
     nanos: u64,
@@ -100,16 +99,16 @@ impl Others {
         Ok(Self { since: Instant::now(), nanos: Self::nanos()? })
     }
 
-    /// Cores that others have kept busy.
+    /// Number of cores that other processes have kept busy.
     pub(crate) fn cores(&self) -> Result<f64, Failure> {
         Ok(Self::nanos()?.saturating_sub(self.nanos) as f64 / self.since.elapsed().as_nanos() as f64)
     }
 
-    /// CPU time of everything else on this machine, and what its hypervisor gave to other machines.
+    /// CPU time of all other processes on this machine, and of its hypervisor's other machines.
     fn nanos() -> Result<u64, Failure> {
         let stat = fs::read_to_string("/proc/stat")?;
         let total = stat.lines().next().unwrap_or_default().split_ascii_whitespace();
-        // The name of the line, then: user nice system idle iowait irq softirq steal.
+        // Name of the line, then: user nice system idle iowait irq softirq steal.
         let used = total.enumerate().filter(|(field, _)| matches!(field, 1..=3 | 6..=8));
         let ticks: u64 = used.filter_map(|(_, field)| field.parse::<u64>().ok()).sum();
         let own: u64 = Times::now()?.0.values().map(|share| share.ran).sum();

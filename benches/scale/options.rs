@@ -1,82 +1,58 @@
-//! The command line.
+//! The command line of the scale bench.
 
+use clap::builder::RangedU64ValueParser;
+use clap::{Parser, ValueEnum};
 use stentor::Recovery;
 
-use crate::Failure;
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(crate) enum Measurement {
+    /// Memory and CPU per session
+    Sessions,
+    /// Several workers against one
+    Workers,
+}
 
-const USAGE: &str = "usage: cargo bench --features bench-internals --bench scale -- [sessions|workers]… \
-[--sessions 1000000] [--workers 1] [--against 2] [--recovery off|memory] [--deliveries 2000000] [--seconds 2] [--repetitions 5]
-sessions: memory and CPU of --sessions sessions on --workers workers, --deliveries of them to each size of room. \
-workers: --against workers against one, --seconds each, in turns.";
-
+/// Measures a million sessions in this process, without sockets.
+#[derive(Parser)]
+#[command(name = "scale", bin_name = "cargo bench --features bench-internals --bench scale --")]
 pub(crate) struct Options {
-    pub(crate) sessions_wanted: bool,
-    pub(crate) workers_wanted: bool,
+    /// Measurements to run
+    #[arg(value_enum, default_values_t = [Measurement::Sessions, Measurement::Workers])]
+    pub(crate) measurements: Vec<Measurement>,
+    /// Number of sessions
+    #[arg(long, default_value_t = 1_000_000, value_parser = at_least(1_000))]
     pub(crate) sessions: usize,
-    /// Threads of the sessions.
+    /// Worker threads of the sessions
+    #[arg(long, default_value_t = 1, value_parser = at_least(1))]
     pub(crate) workers: usize,
-    /// Workers that are compared with one.
+    /// Worker threads that are compared with one
+    #[arg(long, default_value_t = 2, value_parser = at_least(2))]
     pub(crate) against: usize,
+    /// Recovery mode of the server: off or memory
+    #[arg(long, default_value = "off", value_parser = recovery)]
     pub(crate) recovery: Recovery,
-    /// Deliveries to each size of room, about.
+    /// Approximate number of deliveries to each size of room
+    #[arg(long, default_value_t = 2_000_000, value_parser = at_least(1))]
     pub(crate) deliveries: usize,
-    /// Length of each turn of the comparison.
-    pub(crate) seconds: f64,
-    /// Turns of each side of the comparison.
+    /// Seconds of each turn of the comparison
+    #[arg(long, default_value_t = 2, value_parser = at_least(1))]
+    pub(crate) seconds: usize,
+    /// Turns of each side of the comparison
+    #[arg(long, default_value_t = 5, value_parser = at_least(1))]
     pub(crate) repetitions: usize,
+    /// Passed by cargo.
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
 }
 
-impl Options {
-    pub(crate) fn parse(arguments: &[String]) -> Result<Self, Failure> {
-        let mut options = Self {
-            sessions_wanted: false,
-            workers_wanted: false,
-            sessions: 1_000_000,
-            workers: 1,
-            against: 2,
-            recovery: Recovery::off(),
-            deliveries: 2_000_000,
-            seconds: 2.0,
-            repetitions: 5,
-        };
-        let mut rest = arguments.iter().map(String::as_str);
-        while let Some(argument) = rest.next() {
-            let (name, inline) = argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
-            let mut value = || {
-                inline
-                    .or_else(|| rest.next())
-                    .ok_or_else(|| Failure::from(format!("{name}: expected a value\n{USAGE}")))
-            };
-            match name {
-                // From cargo.
-                "--bench" => {}
-                "--help" => return Err(USAGE.into()),
-                "sessions" => options.sessions_wanted = true,
-                "workers" => options.workers_wanted = true,
-                "--sessions" => options.sessions = number(name, value()?, 1_000)?,
-                "--workers" => options.workers = number(name, value()?, 1)?,
-                "--against" => options.against = number(name, value()?, 2)?,
-                "--deliveries" => options.deliveries = number(name, value()?, 1)?,
-                "--repetitions" => options.repetitions = number(name, value()?, 1)?,
-                "--seconds" => options.seconds = number(name, value()?, 1)? as f64,
-                "--recovery" => {
-                    options.recovery = match value()? {
-                        "off" => Recovery::off(),
-                        "memory" => Recovery::memory(),
-                        other => return Err(format!("--recovery {other:?}: expected off or memory\n{USAGE}").into()),
-                    }
-                }
-                _ => return Err(format!("unknown argument {argument:?}\n{USAGE}").into()),
-            }
-        }
-        if !options.sessions_wanted && !options.workers_wanted {
-            (options.sessions_wanted, options.workers_wanted) = (true, true);
-        }
-        Ok(options)
+fn at_least(least: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..)
+}
+
+fn recovery(text: &str) -> Result<Recovery, &'static str> {
+    match text {
+        "off" => Ok(Recovery::off()),
+        "memory" => Ok(Recovery::memory()),
+        _ => Err("expected off or memory"),
     }
-}
-
-fn number(name: &str, text: &str, least: usize) -> Result<usize, Failure> {
-    let number = text.replace('_', "").parse().ok().filter(|number| *number >= least);
-    number.ok_or_else(|| format!("{name} {text:?}: expected a number of {least} or more\n{USAGE}").into())
 }

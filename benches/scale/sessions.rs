@@ -1,4 +1,5 @@
-//! How sessions scale: memory for each, CPU for a connect, a heartbeat and a delivery, from a thousand to a million.
+//! Scaling with sessions from a thousand to a million: memory per session, CPU of a connect, a
+//! heartbeat and a delivery.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,19 +13,20 @@ use crate::meter::{self, Times};
 use crate::options::Options;
 use crate::table::Table;
 
-/// Sizes of rooms beside that of everybody.
+/// Sizes of rooms, in addition to the room of all sessions.
 const ROOMS: [usize; 5] = [10, 100, 1_000, 10_000, 100_000];
 
-/// Where memory is looked at on the way.
+/// Numbers of sessions at which memory is read.
 const STEPS: [usize; 3] = [1_000, 10_000, 100_000];
 
-/// The room of everybody.
+/// The room of all sessions.
 const ALL: &str = "all";
 
-/// A prime, so that members of a room are strewn over all sessions: `n -> n * STREW % sessions` meets each once.
+/// A prime, so that members of a room are scattered over all sessions: `n -> n * STREW % sessions`
+/// meets each once.
 const STREW: usize = 7_368_787;
 
-/// Members of all rooms that an event may be on its way to at a time.
+/// Maximum number of members of all rooms with an event in flight.
 const REACH: usize = 64_000;
 
 pub(crate) async fn measure(options: &Options, table: &mut Table) -> Result<(), Failure> {
@@ -32,7 +34,7 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) -> Result<(), 
     println!("{sessions} sessions on {workers} worker(s), {:?}, without sockets", options.recovery);
     table.add("line instead of a socket", format!("{} bytes a session", line::line_bytes::<Listener>()));
     let begun = Instant::now();
-    // The first pings leave when everything else has been measured, about.
+    // The first pings are due approximately when everything else has been measured.
     let ping_interval = Duration::from_secs(10) + Duration::from_micros(50) * u32::try_from(sessions)?;
     let mut fleet = Fleet::start(workers, options.recovery.clone(), ping_interval, rooms(sessions)).await?;
     grow(&mut fleet, sessions, table).await?;
@@ -107,7 +109,7 @@ async fn deliver(
     let window = (REACH / members).clamp(1, 64);
     let broadcasts = (deliveries / members).max(5);
     let pings = fleet.counts().pings;
-    // Once before, so that what the first one allocates is there.
+    // A first run allocates what later runs reuse.
     let room = [room.to_owned()];
     fleet.broadcast(&room, members, 2, window).await?;
     let measured = fleet.broadcast(&room, members, broadcasts, window).await?;
@@ -133,7 +135,7 @@ async fn deliver(
     Ok(())
 }
 
-/// One ping to every session, and its pong.
+/// Sends one ping to every session and waits for the pongs.
 async fn heartbeat(fleet: &Fleet, first: Instant, table: &mut Table) -> Result<(), Failure> {
     let wait = first.saturating_duration_since(Instant::now());
     println!("waiting {wait:.0?} for the first ping");
@@ -146,7 +148,7 @@ async fn heartbeat(fleet: &Fleet, first: Instant, table: &mut Table) -> Result<(
     Ok(())
 }
 
-/// Lets what is under way come to rest: allocators give pages back when they have not been used for a moment.
+/// Waits for pending work: allocators release pages after a moment without use.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(500)).await;
 }

@@ -1,6 +1,5 @@
-//! The figures: each as a line when it is known, all of them again at the end.
+//! Figures of a run: each is printed when it is known, and all again at the end.
 
-/// What has been measured so far.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<(String, String)>,

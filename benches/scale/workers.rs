@@ -1,4 +1,5 @@
-//! Several workers against one: how many deliveries a second, in turns, with publishers that are never idle.
+//! Several workers against one: deliveries per second, in turns, with publishers that are never
+//! idle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +9,19 @@ use crate::fleet::{Fleet, Measured, Rooms};
 use crate::options::Options;
 use crate::table::Table;
 
-/// Rooms, each with a publisher.
 const ROOMS: usize = 4;
 
-/// In each room, the publisher among them.
+/// Members of each room, including the publisher.
 const MEMBERS: usize = 1_000;
 
-/// Events that each publisher keeps under way.
+/// Number of events that each publisher keeps in flight.
 const WINDOW: u32 = 16;
 
 pub(crate) async fn measure(options: &Options, table: &mut Table) -> Result<(), Failure> {
     println!("{ROOMS} rooms of {MEMBERS}, a publisher in each with {WINDOW} events under way");
     let mut one = fleet(1, options).await?;
     let mut many = fleet(options.against, options).await?;
-    let events = events_for(&mut one, options.seconds).await?;
+    let events = events_for(&mut one, options.seconds as f64).await?;
     let mut rates = Vec::new();
     let (mut alone, mut together) = (Measured::default(), Measured::default());
     for _ in 0..options.repetitions {
@@ -55,7 +55,7 @@ async fn fleet(workers: usize, options: &Options) -> Result<Fleet, Failure> {
         let room = format!("room-{}", number % ROOMS);
         if number < listeners { vec![room] } else { vec![room, "publishers".to_owned()] }
     });
-    // Longer than this takes.
+    // Longer than this bench takes.
     let ping_interval = Duration::from_secs(24 * 60 * 60);
     let mut fleet = Fleet::start(workers, options.recovery.clone(), ping_interval, rooms).await?;
     fleet.grow(listeners).await?;
@@ -64,7 +64,7 @@ async fn fleet(workers: usize, options: &Options) -> Result<Fleet, Failure> {
     Ok(fleet)
 }
 
-/// How many events of each publisher take about so long; they go on until then.
+/// Number of events per publisher that take about this long.
 async fn events_for(fleet: &mut Fleet, seconds: f64) -> Result<usize, Failure> {
     let mut events = 64;
     loop {
@@ -76,7 +76,7 @@ async fn events_for(fleet: &mut Fleet, seconds: f64) -> Result<usize, Failure> {
     }
 }
 
-/// One turn, and how many deliveries a second it made.
+/// Runs one turn; gives deliveries per second.
 async fn turn(fleet: &mut Fleet, events: usize, sum: &mut Measured) -> Result<f64, Failure> {
     let measured = fleet.publish(ROOMS, MEMBERS, events).await?;
     sum.spent.add(&measured.spent);
@@ -84,8 +84,8 @@ async fn turn(fleet: &mut Fleet, events: usize, sum: &mut Measured) -> Result<f6
     Ok((ROOMS * MEMBERS * events) as f64 / measured.took.as_secs_f64())
 }
 
-/// What each thread did of the time, and what a delivery took of all of them. A worker that neither ran nor waited for a CPU had
-/// nothing to do.
+/// CPU use of each thread, and CPU time of a delivery on all threads. A worker that neither ran nor
+/// waited for a CPU had nothing to do.
 fn shares(fleet: &Fleet, measured: &Measured, events: usize) -> String {
     let percent = |nanos: u64| format!("{:.0} %", nanos as f64 / measured.took.as_nanos() as f64 * 100.0);
     let workers: Vec<_> = fleet

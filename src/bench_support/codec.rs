@@ -1,4 +1,4 @@
-//! The wire: events out, events in, the answer to a poll, the frames of a websocket.
+//! Encoding and decoding: outgoing events, incoming events, the body of a poll, websocket frames.
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
@@ -15,27 +15,27 @@ use crate::state::outbox::Outbox;
 use crate::transport::polling::PollSink;
 use crate::transport::websocket::frames::FrameReader;
 
-/// An event ready to leave.
+/// An encoded event.
 pub struct Event(Message);
 
-/// Encodes an event; `arguments` is JSON. With a token, its hole is kept and filled.
+/// Encodes an event; `arguments` is JSON. With an offset, its space is reserved and filled.
 pub fn encode(name: &str, arguments: &str, token: bool) -> Event {
     let draft = Draft::event(Parser::Json, NamespacePath::root(), name, arguments, Vec::new(), token);
     let offset = Offset { epoch: Epoch::new(1, 1), lsn: Lsn(1), fingerprint: Fingerprint::new(1) };
     Event(draft.seal(None, token.then_some(&offset)))
 }
 
-/// Decodes what a client said in one text frame; whether it was a whole packet of Socket.IO.
+/// Decodes one text frame of a client. True if it was a complete Socket.IO packet.
 pub fn is_packet(text: ByteString) -> bool {
     let Ok(EnginePacket::Message(text)) = EnginePacket::decode(text) else { return false };
     matches!(decode(&text), Ok(Decoded::Complete(_)))
 }
 
-/// Puts events into an outbox and drains it into the answer to one poll.
+/// Puts events into an outbox and drains it into the body of one poll.
 pub fn poll(events: &[Event]) -> Vec<u8> {
     let mut outbox = Outbox::default();
     for Event(message) in events {
-        // No bound, so it finds room.
+        // The outbox is unbounded, so it accepts the event.
         let _ = outbox.push(message, usize::MAX);
     }
     let (mut sink, mut batch) = PollSink::new(Limits::default().transport.poll_bytes_max);
@@ -47,12 +47,12 @@ pub fn poll(events: &[Event]) -> Vec<u8> {
 pub struct Frames(FrameReader);
 
 impl Frames {
-    /// Of a connection that has said nothing yet.
+    /// A connection without any input yet.
     pub fn new() -> Self {
         Self(FrameReader::new(BytesMut::new(), std::sync::Arc::default()))
     }
 
-    /// Decodes what came with one read; how many packets that were.
+    /// Decodes the bytes of one read; gives the number of packets.
     pub fn read(&mut self, chunk: &[u8]) -> usize {
         self.0.read(chunk).packets.len()
     }

@@ -1,4 +1,4 @@
-//! Both journals, as the hub uses them: turns of events, each ended by a flush; and reads.
+//! Both journals as the hub uses them: appends, each batch ended by a flush; and reads.
 
 use std::path::Path;
 
@@ -12,20 +12,20 @@ use crate::journal::{EventRecord, Record, RecordBody};
 use crate::limits::Limits;
 use crate::protocol::encoded::{EncodedFrame, Message};
 
-/// A journal with the bounds of a server's default.
+/// A journal with the default limits of a server.
 pub struct Journal {
     inner: Box<dyn crate::journal::Journal>,
 }
 
 impl Journal {
-    /// One in memory, empty.
+    /// An empty journal in memory.
     pub fn memory() -> Self {
         let limits = Limits::default();
         let (records_max, bytes_max) = (limits.journal.records_max, limits.journal.bytes_max);
         Self { inner: Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), records_max, bytes_max)) }
     }
 
-    /// The one in this folder, which is made if it is not there.
+    /// The journal in this folder, which is created if missing.
     pub fn file(folder: &Path) -> Result<Self, String> {
         let options = FileOptions::new(Epoch::new(1, 1), BootId::new(1), &Limits::default());
         let journal = FileJournal::open(folder, options).map_err(|error| error.to_string())?;
@@ -37,7 +37,7 @@ impl Journal {
         self.inner.head().0
     }
 
-    /// Appends an event so many times, and makes them safe.
+    /// Appends an event this many times, then flushes.
     pub fn turn(&mut self, event: &Sample, times: u64) -> Result<(), String> {
         for _ in 0..times {
             let lsn = self.inner.head().next();
@@ -46,23 +46,23 @@ impl Journal {
         self.inner.flush().map_err(|error| error.to_string())
     }
 
-    /// Reads what lies behind a position, as one client that catches up is served; how many records that are.
+    /// Reads the records after a position like one client that catches up; gives their number.
     pub fn read(&self, after: u64, records_max: usize) -> Result<usize, String> {
         let chunk = self.inner.read(Lsn(after), records_max, Limits::default().recovery.replay_bytes);
         chunk.map(|chunk| chunk.records.len()).map_err(|error| error.to_string())
     }
 
-    /// Ends it in order, with an fsync if it is one on disk.
+    /// Closes the journal cleanly, with an fsync if it is on disk.
     pub fn close(mut self) -> Result<(), String> {
         self.inner.close().map_err(|error| error.to_string())
     }
 }
 
-/// An event as the hub journals it.
+/// An event as the hub stores it.
 pub struct Sample(Record);
 
 impl Sample {
-    /// With a payload of so many bytes, for one room.
+    /// An event for one room with a payload of this many bytes.
     pub fn new(bytes: usize) -> Self {
         let message = Message::from(EncodedFrame::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
         let rooms = Recipient::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);

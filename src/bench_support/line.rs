@@ -1,7 +1,8 @@
-//! A client in this process: a session's connection without a socket, so that what is measured is the hub alone.
+//! A client in this process: the connection of a session without a socket, so that only the hub is
+//! measured.
 //!
-//! It comes in as a websocket does, by a request's head, and its session is a session like any other. Its drainer takes
-//! everything at once and writes nowhere.
+//! It connects like a websocket, by the headers of a request, and its session is an ordinary one.
+//! Its drainer accepts all packets immediately and writes none.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -23,13 +24,15 @@ use crate::session::InitialTransport;
 use crate::state::outbox::Outbox;
 use crate::transport::{Admitted, HandshakeRequest};
 
-/// What a client makes of what it gets.
+/// Reaction of a client to packets.
 pub trait Client: Send + 'static {
-    /// A text packet came, its Engine.IO type digit included. What is put into `answers` is sent to the session, in order.
-    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>);
+    /// Handles a text packet, including its Engine.IO type digit. Packets put into `answers` are
+    /// sent to the session, in order.
+    fn on_packet(&mut self, packet: &[u8], answers: &mut Vec<ByteString>);
 }
 
-/// Threads for the workers of a server, as a port of its own has them: one lives with the hub, several do not.
+/// Threads for the workers of a server: one worker shares the thread of the hub, several have their
+/// own.
 pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
     match workers {
         1 => vec![server.hub_thread().clone()],
@@ -37,12 +40,13 @@ pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
     }
 }
 
-/// Lets a client in on the current thread, whose worker its session then belongs to. `head` asks for a websocket.
+/// Connects a client on the current thread, whose worker its session then belongs to. `head`
+/// requests a websocket.
 pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -> Result<(), String> {
     let endpoint = server.endpoint();
     match endpoint.admit(HandshakeRequest { head, upgrade: true, encrypted: false }).await {
         Ok(Admitted::PendingSession(pending)) => {
-            drop(endpoint.open(pending, InitialTransport::Websocket(Box::new(Arriving { client }))));
+            drop(endpoint.open(pending, InitialTransport::Websocket(Box::new(PendingLine { client }))));
             Ok(())
         }
         Ok(Admitted::Session(_)) => Err("expected a head that opens a session, this one names a session".into()),
@@ -50,21 +54,21 @@ pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -
     }
 }
 
-/// Bytes that a line takes beside what its session has: a socket's place in the figures.
+/// Bytes of a connection in addition to its session, in place of a socket's.
 pub const fn line_bytes<C: Client>() -> usize {
-    // With the counts of the `Rc`, and the two boxes that hold it.
+    // Includes the counts of the `Rc` and the two boxes that hold it.
     size_of::<Line<C>>() + 2 * size_of::<usize>() + size_of::<Sink<C>>() + size_of::<Reader<C>>()
 }
 
-struct Arriving<C> {
+struct PendingLine<C> {
     client: C,
 }
 
-impl<C: Client> Handoff for Arriving<C> {
+impl<C: Client> Handoff for PendingLine<C> {
     fn attach(self: Box<Self>) -> io::Result<Connection> {
         let line = Rc::new(Line {
             client: RefCell::new(self.client),
-            said: RefCell::default(),
+            answers: RefCell::default(),
             reader: LocalWaker::new(),
             aborted: Cell::new(false),
         });
@@ -73,12 +77,12 @@ impl<C: Client> Handoff for Arriving<C> {
     }
 }
 
-/// The state that both halves share.
+/// State shared by both halves.
 struct Line<C> {
     client: RefCell<C>,
-    /// What the client has said and the session has not read.
-    said: RefCell<Vec<ByteString>>,
-    /// The session's task.
+    /// Packets of the client that the session has not read.
+    answers: RefCell<Vec<ByteString>>,
+    /// Waker of the session's task.
     reader: LocalWaker,
     aborted: Cell<bool>,
 }
@@ -87,13 +91,13 @@ struct Sink<C>(Rc<Line<C>>);
 
 impl<C: Client> FrameSink for Sink<C> {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
-        let mut said = self.0.said.borrow_mut();
-        let before = said.len();
+        let mut answers = self.0.answers.borrow_mut();
+        let before = answers.len();
         let mut client = self.0.client.borrow_mut();
         while let Some(packet) = outbox.pop() {
-            client.hear(packet.body(), &mut said);
+            client.on_packet(packet.body(), &mut answers);
         }
-        if said.len() > before {
+        if answers.len() > before {
             self.0.reader.wake();
         }
         Drained::All
@@ -121,12 +125,12 @@ impl<C> Stream for Reader<C> {
         if line.aborted.get() {
             return Poll::Ready(None);
         }
-        let said = line.said.take();
-        if said.is_empty() {
+        let answers = line.answers.take();
+        if answers.is_empty() {
             line.reader.register(cx.waker());
             return Poll::Pending;
         }
-        let packets: Result<_, _> = said.into_iter().map(EnginePacket::decode).collect();
+        let packets: Result<_, _> = answers.into_iter().map(EnginePacket::decode).collect();
         Poll::Ready(Some(packets.map_or_else(|error| Incoming::Undecodable(error.to_string()), Incoming::Packets)))
     }
 }

@@ -1,7 +1,7 @@
-//! Internal access for benchmarks: what they measure, and clients without sockets.
+//! Internal access for benchmarks, and clients without sockets.
 //!
-//! Exists with the feature `bench-internals` alone, which is no part of the API: it holds for the benches of its own version.
-//! Nothing is measured here, nothing here is used by the hub, and nothing does what the hub itself does another way.
+//! Exists only with the feature `bench-internals`, which is no part of the API: it may change with
+//! any version.
 
 pub mod codec;
 pub mod journal;

@@ -1,4 +1,4 @@
-//! Who is where: the hub's table of rooms, and a worker's index of their members.
+//! The hub's table of rooms, and a worker's index of room members.
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -19,14 +19,14 @@ fn id(number: usize) -> SocketId {
     SocketId::from_random(bytes)
 }
 
-/// The hub's table. Sockets and rooms are named by number.
+/// The hub's table. Sockets and rooms have numbers as names.
 pub struct Table {
     rooms: Rooms,
     names: Vec<RoomName>,
 }
 
 impl Table {
-    /// A table of so many sockets, dealt out in turn to so many rooms.
+    /// A table of this many sockets, distributed in turn to this many rooms.
     pub fn new(sockets: usize, rooms: usize) -> Self {
         let names = (0..rooms).filter_map(|room| RoomName::parse(&format!("room-{room}")).ok()).collect();
         let mut table = Self { rooms: Rooms::default(), names };
@@ -37,30 +37,30 @@ impl Table {
         table
     }
 
-    /// A socket comes.
+    /// Adds a socket.
     pub fn connect(&mut self, socket: usize) {
         let slot = SlotKey { index: socket as u32, generation: 0 };
         let location = SocketLocation { worker: WorkerId(0), slot, member: MemberKey(socket as u32) };
         self.rooms.connect(id(socket), &NamespacePath::root(), location);
     }
 
-    /// A socket goes; whether it was there.
+    /// Removes a socket; false if it was absent.
     pub fn disconnect(&mut self, socket: usize) -> bool {
         self.rooms.disconnect(&id(socket)).is_some()
     }
 
-    /// Puts a socket into a room; how many are in it then.
+    /// Puts a socket into a room; gives the number of members.
     pub fn join(&mut self, socket: usize, room: usize) -> usize {
         let joined = self.rooms.join(&id(socket), &self.names[room], RoomBounds::from(&Limits::default()));
         joined.map_or(0, |joined| joined.members)
     }
 
-    /// Takes a socket out of a room; how many are left.
+    /// Takes a socket out of a room; gives the number of members left.
     pub fn leave(&mut self, socket: usize, room: usize) -> usize {
         self.rooms.leave(&id(socket), &self.names[room]).map_or(0, |left| left.members)
     }
 
-    /// Resolves a broadcast to a room from one of its members; how many members it reaches.
+    /// Resolves a broadcast to a room from one of its members; gives the number of recipients.
     pub fn resolve(&self, room: usize, sender: usize) -> usize {
         let rooms = std::iter::once(self.names[room].clone().into()).collect();
         let target = Target { rooms, exclude: Some(id(sender)), ..Target::default() };
@@ -69,28 +69,28 @@ impl Table {
     }
 }
 
-struct Nobody;
+struct NoClient;
 
-impl Actor for Nobody {
+impl Actor for NoClient {
     type Context = Context<Self>;
 }
 
-impl Handler<SessionCommand> for Nobody {
+impl Handler<SessionCommand> for NoClient {
     type Result = ();
 
     fn handle(&mut self, _: SessionCommand, _: &mut Context<Self>) {}
 }
 
-/// A worker's index. Members and rooms are named by number.
+/// A worker's index. Members and rooms have numbers as names.
 pub struct Index {
     members: Members,
     keys: Vec<MemberKey>,
 }
 
 impl Index {
-    /// An index of so many members, dealt out in turn to so many rooms.
+    /// An index of this many members, distributed in turn to this many rooms.
     pub fn new(members: usize, rooms: usize) -> Self {
-        let link = SessionLink::new(Context::<Nobody>::new().address().recipient());
+        let link = SessionLink::new(Context::<NoClient>::new().address().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         let mut index = Self { members: Members::default(), keys: Vec::new() };
@@ -114,7 +114,7 @@ impl Index {
         self.members.leave(self.keys[member], RoomId(room as u32));
     }
 
-    /// Selects the members of rooms but for one; how many they are.
+    /// Selects the members of rooms except one; gives their number.
     pub fn select(&mut self, rooms: &[usize], sender: usize) -> usize {
         let rooms: Vec<_> = rooms.iter().map(|room| RoomId(*room as u32)).collect();
         let exclude = [self.keys[sender]];

@@ -1,9 +1,10 @@
-/** The acks that the events of a socket wait for, by packet id. */
+/** Pending acks of a socket by packet id. */
 
 import { call } from "./emitter.js";
 
 /**
- * Called with an error first when `withError` is set, and then also when the ack cannot come any more.
+ * Called with an error as first argument if `withError` is set, and then also when the ack can no
+ * longer arrive.
  * @typedef {import("./emitter.js").Listener & { withError?: boolean }} Ack
  */
 
@@ -19,8 +20,9 @@ export class Acks {
 
   /**
    * @param {Ack} ack
-   * @param {number} [timeout] milliseconds after which it is called with an error, and its event is not sent any more
-   * @returns {number} the id for its packet
+   * @param {number} [timeout] milliseconds after which it is called with an error and its event is
+   * no longer sent
+   * @returns {number} the id of its packet
    */
   add(ack, timeout) {
     const id = this.#ids++;
@@ -48,7 +50,9 @@ export class Acks {
     else call(ack, this.socket, ...data);
   }
 
-  /** The connection has ended. An event in the send buffer can still be answered, all others cannot. */
+  /**
+   * The connection has ended. Events in the send buffer can still be answered, all others cannot.
+   */
   lose() {
     const unsent = new Set(this.socket.sendBuffer.map(({ id }) => id));
     for (const [id, ack] of [...this.#pending]) {

@@ -1,4 +1,4 @@
-/** How long to wait before the next attempt: doubled each time, spread by chance, bounded. Pure: it starts no timer. */
+/** Exponential back-off with jitter and a maximum. It starts no timer. */
 
 const FACTOR = 2;
 
@@ -7,7 +7,7 @@ export class Backoff {
 
   /**
    * @param {{ min?: number, max?: number, jitter?: number, random?: () => number }} [options] `min` and `max` in milliseconds;
-   *   `jitter` between 0 and 1: which share of a delay chance may add or take away.
+   *   `jitter` between 0 and 1: the share of a delay that is added or subtracted at random.
    */
   constructor({ min = 100, max = 10_000, jitter = 0, random = Math.random } = {}) {
     this.min = min;

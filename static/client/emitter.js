@@ -1,4 +1,4 @@
-/** Listeners by event name. Knows nothing of sockets; every class of this library that has events extends it. */
+/** Listeners by event name; the base of every class of this library that has events. */
 
 /** @typedef {(...args: any[]) => void} Listener */
 
@@ -11,7 +11,7 @@ export class Emitter {
    * @param {Listener} listener
    */
   on(event, listener) {
-    // A new array instead of a push: an emit that is under way continues with the listeners it began with.
+    // A new array instead of a push: a running emit uses the listeners present at its start.
     this.#listeners.set(`${event}`, [...this.listeners(event), listener]);
     return this;
   }
@@ -31,7 +31,7 @@ export class Emitter {
   }
 
   /**
-   * Takes back one listener, all of one event, or all.
+   * Removes one listener, all of one event, or all.
    * @param {string} [event]
    * @param {Listener} [listener]
    */
@@ -49,8 +49,8 @@ export class Emitter {
   }
 
   /**
-   * Calls the listeners of this side, in the order in which they came. What one of them throws does not keep the others, nor
-   * the caller, from their work.
+   * Calls the local listeners in order. An exception in one of them affects neither the others nor
+   * the caller.
    * @param {string} event
    * @param {...any} args
    */
@@ -80,7 +80,7 @@ export class Emitter {
     return this.listeners(event).length > 0;
   }
 
-  // The other names under which socket.io-client has the same.
+  // Aliases with the names of socket.io-client.
 
   /**
    * @param {string} event
@@ -113,8 +113,8 @@ export class Emitter {
 }
 
 /**
- * Calls code of the application. What it throws is reported as an uncaught exception, in a turn of its own: it is not the
- * library's error, and must not interrupt the library's bookkeeping.
+ * Calls code of the application. An exception is reported as uncaught, in a turn of its own: it is
+ * not an error of the library and must not interrupt it.
  * @param {Function | undefined} code
  * @param {any} self
  * @param {...any} args
@@ -130,7 +130,7 @@ export function call(code, self, ...args) {
 }
 
 /**
- * Listens and gives back what undoes it.
+ * Adds a listener; returns a function that removes it.
  * @param {{ on: Function, off: Function }} emitter
  * @param {string} event
  * @param {Listener} listener

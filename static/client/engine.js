@@ -1,6 +1,6 @@
 /**
- * A session of Engine.IO v4: handshake, heartbeat, upgrade, and the order of what is sent. It outlives a change of transport
- * and never comes back once closed; coming back is the manager's.
+ * A session of Engine.IO v4: handshake, heartbeat, upgrade, and the order of packets. It survives a
+ * change of transport and is never reopened once closed; the manager reconnects.
  *
  * Events: "open", "handshake", "packet", "packetCreate", "data", "message", "ping", "pong", "heartbeat", "flush", "drain",
  * "upgrading", "upgrade", "upgradeError", "error", "close" (reason, details).
@@ -19,23 +19,25 @@ import { parseUrl } from "./url.js";
 /** @type {Record<string, any>} */
 const TRANSPORTS = { polling: Polling, websocket: WebSocketTransport };
 
-/** Separator and type, what a payload adds to the data of a packet. */
+/** Bytes that a payload adds to the data of a packet: separator and type. */
 const PACKET_OVERHEAD_BYTES = 2;
 
-/** How long after "beforeunload" a page that is still there counts as kept, in milliseconds. */
+/**
+ * Time after "beforeunload" after which a page that still exists counts as kept, in milliseconds.
+ */
 const STAY_MS = 1_000;
 
-/** How many characters of an answer that makes no sense are repeated in the error. */
+/** Maximum number of characters of an invalid response in an error. */
 const EXCERPT_LENGTH = 80;
 
-// One listener for all: in a service worker it has to be there when the script is first run.
+// One listener for all sessions: a service worker has to add it when its script is first run.
 /** @type {Set<() => void>} */
 const offline = new Set();
 globalThis.addEventListener?.("offline", () => offline.forEach((tell) => tell()));
 
 export class Engine extends Emitter {
   static protocol = protocol;
-  /** Whether the last websocket worked: what `rememberUpgrade` remembers. */
+  /** True if the last websocket worked, for `rememberUpgrade`. */
   static priorWebsocketSuccess = false;
 
   /** @type {"opening" | "open" | "closing" | "closed"} */
@@ -44,15 +46,18 @@ export class Engine extends Emitter {
   id = null;
   /** @type {AnyTransport | undefined} */
   transport;
-  /** @type {import("./parsers/engineio.js").Packet[]} what has not left, the part under way included */
+  /**
+   * @type {import("./parsers/engineio.js").Packet[]} packets not yet sent, including those being
+   * written
+   */
   writeBuffer = [];
   upgrading = false;
 
   #heartbeat = new Heartbeat(() => this.#onClose("ping timeout"));
-  /** Within how many milliseconds of the last ping the next one is heard. */
+  /** Milliseconds from the last ping within which the next one is due. */
   #silenceMs = Infinity;
   #payloadBytesMax = 0;
-  /** How many packets of `writeBuffer` the transport has under way. */
+  /** Number of packets of `writeBuffer` that the transport is writing. */
   #underWay = 0;
   /** @type {(() => void)[]} */
   #undo = [];
@@ -64,7 +69,7 @@ export class Engine extends Emitter {
   constructor(uri, opts = {}) {
     super();
     this.opts = opts;
-    /** @type {string[]} those not yet tried, the one in use first */
+    /** @type {string[]} transports not yet tried, the one in use first */
     this.transports = [];
     /** @type {Record<string, any>} */
     this.known = { ...TRANSPORTS };
@@ -80,7 +85,7 @@ export class Engine extends Emitter {
       }
     } catch (error) {
       this.transports = [];
-      // Later, so that it can be listened to.
+      // In a later turn, so that listeners can be added before.
       queueMicrotask(() => this.#onError(error));
       return;
     }
@@ -91,10 +96,11 @@ export class Engine extends Emitter {
     }
     if (opts.closeOnBeforeunload && typeof addEventListener === "function") {
       const leave = () => {
-        // Without an event, for a page that goes. What is emitted from now on waits for the next connection.
+        // Closes without an event, because the page is leaving. Later emits wait for the next
+        // connection.
         this.readyState = "closing";
         this.transport?.off().close();
-        // A page that is still there was kept: by a prompt, or since the address was that of a download.
+        // A page that still exists was kept: by a prompt, or because the address was a download.
         setTimeout(() => this.#onClose("transport close", { description: "the page was about to be left" }), STAY_MS);
       };
       addEventListener("beforeunload", leave);
@@ -156,7 +162,7 @@ export class Engine extends Emitter {
         this.#send("pong");
         this.emitReserved("ping");
         this.emitReserved("pong");
-        return this.#heartbeat.heard(this.#silenceMs);
+        return this.#heartbeat.extend(this.#silenceMs);
       case "message":
         this.emitReserved("data", packet.data);
         return this.emitReserved("message", packet.data);
@@ -165,7 +171,7 @@ export class Engine extends Emitter {
     }
   }
 
-  /** @param {any} data what came in place of a handshake */
+  /** @param {any} data the data received instead of a handshake */
   #onStranger(data) {
     this.#onError(new TransportError(`not a Socket.IO server: it answered ${excerpt(data)} where a handshake was expected`, data));
   }
@@ -176,7 +182,7 @@ export class Engine extends Emitter {
     try {
       handshake = JSON.parse(data);
     } catch {
-      // Told below.
+      // Reported below.
     }
     if (typeof handshake?.sid !== "string" || !(handshake.pingInterval > 0 && handshake.pingTimeout > 0)) {
       return this.#onStranger(data);
@@ -188,7 +194,7 @@ export class Engine extends Emitter {
     this.#payloadBytesMax = handshake.maxPayload;
     this.readyState = "open";
     Engine.priorWebsocketSuccess = transport.name === "websocket";
-    this.#heartbeat.heard(this.#silenceMs);
+    this.#heartbeat.extend(this.#silenceMs);
     this.emitReserved("open");
     this.#flush();
     if (this.readyState !== "open" || this.opts.upgrade === false) return;
@@ -196,7 +202,8 @@ export class Engine extends Emitter {
   }
 
   /**
-   * Tries another transport beside the one in use, and moves over once it has answered and the other is empty.
+   * Probes another transport beside the one in use, and switches once the probe is answered and the
+   * old one is idle.
    * @param {string} name
    */
   #probe(name) {
@@ -206,7 +213,7 @@ export class Engine extends Emitter {
       undo();
       transport.off().close();
       if (moving) {
-        // What waited for the move continues where it was.
+        // Packets that waited for the switch are sent in their order.
         moving = this.upgrading = false;
         this.transport?.resume();
       }
@@ -255,7 +262,9 @@ export class Engine extends Emitter {
     this.emitReserved("flush");
   }
 
-  /** How many packets fit into one request; one at least, which the server may then refuse. */
+  /**
+   * Number of packets that fit into one request; at least one, which the server may then refuse.
+   */
   #fitting() {
     const { writeBuffer } = this;
     let bytes = 0;
@@ -263,7 +272,10 @@ export class Engine extends Emitter {
     return end < 0 || !this.#payloadBytesMax ? writeBuffer.length : Math.max(end, 1);
   }
 
-  /** Whether the server is overdue; then the session closes in the next turn. A socket asks before it sends. */
+  /**
+   * True if the server is overdue; the session then closes in the next turn. A socket checks before
+   * it sends.
+   */
   _hasPingExpired() {
     return this.#heartbeat.check();
   }
@@ -271,7 +283,7 @@ export class Engine extends Emitter {
   /**
    * @param {any} data
    * @param {{ compress?: boolean }} [options]
-   * @param {() => void} [fn] called once it has been given to the transport
+   * @param {() => void} [fn] called once it is passed to the transport
    */
   send(data, options, fn) {
     this.#send("message", data, options, fn);
@@ -302,7 +314,7 @@ export class Engine extends Emitter {
     this.#flush();
   }
 
-  /** Ends the session, after what was sent has left and an upgrade under way is over. */
+  /** Closes the session after pending packets are sent and a running upgrade has finished. */
   close() {
     if (this.readyState !== "opening" && this.readyState !== "open") return this;
     this.readyState = "closing";
@@ -342,7 +354,7 @@ export class Engine extends Emitter {
     this.transport?.off().close();
     this.id = null;
     this.emitReserved("close", reason, details);
-    // After the listeners, which may want to see what did not leave.
+    // After the listeners, which may want to inspect unsent packets.
     this.writeBuffer = [];
     this.#underWay = 0;
   }

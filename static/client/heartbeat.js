@@ -1,11 +1,15 @@
 /**
- * Notices that the server has fallen silent. The server pings; who hears nothing for longer than it promised has lost it.
+ * Detects a server that stopped sending. The server pings; a client that receives nothing for
+ * longer than announced has lost the connection.
  *
- * A timer alone does not notice a laptop that slept: timers stand still in its sleep. The wall clock does not, but it may be
- * set back, so either of the two clocks ends the wait.
+ * A timer alone does not notice a suspended machine, because timers stop while it sleeps. The wall
+ * clock continues, but may be set back, so the wait ends when either clock reaches the deadline.
  */
 
-/** How often the clocks are looked at, in milliseconds: how long after waking up a sleep is noticed at the latest. */
+/**
+ * Interval between checks of the clocks in milliseconds: the maximum delay until a suspension is
+ * noticed.
+ */
 export const TICK_MS = 5_000;
 
 export class Heartbeat {
@@ -24,26 +28,26 @@ export class Heartbeat {
   }
 
   /**
-   * The server was heard; it will be again within `ms`.
+   * Data of the server was received; more is due within `ms`.
    * @param {number} ms
    */
-  heard(ms) {
+  extend(ms) {
     this.stop();
     this.#wall = this.clocks.wall() + ms;
     this.#steady = this.clocks.steady() + ms;
     this.#wait();
   }
 
-  /** Whether the server is overdue, by either clock. */
+  /** True if the server is overdue by either clock. */
   get expired() {
     return this.clocks.wall() > this.#wall || this.clocks.steady() > this.#steady;
   }
 
-  /** Looks at the clocks now; true when the server is overdue, and then `onSilence` follows. */
+  /** Checks the clocks; true when the server is overdue, and `onSilence` follows. */
   check() {
     if (!this.expired) return false;
     this.stop();
-    // Overdue until the owner has been notified.
+    // The result stays true until the owner is notified.
     this.#wall = -Infinity;
     queueMicrotask(this.onSilence);
     return true;
@@ -56,7 +60,7 @@ export class Heartbeat {
 
   #wait() {
     const left = Math.min(this.#wall - this.clocks.wall(), this.#steady - this.clocks.steady());
-    // One more millisecond, since a deadline is missed only after it.
+    // One more millisecond, because a deadline is exceeded only after it.
     this.#timer = setTimeout(() => this.check() || this.#wait(), Math.min(Math.max(left, 0) + 1, TICK_MS));
   }
 }

@@ -1,14 +1,15 @@
 /**
- * The types of this library: the names and generics of socket.io-client, so that a program in TypeScript switches by
- * changing one import as well. Checked against the JavaScript by `tests/clients/types.test.mjs`.
+ * Types of this library, with the names and generics of socket.io-client: a TypeScript program also
+ * switches by changing one import. `tests/clients/package.test.mjs` checks them against the
+ * JavaScript.
  */
 
-/** Names of events → what their listeners take. */
+/** Event names and the parameters of their listeners. */
 export interface EventsMap {
   [event: string]: any;
 }
 
-/** Any event, with any arguments. */
+/** Any event with any arguments. */
 export interface DefaultEventsMap {
   [event: string]: (...args: any[]) => void;
 }
@@ -18,7 +19,7 @@ type Args<Events, Event extends keyof Events> = Events[Event] extends (...args: 
 type Listener<Events, Event extends keyof Events> = (...args: Args<Events, Event>) => void;
 type Last<T extends any[]> = T extends [...any[], infer L] ? L : any;
 type AllButLast<T extends any[]> = T extends [...infer H, any] ? H : any[];
-/** What an ack callback, the last argument of an event, is called with first, behind the error that it may be called with. */
+/** The first argument of an ack callback, after the error if it is called with one. */
 type Answer<Ack> = Ack extends (...args: infer A) => any
   ? A extends [error: Error | null, value: infer V, ...rest: any[]]
     ? V
@@ -33,7 +34,7 @@ declare class Emitter<Listen extends EventsMap, Emit extends EventsMap, Reserved
   on<E extends Name<Listen>>(event: E, listener: Listener<Listen, E>): this;
   once<E extends Name<Reserved>>(event: E, listener: Listener<Reserved, E>): this;
   once<E extends Name<Listen>>(event: E, listener: Listener<Listen, E>): this;
-  /** Takes back one listener, all of one event, or all. */
+  /** Removes one listener, all of one event, or all. */
   off(event?: Name<Listen> | Name<Reserved>, listener?: (...args: any[]) => void): this;
   addEventListener: this["on"];
   removeListener: this["off"];
@@ -53,14 +54,14 @@ export type DisconnectReason =
   | "parse error"
   | "forced close";
 
-/** What happens to a socket, beside the events of the application. */
+/** Reserved events of a socket, in addition to those of the application. */
 export interface SocketReservedEvents {
   connect: () => void;
   connect_error: (error: Error & { data?: any; type?: string; description?: any; context?: any }) => void;
   disconnect: (reason: DisconnectReason, details?: any) => void;
 }
 
-/** What happens to a connection. */
+/** Events of a connection. */
 export interface ManagerReservedEvents {
   open: () => void;
   packet: (packet: any) => void;
@@ -74,67 +75,69 @@ export interface ManagerReservedEvents {
 }
 
 export interface SocketOptions {
-  /** Told to the server at every connect. */
+  /** Credentials sent with every CONNECT. */
   auth?: Record<string, any> | ((give: (auth: Record<string, any>) => void) => void);
-  /** How often a packet is sent again when no ack comes; packets then go one by one. */
+  /**
+   * Maximum number of times a packet is sent again without ack; packets are then sent one by one.
+   */
   retries?: number;
-  /** Milliseconds to wait for an ack, unless `timeout()` says otherwise. */
+  /** Milliseconds to wait for an ack, unless `timeout()` is used. */
   ackTimeout?: number;
 }
 
 export interface ManagerOptions {
-  /** Of the endpoint; "/socket.io". */
+  /** Path of the endpoint; default "/socket.io". */
   path?: string;
-  /** true */
+  /** Default true. */
   autoConnect?: boolean;
-  /** true */
+  /** Default true. */
   reconnection?: boolean;
-  /** Infinity */
+  /** Default Infinity. */
   reconnectionAttempts?: number;
-  /** Milliseconds before the first attempt; 1000. */
+  /** Milliseconds before the first attempt; default 1000. */
   reconnectionDelay?: number;
-  /** 5000 */
+  /** Milliseconds; default 5000. */
   reconnectionDelayMax?: number;
-  /** Which share of a delay chance adds or takes away; 0.5. */
+  /** Share of a delay that is added or subtracted at random; default 0.5. */
   randomizationFactor?: number;
-  /** Milliseconds for one attempt; 20000. */
+  /** Milliseconds for one attempt; default 20000. */
   timeout?: number | false;
-  /** In the order in which to try; ["polling", "websocket"]. */
+  /** Transports in the order of attempts; default ["polling", "websocket"]. */
   transports?: ("polling" | "websocket" | (new (options: any) => any))[];
-  /** Continues to the next transport when one cannot connect; false. */
+  /** Tries the next transport when one cannot connect; default false. */
   tryAllTransports?: boolean;
-  /** Whether to move on to a better transport; true. */
+  /** Switches to a better transport; default true. */
   upgrade?: boolean;
-  /** Begins with websocket when the last one worked; false. */
+  /** Starts with websocket when the last one worked; default false. */
   rememberUpgrade?: boolean;
   query?: Record<string, any> | string;
-  /** Polling everywhere, websocket in Node. */
+  /** Polling everywhere, websocket only in Node. */
   extraHeaders?: Record<string, string>;
-  /** Cookies to another origin; false. */
+  /** Sends cookies to another origin; default false. */
   withCredentials?: boolean;
   forceBase64?: boolean;
   timestampRequests?: boolean;
   timestampParam?: string;
   addTrailingSlash?: boolean;
-  /** Of the websocket. */
+  /** Subprotocols of the websocket. */
   protocols?: string | string[];
-  /** By transport, over those of all. */
+  /** Options by transport, which override the common ones. */
   transportOptions?: Record<string, object>;
   closeOnBeforeunload?: boolean;
-  /** In place of JSON and attachments. */
+  /** Parser instead of JSON with attachments. */
   parser?: any;
-  /** A constructor, where there is no global one. */
+  /** A constructor, where no global one exists. */
   WebSocket?: any;
 }
 
 export type Options = ManagerOptions & SocketOptions & {
-  /** A connection of its own. */
+  /** Uses a connection of its own. */
   forceNew?: boolean;
-  /** The opposite. */
+  /** The opposite of `forceNew`. */
   multiplex?: boolean;
 };
 
-/** A client's presence in one namespace. */
+/** A client's socket in one namespace. */
 export class Socket<Listen extends EventsMap = DefaultEventsMap, Emit extends EventsMap = Listen> extends Emitter<Listen, Emit, SocketReservedEvents> {
   constructor(io: Manager<any, any>, nsp: string, opts?: SocketOptions);
   readonly io: Manager<Listen, Emit>;
@@ -142,23 +145,26 @@ export class Socket<Listen extends EventsMap = DefaultEventsMap, Emit extends Ev
   id: string | undefined;
   connected: boolean;
   readonly disconnected: boolean;
-  /** Whether it is connected, or will be without anyone's doing. */
+  /** True if it is connected or will connect by itself. */
   readonly active: boolean;
-  /** Whether this connection continues where the last one ended: nothing was missed. */
+  /** True if the session was recovered: no event was missed. */
   recovered: boolean;
   auth: SocketOptions["auth"];
   receiveBuffer: any[][];
   sendBuffer: any[];
   connect(): this;
   open(): this;
-  /** Leaves the namespace; the last socket to leave ends the connection. */
+  /** Leaves the namespace; the connection closes with its last socket. */
   disconnect(): this;
   close(): this;
   send(...args: any[]): this;
-  /** Resolves with the first value of the answer; rejected when the time is up, or the connection lost. */
+  /**
+   * Resolves with the first value of the ack; rejects at the timeout or when the connection is
+   * lost.
+   */
   emitWithAck<E extends Name<Emit>>(event: E, ...args: AllButLast<Args<Emit, E>>): Promise<Answer<Last<Args<Emit, E>>>>;
   compress(compress: boolean): this;
-  /** The next packet may be lost: it is dropped when it cannot be sent at once. */
+  /** Drops the next packet if it cannot be sent immediately. */
   readonly volatile: this;
   /** Milliseconds after which the ack of the next packet is called with an error. */
   timeout(timeout: number): Socket<Listen, WithError<Emit>>;
@@ -172,7 +178,7 @@ export class Socket<Listen extends EventsMap = DefaultEventsMap, Emit extends Ev
   listenersAnyOutgoing(): ((...args: any[]) => void)[];
 }
 
-/** The same events, whose ack callbacks are called with an error first. */
+/** The same events with ack callbacks that are called with an error first. */
 type WithError<Events extends EventsMap> = {
   [E in keyof Events]: Events[E] extends (...args: infer A) => infer S
     ? any[] extends A
@@ -188,7 +194,7 @@ export class Manager<Listen extends EventsMap = DefaultEventsMap, Emit extends E
   constructor(options?: Options);
   constructor(uri?: string, options?: Options);
   readonly uri: string | undefined;
-  /** Read again at every attempt: what is changed here counts from the next on. */
+  /** Read at every attempt, so changes apply to the next one. */
   opts: Options;
   nsps: Record<string, Socket>;
   engine: any;
@@ -206,12 +212,15 @@ export class Manager<Listen extends EventsMap = DefaultEventsMap, Emit extends E
   timeout(value: number | false): this;
   open(fn?: (error?: Error) => void): this;
   connect(fn?: (error?: Error) => void): this;
-  /** The socket of a namespace, made at its first use. */
+  /** The socket of a namespace, created at its first use. */
   socket<L extends EventsMap = Listen, E extends EventsMap = Emit>(nsp: string, options?: SocketOptions): Socket<L, E>;
 }
 
 interface Lookup {
-  /** A socket of the namespace that the path of the address names; without one, the server of the page. */
+  /**
+   * A socket of the namespace in the path of the address; without an address, on the server of the
+   * page.
+   */
   <L extends EventsMap = DefaultEventsMap, E extends EventsMap = L>(options?: Options): Socket<L, E>;
   <L extends EventsMap = DefaultEventsMap, E extends EventsMap = L>(uri: string | undefined, options?: Options): Socket<L, E>;
 }
@@ -219,9 +228,9 @@ interface Lookup {
 export const io: Lookup & { io: Lookup; connect: Lookup; Manager: typeof Manager; Socket: typeof Socket };
 export { io as connect, io as default };
 
-/** The version of the protocol. */
+/** Version of the protocol. */
 export const protocol: 5;
 
-/** Transports, to be named in `transports`. */
+/** Transports for the option `transports`. */
 export const Fetch: new (options: any) => any;
 export const WebSocket: new (options: any) => any;

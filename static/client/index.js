@@ -1,5 +1,6 @@
 /**
- * The client of a Socket.IO server, with the names of socket.io-client 4.8: a page switches by changing one import.
+ * A client for Socket.IO servers with the names of socket.io-client 4.8: a page switches by
+ * changing one import.
  *
  *     import { io } from "/client/index.js";
  *     const socket = io();
@@ -17,8 +18,8 @@ import { parseUrl } from "./url.js";
 const managers = new Map();
 
 /**
- * A socket of the namespace that the path of `uri` names. Namespaces of one server share a connection.
- * @param {string | Options} [uri] the server of the page without one
+ * A socket of the namespace in the path of `uri`. Namespaces of one server share a connection.
+ * @param {string | Options} [uri] default: the server of the page
  * @param {Options} [opts]
  * @returns {Socket}
  */
@@ -40,7 +41,7 @@ function addressOf(uri) {
   try {
     return parseUrl(uri);
   } catch {
-    // The connection tells, as a connect_error.
+    // The connection reports the error as a connect_error.
     return { namespace: "/", id: `invalid:${uri}` };
   }
 }

@@ -1,6 +1,6 @@
 /**
- * One connection to one server, shared by the sockets of its namespaces: opens it, comes back when it is lost, and hands out
- * packets. What a packet means is the sockets' business.
+ * One connection to one server, shared by the sockets of its namespaces: it opens the connection,
+ * reconnects, and passes packets to the sockets.
  *
  * Events: "open", "packet", "ping", "error" (error), "close" (reason, details), "reconnect_attempt" (attempt),
  * "reconnect" (attempt), "reconnect_error" (error), "reconnect_failed".
@@ -14,30 +14,33 @@ import { Socket } from "./socket.js";
 
 /**
  * @typedef {object} ManagerOptions
- * @property {string} [path] of the endpoint; "/socket.io"
- * @property {boolean} [autoConnect] true
- * @property {boolean} [reconnection] true
- * @property {number} [reconnectionAttempts] Infinity
- * @property {number} [reconnectionDelay] milliseconds before the first attempt; 1000
- * @property {number} [reconnectionDelayMax] 5000
- * @property {number} [randomizationFactor] which share of a delay chance adds or takes away; 0.5
- * @property {number | false} [timeout] milliseconds for one attempt; 20000
- * @property {(string | Function)[]} [transports] in the order in which to try; ["polling", "websocket"]
- * @property {boolean} [tryAllTransports] continues to the next when one cannot connect; false
- * @property {boolean} [upgrade] whether to move on to a better transport; true
- * @property {boolean} [rememberUpgrade] begins with websocket when the last one worked; false
+ * @property {string} [path] of the endpoint; default "/socket.io"
+ * @property {boolean} [autoConnect] default true
+ * @property {boolean} [reconnection] default true
+ * @property {number} [reconnectionAttempts] default Infinity
+ * @property {number} [reconnectionDelay] milliseconds before the first attempt; default 1000
+ * @property {number} [reconnectionDelayMax] milliseconds; default 5000
+ * @property {number} [randomizationFactor] share of a delay that is added or subtracted at random;
+ * default 0.5
+ * @property {number | false} [timeout] milliseconds for one attempt; default 20000
+ * @property {(string | Function)[]} [transports] in the order of attempts; default ["polling",
+ * "websocket"]
+ * @property {boolean} [tryAllTransports] tries the next one when one cannot connect; default false
+ * @property {boolean} [upgrade] switches to a better transport; default true
+ * @property {boolean} [rememberUpgrade] starts with websocket when the last one worked; default
+ * false
  * @property {Record<string, any> | string} [query]
  * @property {Record<string, string>} [extraHeaders] polling everywhere, websocket in Node
- * @property {boolean} [withCredentials] cookies to another origin; false
+ * @property {boolean} [withCredentials] sends cookies to another origin; default false
  * @property {boolean} [forceBase64]
  * @property {boolean} [timestampRequests]
- * @property {string} [timestampParam] "t"
- * @property {boolean} [addTrailingSlash] true
+ * @property {string} [timestampParam] default "t"
+ * @property {boolean} [addTrailingSlash] default true
  * @property {string | string[]} [protocols] of the websocket
- * @property {Record<string, object>} [transportOptions] by transport, over those of all
- * @property {boolean} [closeOnBeforeunload] false
- * @property {any} [parser] in place of JSON and attachments
- * @property {any} [WebSocket] a constructor, where there is no global one
+ * @property {Record<string, object>} [transportOptions] by transport, override the common ones
+ * @property {boolean} [closeOnBeforeunload] default false
+ * @property {any} [parser] instead of JSON with attachments
+ * @property {any} [WebSocket] a constructor, where no global one exists
  */
 
 export class Manager extends Emitter {
@@ -47,11 +50,11 @@ export class Manager extends Emitter {
   engine;
   /** @type {"closed" | "opening" | "open"} */
   _readyState = "closed";
-  /** True while an attempt to come back is pending or in progress; false as soon as it has a result. */
+  /** True while a reconnection attempt is pending or running; false as soon as it has a result. */
   _reconnecting = false;
   skipReconnect = false;
   backoff = new Backoff();
-  /** @type {(() => void)[]} undoes what was set up for the connection, or for the attempt that is awaited */
+  /** @type {(() => void)[]} undo what was set up for the connection, or for the pending attempt */
   #undo = [];
 
   /**
@@ -62,7 +65,7 @@ export class Manager extends Emitter {
     super();
     if (typeof uri === "object") [uri, opts] = [undefined, uri];
     this.uri = uri;
-    /** @type {Record<string, any>} read again at every attempt: what is changed here counts from the next on */
+    /** @type {Record<string, any>} read at every attempt, so changes apply to the next one */
     this.opts = { ...opts, path: opts?.path || "/socket.io" };
     this.reconnection(opts?.reconnection !== false);
     this.reconnectionAttempts(opts?.reconnectionAttempts || Infinity);
@@ -77,7 +80,7 @@ export class Manager extends Emitter {
     if (this._autoConnect) this.open();
   }
 
-  // Read without an argument, set with one.
+  // Getter without an argument, setter with one.
 
   /** @param {boolean} [value] */
   reconnection(value) {
@@ -122,8 +125,9 @@ export class Manager extends Emitter {
   }
 
   /**
-   * Opens the connection now; a wait for the next attempt ends with it.
-   * @param {(error?: any) => void} [fn] called with the result; without it a first failure starts the reconnection
+   * Opens the connection immediately; a pending attempt is replaced.
+   * @param {(error?: any) => void} [fn] called with the result; without it a first failure starts
+   * the reconnection
    */
   open(fn) {
     if (this._readyState !== "closed") return this;
@@ -167,7 +171,7 @@ export class Manager extends Emitter {
   }
 
   /**
-   * The socket of a namespace, made at its first use.
+   * The socket of a namespace, created at its first use.
    * @param {string} nsp
    * @param {import("./socket.js").SocketOptions} [opts]
    */
@@ -178,14 +182,14 @@ export class Manager extends Emitter {
     return known;
   }
 
-  /** Ends the connection; it does not come back. */
+  /** Closes the connection without reconnection. */
   disconnect() {
     this.skipReconnect = true;
     this._reconnecting = false;
     this.#onClose("forced close");
   }
 
-  /** A socket has left; the last one ends the connection. */
+  /** Called when a socket has left; the last one closes the connection. */
   _destroy() {
     if (!Object.values(this.nsps).some((socket) => socket.active)) this.disconnect();
   }
@@ -201,7 +205,7 @@ export class Manager extends Emitter {
     this._readyState = "open";
     this._reconnecting = false;
     this.backoff.reset();
-    // Before "open", whose listeners may end the connection.
+    // Before "open", whose listeners may close the connection.
     this.#undo.push(
       subscribe(engine, "ping", () => this.emitReserved("ping")),
       subscribe(engine, "data", (data) => this.#onData(data)),
@@ -246,7 +250,7 @@ export class Manager extends Emitter {
     this._reconnecting = true;
     this.#later(this.backoff.duration(), () => {
       if (this._reconnection) this.emitReserved("reconnect_attempt", this.backoff.attempts);
-      // A listener may have ended it.
+      // A listener may have closed it.
       if (!this._reconnection) this._reconnecting = false;
       else if (this._reconnecting) this.open();
     });
@@ -254,7 +258,7 @@ export class Manager extends Emitter {
 
   /**
    * @param {number} ms
-   * @param {() => void} act unless the connection, or the attempt, is over by then
+   * @param {() => void} act not called if the connection or the attempt has ended by then
    */
   #later(ms, act) {
     const timer = setTimeout(act, ms);

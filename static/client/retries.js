@@ -1,4 +1,7 @@
-/** The queue of a socket with the option `retries`: events are sent one by one, each again until it is acknowledged. */
+/**
+ * The queue of a socket with the option `retries`: events are sent one by one, and repeated until
+ * acknowledged.
+ */
 
 import { call } from "./emitter.js";
 
@@ -18,7 +21,7 @@ export class RetryQueue {
   }
 
   /**
-   * @param {any[]} args event name, values and, as the last of them, an ack
+   * @param {any[]} args event name, values and, as the last one, an ack
    * @param {Flags} flags
    */
   push(args, flags) {
@@ -27,7 +30,7 @@ export class RetryQueue {
     const packet = { tryCount: 0, pending: false, args, flags: { ...flags, fromQueue: true } };
     /** @type {import("./acks.js").Ack} */
     const answered = (error, ...answer) => {
-      // Of an attempt before the one that was answered.
+      // Of an earlier attempt than the one that was answered.
       if (packet !== this.#queue[0]) return;
       packet.pending = false;
       if (!error || packet.tryCount > (this.socket.opts.retries ?? 0)) {
@@ -42,7 +45,7 @@ export class RetryQueue {
     this.drain();
   }
 
-  /** @param {boolean} [force] whether to send again what was sent over another connection */
+  /** @param {boolean} [force] whether to repeat a packet that was sent over another connection */
   drain(force = false) {
     const [packet] = this.#queue;
     if (!this.socket.connected || !packet || (packet.pending && !force)) return;
@@ -51,7 +54,7 @@ export class RetryQueue {
     try {
       this.emit([...packet.args], packet.flags);
     } catch (error) {
-      // It cannot be encoded now or later: those behind it continue.
+      // It can never be encoded, so the queue continues with the next packet.
       this.#queue.shift();
       this.drain();
       throw error;

@@ -1,7 +1,9 @@
 /**
- * A client's presence in one namespace: emits, hears, acknowledges, and keeps what is said while the connection is away.
+ * A client's socket in one namespace: it emits, receives, acknowledges, and buffers events while
+ * disconnected.
  *
- * Events of its own, beside those of the application: "connect", "connect_error" (error), "disconnect" (reason, details).
+ * Reserved events, in addition to those of the application: "connect", "connect_error" (error),
+ * "disconnect" (reason, details).
  */
 
 import { Acks } from "./acks.js";
@@ -13,9 +15,11 @@ import { RetryQueue } from "./retries.js";
 
 /**
  * @typedef {object} SocketOptions
- * @property {Record<string, any> | ((give: (auth: Record<string, any>) => void) => void)} [auth] told to the server at every connect
- * @property {number} [retries] how often a packet is sent again when no ack comes; packets then go one by one
- * @property {number} [ackTimeout] milliseconds to wait for an ack, unless `timeout()` says otherwise
+ * @property {Record<string, any> | ((give: (auth: Record<string, any>) => void) => void)} [auth]
+ * sent with every CONNECT
+ * @property {number} [retries] how often a packet is repeated without ack; packets are then sent
+ * one by one
+ * @property {number} [ackTimeout] milliseconds to wait for an ack, unless `timeout()` is used
  */
 
 /** @typedef {{ volatile?: boolean, timeout?: number, compress?: boolean, fromQueue?: boolean }} Flags */
@@ -24,15 +28,18 @@ export class Socket extends Emitter {
   /** @type {string | undefined} */
   id;
   connected = false;
-  /** Whether this connection continues where the last one ended: nothing was missed. */
+  /** True if the session was recovered: no event was missed. */
   recovered = false;
-  /** @type {any[][]} what came before the server's word that we are connected */
+  /** @type {any[][]} events received before the CONNECT reply */
   receiveBuffer = [];
-  /** @type {import("./parsers/socketio.js").Packet[]} what was emitted while away, sent on return */
+  /**
+   * @type {import("./parsers/socketio.js").Packet[]} packets emitted while disconnected, sent on
+   * connect
+   */
   sendBuffer = [];
-  /** @type {string | undefined} names the session to the server when it keeps state for us to come back to */
+  /** @type {string | undefined} private id of the session, if the server can recover it */
   _pid;
-  /** @type {string | undefined} the last event that we heard, for the same */
+  /** @type {string | undefined} offset of the last event received, for recovery */
   _lastOffset;
 
   #acks = new Acks(this);
@@ -43,11 +50,11 @@ export class Socket extends Emitter {
   #anyListeners = [];
   /** @type {Listener[]} */
   #anyOutgoingListeners = [];
-  /** @type {(() => void)[] | undefined} there while we want to be connected */
+  /** @type {(() => void)[] | undefined} present while the socket should be connected */
   #undo;
   /**
-   * The connection to the namespace, from the request for credentials to its end. Callbacks given to the application are bound
-   * to the one that they were given in. `asked`: CONNECT has been sent.
+   * The connection to the namespace, from the request for credentials to its end. Callbacks passed
+   * to the application are bound to their connection. `asked`: CONNECT was sent.
    * @type {{ asked: boolean } | undefined}
    */
   #connection;
@@ -62,7 +69,7 @@ export class Socket extends Emitter {
     this.io = io;
     this.nsp = nsp;
     this.opts = opts;
-    /** Read at every connect: may be changed between two. */
+    /** Read at every connect, so it may be changed in between. */
     this.auth = opts.auth;
     if (io._autoConnect) this.connect();
   }
@@ -71,7 +78,7 @@ export class Socket extends Emitter {
     return !this.connected;
   }
 
-  /** Whether it is connected, or will be without anyone's doing. */
+  /** True if it is connected or will connect by itself. */
   get active() {
     return !!this.#undo;
   }
@@ -93,7 +100,7 @@ export class Socket extends Emitter {
     return this.connect();
   }
 
-  /** Leaves the namespace; the last socket to leave ends the connection. */
+  /** Leaves the namespace; the connection closes with its last socket. */
   disconnect() {
     if (this.connected) this.#packet({ type: PacketType.DISCONNECT });
     this.#destroy();
@@ -111,9 +118,9 @@ export class Socket extends Emitter {
   }
 
   /**
-   * To the server, and nobody else.
+   * Sends an event to the server.
    * @param {string} event
-   * @param {...any} args a function as the last of them is called with the server's answer
+   * @param {...any} args a function as the last argument is called with the server's ack
    */
   emit(event, ...args) {
     if (RESERVED_EVENTS.has(event)) throw new Error(`"${event}" is a reserved event name`);
@@ -127,7 +134,8 @@ export class Socket extends Emitter {
   /**
    * @param {string} event
    * @param {...any} args
-   * @returns {Promise<any>} the first value of the answer; rejected when the time is up, or the connection lost
+   * @returns {Promise<any>} the first value of the ack; rejects at the timeout or when the
+   * connection is lost
    */
   emitWithAck(event, ...args) {
     return new Promise((resolve, reject) => {
@@ -143,7 +151,7 @@ export class Socket extends Emitter {
     return this;
   }
 
-  /** The next packet may be lost: it is dropped when it cannot be sent at once. */
+  /** Drops the next packet if it cannot be sent immediately. */
   get volatile() {
     this.#flags.volatile = true;
     return this;
@@ -155,7 +163,7 @@ export class Socket extends Emitter {
     return this;
   }
 
-  // Catch-all listeners, of what comes and of what goes.
+  // Catch-all listeners for incoming and outgoing events.
 
   /** @param {Listener} listener */
   onAny(listener) {
@@ -169,7 +177,7 @@ export class Socket extends Emitter {
     return this;
   }
 
-  /** @param {Listener} [listener] all of them without one */
+  /** @param {Listener} [listener] default: all */
   offAny(listener) {
     this.#anyListeners = without(this.#anyListeners, listener);
     return this;
@@ -191,7 +199,7 @@ export class Socket extends Emitter {
     return this;
   }
 
-  /** @param {Listener} [listener] all of them without one */
+  /** @param {Listener} [listener] default: all */
   offAnyOutgoing(listener) {
     this.#anyOutgoingListeners = without(this.#anyOutgoingListeners, listener);
     return this;
@@ -211,11 +219,11 @@ export class Socket extends Emitter {
     if (typeof data.at(-1) === "function") packet.id = this.#acks.add(data.pop(), flags.timeout ?? this.opts.ackTimeout);
     if (flags.volatile && !this.io.engine?.transport?.writable) return;
     if (this.#isWritable) this.#sendEvent(packet);
-    // What the queue holds it sends again itself.
+    // The retry queue repeats its own packets.
     else if (!flags.fromQueue) this.sendBuffer.push(packet);
   }
 
-  /** A connection that is closing takes nothing more, though its end has not been told yet. */
+  /** A closing connection accepts no more packets, though its end is not reported yet. */
   get #isWritable() {
     const { engine } = this.io;
     return this.connected && engine?.readyState === "open" && !engine._hasPingExpired();
@@ -228,7 +236,7 @@ export class Socket extends Emitter {
   }
 
   /**
-   * The caller of emit() is not there any more: an error goes to its ack, if that takes one.
+   * The caller of emit() has returned: an error goes to its ack, if the ack takes one.
    * @param {any} packet
    */
   #sendBuffered(packet) {
@@ -253,7 +261,7 @@ export class Socket extends Emitter {
     this.#connection = connection;
     const recovery = this._pid && { pid: this._pid, offset: this._lastOffset };
     const send = (/** @type {any} */ auth) => {
-      // A second answer, or one that comes after the end of this connection, does not count.
+      // A second ack, or one after the end of this connection, is ignored.
       if (connection !== this.#connection || connection.asked) return;
       connection.asked = true;
       this.#packet({ type: PacketType.CONNECT, data: recovery ? { ...recovery, ...auth } : auth });
@@ -284,7 +292,7 @@ export class Socket extends Emitter {
 
   /** @param {any} data */
   #onConnect(data) {
-    // The answer to a CONNECT that was taken back.
+    // The reply to a CONNECT that was cancelled.
     if (!this.#connection?.asked) return;
     if (!data?.sid) {
       this.emitReserved("connect_error", new Error("the server accepted without an id: it may be Socket.IO v2, which is not compatible"));
@@ -294,8 +302,8 @@ export class Socket extends Emitter {
     this.recovered = !!data.pid && this._pid === data.pid;
     this._pid = data.pid;
     this.connected = true;
-    // Each of these calls listeners, and any of them may end the connection.
-    for (let args; (args = this.receiveBuffer.shift()); ) this.#hear(args);
+    // Each of these calls listeners, and each of them may close the connection.
+    for (let args; (args = this.receiveBuffer.shift()); ) this.#receive(args);
     while (this.#isWritable && this.sendBuffer.length) call(this.#sendBuffered, this, this.sendBuffer.shift());
     call(this.#queue.drain, this.#queue, true);
     if (this.connected) this.emitReserved("connect");
@@ -310,19 +318,20 @@ export class Socket extends Emitter {
       const connection = this.#connection;
       let sent = false;
       args.push((/** @type {any[]} */ ...data) => {
-        // On another connection the id means another event.
+        // On another connection the id belongs to another event.
         if (sent || connection !== this.#connection) return;
         sent = true;
         this.#packet({ type: PacketType.ACK, id, data });
       });
     }
-    if (this.connected) this.#hear(args);
+    if (this.connected) this.#receive(args);
     else this.receiveBuffer.push(args);
   }
 
   /** @param {any[]} args */
-  #hear(args) {
-    // A server that keeps state appends to each event where it stands. Noted first: a listener may end the connection.
+  #receive(args) {
+    // A server with recovery appends the offset to each event. Stored first: a listener may close
+    // the connection.
     if (this._pid && typeof args.at(-1) === "string") this._lastOffset = args.at(-1);
     for (const listener of [...this.#anyListeners]) call(listener, this, ...args);
     const [event, ...rest] = args;
@@ -337,7 +346,7 @@ export class Socket extends Emitter {
     this.connected = false;
     this.id = undefined;
     this.#connection = undefined;
-    // Not heard, and not counted as heard: a server that keeps state sends them again.
+    // Dropped without storing their offsets: a server with recovery sends them again.
     this.receiveBuffer = [];
     this.emitReserved("disconnect", reason, details);
     this.#acks.lose();

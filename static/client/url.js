@@ -1,4 +1,6 @@
-/** Takes apart what `io()` is given: where the server is, and which namespace. Pure, given the page's location. */
+/**
+ * Parses the address given to `io()` into server and namespace, relative to the page's location.
+ */
 
 /** @type {Record<string, string>} */
 const DEFAULT_PORTS = { "http:": "80", "ws:": "80", "https:": "443", "wss:": "443" };
@@ -10,15 +12,16 @@ const SHAPE = /^(https?:|wss?:)\/\/([^/?#]+)([^?#]*)(?:\?([^#]*))?/i;
  * @property {string} host with its port, IPv6 in brackets
  * @property {string} hostname
  * @property {string} namespace
- * @property {string} query without the question mark; empty when there is none
- * @property {string} id equal for two addresses of one server
+ * @property {string} query without the question mark; may be empty
+ * @property {string} id equal for all addresses of one server
  */
 
 /**
- * @param {string | undefined | null} uri absolute, without a scheme, `/namespace`, or nothing: the server of the page
+ * @param {string | undefined | null} uri absolute, without a scheme, `/namespace`, or nothing for
+ * the server of the page
  * @param {{ protocol: string, host: string }} [here]
  * @returns {Address}
- * @throws {Error} that says what was given and what was expected
+ * @throws {Error} with the given value and the expected form
  */
 export function parseUrl(uri, here = globalThis.location) {
   let absolute = `${uri ?? ""}`;
@@ -34,7 +37,7 @@ export function parseUrl(uri, here = globalThis.location) {
     throw new Error(`invalid URL ${JSON.stringify(uri)}: expected one such as "https://example.com/namespace"`);
   }
   const protocol = scheme.toLowerCase();
-  // `URL` takes port 80 of "http:" away; of "https:" it has to stay.
+  // `URL` removes port 80 of "http:"; with "https:" it has to stay.
   const port = url.port || /:(\d+)$/.exec(authority)?.[1] || DEFAULT_PORTS[protocol];
   const host = port === DEFAULT_PORTS[protocol] ? url.hostname : `${url.hostname}:${port}`;
   return {

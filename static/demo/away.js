@@ -1,51 +1,59 @@
 /**
- * Cuts this tab off and brings it back. Meanwhile a second connection of this page is in the rooms: it publishes, and it
- * counts what this tab misses. The tab itself learns of that from nobody but the server, when it is back.
+ * Disconnects this tab and reconnects it. Meanwhile a second connection of this page is in the
+ * rooms: it publishes and counts the events that this tab misses. The tab itself receives them only
+ * from the server, after it reconnects.
  */
 
 import { allow, allows, byId, make } from "./element.js";
 import { isOwn } from "./emits.js";
-import { secondsBetween, tell } from "./log.js";
+import { log, secondsBetween } from "./log.js";
 
-/** How long the second connection may take, in milliseconds; then the tab goes offline without it. */
-const STAND_IN_MS = 4_000;
-/** How long after the return what was missed may take to come, in milliseconds, before it counts as lost. */
+/** Time limit for the second connection in milliseconds; then the tab disconnects without it. */
+const SECOND_MS = 4_000;
+/**
+ * Time after the reconnect within which missed events must arrive, in milliseconds; later they
+ * count as lost.
+ */
 const SETTLE_MS = 3_000;
-/** How many missed events are shown. */
+/** Maximum number of missed events on the page. */
 const ROWS_MAX = 50;
 
 /** @typedef {import("./emits.js").Message} Message */
 /** @typedef {{ message: Message, from: string, fate: "missed" | "recovered" | "lost" }} Missed */
 
 export class Away {
-  /** @type {Map<string, Missed>} by the message's id */
+  /** @type {Map<string, Missed>} by message id */
   #missed = new Map();
   /** @type {import("../client/index.js").Socket | undefined} */
-  #standIn;
-  /** Whether this tab is off by its own doing. */
+  #second;
+  /** True if this tab has disconnected itself. */
   #offline = false;
-  /** Whether what it misses is counted: from then until it is back, however long that takes. */
+  /**
+   * True if missed events are counted: from the disconnect to the reconnect, however long that
+   * takes.
+   */
   #counting = false;
-  /** Whether what comes now was missed before: from the return until all of it has come. */
+  /** True if incoming events were missed before: from the reconnect until all have arrived. */
   #replaying = false;
-  /** How many the second connection has published, of each kind. */
+  /** Number of events that the second connection has published, of each kind. */
   #published = { event: 0, volatile: 0 };
-  /** When this tab went. */
+  /** Time of the disconnect. */
   #since = new Date();
-  /** Whether it was connected before. */
-  #returns = false;
+  /** True if this tab was connected before. */
+  #hasReturned = false;
 
   /**
    * @param {import("../client/index.js").Socket} socket
    * @param {import("./rooms.js").Rooms} rooms
-   * @param {() => import("../client/index.js").Socket} connect makes a second connection to the same server
+   * @param {() => import("../client/index.js").Socket} connect creates a second connection to the
+   * same server
    */
   constructor(socket, rooms, connect) {
     this.socket = socket;
     this.rooms = rooms;
     this.connect = connect;
     byId("offline").addEventListener("click", () => {
-      if (allows("offline")) this.#offline ? this.#comeBack() : this.#goOffline();
+      if (allows("offline")) this.#offline ? this.#reconnect() : this.#disconnect();
     });
     byId("while-plain").addEventListener("click", () => this.#publish(false));
     byId("while-volatile").addEventListener("click", () => this.#publish(true));
@@ -56,143 +64,145 @@ export class Away {
     return this.#offline;
   }
 
-  /** The connection is there, or gone. */
-  turn() {
+  /** Updates the button: only an open connection can be closed. */
+  update() {
     this.#enable();
     this.#show();
     if (this.socket.connected || this.#offline) return;
-    byId("away-outcome").textContent = "No connection: what this tab misses meanwhile shows on its return.";
+    byId("away-outcome").textContent = "No connection: missed events are shown after the reconnect.";
   }
 
-  /** Only a connection that is there can be cut. */
   #enable() {
     allow("offline", this.#offline || this.socket.connected);
-    byId("offline").textContent = this.#offline ? "Come back online" : "Go offline";
+    byId("offline").textContent = this.#offline ? "Reconnect" : "Disconnect";
   }
 
-  async #goOffline() {
+  async #disconnect() {
     const { socket } = this;
     allow("offline", false);
     this.#missed.clear();
     this.#published = { event: 0, volatile: 0 };
     this.#show();
-    const standIn = this.connect();
-    this.#standIn = standIn;
-    standIn.on("message", (/** @type {Message} */ message) => this.#witness(message));
-    const ready = await this.#settleIn(standIn);
-    // It may have been lost without our doing meanwhile.
+    const second = this.connect();
+    this.#second = second;
+    second.on("message", (/** @type {Message} */ message) => this.#observe(message));
+    const ready = await this.#joinRooms(second);
+    // The connection may have been lost otherwise meanwhile.
     this.#enable();
     if (!socket.connected) return;
 
     this.#offline = this.#counting = true;
     this.#since = new Date();
-    socket.io.reconnection(false).engine.close(); // gone, without a word
+    socket.io.reconnection(false).engine.close(); // keeps the session
 
     this.#enable();
     for (const id of ["while-plain", "while-volatile"]) byId(id).disabled = !ready;
-    byId("away-outcome").textContent = "This tab is offline. Publish something: it is missed, and counted.";
-    tell("This tab cut its connection. What is published from now on, it misses.", "bad");
-    if (!ready) tell("The second connection did not come about: what is missed cannot be counted.", "bad");
+    byId("away-outcome").textContent = "This tab is disconnected. Publish something: this tab misses it.";
+    log("This tab closed its connection. It misses all events from now on.", "bad");
+    if (!ready) log("The second connection failed: missed events cannot be counted.", "bad");
   }
 
   /**
-   * Puts the second connection into the rooms of this tab.
-   * @param {import("../client/index.js").Socket} standIn
+   * Joins the rooms of this tab with the second connection.
+   * @param {import("../client/index.js").Socket} second
    */
-  async #settleIn(standIn) {
+  async #joinRooms(second) {
     try {
       const rooms = this.rooms.names;
-      await Promise.all(rooms.map((room) => standIn.timeout(STAND_IN_MS).emitWithAck("join", room)));
-      const news = { id: standIn.id, standsInFor: this.socket.id };
-      this.rooms.learn(news);
-      for (const room of rooms) this.rooms.announce(room, standIn, news);
+      await Promise.all(rooms.map((room) => second.timeout(SECOND_MS).emitWithAck("join", room)));
+      const news = { id: second.id, secondOf: this.socket.id };
+      this.rooms.addSecondConnection(news);
+      for (const room of rooms) this.rooms.announce(room, second, news);
       return true;
     } catch {
       return false;
     }
   }
 
-  #comeBack() {
+  #reconnect() {
     const { socket } = this;
     this.#offline = false;
     this.#enable();
     for (const id of ["while-plain", "while-volatile"]) byId(id).disabled = true;
-    byId("away-outcome").textContent = "Coming back.";
-    tell("This tab asks for its connection back.");
+    byId("away-outcome").textContent = "Reconnecting.";
+    log("This tab reconnects.");
 
     socket.io.reconnection(true);
-    socket.connect(); // and then: socket.recovered
+    socket.connect(); // then: socket.recovered
   }
 
   /** @param {boolean} volatile */
   async #publish(volatile) {
     const room = this.rooms.target;
-    const standIn = this.#standIn;
-    if (!standIn || !room) return;
+    const second = this.#second;
+    if (!second || !room) return;
     const kind = volatile ? "volatile" : "event";
     const text = `${kind} ${(this.#published[kind] += 1)}`;
-    const message = { id: crypto.randomUUID?.() ?? `${Math.random()}`, from: standIn.id, room, text, volatile };
-    const answer = await standIn.timeout(STAND_IN_MS).emitWithAck("publish", volatile ? { room, volatile } : room, "message", message).catch((/** @type {any} */ error) => ({ error }));
-    if (answer.error) tell(`“${text}” was not published: ${answer.error.message}.`, "bad");
+    const message = { id: crypto.randomUUID?.() ?? `${Math.random()}`, from: second.id, room, text, volatile };
+    const answer = await second.timeout(SECOND_MS).emitWithAck("publish", volatile ? { room, volatile } : room, "message", message).catch((/** @type {any} */ error) => ({ error }));
+    if (answer.error) log(`“${text}” was not published: ${answer.error.message}.`, "bad");
   }
 
   /**
-   * The second connection has heard something.
+   * Records an event that the second connection received.
    * @param {Message} message
    */
-  #witness(message) {
+  #observe(message) {
     if (!this.#counting || isOwn(message) || this.#missed.has(message.id)) return;
-    const from = message.from === this.#standIn?.id ? "this page’s second connection" : this.rooms.nameOf(message.from);
+    const from = message.from === this.#second?.id ? "this page’s second connection" : this.rooms.nameOf(message.from);
     this.#note(message, from, "missed");
-    const keeper = message.volatile ? "being volatile, it is kept by nobody" : `it is kept by ${this.#keeper}`;
-    tell(`“${message.text}” was published in ${message.room} by ${from}. This tab missed it; ${keeper}.`);
+    const stored = message.volatile ? "being volatile, it is not stored" : `it is ${this.#storage}`;
+    log(`“${message.text}” was published in ${message.room} by ${from}. This tab missed it; ${stored}.`);
     const [plain, volatile] = [this.#count(false), this.#count(true)];
-    byId("away-outcome").textContent = `Missed so far: ${events(plain, "event", `kept by ${this.#keeper}`)}, ${events(volatile, "volatile event", "kept by nobody")}.`;
+    byId("away-outcome").textContent = `Missed so far: ${events(plain, "event", this.#storage)}, ${events(volatile, "volatile event", "not stored")}.`;
   }
 
-  /** Who keeps an event for this tab. */
-  get #keeper() {
-    return this.rooms.keeps ? "the server" : "nobody: its recovery is off";
+  /** Storage of events for this tab, as text. */
+  get #storage() {
+    return this.rooms.stored ? "stored by the server" : "not stored: recovery is off";
   }
 
   /**
-   * This tab is connected, for the first time or again, for whichever reason it was not.
+   * This tab is connected, for the first time or again, for any reason.
    * @param {Date} at
-   * @returns {Promise<{ recovered: number, lost: number }>} of what was missed
+   * @returns {Promise<{ recovered: number, lost: number }>} numbers of missed events
    */
   async settle(at) {
     const { socket } = this;
     const { recovered } = socket;
     if (!this.#counting) this.#missed.clear();
     this.#replaying = recovered;
-    await this.#caughtUp();
+    await this.#catchUp();
     this.#replaying = false;
     for (const missed of this.#missed.values()) if (missed.fate === "missed") missed.fate = "lost";
     const came = [...this.#missed.values()].filter(({ fate }) => fate === "recovered").length;
     const lost = this.#missed.size - came;
-    if (this.#counting) this.#sum(at, recovered, came);
-    else byId("away-outcome").textContent = this.#verdict(recovered, came);
+    if (this.#counting) this.#summarise(at, recovered, came);
+    else byId("away-outcome").textContent = this.#summary(recovered, came);
     this.#counting = false;
-    this.#returns = true;
+    this.#hasReturned = true;
     this.#show();
-    this.#standIn?.disconnect();
-    this.#standIn = undefined;
+    this.#second?.disconnect();
+    this.#second = undefined;
     return { recovered: came, lost };
   }
 
   /**
-   * Of what nobody has counted.
+   * Counts recovered events that were not counted while disconnected.
    * @param {boolean} recovered
    * @param {number} came
    */
-  #verdict(recovered, came) {
-    if (!this.#returns) return "Nothing missed so far.";
-    if (!recovered) return "The server could not recover this connection: what was published meanwhile is lost to this tab.";
-    return came ? `${events(came, "missed event")} came on return, marked recovered.` : "Nothing that the server keeps was missed.";
+  #summary(recovered, came) {
+    if (!this.#hasReturned) return "No event missed so far.";
+    if (!recovered) return "The server could not recover this session: events published meanwhile are lost.";
+    return came ? `${events(came, "missed event")} recovered.` : "No stored event was missed.";
   }
 
-  /** Events keep their order: once this tab hears what it now says to itself, it has heard what it missed. */
-  #caughtUp() {
+  /**
+   * Events keep their order: when this tab receives its own message, it has received all missed
+   * ones.
+   */
+  #catchUp() {
     const { socket } = this;
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, SETTLE_MS);
@@ -209,24 +219,24 @@ export class Away {
    * @param {boolean} recovered
    * @param {number} came
    */
-  #sum(at, recovered, came) {
+  #summarise(at, recovered, came) {
     const [plain, volatile] = [this.#count(false), this.#count(true)];
     /** @type {[sentence: string, kind: "good" | "bad" | "note"][]} */
     const parts = [];
-    if (!plain && !volatile) parts.push(["Nothing was published meanwhile.", "note"]);
-    if (plain && recovered) parts.push([`${came} of ${events(plain, "missed event")} came on return, marked recovered.`, came < plain ? "bad" : "good"]);
-    if (plain && !recovered) parts.push([`The server could not recover this connection, and says so: ${events(plain, "event")} lost.`, "bad"]);
-    if (volatile) parts.push([`${events(volatile, "volatile event")} lost for good.`, "bad"]);
-    byId("away-outcome").textContent = [`Back after ${secondsBetween(this.#since, at)} s.`, ...parts.map(([sentence]) => sentence)].join(" ");
-    for (const [sentence, kind] of parts) tell(sentence, kind);
+    if (!plain && !volatile) parts.push(["No event was published meanwhile.", "note"]);
+    if (plain && recovered) parts.push([`${came} of ${events(plain, "missed event")} recovered.`, came < plain ? "bad" : "good"]);
+    if (plain && !recovered) parts.push([`The server could not recover this session: ${events(plain, "event")} lost.`, "bad"]);
+    if (volatile) parts.push([`${events(volatile, "volatile event")} lost.`, "bad"]);
+    byId("away-outcome").textContent = [`Reconnected after ${secondsBetween(this.#since, at)} s.`, ...parts.map(([sentence]) => sentence)].join(" ");
+    for (const [sentence, kind] of parts) log(sentence, kind);
   }
 
   /**
-   * A message has come to this tab itself.
+   * Records a message that this tab itself received.
    * @param {Message} message
-   * @returns {boolean} whether it is one that was missed
+   * @returns {boolean} whether it was missed before
    */
-  hear(message) {
+  receive(message) {
     if (isOwn(message)) return false;
     const missed = this.#missed.get(message.id);
     if (!this.#replaying && !missed) return false;
@@ -251,13 +261,13 @@ export class Away {
   }
 
   #show() {
-    for (const [id, volatile] of /** @type {[string, boolean][]} */ ([["kept", false], ["volatile", true]])) {
+    for (const [id, volatile] of /** @type {[string, boolean][]} */ ([["stored", false], ["volatile", true]])) {
       const rows = [...this.#missed.values()].filter(({ message }) => message.volatile === volatile);
-      byId(id).dataset.empty = this.socket.connected || this.#counting ? "none missed" : "not known without a connection";
+      byId(id).dataset.empty = this.socket.connected || this.#counting ? "none missed" : "unknown while disconnected";
       byId(id).replaceChildren(
         ...rows.map(({ message, from, fate }) => {
-          const verdict = fate === "missed" ? `missed, kept by ${volatile ? "nobody" : this.#keeper}` : fate;
-          return make("li", { "data-fate": fate }, make("q", {}, message.text), make("span", {}, verdict), " ", make("small", {}, `from ${from}`));
+          const state = fate === "missed" ? `missed, ${volatile ? "not stored" : this.#storage}` : fate;
+          return make("li", { "data-fate": fate }, make("q", {}, message.text), make("span", {}, state), " ", make("small", {}, `from ${from}`));
         }),
       );
     }

@@ -1,48 +1,50 @@
-/** How the connection stands: in the head of the page, and in the stages from its loss to its return. */
+/**
+ * State of the connection: in the header of the page, and in the stages from loss to reconnection.
+ */
 
 import { allow, allows, badge, byId } from "./element.js";
-import { secondsBetween, stamp, tell } from "./log.js";
+import { log, secondsBetween, stamp } from "./log.js";
 import { personOf } from "./names.js";
-import { whyItEnded, whyNotConnected } from "./sentences.js";
+import { disconnectReason, connectErrorSentence } from "./sentences.js";
 
-/** How often a wait is shown again, in milliseconds. */
+/** Interval between updates of a countdown, in milliseconds. */
 const TICK_MS = 250;
 
-/** What is written under a stage that was not reached. */
+/** Text under a stage that was not reached. */
 const NOT_REACHED = "–";
 
 export class Connection {
-  /** When it was lost. */
+  /** Time of the loss. */
   #lostAt = new Date();
-  /** Whether this tab itself is all that is known to have ended it. */
+  /** True if this tab itself is the only known cause of the loss. */
   #own = false;
   #idBefore = "";
   #everConnected = false;
-  /** When the next attempt is due, by the steady clock. */
+  /** Time of the next attempt by the steady clock. */
   #dueAt = 0;
   #attempt = 0;
-  /** Why the last attempt failed. */
+  /** Reason why the last attempt failed. */
   #why = "";
-  /** How many emits waited in this tab when it came back. */
-  #waited = 0;
+  /** Number of emits buffered in this tab when it reconnected. */
+  #buffered = 0;
 
   /**
    * @param {import("../client/index.js").Socket} socket
-   * @param {string} url of the server, as it is shown to people
-   * @param {{ isOffline: () => boolean, back: (at: Date) => Promise<{ recovered: number, lost: number }> }} page
+   * @param {string} url of the server, as displayed
+   * @param {{ isOffline: () => boolean, onConnect: (at: Date) => Promise<{ recovered: number, lost: number }> }} page
    */
   constructor(socket, url, page) {
     this.socket = socket;
     this.url = url;
     this.page = page;
     socket.io.on("open", () => this.#opened());
-    socket.io.on("reconnect_attempt", (/** @type {number} */ attempt) => this.#retrying(attempt));
+    socket.io.on("reconnect_attempt", (/** @type {number} */ attempt) => this.#onAttempt(attempt));
     // Before the library sends them.
-    socket.io.on("open", () => (this.#waited = socket.sendBuffer.length));
-    socket.on("connect", () => this.#back(socket.recovered));
-    socket.on("disconnect", (/** @type {string} */ reason) => this.#gone(reason));
-    socket.on("connect_error", (/** @type {any} */ error) => this.#failed(error));
-    byId("try-now").addEventListener("click", () => allows("try-now") && this.#tryNow());
+    socket.io.on("open", () => (this.#buffered = socket.sendBuffer.length));
+    socket.on("connect", () => this.#onConnect(socket.recovered));
+    socket.on("disconnect", (/** @type {string} */ reason) => this.#onDisconnect(reason));
+    socket.on("connect_error", (/** @type {any} */ error) => this.#onConnectError(error));
+    byId("try-now").addEventListener("click", () => allows("try-now") && this.#retryNow());
     setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -53,12 +55,12 @@ export class Connection {
     engine.once("upgrade", (/** @type {{ name: string }} */ transport) => {
       const ms = Math.max(1, Math.round(performance.now() - begun));
       this.#track(transport.name, `upgraded after ${ms} ms, at ${stamp(new Date())}`);
-      const say = () => {
-        if (engine === this.socket.io.engine) tell(`The connection moved from polling to ${transport.name}, ${ms} ms after it was opened. Nothing was lost on the way.`);
+      const report = () => {
+        if (engine === this.socket.io.engine) log(`The connection was upgraded from polling to ${transport.name} after ${ms} ms. No event was lost.`);
       };
-      // The server may still have to say that we are connected: that comes first.
-      if (this.socket.connected) say();
-      else this.socket.once("connect", say);
+      // The CONNECT reply may still be missing; "connect" comes first.
+      if (this.socket.connected) report();
+      else this.socket.once("connect", report);
     });
   }
 
@@ -72,7 +74,7 @@ export class Connection {
   }
 
   /** @param {boolean} recovered */
-  async #back(recovered) {
+  async #onConnect(recovered) {
     const { socket } = this;
     const at = new Date();
     const id = /** @type {string} */ (socket.id);
@@ -93,33 +95,33 @@ export class Connection {
       this.#now("back");
     }
     if (first) {
-      tell(`Connected to ${this.url}. Others see this tab as ${personOf(id).name}.`, "good");
+      log(`Connected to ${this.url}. Its name is ${personOf(id).name}.`, "good");
       this.#idBefore = id;
-      await this.page.back(at);
+      await this.page.onConnect(at);
       return;
     }
     const own = this.#own;
     const same = id === this.#idBefore;
     this.#idBefore = id;
-    tell(
+    log(
       recovered
-        ? `Back after ${seconds} s. The server knows this tab: it is still ${personOf(id).name}, in the same rooms.`
-        : `Back after ${seconds} s, as a new connection: the server does not know what this tab was, or missed. It is ${personOf(id).name} now, and joins its rooms again.`,
+        ? `Reconnected after ${seconds} s. The session is recovered: this tab is still ${personOf(id).name}, in the same rooms.`
+        : `Reconnected after ${seconds} s with a new session: missed events are lost. This tab is ${personOf(id).name} now and joins its rooms again.`,
       recovered ? "good" : "bad",
     );
     if (own) {
-      await this.page.back(at);
+      await this.page.onConnect(at);
       return;
     }
-    byId("survivor-id").textContent = same ? "kept" : "a new one";
-    byId("survivor-rooms").textContent = recovered ? "kept by the server" : "joined again";
-    byId("survivor-emits").textContent = this.#waited ? `${this.#waited} kept here, sent now` : "nothing";
-    const { recovered: came, lost } = await this.page.back(at);
-    byId("survivor-missed").textContent = recovered ? `${came || "nothing"}${came ? " came now" : ""}${lost ? `, ${lost} lost` : ""}` : "lost, and said so";
+    byId("survivor-id").textContent = same ? "the same" : "a new one";
+    byId("survivor-rooms").textContent = recovered ? "recovered" : "joined again";
+    byId("survivor-emits").textContent = this.#buffered ? `${this.#buffered}, sent now` : "none";
+    const { recovered: came, lost } = await this.page.onConnect(at);
+    byId("survivor-missed").textContent = recovered ? `${came || "none"}${came ? " recovered" : ""}${lost ? `, ${lost} lost` : ""}` : "lost";
   }
 
   /** @param {string} reason */
-  #gone(reason) {
+  #onDisconnect(reason) {
     this.#lostAt = new Date();
     this.#own = this.page.isOffline();
     this.#track("", "no connection");
@@ -127,56 +129,56 @@ export class Connection {
     for (const id of ["survivor-id", "survivor-rooms", "survivor-missed", "survivor-emits"]) byId(id).textContent = NOT_REACHED;
     if (!this.#own) this.#stage("gone", stamp(this.#lostAt));
     this.#now(this.#own ? "" : "gone");
-    const why = whyItEnded(reason);
+    const why = disconnectReason(reason);
     if (this.#own) {
-      this.#stage("connected", "cut by this tab");
-      this.#state("away", "Offline", "This page cut its own connection.");
+      this.#stage("connected", "closed by this tab");
+      this.#state("away", "Disconnected", "This page closed its own connection.");
       return;
     }
     this.#state("away", "Connection lost", `${capital(why)}.`);
-    tell(`The connection is lost: ${why}.`, "bad");
+    log(`Connection lost: ${why}.`, "bad");
     if (this.socket.active) this.#await();
-    else this.#given();
+    else this.#stop();
   }
 
   /** @param {any} error */
-  async #failed(error) {
+  async #onConnectError(error) {
     const refused = !this.socket.active;
-    const why = await whyNotConnected(error, { url: this.url, refused });
+    const why = await connectErrorSentence(error, { url: this.url, refused });
     if (this.socket.connected || this.page.isOffline()) return;
-    if (why !== this.#why) tell(why, "bad");
+    if (why !== this.#why) log(why, "bad");
     this.#why = why;
-    // This tab wants to come back and cannot: it is no longer its own doing.
+    // This tab tries to reconnect and cannot, so it is no longer the cause.
     if (this.#own) this.#stage("gone", stamp(this.#lostAt));
     this.#own = false;
     this.#track("", "no connection");
     this.#state("failed", refused ? "Refused" : "Not connected", why);
-    if (refused) this.#given();
+    if (refused) this.#stop();
     else this.#await();
   }
 
   /** @param {number} attempt */
-  #retrying(attempt) {
+  #onAttempt(attempt) {
     this.#attempt = attempt;
     this.#dueAt = 0;
     this.#stage("retrying", `attempt ${attempt}\nnow`);
     this.#now("retrying");
   }
 
-  /** It comes back by itself. */
+  /** The socket reconnects by itself. */
   #await() {
     const { io } = this.socket;
     allow("try-now", true);
-    // As long as it can take; the next attempt says when it begins.
+    // The maximum; the next attempt reports when it starts.
     this.#dueAt = performance.now() + Math.min(io.reconnectionDelay() * 2 ** this.#attempt * (1 + io.randomizationFactor()), io.reconnectionDelayMax());
     this.#tick();
   }
 
-  /** It does not. */
-  #given() {
+  /** The socket does not reconnect. */
+  #stop() {
     allow("try-now", true);
     this.#dueAt = 0;
-    this.#stage("retrying", "not by itself");
+    this.#stage("retrying", "not automatic");
   }
 
   #tick() {
@@ -186,9 +188,10 @@ export class Connection {
     if (!this.#everConnected) this.#now("retrying");
   }
 
-  #tryNow() {
-    tell("Trying again, because you asked for it.");
-    // Ends the wait, if there is one; what waits to be sent stays, and so does what the server keeps for this tab.
+  #retryNow() {
+    log("Retrying on request.");
+    // Ends a pending wait; buffered emits stay, and so does the state that the server stores for
+    // this tab.
     this.socket.disconnect().connect();
   }
 
@@ -214,7 +217,7 @@ export class Connection {
     if (element && element.textContent !== note) element.textContent = note;
   }
 
-  /** @param {string} stage what stands before it, and was reached, is past */
+  /** @param {string} stage earlier stages that were reached are past */
   #now(stage) {
     const items = [...document.querySelectorAll("[data-stage]")];
     const now = items.findIndex((item) => item.getAttribute("data-stage") === stage);

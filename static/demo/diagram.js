@@ -1,17 +1,17 @@
 /**
- * Draws who says what to whom: this tab on the left, the server in the middle, the other tabs on the right. A dot travels
- * each way; what stays is what everybody heard.
+ * Diagram of an event: this tab on the left, the server in the middle, the other tabs on the right.
+ * A dot moves along each path; then the boxes show the tabs that received the event.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** How many of the others are drawn; the rest is a number. */
+/** Maximum number of other tabs in the diagram; the rest is a number. */
 const OTHERS_MAX = 2;
 
-/** How long a dot travels, in milliseconds. */
+/** Duration of a dot's movement, in milliseconds. */
 const HOP_MS = 420;
 
-/** Dots that may wait for their turn; what comes beyond is drawn at its end, without the way. */
+/** Maximum number of queued movements; further ones are shown without movement. */
 const WAITING_MAX = 6;
 
 const HEIGHT = 48;
@@ -32,7 +32,7 @@ const WIDE = {
   others: (count) => [[30], [1, 59]][count - 1].map((y) => ({ x: 306, y, width: 132 })),
 };
 
-/** @type {Layout} from top to bottom, where the screen is narrow */
+/** @type {Layout} from top to bottom, for narrow screens */
 const HIGH = {
   viewBox: "0 0 304 206",
   me: { x: 90, y: 1, width: 124 },
@@ -40,11 +40,13 @@ const HIGH = {
   others: (count) => [[86], [16, 156]][count - 1].map((x) => ({ x, y: 157, width: 132 })),
 };
 
-/** The two ways between this tab and the server do not lie on each other. */
+/** Distance between the two paths of this tab and the server. */
 const LANE = 7;
 
-/** @typedef {"me" | "server" | string} Place this tab, the server, or another's socket id */
-/** @typedef {"idle" | "heard" | "silent" | "sent" | "waits" | "lost"} Mood */
+/**
+ * @typedef {"me" | "server" | string} Place this tab, the server, or the socket id of another tab
+ */
+/** @typedef {"idle" | "received" | "silent" | "sent" | "waits" | "lost"} Mood */
 
 const narrow = matchMedia("(max-width: 34rem)");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -63,7 +65,8 @@ export class Diagram {
 
   /**
    * @param {SVGElement} svg
-   * @param {{ idle: string, connects: boolean }} options what is written under the others before anything happened, and
+   * @param {{ idle: string, connects: boolean }} options text under the other tabs before any
+   * event, and
    *   whether lines lead to them
    */
   constructor(svg, options) {
@@ -75,19 +78,21 @@ export class Diagram {
     narrow.addEventListener("change", () => this.#draw());
   }
 
-  /** @param {{ id: string, name: string, label?: string, note?: string }[]} people who else is there */
+  /**
+   * @param {{ id: string, name: string, label?: string, note?: string }[]} people the other tabs
+   */
   others(people) {
     if (JSON.stringify(people) === JSON.stringify(this.#people)) return;
     this.#people = people;
     this.#draw();
   }
 
-  /** Draws it again; what was heard by those who stay stays. */
+  /** Draws everything again; the results of tabs that remain are kept. */
   #draw() {
     /** @type {Map<Place, [caption: string, mood: any]>} */
-    const heard = new Map();
+    const results = new Map();
     for (const [id, { group, caption }] of this.#nodes) {
-      if (group.dataset.mood !== "idle") heard.set(id, [caption.textContent ?? "", group.dataset.mood]);
+      if (group.dataset.mood !== "idle") results.set(id, [caption.textContent ?? "", group.dataset.mood]);
     }
     this.#nodes.clear();
     this.#lines.replaceChildren();
@@ -100,7 +105,7 @@ export class Diagram {
     this.#place("server", this.#layout.server, "Server", "hub");
     this.#line("me", "server");
     this.#line("server", "me");
-    this.#park();
+    this.#drawBufferedDot();
     const people = this.#people;
     const shown = people.slice(0, people.length > OTHERS_MAX ? OTHERS_MAX - 1 : OTHERS_MAX);
     const boxes = shown.map(({ id, name, label, note }) => ({ id, name: label ?? name, caption: note ?? this.options.idle }));
@@ -114,16 +119,16 @@ export class Diagram {
       this.say(id, caption, "idle");
       if (this.options.connects && !ghost) this.#line("server", id);
     }
-    for (const [id, said] of heard) if (this.#nodes.has(id) && !(ghost && id === "rest")) this.say(id, ...said);
+    for (const [id, result] of results) if (this.#nodes.has(id) && !(ghost && id === "rest")) this.say(id, ...result);
   }
 
-  /** The others, as they are drawn. */
+  /** The other tabs in the diagram. */
   get places() {
     return [...this.#nodes].filter(([, { group }]) => group.classList.contains("other")).map(([id]) => id);
   }
 
   /**
-   * @param {Place} place one that is not drawn is among the rest
+   * @param {Place} place a tab that is not in the diagram belongs to the rest
    * @param {string} caption
    * @param {Mood} mood
    */
@@ -135,23 +140,23 @@ export class Diagram {
     node.group.dataset.mood = mood;
   }
 
-  /** @param {boolean} yes whether this tab has no way to the server, nor a way to know of the others */
-  cut(yes) {
-    this.calm();
+  /** @param {boolean} yes whether this tab has no connection */
+  setDisconnected(yes) {
+    this.reset();
     this.svg.toggleAttribute("data-cut", yes);
     if (!yes) return;
-    this.say("server", "out of reach", "lost");
-    for (const place of this.places) this.say(place, "not known", "silent");
+    this.say("server", "unreachable", "lost");
+    for (const place of this.places) this.say(place, "unknown", "silent");
   }
 
-  /** Forgets what was heard. */
-  calm() {
+  /** Removes the results. */
+  reset() {
     for (const place of ["me", "server"]) this.say(place, "", "idle");
     for (const place of this.places) this.say(place, this.options.idle, "idle");
   }
 
   /**
-   * Lets dots travel, one way or several at once, after those that are under way; then what it led to is drawn.
+   * Moves dots along one or several paths, after the running movements; then calls `then`.
    * @param {[from: Place, to: Place][]} ways
    * @param {() => void} [then]
    */
@@ -159,7 +164,7 @@ export class Diagram {
     const drawn = this.#waiting < WAITING_MAX ? ways : [];
     this.#waiting += 1;
     this.#last = this.#last
-      .then(() => Promise.all(drawn.map(([from, to]) => this.#travel(from, to))))
+      .then(() => Promise.all(drawn.map(([from, to]) => this.#moveDot(from, to))))
       .then(() => {
         this.#waiting -= 1;
         then?.();
@@ -170,9 +175,9 @@ export class Diagram {
    * @param {Place} from
    * @param {Place} to
    */
-  async #travel(from, to) {
+  async #moveDot(from, to) {
     const [start, end] = this.#ends(from, to);
-    // A hidden tab draws nothing, and would end nothing.
+    // A hidden tab draws nothing and would not end the movement.
     if (!start || !end || still.matches || document.hidden) return;
     const dot = create("circle", { r: 6, class: "dot" });
     this.#dots.append(dot);
@@ -200,15 +205,15 @@ export class Diagram {
     return node;
   }
 
-  /** The dot that has not left this tab: seen while something waits there. */
-  #park() {
+  /** The dot that has not left this tab, visible while an emit is buffered. */
+  #drawBufferedDot() {
     const { group, x, y } = /** @type {any} */ (this.#nodes.get("me"));
     const [[cx, cy]] = this.#ends("me", "server");
-    group.append(create("circle", { cx: cx - x, cy: cy - y, r: 6, class: "dot parked" }));
+    group.append(create("circle", { cx: cx - x, cy: cy - y, r: 6, class: "dot buffered" }));
   }
 
   /**
-   * Where a way begins and ends, at the edges of the boxes.
+   * Start and end of a path, at the edges of the boxes.
    * @param {Place} from
    * @param {Place} to
    * @returns {[number, number][]}

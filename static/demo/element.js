@@ -1,7 +1,7 @@
-/** Elements: found by id, made with their contents. */
+/** Elements: found by id, or created with their contents. */
 
 /**
- * The element of the page with this id; a missing one is a mistake in the page and said at once.
+ * The element of the page with this id; a missing one is an error in the page.
  * @param {string} id
  * @returns {any}
  */
@@ -14,7 +14,7 @@ export function byId(id) {
 /**
  * @param {string} tag
  * @param {Record<string, any>} [attributes]
- * @param {...(Node | string)} contents text is never read as markup
+ * @param {...(Node | string)} contents text is never parsed as markup
  */
 export function make(tag, attributes = {}, ...contents) {
   const element = document.createElement(tag);
@@ -24,16 +24,16 @@ export function make(tag, attributes = {}, ...contents) {
 }
 
 /**
- * A person's name behind a dot in their colour.
+ * A name with a dot in its colour.
  * @param {import("./names.js").Person} person
- * @param {string} [note] in brackets behind it
+ * @param {string} [note] in brackets after the name
  */
 export function badge({ name, hue }, note) {
   return make("span", { class: "badge", style: `--hue: ${hue}` }, name, ...(note ? [make("small", {}, ` ${note}`)] : []));
 }
 
 /**
- * Whether a button does something now. One that does not keeps the focus, unlike one that is disabled.
+ * Marks whether a button has an effect. One without effect keeps the focus, unlike a disabled one.
  * @param {string} id
  * @param {boolean} yes
  */

@@ -1,29 +1,29 @@
-/** The two kinds of emit, each with its drawing: to the server, and to everybody. */
+/** The two kinds of emit, each with its diagram: to the server, and to a room. */
 
 import { Diagram } from "./diagram.js";
 import { byId } from "./element.js";
-import { secondsBetween, tell } from "./log.js";
+import { log, secondsBetween } from "./log.js";
 
-/** Names this tab in what it publishes, whichever connection carries it. */
+/** Identifies this tab in its messages on any connection. */
 const TAB = crypto.randomUUID?.() ?? `${Math.random()}`;
 
 /**
  * @param {Message} message
- * @returns {boolean} whether this tab itself published it
+ * @returns {boolean} whether this tab published it
  */
 export const isOwn = (message) => message.tab === TAB;
 
-const CALM = { client: "Press Emit and see who hears it.", server: "Press Publish and see who hears it." };
-const AWAY = "The server is out of reach: what this tab emits waits here.";
+const IDLE = { client: "Press Emit to see who receives it.", server: "Press Publish to see who receives it." };
+const DISCONNECTED = "The server is unreachable: emits of this tab are buffered.";
 
-/** How much of what was said fits into a box of the drawing. */
+/** Maximum number of characters of a text in a box of the diagram. */
 const CAPTION_LENGTH = 11;
 
 /**
- * @typedef {object} Message as this page publishes it
+ * @typedef {object} Message as published by this page
  * @property {string} id
  * @property {string} from the id of the socket that published it
- * @property {string} [tab] the tab that did
+ * @property {string} [tab] the tab that published it
  * @property {string} room
  * @property {string} text
  * @property {boolean} volatile
@@ -34,10 +34,10 @@ const quote = (text) => `“${text}”`;
 const short = (/** @type {string} */ text) => quote(text.length > CAPTION_LENGTH ? `${text.slice(0, CAPTION_LENGTH - 1)}…` : text);
 
 export class Emits {
-  /** The last id of this tab's socket. */
+  /** Last socket id of this tab. */
   #id = "";
-  /** How many wait in this tab, of each kind. */
-  #waiting = { client: 0, server: 0 };
+  /** Number of emits buffered in this tab, of each kind. */
+  #buffered = { client: 0, server: 0 };
 
   /**
    * @param {import("../client/index.js").Socket} socket
@@ -46,8 +46,8 @@ export class Emits {
   constructor(socket, rooms) {
     this.socket = socket;
     this.rooms = rooms;
-    this.toServer = new Diagram(byId("client-diagram"), { idle: "hears nothing", connects: false });
-    this.toRoom = new Diagram(byId("server-diagram"), { idle: "listens", connects: true });
+    this.toServer = new Diagram(byId("client-diagram"), { idle: "no event", connects: false });
+    this.toRoom = new Diagram(byId("server-diagram"), { idle: "listening", connects: true });
     byId("emit-form").addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.#emit(byId("emit-text").value);
@@ -58,39 +58,39 @@ export class Emits {
     });
   }
 
-  /** The connection is gone, or there: drawn after what is under way. */
-  turn() {
+  /** The connection was lost or opened: drawn after running movements. */
+  update() {
     const { connected, id } = this.socket;
     this.#id = id ?? this.#id;
     for (const kind of /** @type {const} */ (["client", "server"])) {
       const diagram = kind === "client" ? this.toServer : this.toRoom;
       diagram.send([], () => {
-        diagram.cut(!connected);
+        diagram.setDisconnected(!connected);
         const outcome = byId(`${kind}-outcome`);
-        // What was heard before says nothing of now.
-        if (!connected && !this.#waiting[kind]) outcome.textContent = AWAY;
-        else if (connected && outcome.textContent === AWAY) outcome.textContent = CALM[kind];
+        // Earlier results do not apply any more.
+        if (!connected && !this.#buffered[kind]) outcome.textContent = DISCONNECTED;
+        else if (connected && outcome.textContent === DISCONNECTED) outcome.textContent = IDLE[kind];
       });
     }
   }
 
   /**
-   * Without a connection, what this tab says stays in it.
+   * Shows that without a connection this tab's emits stay in it.
    * @param {"client" | "server"} kind
    * @param {string} sentence
    */
   #wait(kind, sentence) {
     const diagram = kind === "client" ? this.toServer : this.toRoom;
-    this.#waiting[kind] += 1;
+    this.#buffered[kind] += 1;
     byId(`${kind}-outcome`).textContent = sentence;
     diagram.send([], () => {
-      diagram.cut(true);
-      diagram.say("me", "waiting to send", "waits");
+      diagram.setDisconnected(true);
+      diagram.say("me", "buffered", "waits");
     });
   }
 
-  /** Members have come or gone. */
-  members() {
+  /** Members have joined or left. */
+  updateMembers() {
     if (!this.socket.connected) return;
     this.toServer.others(this.rooms.others());
     this.toRoom.others(this.rooms.others(this.rooms.target));
@@ -99,41 +99,41 @@ export class Emits {
   /** @param {string} text */
   async #emit(text) {
     const { socket, toServer } = this;
-    toServer.calm();
-    toServer.say("me", `says ${short(text)}`, "sent");
+    toServer.reset();
+    toServer.say("me", `emits ${short(text)}`, "sent");
     const asked = new Date();
     let begun = performance.now();
     let waited = "";
-    // What waits is sent as soon as there is a connection.
+    // Buffered emits are sent as soon as there is a connection.
     const sent = () => {
       begun = performance.now();
-      waited = `It waited ${secondsBetween(asked, new Date())} s in this tab; then the server`;
+      waited = `It was buffered for ${secondsBetween(asked, new Date())} s; then the server`;
     };
     socket.once("connect", sent);
     const waits = !socket.connected;
     if (waits) {
-      tell(`This tab emitted ${quote(text)}. There is no connection: it waits here until there is one.`);
-      this.#wait("client", `${quote(text)} waits in this tab: it is sent when the connection is back.`);
+      log(`This tab emitted ${quote(text)}. There is no connection, so it is buffered.`);
+      this.#wait("client", `${quote(text)} is buffered in this tab and sent after the reconnect.`);
     }
     try {
       const answer = await socket.emitWithAck("echo", text);
       const ms = Math.max(1, Math.round(performance.now() - begun));
       const others = this.rooms.others().map(({ name }) => name);
-      const silent = others.length ? `${list(others)} heard nothing.` : "Nobody else heard it.";
-      toServer.send([["me", "server"]], () => toServer.say("server", "heard it", "heard"));
+      const silent = others.length ? `${list(others)} received nothing.` : "No other tab received it.";
+      toServer.send([["me", "server"]], () => toServer.say("server", "received it", "received"));
       toServer.send([["server", "me"]], () => {
-        toServer.say("me", "got its answer", "heard");
-        for (const place of toServer.places) toServer.say(place, "heard nothing", "silent");
-        byId("client-outcome").textContent = `The server heard ${quote(answer)} and answered this tab. ${silent}`;
+        toServer.say("me", "received the ack", "received");
+        for (const place of toServer.places) toServer.say(place, "received nothing", "silent");
+        byId("client-outcome").textContent = `The server received ${quote(answer)} and sent its ack. ${silent}`;
       });
-      tell(`This tab emitted ${quote(text)}. ${waited || "The server"} heard it and answered after ${ms} ms. ${silent}`);
+      log(`This tab emitted ${quote(text)}. ${waited || "The server"} received it and sent its ack after ${ms} ms. ${silent}`);
     } catch (/** @type {any} */ error) {
-      byId("client-outcome").textContent = `No answer to ${quote(text)}: ${error.message}.`;
-      tell(`No answer to ${quote(text)}: ${error.message}.`, "bad");
-      toServer.say("me", "no answer", "lost");
+      byId("client-outcome").textContent = `No ack for ${quote(text)}: ${error.message}.`;
+      log(`No ack for ${quote(text)}: ${error.message}.`, "bad");
+      toServer.say("me", "no ack", "lost");
     } finally {
       socket.off("connect", sent);
-      if (waits) this.#waiting.client -= 1;
+      if (waits) this.#buffered.client -= 1;
     }
   }
 
@@ -149,8 +149,8 @@ export class Emits {
     const asked = new Date();
     const waits = !socket.connected;
     if (waits) {
-      tell(`This tab asked for ${quote(text)} to be published. There is no connection: it waits here until there is one.`);
-      this.#wait("server", `${quote(text)} waits in this tab: it is published when the connection is back.`);
+      log(`This tab published ${quote(text)}. There is no connection, so it is buffered.`);
+      this.#wait("server", `${quote(text)} is buffered in this tab and published after the reconnect.`);
     }
     try {
       const answer = await socket.emitWithAck("publish", room, "message", message);
@@ -158,41 +158,41 @@ export class Emits {
       if (!waits) return;
       const seconds = secondsBetween(asked, new Date());
       this.toRoom.send([], () => {
-        byId("server-outcome").textContent = `${quote(text)} waited ${seconds} s in this tab; then the server published it.`;
+        byId("server-outcome").textContent = `${quote(text)} was buffered for ${seconds} s; then the server published it.`;
       });
-      tell(`${quote(text)} waited ${seconds} s in this tab; then the server published it.`);
+      log(`${quote(text)} was buffered for ${seconds} s; then the server published it.`);
     } catch (/** @type {any} */ error) {
       byId("server-outcome").textContent = `${quote(text)} was not published: ${error.message}.`;
-      tell(`${quote(text)} was not published: ${error.message}.`, "bad");
+      log(`${quote(text)} was not published: ${error.message}.`, "bad");
     } finally {
-      if (waits) this.#waiting.server -= 1;
+      if (waits) this.#buffered.server -= 1;
     }
   }
 
   /**
-   * A message has come.
+   * A message has arrived.
    * @param {Message} message
-   * @param {boolean} recovered whether it is one of those that were missed
+   * @param {boolean} recovered whether it was missed before
    */
-  hear(message, recovered) {
+  receive(message, recovered) {
     const { toRoom } = this;
     const own = isOwn(message);
     const who = own ? "this tab" : this.rooms.nameOf(message.from);
-    tell(
+    log(
       recovered
-        ? `Recovered: ${quote(message.text)}, which ${who} had published in ${message.room} while this tab was away.`
-        : `The server emitted ${quote(message.text)} to everybody in ${message.room}; ${who} had asked it to.`,
+        ? `Recovered: ${quote(message.text)}, published in ${message.room} by ${who} while this tab was disconnected.`
+        : `The server emitted ${quote(message.text)} to the room ${message.room}, published by ${who}.`,
       recovered ? "good" : "note",
     );
     if (recovered || message.room !== this.rooms.target) return;
-    toRoom.calm();
+    toRoom.reset();
     const others = this.rooms.others(message.room);
     toRoom.send([[own ? "me" : message.from, "server"]], () => toRoom.say("server", "emits it", "sent"));
     toRoom.send([["server", "me"], .../** @type {[string, string][]} */ (toRoom.places.map((place) => ["server", place]))], () => {
-      toRoom.say("me", "heard it", "heard");
-      if (others.length) for (const place of toRoom.places) toRoom.say(place, "heard it", "heard");
-      const everybody = others.length ? list(["This tab", ...others.map(({ name }) => name)]) : "This tab, the only one in the room,";
-      byId("server-outcome").textContent = `${everybody} heard ${quote(message.text)}. ${own ? "This tab" : who} had published it.`;
+      toRoom.say("me", "received it", "received");
+      if (others.length) for (const place of toRoom.places) toRoom.say(place, "received it", "received");
+      const members = others.length ? list(["This tab", ...others.map(({ name }) => name)]) : "This tab, the only one in the room,";
+      byId("server-outcome").textContent = `${members} received ${quote(message.text)}, published by ${who}.`;
     });
   }
 }

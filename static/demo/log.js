@@ -1,4 +1,4 @@
-/** What happened, in plain words, the newest at the end. */
+/** Log of events in plain words, the newest at the end. */
 
 import { byId, make } from "./element.js";
 
@@ -8,7 +8,7 @@ const LINES_MAX = 200;
 export const stamp = (at) => at.toTimeString().slice(0, 8);
 
 /**
- * As a reader of their stamps would count.
+ * Seconds between two displayed times.
  * @param {Date} from
  * @param {Date} to
  */
@@ -18,14 +18,14 @@ export const secondsBetween = (from, to) => Math.max(0, Math.floor(to.getTime() 
  * @param {string} sentence
  * @param {"good" | "bad" | "note"} [kind]
  */
-export function tell(sentence, kind = "note") {
-  const log = byId("log");
+export function log(sentence, kind = "note") {
+  const list = byId("log");
   const now = new Date();
   const time = make("time", { datetime: now.toISOString() }, stamp(now));
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  const lines = log.firstElementChild;
+  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+  const lines = list.firstElementChild;
   lines.append(make("li", { class: kind }, time, make("span", {}, sentence)));
   while (lines.children.length > LINES_MAX) lines.firstElementChild.remove();
-  // Who reads further up is left there.
-  if (atEnd) log.scrollTop = log.scrollHeight;
+  // The scroll position stays unless it is at the end.
+  if (atEnd) list.scrollTop = list.scrollHeight;
 }

@@ -1,7 +1,8 @@
 /**
- * The page: one connection, and what can be seen of it. It uses the client library beside it and nothing else.
+ * The page: one connection and its state. It uses the client library beside it and nothing else.
  *
- * `?server=` names another server, `?token=` what it receives as `auth.token`, `?path=` where its endpoint is.
+ * `?server=` selects another server, `?token=` sets `auth.token`, `?path=` the path of the
+ * endpoint.
  */
 
 import { io } from "../client/index.js";
@@ -9,50 +10,50 @@ import { Away } from "./away.js";
 import { Connection } from "./connection.js";
 import { byId } from "./element.js";
 import { Emits } from "./emits.js";
-import { tell } from "./log.js";
+import { log } from "./log.js";
 import { Rooms } from "./rooms.js";
 
-const asked = new URLSearchParams(location.search);
-const server = asked.get("server") ?? undefined;
+const parameters = new URLSearchParams(location.search);
+const server = parameters.get("server") ?? undefined;
 const options = {
-  path: asked.get("path") ?? "/socket.io",
-  auth: asked.has("token") ? { token: asked.get("token") } : {},
+  path: parameters.get("path") ?? "/socket.io",
+  auth: parameters.has("token") ? { token: parameters.get("token") } : {},
 };
 
 const socket = io(server, options);
 /** @type {Emits} */
 let emits;
-const rooms = new Rooms(socket, () => emits.members());
+const rooms = new Rooms(socket, () => emits.updateMembers());
 emits = new Emits(socket, rooms);
 const away = new Away(socket, rooms, () => io(server, { ...options, forceNew: true }));
 
 new Connection(socket, server ?? location.origin, {
   isOffline: () => away.offline,
-  async back(at) {
+  async onConnect(at) {
     await (socket.recovered ? rooms.resume() : rooms.rejoin());
     const missed = await away.settle(at);
-    await rooms.ask();
+    await rooms.queryMembers();
     return missed;
   },
 });
 
 for (const event of ["connect", "disconnect"]) {
   socket.on(event, () => {
-    away.turn();
-    emits.turn();
+    away.update();
+    emits.update();
   });
 }
-socket.on("disconnect", () => rooms.forget());
+socket.on("disconnect", () => rooms.clearMembers());
 
-const hear = (/** @type {import("./emits.js").Message} */ message) => {
-  if (typeof message?.text === "string") emits.hear(message, away.hear(message));
+const onMessage = (/** @type {import("./emits.js").Message} */ message) => {
+  if (typeof message?.text === "string") emits.receive(message, away.receive(message));
 };
-socket.on("message", hear);
-socket.on("stentor:error", ({ error }) => tell(`The server refused something: ${error.message}.`, "bad"));
+socket.on("message", onMessage);
+socket.on("stentor:error", ({ error }) => log(`The server refused a request: ${error.message}.`, "bad"));
 
 byId("server-url").value = server ?? "";
-byId("server-token").value = asked.get("token") ?? "";
-if (server !== undefined || asked.has("token")) byId("elsewhere").open = true;
+byId("server-token").value = parameters.get("token") ?? "";
+if (server !== undefined || parameters.has("token")) byId("elsewhere").open = true;
 byId("server-form").addEventListener("submit", (/** @type {Event} */ event) => {
   event.preventDefault();
   const query = new URLSearchParams();

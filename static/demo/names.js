@@ -1,8 +1,12 @@
-/** Names for sockets, drawn from their ids: every tab calls the same socket the same, and nobody has to be asked. Pure. */
+/**
+ * Names for sockets, derived from their ids: every tab gives a socket the same name without asking
+ * the server.
+ */
 
 /**
- * @type {[string, number][]} words for hues, so that colour is never all that tells two apart; none is red, amber or
- *   green, which say how something went
+ * @type {[string, number][]} words and hues, so that two sockets never differ by colour alone; none
+ * is red, amber or
+ *   green, which show results
  */
 const COLOURS = [
   ["Cyan", 190],

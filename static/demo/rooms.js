@@ -1,34 +1,42 @@
-/** The rooms of this tab, and who is in them. The server knows; this page asks it, and the others say when to ask. */
+/**
+ * Rooms of this tab and their members. The page asks the server for the members, and the other tabs
+ * announce changes.
+ */
 
 import { badge, byId, make } from "./element.js";
-import { tell } from "./log.js";
+import { log } from "./log.js";
 import { personOf } from "./names.js";
 
-/** How often the members are asked for when nobody said that they changed, in milliseconds. */
+/** Interval between two queries of the members without an announcement, in milliseconds. */
 const ASK_MS = 2_000;
-/** How long an answer is waited for, in milliseconds. */
+/** Time limit of an answer, in milliseconds. */
 const ANSWER_MS = 5_000;
 
 const ROOMS_MAX = 6;
-/** A member a line; where there are more, the last line tells how many. */
+/** Lines for members, one each; if there are more members, the last line has their number. */
 const LINES_MAX = 3;
 
-/** Where the rooms are kept while the page is reloaded. */
+/** Storage key of the rooms while the page is reloaded. */
 const STORED = "stentor rooms";
 
 export class Rooms {
-  /** @type {Map<string, string[]>} room → ids of its members, as far as known */
+  /** @type {Map<string, string[]>} room → ids of its members, if known */
   #members = new Map();
   /** @type {Map<string, string>} the second connection of a tab → that tab */
-  #standIns = new Map();
-  /** @type {Set<string>} rooms whose join the server has yet to answer, on this connection or one that it continues from */
+  #secondConnections = new Map();
+  /**
+   * @type {Set<string>} rooms with an unanswered join, on this connection or the one that it
+   * continues
+   */
   #unanswered = new Set();
-  /** Whether the server keeps events for who is away: it then says where in them a joining tab stands. */
-  keeps = false;
+  /**
+   * True if the server stores events for disconnected tabs: the ack of a join then has an offset.
+   */
+  stored = false;
 
   /**
    * @param {import("../client/index.js").Socket} socket
-   * @param {() => void} changed called when members have come or gone
+   * @param {() => void} changed called when members have joined or left
    */
   constructor(socket, changed) {
     this.socket = socket;
@@ -41,10 +49,10 @@ export class Rooms {
     });
     byId("publish-room").addEventListener("change", () => this.changed());
     socket.on("members changed", (/** @type {any} */ news) => {
-      this.learn(news);
-      this.ask();
+      this.addSecondConnection(news);
+      this.queryMembers();
     });
-    setInterval(() => document.hidden || this.ask(), ASK_MS);
+    setInterval(() => document.hidden || this.queryMembers(), ASK_MS);
     this.#show();
   }
 
@@ -59,50 +67,52 @@ export class Rooms {
 
   /** @param {string} id */
   nameOf(id) {
-    const tab = this.#standIns.get(id);
+    const tab = this.#secondConnections.get(id);
     if (tab) return tab === this.socket.id ? "this page’s second connection" : `${personOf(tab).name}’s second connection`;
-    return id ? personOf(id).name : "a tab without a connection";
+    return id ? personOf(id).name : "a disconnected tab";
   }
 
   /**
-   * The members but this tab.
+   * Members other than this tab.
    * @param {string} [room] all rooms without one
    */
   others(room) {
     const ids = new Set(room ? this.#members.get(room) : [...this.#members.values()].flat());
     if (this.socket.id) ids.delete(this.socket.id);
     return [...ids].sort().map((id) => {
-      const tab = this.#standIns.get(id);
+      const tab = this.#secondConnections.get(id);
       const label = tab ? { label: "2nd connection", note: `of ${personOf(tab).name}` } : {};
       return { id, ...personOf(id), name: this.nameOf(id), ...label };
     });
   }
 
-  /** @param {any} news of a second connection of a tab */
-  learn(news) {
-    if (typeof news?.id === "string" && typeof news.standsInFor === "string") this.#standIns.set(news.id, news.standsInFor);
+  /** @param {any} news about the second connection of a tab */
+  addSecondConnection(news) {
+    if (typeof news?.id === "string" && typeof news.secondOf === "string") this.#secondConnections.set(news.id, news.secondOf);
   }
 
-  /** The connection is gone: who is in the rooms is not known any more. */
-  forget() {
+  /** The connection is lost, so the members are not known any more. */
+  clearMembers() {
     for (const room of this.names) this.#members.set(room, []);
     this.#show();
-    byId("rooms-outcome").textContent = "Without a connection this tab hears nothing of its rooms.";
+    byId("rooms-outcome").textContent = "Without a connection this tab receives no events of its rooms.";
   }
 
-  /** After a connection that the server knows: this tab is where it was, but for what it had not yet joined. */
+  /**
+   * The session was recovered: this tab is in its rooms, except those whose join was not answered.
+   */
   async resume() {
-    byId("rooms-outcome").textContent = "This tab is still in its rooms, and hears again what is published there.";
-    await this.#enterUnanswered();
+    byId("rooms-outcome").textContent = "This tab is still in its rooms and receives their events again.";
+    await this.#joinUnanswered();
   }
 
-  /** After a connection that the server does not know: what was joined is joined again. */
+  /** The session is new: this tab joins its rooms again. */
   async rejoin() {
     for (const room of this.names) this.#unanswered.add(room);
-    await this.#enterUnanswered();
+    await this.#joinUnanswered();
   }
 
-  async #enterUnanswered() {
+  async #joinUnanswered() {
     await Promise.all([...this.#unanswered].map((room) => this.join(room, true)));
   }
 
@@ -114,22 +124,22 @@ export class Rooms {
     if (!room) return;
     if (!again && this.#members.has(room)) return this.#say(`This tab is in ${room} already.`);
     if (!again && this.#members.size >= ROOMS_MAX) return this.#say(`This page shows ${ROOMS_MAX} rooms at most: leave one first.`);
-    const answer = await this.#enter(room);
+    const answer = await this.#sendJoin(room);
     if (answer.error) return this.#say(`Could not join ${room}: ${answer.error.message}.`, "bad");
     if (!this.#members.has(room)) this.#members.set(room, [/** @type {string} */ (this.socket.id)]);
-    this.keeps = typeof answer.offset === "string";
-    this.#say(`This tab has joined ${room}, and hears what is published there.`);
+    this.stored = typeof answer.offset === "string";
+    this.#say(`This tab has joined ${room} and receives its events.`);
     this.#show();
     this.announce(room);
-    await this.ask();
+    await this.queryMembers();
   }
 
   /**
-   * Asks to join until the server answers. Without a connection the next one does it.
+   * Sends the join until the server answers. Without a connection the next connect does it.
    * @param {string} room
    * @returns {Promise<any>} the answer
    */
-  async #enter(room) {
+  async #sendJoin(room) {
     this.#unanswered.add(room);
     for (;;) {
       const answer = await answered(this.socket.timeout(ANSWER_MS).emitWithAck("join", room));
@@ -145,7 +155,7 @@ export class Rooms {
     if (answer.error) return this.#say(`Could not leave ${room}: ${answer.error.message}.`, "bad");
     this.#members.delete(room);
     this.#unanswered.delete(room);
-    this.#say(`This tab has left ${room}, and hears nothing of it from now on.`);
+    this.#say(`This tab has left ${room} and receives no more of its events.`);
     this.#show();
     this.announce(room);
     this.changed();
@@ -153,7 +163,8 @@ export class Rooms {
   }
 
   /**
-   * Tells the members of a room to look who is there. May be lost on the way to them: they look from time to time anyway.
+   * Asks the members of a room to query the members again. It may be lost: they query from time to
+   * time anyway.
    * @param {string} room
    * @param {import("../client/index.js").Socket} [socket]
    * @param {object} [news]
@@ -162,8 +173,8 @@ export class Rooms {
     socket.emit("publish", { room, volatile: true }, "members changed", news);
   }
 
-  /** Asks for the members of all rooms. */
-  async ask() {
+  /** Queries the members of all rooms. */
+  async queryMembers() {
     if (!this.socket.connected) return;
     await Promise.all(
       this.names.map(async (room) => {
@@ -173,7 +184,7 @@ export class Rooms {
     );
     if (!this.socket.connected) return;
     const known = new Set([...this.#members.values()].flat());
-    for (const [id, tab] of this.#standIns) if (!known.has(id) && tab !== this.socket.id) this.#standIns.delete(id);
+    for (const [id, tab] of this.#secondConnections) if (!known.has(id) && tab !== this.socket.id) this.#secondConnections.delete(id);
     this.#show();
     this.changed();
   }
@@ -182,7 +193,7 @@ export class Rooms {
     store(this.names);
     const list = byId("rooms");
     const rows = [...this.#members].map(([room, members]) => this.#row(room, members));
-    // Only what has changed, so that the focus stays where it is.
+    // Updates only changed elements, so that the focus stays.
     for (const row of rows) {
       const shown = [...list.children].find((/** @type {any} */ one) => one.dataset.room === row.dataset.room);
       if (!shown) list.append(row);
@@ -207,7 +218,7 @@ export class Rooms {
     const sorted = [...members].sort((a, b) => Number(b === me) - Number(a === me) || (a < b ? -1 : 1));
     const named = members.length > LINES_MAX ? LINES_MAX - 1 : members.length;
     const people = sorted.slice(0, named).map((id) => badge({ ...personOf(id), name: this.nameOf(id) }, id === me ? "this tab" : ""));
-    if (!members.length) people.push(make("span", {}, "not known without a connection"));
+    if (!members.length) people.push(make("span", {}, "unknown while disconnected"));
     if (members.length > named) people.push(make("span", {}, `and ${members.length - named} more`));
     const leave = make("button", { type: "button", "aria-label": `Leave ${room}` }, "Leave");
     leave.addEventListener("click", () => this.leave(room));
@@ -223,23 +234,26 @@ export class Rooms {
    */
   #say(sentence, kind) {
     byId("rooms-outcome").textContent = sentence;
-    tell(sentence, kind);
+    log(sentence, kind);
   }
 }
 
 /**
  * @param {Promise<any>} answer
- * @returns {Promise<any>} the answer, or what went wrong in the same shape
+ * @returns {Promise<any>} the answer, or an error in the same form
  */
 const answered = (answer) => answer.catch((error) => ({ error }));
 
-/** The rooms of this tab before it was reloaded; where the browser keeps nothing for pages, those of a new one. */
+/**
+ * Rooms of this tab before it was reloaded; where the browser stores nothing for pages, the default
+ * rooms.
+ */
 function stored() {
   try {
     const rooms = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
     if (Array.isArray(rooms)) return rooms.filter((room) => typeof room === "string").slice(0, ROOMS_MAX);
   } catch (/** @type {any} */ error) {
-    if (!(error instanceof SyntaxError)) tell("This browser keeps nothing for this page: when it is reloaded, its rooms are forgotten. All else works.");
+    if (!(error instanceof SyntaxError)) log("This browser stores nothing for this page, so a reload loses its rooms. All else works.");
   }
   return ["lobby"];
 }
@@ -249,6 +263,6 @@ function store(rooms) {
   try {
     sessionStorage.setItem(STORED, JSON.stringify(rooms));
   } catch {
-    // Said when it was read.
+    // Reported when it was read.
   }
 }

@@ -1,7 +1,7 @@
-//! Reads Rust source through `syn`, for the rules next door: as tokens, as paths, as comments.
+//! Rust source read by `syn` as tokens, paths and comments.
 //!
-//! Comments, literals and what is compiled for tests only are left out of tokens and paths. Macros are not expanded: a path in
-//! one counts where it is written.
+//! Tokens and paths exclude comments, literals and code for tests. Macros are not expanded: a path
+//! in a macro call counts in the file of the call.
 
 use std::collections::BTreeSet;
 
@@ -25,14 +25,14 @@ impl Token {
     }
 }
 
-/// A file without what is compiled for tests only.
+/// A file without its code for tests.
 pub(super) struct Source {
     file: syn::File,
     /// Words, `::` and single punctuation characters.
     pub(super) tokens: Vec<Token>,
-    /// The lines that tests take.
+    /// Number of lines of tests.
     pub(super) test_lines: usize,
-    /// Modules in files of their own that only tests use.
+    /// Modules in separate files that only tests use.
     pub(super) test_modules: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ struct TestRemoval {
 }
 
 impl TestRemoval {
-    /// True for an item or a statement that is kept.
+    /// False for an item or statement of a test.
     fn keeps(&mut self, node: &impl ToTokens) -> bool {
         let attributes = |input: ParseStream<'_>| {
             let attributes = input.call(Attribute::parse_outer)?;
@@ -115,7 +115,7 @@ impl VisitMut for TestRemoval {
     fn visit_block_mut(&mut self, _: &mut syn::Block) {}
 }
 
-/// Looks into functions too, which takes long and is rarely needed.
+/// Removal inside functions, which is slow and rarely needed.
 struct StatementRemoval<'a>(&'a mut TestRemoval);
 
 impl VisitMut for StatementRemoval<'_> {
@@ -131,7 +131,7 @@ fn tokens(stream: TokenStream) -> Vec<Token> {
     tokens
 }
 
-/// Tokens with their groups dissolved; literals and lifetimes are left out.
+/// Appends the tokens of a stream and of its groups, without literals and lifetimes.
 fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
     let mut trees = stream.into_iter().peekable();
     while let Some(tree) = trees.next() {
@@ -166,12 +166,12 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
     }
 }
 
-/// A raw identifier is the name behind its `r#`.
+/// Name of an identifier, without the `r#` of a raw one.
 fn name(ident: &Ident) -> String {
     ident.to_string().trim_start_matches("r#").to_owned()
 }
 
-/// Where a path leads.
+/// Target of a path.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     /// A module path from the root of this crate.
@@ -180,18 +180,18 @@ pub(super) enum Target {
     Outside(Vec<String>),
 }
 
-/// One path as it occurs in the source, a `use` group taken apart.
+/// A path in the source; a `use` group gives several.
 pub(super) struct Reference {
     pub(super) line: usize,
     pub(super) written: String,
     pub(super) target: Target,
-    /// The name under which a `use` at the top of the file imports it.
+    /// Name under which a `use` at the top level imports it.
     pub(super) imported_as: Option<String>,
-    /// Whether a `use` passes it on under another path.
+    /// True for a `use` that makes it available under another path.
     pub(super) is_reexport: bool,
 }
 
-/// Every path that leads somewhere a rule asks about: `crate`, `self`, `super`, a module declared here, or the name of a crate.
+/// All paths that start with `crate`, `self`, `super`, a module declared here, or a crate.
 pub(super) fn paths(source: &Source, module: &[String], crates: &BTreeSet<String>) -> Vec<Reference> {
     let declared = source.file.items.iter().filter_map(|item| match item {
         syn::Item::Mod(module) => Some(name(&module.ident)),
@@ -205,7 +205,7 @@ pub(super) fn paths(source: &Source, module: &[String], crates: &BTreeSet<String
 
 struct Paths<'a> {
     module: Vec<String>,
-    /// Inline modules around what is being visited.
+    /// Number of inline modules around the visited item.
     depth: usize,
     declared: BTreeSet<String>,
     crates: &'a BTreeSet<String>,
@@ -262,7 +262,7 @@ impl Paths<'_> {
         }
     }
 
-    /// Finds the paths in what a macro or an attribute is given.
+    /// Adds the paths in the arguments of a macro or an attribute.
     fn add_tokens(&mut self, stream: &TokenStream) {
         let tokens = tokens(stream.clone());
         let mut at = 0;
@@ -319,16 +319,16 @@ impl<'ast> Visit<'ast> for Paths<'_> {
 /// The doc comments of a file, each with the line where it begins.
 pub(super) fn doc_comments(text: &str) -> Vec<(usize, String)> {
     let mut comments: Vec<(usize, String)> = Vec::new();
-    let mut goes_on = false;
+    let mut continues = false;
     for (at, line) in text.lines().enumerate() {
         let line = line.trim_start();
-        let said = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")).filter(|said| !said.starts_with('/'));
-        match (said, comments.last_mut()) {
-            (Some(said), Some((_, comment))) if goes_on => comment.push_str(said),
-            (Some(said), _) => comments.push((at + 1, said.to_owned())),
+        let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")).filter(|text| !text.starts_with('/'));
+        match (text, comments.last_mut()) {
+            (Some(text), Some((_, comment))) if continues => comment.push_str(text),
+            (Some(text), _) => comments.push((at + 1, text.to_owned())),
             (None, _) => {}
         }
-        goes_on = said.is_some();
+        continues = text.is_some();
     }
     comments
 }

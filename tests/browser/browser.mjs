@@ -1,4 +1,4 @@
-/** Debian's Chromium without a window, and pages in it. */
+/** Headless Chromium of Debian, and pages in it. */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -10,17 +10,18 @@ import { chromium } from "playwright-core";
 
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
-/** A fact may need a reconnection first, which may wait for its turn for seven seconds. */
+/** Deadline of a condition, which may need a reconnection; that may wait up to seven seconds. */
 const FACT_MS = 12_000;
 
 export const REPOSITORY = path.resolve(import.meta.dirname, "../..");
 
-/** The path under which a page finds the files of this repository, whichever server it comes from. */
+/** Path under which a page finds the files of this repository, on any server. */
 const PREFIX = "/repository/";
 
 /** @param {string} [fonts] the only folder whose fonts the browser finds; without it those of this machine */
 export async function launch(fonts) {
-  // Containers run as root and without the privileges that the sandbox needs; pages come from this repository alone.
+  // Containers run as root without the privileges of the sandbox; all pages come from this
+  // repository.
   const options = { executablePath: EXECUTABLE, args: ["--no-sandbox", "--disable-dev-shm-usage"] };
   if (!fonts) return chromium.launch(options);
   const folder = mkdtempSync(path.join(tmpdir(), "stentor-fonts-"));
@@ -32,11 +33,11 @@ export async function launch(fonts) {
 }
 
 /**
- * A page that finds the files of this repository beside what its server serves, so that they share an origin.
+ * A page that also finds the files of this repository, under the origin of its server.
  * @param {import("playwright-core").Browser} browser
  */
 export async function newPage(browser) {
-  // A page that was put there instead of fetched may otherwise not reach this machine.
+  // Otherwise a page set by content instead of loading may not reach this machine.
   const page = await browser.newPage({ permissions: ["local-network-access"] });
   await page.route(
     (url) => url.pathname.startsWith(PREFIX),
@@ -45,7 +46,7 @@ export async function newPage(browser) {
   return page;
 }
 
-/** What browsers write to the console by themselves when a server does not answer, or refuses. */
+/** Messages that browsers log by themselves when a server does not answer or refuses. */
 const NETWORK = /^(Failed to load resource|WebSocket connection to|Access to fetch)/;
 
 /**
@@ -57,13 +58,13 @@ export async function openTab(context, url) {
   const page = await watchedPage(context);
   await page.goto(url);
   await page.waitForSelector("body[data-connected]");
-  // The room has been joined.
+  // The room is joined.
   await page.waitForSelector("#rooms .badge");
   return page;
 }
 
 /**
- * A page that remembers what it wrote to the console as errors, what it threw, and how far its layout shifted.
+ * A page that records console errors, exceptions, and layout shifts.
  * @param {import("playwright-core").BrowserContext} context
  */
 export async function watchedPage(context) {
@@ -74,7 +75,7 @@ export async function watchedPage(context) {
   page.on("pageerror", (error) => errors.push(`thrown: ${error.stack}`));
   await page.addInitScript(() => {
     globalThis.shifts = [];
-    // What follows a click or a key at once is expected by whoever did it.
+    // Layout shifts right after a click or key are expected.
     const note = (/** @type {any} */ { value, sources, hadRecentInput }) =>
       hadRecentInput || globalThis.shifts.push(`${value}: ${sources.map(moved)}`);
     const moved = (/** @type {any} */ { node, previousRect: from, currentRect: to }) =>
@@ -85,7 +86,7 @@ export async function watchedPage(context) {
 }
 
 /**
- * Loads the demo page of `hub` line by line, painted after each.
+ * Loads the demo page of `hub` line by line, and paints after each line.
  * @param {import("playwright-core").Browser} browser
  * @param {{ url: string }} hub
  * @param {number} width in pixels
@@ -95,7 +96,7 @@ export async function shiftsLineByLine(browser, hub, width) {
   let answered;
   const asked = new Promise((resolve) => (answered = resolve));
   const slow = createServer(async (request, response) => {
-    // A poll may outlive the page, or the hub.
+    // A poll may outlast the page or the hub.
     const answer = await fetch(hub.url + request.url).catch(() => null);
     if (!answer) return response.destroy();
     const body = Buffer.from(await answer.arrayBuffer().catch(() => []));
@@ -126,11 +127,13 @@ export async function shiftsLineByLine(browser, hub, width) {
   }
 }
 
-/** High enough for all of the page: a picture of more than the window would resize it, and shift its layout. */
+/**
+ * Higher than the page: a screenshot larger than the window would resize it and shift the layout.
+ */
 export const WIDE = { width: 1440, height: 2480 };
 
 /**
- * For people to look at; git ignores the folder.
+ * Takes a screenshot for manual inspection; git ignores the folder.
  * @param {import("playwright-core").Page} page
  * @param {string} name
  * @param {object} [options]
@@ -143,7 +146,7 @@ export async function picture(page, name, options) {
 export const nameOf = (tab) => tab.locator("#me .badge").evaluate((badge) => badge.firstChild.textContent);
 
 /**
- * Waits until an element of the page says something that matches.
+ * Waits until the text of an element matches.
  * @param {import("playwright-core").Page} tab
  * @param {string} selector
  * @param {RegExp} pattern
@@ -157,7 +160,7 @@ export async function says(tab, selector, pattern) {
   }
 }
 
-/** Nothing was written to the console as an error, and nothing moved that nobody had touched. */
+/** Checks that the console has no errors and that nothing shifted without input. */
 export async function isCalm(...tabs) {
   for (const tab of tabs) {
     assert.deepEqual(tab.errors, [], "errors in the console");
@@ -165,7 +168,7 @@ export async function isCalm(...tabs) {
   }
 }
 
-/** The same for a page whose server was away: that is all it says of it. */
+/** Checks that the console has no errors but those of a server that was unreachable. */
 export async function saysOnlyNetwork(tab) {
   assert.deepEqual(tab.errors.filter((error) => !NETWORK.test(error)), [], "errors in the console");
   assert.deepEqual(await tab.evaluate(() => globalThis.shifts), [], "layout shifts");

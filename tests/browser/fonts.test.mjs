@@ -1,4 +1,4 @@
-/** The layout of the demo page does not depend on the fonts of the machine: with each of these alone, nothing moves. */
+/** Layout of the demo page with each font alone: nothing shifts. */
 
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
@@ -6,7 +6,10 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { startHub } from "../clients/harness.mjs";
 import { isCalm, launch, openTab, picture, says, saysOnlyNetwork, shiftsLineByLine, WIDE } from "./browser.mjs";
 
-/** Where Debian's packages put them (`make fonts`): narrow ones, wide ones, and what every machine has. */
+/**
+ * Font folders of Debian's packages (`make fonts`): narrow fonts, wide fonts, and those found on
+ * every machine.
+ */
 const FONTS = {
   DejaVu: "/usr/share/fonts/truetype/dejavu",
   Inter: "/usr/share/fonts/opentype/inter",
@@ -16,7 +19,7 @@ const FONTS = {
 const WIDTHS = [1180, 360];
 
 for (const [name, folder] of Object.entries(FONTS)) {
-  describe(`with no font but ${name}`, () => {
+  describe(`with only the font ${name}`, () => {
     let browser;
     let hub;
     let context;
@@ -31,22 +34,22 @@ for (const [name, folder] of Object.entries(FONTS)) {
     after(() => browser?.close());
 
     for (const width of WIDTHS) {
-      test(`nothing moves through loss and return, ${width} pixels wide`, async () => {
+      test(`nothing shifts through a loss of the server, ${width} pixels wide`, async () => {
         hub = await startHub({ recovery: "off" });
         assert.deepEqual(await shiftsLineByLine(browser, hub, width), [], "layout shifts while loading");
         context = await browser.newContext({ viewport: { ...WIDE, width } });
         const one = await openTab(context, hub.url);
         await one.click("#emit-form button");
-        await says(one, "#client-outcome", /The server heard/);
+        await says(one, "#client-outcome", /The server received/);
         await one.click("#publish-form button");
-        await says(one, "#server-outcome", /This tab had published it/);
+        await says(one, "#server-outcome", /published by this tab/);
         await isCalm(one);
         await hub.kill();
-        await says(one, "#detail", /Nobody answers/);
+        await says(one, "#detail", /No answer/);
         await one.click("#emit-form button");
         hub = await startHub({ recovery: "off", port: hub.port });
         await says(one, "[data-stage=back]", /after \d+ s/);
-        await says(one, "#client-outcome", /The server heard/);
+        await says(one, "#client-outcome", /The server received/);
         await saysOnlyNetwork(one);
         await picture(one, `font-${name}-${width}`);
       });

@@ -1,4 +1,4 @@
-/** `static/client` in Chromium, where a page is left or kept, and where it comes from another origin. */
+/** `static/client` in Chromium: leaving and returning to a page, and import from another origin. */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ describe("the client library in a page", () => {
   });
   after(() => browser?.close());
 
-  /** The text of a page with a link that imports the library from `hub` and connects to it. */
+  /** A page with a link that imports the library from `hub` and connects to it. */
   const text = (hub, options = {}) => `<link rel="icon" href="data:,"><a href="/elsewhere">leave</a><script type="module">
     globalThis.library = import("${hub.url}/client/index.js").then((library) => {
       const socket = (globalThis.socket = library.io("${hub.url}", ${JSON.stringify({ reconnectionDelay: 10, ...options })}));
@@ -30,7 +30,7 @@ describe("the client library in a page", () => {
     context = await browser.newContext({ permissions: ["local-network-access"] });
     return context.newPage();
   };
-  /** That page, from a server of its own. */
+  /** The page from a server of its own. */
   const openElsewhere = async (hub) => {
     const server = createServer((_, response) => response.setHeader("content-type", "text/html").end(text(hub))).listen(0, "127.0.0.1");
     await once(server, "listening");
@@ -39,7 +39,7 @@ describe("the client library in a page", () => {
     await page.goto(`http://127.0.0.1:${server.address().port}`);
     return page;
   };
-  /** That page, as one of the hub's own. */
+  /** The page from the hub's own origin. */
   const openHere = async (hub, options) => {
     const page = await newPage();
     await page.route(`${hub.url}/page`, (route) => route.fulfill({ contentType: "text/html", body: text(hub, options) }));
@@ -66,7 +66,7 @@ describe("the client library in a page", () => {
   });
 
   for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
-    test(`closeOnBeforeunload: a kept page connects again, ${transports.join(" then ")}`, async () => {
+    test(`closeOnBeforeunload: a page kept open reconnects, ${transports.join(" then ")}`, async () => {
       const hub = await start([]);
       const page = await openHere(hub, { closeOnBeforeunload: true, transports });
       assert.equal(await page.evaluate(() => globalThis.library), "imported");
@@ -78,7 +78,7 @@ describe("the client library in a page", () => {
       assert.equal(dialog.type(), "beforeunload");
       await dialog.dismiss();
       await left;
-      // Emitted before the loss is noticed: it waits, and goes.
+      // Emitted before the loss is noticed, so it is buffered and sent later.
       const answer = page.evaluate(() => globalThis.socket.emitWithAck("echo", "kept"));
       await page.waitForFunction(() => globalThis.connects === 2);
       assert.equal(await answer, "kept");

@@ -1,4 +1,4 @@
-/** The demo page of `stentor serve`, in two tabs: all that it promises to show, seen as a visitor sees it. */
+/** The demo page of `stentor serve` in two tabs, as a visitor sees it. */
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -32,36 +32,36 @@ describe("the demo page", () => {
     return tabs;
   };
 
-  test("what a client emits the server hears, and no other tab", async () => {
+  test("an event of a client reaches the server and no other tab", async () => {
     const [one, two] = await open(2);
     const other = await nameOf(two);
     await says(one, "#client-diagram", new RegExp(other));
     await one.fill("#emit-text", "a secret");
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", new RegExp(`The server heard “a secret” and answered this tab. ${other} heard nothing.`));
-    assert.match(await one.locator("#client-diagram").textContent(), /This tabgot its answerServerheard it.*heard nothing/);
-    await says(one, "#log", /This tab emitted “a secret”\. The server heard it/);
+    await says(one, "#client-outcome", new RegExp(`The server received “a secret” and sent its ack. ${other} received nothing.`));
+    assert.match(await one.locator("#client-diagram").textContent(), /This tabreceived the ackServerreceived it.*received nothing/);
+    await says(one, "#log", /This tab emitted “a secret”\. The server received it/);
     assert.doesNotMatch(await two.locator("body").textContent(), /a secret/);
     await isCalm(one, two);
   });
 
-  test("what the server emits every member hears, this tab too", async () => {
+  test("an event of the server reaches every member including this tab", async () => {
     const [one, two] = await open(2);
     const [first, second] = [await nameOf(one), await nameOf(two)];
     await says(one, "#server-diagram", new RegExp(second));
     await says(two, "#server-diagram", new RegExp(first));
     await one.fill("#publish-text", "news");
     await one.click("#publish-form button");
-    await says(one, "#server-outcome", new RegExp(`This tab and ${second} heard “news”. This tab had published it.`));
-    await says(two, "#server-outcome", new RegExp(`This tab and ${first} heard “news”. ${first} had published it.`));
-    for (const tab of [one, two]) assert.equal(await tab.locator("#server-diagram [data-mood=heard]").count(), 2);
+    await says(one, "#server-outcome", new RegExp(`This tab and ${second} received “news”, published by this tab.`));
+    await says(two, "#server-outcome", new RegExp(`This tab and ${first} received “news”, published by ${first}.`));
+    for (const tab of [one, two]) assert.equal(await tab.locator("#server-diagram [data-mood=received]").count(), 2);
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", /The server heard/);
+    await says(one, "#client-outcome", /The server received/);
     await picture(one, "wide-two-emits");
     await isCalm(one, two);
   });
 
-  test("rooms are joined and left, and their members are live", async () => {
+  test("rooms are joined and left, and their members are updated", async () => {
     const [one, two] = await open(2);
     const second = await nameOf(two);
     await two.fill("#join-room", "attic");
@@ -75,14 +75,14 @@ describe("the demo page", () => {
     await one.selectOption("#publish-room", "attic");
     await one.fill("#publish-text", "for the attic");
     await one.click("#publish-form button");
-    await says(one, "#server-outcome", /only one in the room, heard “for the attic”/);
+    await says(one, "#server-outcome", /only one in the room, received “for the attic”/);
     assert.doesNotMatch(await two.locator("body").textContent(), /for the attic/);
     await two.close();
     await one.waitForFunction((name) => !document.querySelector("[data-room=lobby]").textContent.includes(name), second);
     await isCalm(one);
   });
 
-  test("nothing moves when members come", async () => {
+  test("nothing shifts when members join", async () => {
     const [one] = await open(1);
     const height = () => one.locator("#rooms li").evaluate((row) => row.offsetHeight);
     await says(one, "#rooms", /this tab/);
@@ -93,7 +93,7 @@ describe("the demo page", () => {
     assert.equal(await height(), alone);
   });
 
-  test("all of it comes compressed", async () => {
+  test("all files are compressed", async () => {
     const [one] = await open(1);
     const sizes = await one.evaluate(() =>
       performance.getEntriesByType("resource").map(({ name, encodedBodySize, decodedBodySize }) => ({ name, encodedBodySize, decodedBodySize })),
@@ -103,12 +103,12 @@ describe("the demo page", () => {
     for (const { name, encodedBodySize, decodedBodySize } of files) assert.ok(encodedBodySize < decodedBodySize, name);
   });
 
-  test("the transport in use is shown, and the moment of the upgrade", async () => {
+  test("the transport in use and the moment of the upgrade are shown", async () => {
     const [one] = await open(1);
     await says(one, "#upgraded", /^upgraded after \d+ ms, at \d\d:\d\d:\d\d$/);
     assert.ok(await one.locator("#websocket[data-on]").isVisible());
     assert.equal(await one.locator("#polling[data-on]").count(), 0);
-    await says(one, "#log", /^\S+Connected to .*The connection moved from polling to websocket/);
+    await says(one, "#log", /^\S+Connected to .*The connection was upgraded from polling to websocket/);
     await isCalm(one);
   });
 
@@ -120,7 +120,7 @@ describe("the demo page", () => {
     test(`axe finds nothing wrong: ${name}`, async () => {
       const [one] = await open(1, options);
       await one.click("#emit-form button");
-      await says(one, "#client-outcome", /The server heard/);
+      await says(one, "#client-outcome", /The server received/);
       await one.click("#elsewhere summary");
       await one.evaluate(AXE);
       const { violations } = await one.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
@@ -132,7 +132,7 @@ describe("the demo page", () => {
     });
   }
 
-  test("all of it is done by keyboard", async () => {
+  test("every action works by keyboard", async () => {
     const [one] = await open(1);
     const focused = () => one.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName);
     const seen = [];
@@ -145,29 +145,29 @@ describe("the demo page", () => {
     }
     await one.focus("#emit-text");
     await one.keyboard.press("Enter");
-    await says(one, "#client-outcome", /The server heard/);
+    await says(one, "#client-outcome", /The server received/);
     await one.focus("#offline");
     await one.keyboard.press("Space");
-    await says(one, "#offline", /^Come back online$/);
+    await says(one, "#offline", /^Reconnect$/);
     await one.keyboard.press("Space");
-    await says(one, "#offline", /^Go offline$/);
+    await says(one, "#offline", /^Disconnect$/);
     await one.waitForSelector("body[data-connected]");
     await isCalm(one);
   });
 
-  test("a drawing turns in a narrow window, and keeps what was heard", async () => {
+  test("a diagram turns in a narrow window and keeps received events", async () => {
     const [one, two] = await open(2);
     const other = await nameOf(two);
     await says(one, "#client-diagram", new RegExp(other));
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", /heard nothing/);
+    await says(one, "#client-outcome", /received nothing/);
     await one.setViewportSize({ width: 390, height: 800 });
     await one.waitForSelector("#client-diagram[viewBox='0 0 304 206']");
-    assert.match(await one.locator("#client-diagram").textContent(), new RegExp(`got its answerServerheard it${other}heard nothing`));
+    assert.match(await one.locator("#client-diagram").textContent(), new RegExp(`received the ackServerreceived it${other}received nothing`));
     assert.deepEqual(one.errors, []);
   });
 
-  test("nothing moves for who wants it still, and all is reported", async () => {
+  test("with reduced motion nothing moves and all is reported", async () => {
     const [one] = await open(1, { reducedMotion: "reduce" });
     await one.evaluate(() => {
       globalThis.animated = 0;
@@ -178,7 +178,7 @@ describe("the demo page", () => {
       };
     });
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", /The server heard/);
+    await says(one, "#client-outcome", /The server received/);
     assert.equal(await one.evaluate(() => globalThis.animated), 0);
     await isCalm(one);
   });
@@ -195,23 +195,23 @@ describe("the demo page", () => {
   });
 
   for (const width of [360, 1180, 1366]) {
-    test(`what is written fits: ${width} pixels wide`, async () => {
+    test(`texts fit: ${width} pixels wide`, async () => {
       const [one, two] = await open(2, { viewport: { width, height: 740 } });
       const field = one.locator("#publish-text");
       assert.ok(await field.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth), "the publish field shows its default");
       await one.click("#offline");
-      await says(one, "#offline", /^Come back online$/);
+      await says(one, "#offline", /^Reconnect$/);
       const words = "four and twenty letters…";
       await two.fill("#publish-text", words);
       await two.click("#publish-form button");
-      const text = one.locator("#kept q");
+      const text = one.locator("#stored q");
       await text.waitFor();
       const lines = await text.evaluate((q) => q.getClientRects().length && q.offsetHeight / parseFloat(getComputedStyle(q).lineHeight));
       assert.equal(Math.round(lines), 1, "24 letters of a missed event fit into a line");
     });
   }
 
-  test("on a phone state and log are at hand, and every target is large enough", async () => {
+  test("on a phone state and log are visible and every target is large enough", async () => {
     const [one] = await open(1, { viewport: { width: 360, height: 740 } });
     const small = await one.evaluate(() =>
       [...document.querySelectorAll("a:not(.skip), button, input, select, summary")]
@@ -229,14 +229,14 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("the code beside an action is the page's own", async () => {
+  test("the code beside an action is the code of the page", async () => {
     const [one] = await open(1);
     const shown = await one.locator("pre[data-language=client]").allTextContents();
     const sources = await one.evaluate(async () => {
       const scripts = performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => name.includes("/demo/"));
       return Promise.all(scripts.map(async (script) => (await fetch(script)).text()));
     });
-    // Beside the types and the deadlines, which the page leaves out.
+    // Except for types and deadlines, which the page leaves out.
     const plain = sources.join("\n").replaceAll(/\/\*\*.*?\*\/ |\.timeout\(\w+\)|this\.#?|\s/g, "");
     assert.ok(shown.length >= 5);
     for (const statement of shown.join("\n").replaceAll(/\/\/.*|\s/g, "").split(";").filter(Boolean)) {

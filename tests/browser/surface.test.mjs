@@ -1,6 +1,6 @@
 /**
- * `tests/clients/surface.test.mjs` in a page: the same test file with the stock client and with ours, as browsers run them,
- * against our server, ours inside a host's application, and Node's socket.io.
+ * Runs `tests/clients/surface.test.mjs` in a page, with the stock client and with ours in a
+ * browser: against our server, ours inside a host application, and Node's socket.io.
  */
 
 import { after, before, describe, test } from "node:test";
@@ -27,7 +27,7 @@ describe("in Chromium", { concurrency: true }, () => {
   }
 });
 
-/** Each test of the page becomes a test here. */
+/** Reports each test of the page as a test. */
 async function report(context, entries) {
   for (const { name, entries: inner, error } of entries) {
     await context.test(name, (context) => {

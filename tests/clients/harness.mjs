@@ -1,4 +1,7 @@
-/** Starts the real binary on a free port and connects clients to it. What they say and wait for is in `talk.mjs`. */
+/**
+ * Starts the real binary on a free port and connects clients to it. `actions.mjs` has the
+ * operations of clients.
+ */
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,22 +13,22 @@ import { io as stock } from "socket.io-client";
 import { WebSocket } from "ws";
 import { io as ours } from "../../static/client/index.js";
 import { freePort } from "../free-port.mjs";
-import * as talk from "./talk.mjs";
+import * as actions from "./actions.mjs";
 
-export * from "./talk.mjs";
+export * from "./actions.mjs";
 
 const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
 const TOUR = path.resolve(import.meta.dirname, process.env.STENTOR_TOUR ?? "../../target/debug/examples/tour");
 
-const NEWSROOM = path.resolve(import.meta.dirname, process.env.STENTOR_NEWSROOM ?? "../../target/debug/examples/recovery");
+const RECOVERY_EXAMPLE = path.resolve(import.meta.dirname, process.env.STENTOR_RECOVERY_EXAMPLE ?? "../../target/debug/examples/recovery");
 
 const START_MS = 10_000;
 const STOP_MS = 10_000;
 
-/** How many characters of what a hub printed a failure repeats. */
+/** Maximum number of characters of a hub's output in an error. */
 const OUTPUT_LENGTH = 4_000;
 
-/** What holds for one client holds for the other. Node 20 has no WebSocket of its own: ours is given one. */
+/** Client libraries under test. Node 20 has no WebSocket of its own, so ours is given one. */
 export const CLIENTS = {
   "socket.io-client": stock,
   "static/client": (url, options) => ours(url, { WebSocket, ...options }),
@@ -48,7 +51,7 @@ async function accepts(port) {
 const folders = [];
 process.on("exit", () => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));
 
-/** A folder for a journal, not there yet; removed when this process ends. */
+/** Path of a journal folder that does not exist yet; removed when this process ends. */
 export function freshFolder() {
   const folder = mkdtempSync(path.join(os.tmpdir(), "stentor-test-"));
   folders.push(folder);
@@ -65,27 +68,32 @@ export async function startHub({ recovery = "off", folder, port, flags = [] } = 
   return start(port, BINARY, ["serve", "--port", String(port), "--recovery", recovery, ...kept, ...flags]);
 }
 
-/** Starts `examples/recovery.rs`, which keeps what is said in memory, or in `folder`. */
-export async function startNewsroom({ folder, port } = {}) {
+/** Starts `examples/recovery.rs`, which stores events in memory, or in `folder`. */
+export async function startRecoveryExample({ folder, port } = {}) {
   port ??= await freePort();
-  return start(port, NEWSROOM, [String(port), ...(folder ? [folder] : [])]);
+  return start(port, RECOVERY_EXAMPLE, [String(port), ...(folder ? [folder] : [])]);
 }
 
-/** Node's own socket.io with its connection state recovery, which says what `examples/recovery.rs` does. */
-export async function startReference({ port, window = 120_000, pingTimeout = 20_000 } = {}) {
+/**
+ * Starts Node's socket.io with its connection state recovery and the events of
+ * `examples/recovery.rs`.
+ */
+export async function startNodeRecovery({ port, window = 120_000, pingTimeout = 20_000 } = {}) {
   port ??= await freePort();
-  const script = path.join(import.meta.dirname, "recovery-reference.mjs");
+  const script = path.join(import.meta.dirname, "recovery-node.mjs");
   return start(port, process.execPath, [script, port, window, pingTimeout].map(String));
 }
 
-/** The servers that do what `examples/tour.rs` says: ours, ours inside a host's application, and Node's. */
+/**
+ * Servers with the events of `examples/tour.rs`: ours, ours inside a host application, and Node's.
+ */
 export const TOURS = {
   "its own port": (port) => [TOUR, [port]],
   "inside a host": (port) => [TOUR, [port, "hosted"]],
-  "Node's socket.io": (port) => [process.execPath, [path.join(import.meta.dirname, "reference.mjs"), port]],
+  "Node's socket.io": (port) => [process.execPath, [path.join(import.meta.dirname, "tour-node.mjs"), port]],
 };
 
-/** Starts one of those. */
+/** Starts one of `TOURS`. */
 export async function startTour(name) {
   const port = await freePort();
   return start(port, ...TOURS[name](String(port)));
@@ -95,7 +103,7 @@ async function start(port, program, args) {
   const process = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [process.stdout, process.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
-  // What a failure repeats of it. A backtrace is longer than what says why it was printed.
+  // The end of the output, or the first panic: a backtrace may be longer than the end that is kept.
   const said = () => {
     const panic = output.indexOf("panicked at");
     return panic < 0 ? output.slice(-OUTPUT_LENGTH) : output.slice(output.lastIndexOf("\n", panic) + 1).slice(0, OUTPUT_LENGTH);
@@ -113,18 +121,18 @@ async function start(port, program, args) {
 
     running: () => ended === null,
 
-    /** Fails with what the process printed when it has ended without being asked to. */
+    /** Fails with the output of the process if it has ended by itself. */
     assertRunning() {
       if (ended && !stopping) throw new Error(`the hub ended by itself: ${JSON.stringify(ended)}; it had printed:\n${said()}`);
     },
 
-    /** Asks the process to end; fails unless it does so in time and calls it a success. */
+    /** Ends the process by SIGTERM; fails unless it exits in time with status 0. */
     async stop() {
       hub.assertRunning();
       stopping = true;
       process.kill("SIGTERM");
       try {
-        await talk.within("exit after SIGTERM", exit, STOP_MS);
+        await actions.within("exit after SIGTERM", exit, STOP_MS);
       } catch (error) {
         process.kill("SIGKILL");
         await exit;
@@ -133,17 +141,17 @@ async function start(port, program, args) {
       if (ended.code !== 0) throw new Error(`the hub ended with ${JSON.stringify(ended)}; it had printed:\n${said()}`);
     },
 
-    /** Ends the process where it stands (`kill -9`). */
+    /** Kills the process (`kill -9`). */
     async kill() {
       hub.assertRunning();
       stopping = true;
       process.kill("SIGKILL");
-      await talk.within("exit after SIGKILL", exit, STOP_MS);
+      await actions.within("exit after SIGKILL", exit, STOP_MS);
     },
   };
 
   try {
-    await talk.eventually(
+    await actions.eventually(
       `listener on port ${port}`,
       async () => ended ?? (await accepts(port)),
       (value) => {
@@ -159,11 +167,14 @@ async function start(port, program, args) {
   return hub;
 }
 
-/** `talk.client`, the stock one unless `io` says otherwise. */
-export const client = (hub, options) => talk.client(hub, { io: stock, ...options });
+/** `actions.client` with the stock client as default. */
+export const client = (hub, options) => actions.client(hub, { io: stock, ...options });
 
-/** `talk.connect`, the same. */
-export const connect = (hub, options) => talk.connect(hub, { io: stock, ...options });
+/** `actions.connect` with the stock client as default. */
+export const connect = (hub, options) => actions.connect(hub, { io: stock, ...options });
 
-/** Whether a client that begins with the first of `transports` can set headers. Here always; in browsers websockets cannot. */
+/**
+ * True if a client that starts with the first of `transports` can set headers: always in Node; in
+ * browsers not over websockets.
+ */
 export const setsHeaders = () => true;

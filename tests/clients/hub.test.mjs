@@ -1,4 +1,7 @@
-/** What `stentor serve` promises to a stock JavaScript client, on every transport, with recovery off and on. */
+/**
+ * Behaviour of `stentor serve` towards a stock JavaScript client, on every transport, with recovery
+ * off and on.
+ */
 
 import assert from "node:assert/strict";
 import { after, afterEach, beforeEach, describe, test } from "node:test";
@@ -48,7 +51,8 @@ const REFUSED = [
 
 for (const recovery of RECOVERIES) {
   describe(`recovery ${recovery}`, () => {
-    // One hub for all. When it crashes, the tests after that get a fresh one, and the suite fails with what it printed.
+    // One hub for all tests. If it crashes, later tests get a new one, and the suite fails with its
+    // output.
     const hubs = [];
     let hub;
     beforeEach(async () => {
@@ -68,7 +72,7 @@ for (const recovery of RECOVERIES) {
 
     for (const { name, transports } of TRANSPORTS) {
       describe(name, () => {
-        test("a socket has an id of its own, which is not the session's", async () => {
+        test("socket id and session id differ", async () => {
           const socket = await connect(hub, { transports });
           assert.match(socket.id, /^[\w-]{20}$/);
           assert.notEqual(socket.id, socket.io.engine.id);
@@ -82,7 +86,7 @@ for (const recovery of RECOVERIES) {
           });
         }
 
-        test("an event reaches every member, its sender too, and nobody who left", async () => {
+        test("an event reaches all members, its sender too, and no former member", async () => {
           const [room, other] = [freshRoom(), freshRoom()];
           const a = await connect(hub, { transports });
           const b = await connect(hub, { transports });
@@ -102,11 +106,12 @@ for (const recovery of RECOVERIES) {
 
           for (const socket of [a, b]) assert.deepEqual(await ask(socket, "leave", room), [{ room }]);
           for (const socket of [a, b]) await ask(socket, "join", other);
-          // The hub has one order: whoever hears the marker would have heard the event before it.
+          // The hub has one order: a client that received the marker has received all events before
+          // it.
           await ask(a, "publish", room, "news", "second");
           await ask(a, "publish", other, "marker");
-          for (const { count } of markers) await count(1);
-          for (const { heard } of news) assert.equal(heard.length, 1, `heard after leaving: ${JSON.stringify(heard)}`);
+          for (const { count: receive } of markers) await receive(1);
+          for (const { received } of news) assert.equal(received.length, 1, `received after leaving: ${JSON.stringify(received)}`);
         });
 
         test("an event without arguments arrives without arguments", async () => {
@@ -126,7 +131,7 @@ for (const recovery of RECOVERIES) {
           assert.equal(members, 1);
         });
 
-        test("members lists who is there, and no longer who has disconnected", async () => {
+        test("members lists connected sockets only", async () => {
           const room = freshRoom();
           const a = await connect(hub, { transports });
           const b = await connect(hub, { transports });
@@ -156,7 +161,7 @@ for (const recovery of RECOVERIES) {
           assert.match(JSON.stringify(error), /"unknown_event"/);
         });
 
-        test("malformed requests are refused in their ack and cost no connection", async () => {
+        test("malformed requests are refused in their ack on an open connection", async () => {
           const socket = await connect(hub, { transports });
           for (const { event, args } of REFUSED) {
             const [answer] = await ask(socket, event, ...args);
@@ -166,7 +171,7 @@ for (const recovery of RECOVERIES) {
           assert.ok(socket.connected);
         });
 
-        test("an unknown namespace is refused while the main one stays", async () => {
+        test("an unknown namespace is refused while the main one stays connected", async () => {
           const main = await connect(hub, { transports });
           const nope = main.io.socket("/nope");
           nope.connect();
@@ -197,11 +202,11 @@ for (const recovery of RECOVERIES) {
       });
     }
 
-    test("an upgrade among events loses, repeats and reorders none", async () => {
+    test("an upgrade during events loses, repeats and reorders none", async () => {
       const room = freshRoom();
       const count = 200;
       const peer = await connect(hub, { transports: ["websocket"] });
-      // The client starts its upgrade when it is told to, so that there are events before, during and after it.
+      // The test starts the upgrade, so that events come before, during and after it.
       const socket = client(hub, { transports: ["polling", "websocket"], upgrade: false });
       await connected(socket);
       const own = listen(socket, "own");
@@ -226,12 +231,12 @@ for (const recovery of RECOVERIES) {
 
       const numbers = Array.from({ length: count }, (_, n) => [n]);
       assert.deepEqual(await Promise.all(echoes), numbers);
-      for (const { count: heard } of [own, peers, ownAtPeer]) assert.deepEqual(await heard(count), numbers);
-      // Behind everything else, so that a repetition would have come before it.
+      for (const { count: receive } of [own, peers, ownAtPeer]) assert.deepEqual(await receive(count), numbers);
+      // The last packet: a repeated event would arrive before it.
       const markers = [listen(socket, "marker"), listen(peer, "marker")];
       socket.emit("publish", room, "marker");
-      for (const { count: heard } of markers) await heard(1);
-      assert.deepEqual([own.heard.length, peers.heard.length, ownAtPeer.heard.length], [count, count, count]);
+      for (const { count: receive } of markers) await receive(1);
+      assert.deepEqual([own.received.length, peers.received.length, ownAtPeer.received.length], [count, count, count]);
       assert.equal(socket.io.engine.transport.name, "websocket");
     });
   });

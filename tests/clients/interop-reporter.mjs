@@ -1,9 +1,12 @@
-/** A reporter for node:test: how many tests of `surface.test.mjs` passed and failed, for each client, server and transport. */
+/**
+ * Reporter for node:test: numbers of passed and failed tests of `surface.test.mjs` for each client,
+ * server and transport.
+ */
 
 const PAIR = / and (its own port|inside a host|Node's socket\.io)$/;
 
 export default async function* interop(events) {
-  /** The names from the file's outermost suite to the test that runs, for each file. */
+  /** Names from the outermost suite of each file to the running test. */
   const places = new Map();
   const cells = {};
   for await (const { type, data } of events) {

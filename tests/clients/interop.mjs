@@ -1,6 +1,6 @@
 /**
- * Writes what the last runs of `surface.test.mjs` in Node and in Chromium found into the README, between two marks. With `--check` it
- * writes nothing, and fails when the README says something else.
+ * Writes the results of the last runs of `surface.test.mjs` in Node and in Chromium into the
+ * README, between two marks. With `--check` it writes nothing, and fails if the README differs.
  */
 
 import { readFile, writeFile } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
- * `static/client` by itself: its pure parts, and what it says of addresses and servers that are none. What it has in common
- * with the stock client is in `surface.test.mjs`.
+ * `static/client` by itself: its pure parts, and its errors for invalid addresses and servers.
+ * `surface.test.mjs` covers what it has in common with the stock client.
  */
 
 import assert from "node:assert/strict";
@@ -20,23 +20,23 @@ import { ask, client, CLIENTS, closeClients, connect, connected, listen, next, T
 const io = CLIENTS["static/client"];
 
 describe("emitter", () => {
-  test("listeners are called in order, once ones once, removed ones never", () => {
+  test("listeners run in order, once-listeners once, removed ones never", () => {
     const emitter = new Emitter();
-    const heard = [];
-    const [a, b, c] = ["a", "b", "c"].map((name) => (value) => heard.push(name + value));
+    const calls = [];
+    const [a, b, c] = ["a", "b", "c"].map((name) => (value) => calls.push(name + value));
     emitter.on("event", a).once("event", b).on("event", c).once("event", c);
     emitter.off("event", c);
     emitter.emit("event", 1).emit("event", 2);
-    assert.deepEqual(heard, ["a1", "b1", "c1", "a2"]);
+    assert.deepEqual(calls, ["a1", "b1", "c1", "a2"]);
   });
 
-  test("an emit under way continues with the listeners it began with", () => {
+  test("a running emit uses the listeners present at its start", () => {
     const emitter = new Emitter();
-    const heard = [];
-    emitter.on("event", () => emitter.off().on("event", () => heard.push("new")));
-    emitter.on("event", () => heard.push("old"));
+    const calls = [];
+    emitter.on("event", () => emitter.off().on("event", () => calls.push("new")));
+    emitter.on("event", () => calls.push("old"));
     emitter.emit("event");
-    assert.deepEqual(heard, ["old"]);
+    assert.deepEqual(calls, ["old"]);
     assert.equal(emitter.listeners("event").length, 1);
     assert.ok(!emitter.off("event").hasListeners("event"));
   });
@@ -51,14 +51,14 @@ describe("back-off", () => {
     assert.equal(backoff.duration(), 100);
   });
 
-  test("jitter adds or takes away its share at most", () => {
+  test("jitter adds or subtracts at most its share", () => {
     const least = new Backoff({ min: 100, max: 1000, jitter: 0.5, random: () => 0 });
     const most = new Backoff({ min: 100, max: 1000, jitter: 0.5, random: () => 0.999999 });
     assert.deepEqual([least.duration(), least.duration()], [50, 100]);
     assert.deepEqual([most.duration(), most.duration()], [149, 299]);
   });
 
-  test("ten thousand attempts later the delay is the maximum", () => {
+  test("the delay stays at the maximum after ten thousand attempts", () => {
     const backoff = new Backoff({ max: 5000, jitter: 0.5 });
     backoff.attempts = 10_000;
     assert.equal(backoff.duration(), 5000);
@@ -74,7 +74,7 @@ describe("heartbeat", () => {
     mock.timers.enable({ apis: ["setTimeout"] });
     silences = 0;
     heartbeat = new Heartbeat(() => silences++, { wall: () => clocks.wall, steady: () => clocks.steady });
-    heartbeat.heard(20_000);
+    heartbeat.extend(20_000);
   };
   afterEach(() => mock.timers.reset());
   const pass = async ({ wall = 0, steady = 0, timers = TICK_MS }) => {
@@ -93,9 +93,9 @@ describe("heartbeat", () => {
     assert.equal(silences, 1);
   });
 
-  test("a laptop that slept notices at the next tick, or when it is asked", async () => {
+  test("a suspended machine notices at the next tick or check", async () => {
     begin();
-    // Timers and the steady clock stood still meanwhile.
+    // Timers and the steady clock stopped meanwhile.
     clocks.wall += 3_600_000;
     assert.ok(heartbeat.check());
     await Promise.resolve();
@@ -112,7 +112,7 @@ describe("heartbeat", () => {
     assert.equal(silences, 1);
   });
 
-  test("what is stopped stays silent", async () => {
+  test("a stopped heartbeat reports nothing", async () => {
     begin();
     heartbeat.stop();
     await pass({ wall: 3_600_000, steady: 3_600_000 });
@@ -140,7 +140,7 @@ describe("addresses", () => {
     });
   }
 
-  test("a server has one id, with its default port or without", () => {
+  test("a server has one id with and without its default port", () => {
     assert.equal(parseUrl("http://a.example:80/x").id, parseUrl("http://a.example/y").id);
     assert.notEqual(parseUrl("http://a.example").id, parseUrl("https://a.example").id);
     assert.equal(parseUrl("http://a.example/?a=b&c#d").query, "a=b&c");
@@ -201,7 +201,7 @@ describe("Socket.IO packets", () => {
     });
   }
 
-  test("encoding leaves a value as it was, and respects its toJSON", () => {
+  test("encoding leaves a value unchanged and respects toJSON", () => {
     const data = ["a", { toJSON: () => ({ bytes }) }, { ["__proto__"]: 1 }];
     const [text, attachment] = new Encoder().encode({ type: EVENT, nsp: "/", data });
     assert.equal(text, '51-["a",{"bytes":{"_placeholder":true,"num":0}},{"__proto__":1}]');
@@ -230,7 +230,7 @@ describe("Socket.IO packets", () => {
   }
 });
 
-describe("a connection that cannot be", () => {
+describe("failed connections", () => {
   let server;
   let url;
   let answer;
@@ -249,11 +249,11 @@ describe("a connection that cannot be", () => {
     return error;
   };
 
-  test("a URL that is none is reported as a connect_error", async () => {
+  test("an invalid URL is reported as a connect_error", async () => {
     assert.match((await refusal("http://[::x")).message, /^invalid URL "http:\/\/\[::x": expected one such as/);
   });
 
-  test("transports that are none are reported", async () => {
+  test("unknown transports are reported", async () => {
     assert.match((await refusal(url, { transports: ["pigeon"] })).message, /^no transport in \["pigeon"\]: expected/);
   });
 
@@ -283,7 +283,7 @@ describe("a connection that cannot be", () => {
     });
   }
 
-  test("a silent server is given up after the timeout, and tried again", async () => {
+  test("a silent server is given up after the timeout and retried", async () => {
     answer = () => {};
     const socket = client({ url }, { io, timeout: 20, reconnection: true, reconnectionDelay: 10, reconnectionAttempts: 1 });
     const failed = next(socket.io, "reconnect_failed");
@@ -292,7 +292,7 @@ describe("a connection that cannot be", () => {
     await failed;
   });
 
-  test("a server that falls silent is noticed", async () => {
+  test("a server that stops sending is noticed", async () => {
     const payloads = ['0{"sid":"s","pingInterval":500,"pingTimeout":500}', '40{"sid":"s"}'];
     answer = ({ method }, response) => {
       if (method === "POST") response.end("ok");
@@ -303,7 +303,7 @@ describe("a connection that cannot be", () => {
     assert.equal((await next(socket, "disconnect"))[0], "ping timeout");
   });
 
-  test("without a WebSocket the error says what to give", { skip: !!globalThis.WebSocket }, async () => {
+  test("without a WebSocket the error names the option", { skip: !!globalThis.WebSocket }, async () => {
     const socket = bare(url, { transports: ["websocket"], forceNew: true, reconnection: false });
     const [error] = await next(socket, "connect_error");
     assert.match(error.message, /give a constructor as option `WebSocket`/);
@@ -322,7 +322,7 @@ describe("a connection to Node's socket.io", () => {
     hub = { url: `http://127.0.0.1:${node.httpServer.address().port}` };
     node.on("connection", (socket) => {
       socket.on("echo", (...args) => args.pop()(...args));
-      // An ack for each second time that it is asked.
+      // Acks every second attempt.
       let asked = 0;
       socket.on("unsure", (n, ack) => asked++ % 2 && ack(n));
     });
@@ -334,7 +334,7 @@ describe("a connection to Node's socket.io", () => {
     describe(name, () => {
       const join = (options) => connect(hub, { io, transports, ...options });
 
-      test("missed events come on return, and the connection says recovered", async () => {
+      test("missed events arrive on reconnection and recovered is true", async () => {
         const socket = await join({ reconnection: true, reconnectionDelay: 10 });
         const news = listen(socket, "news");
         node.emit("news", 1);
@@ -350,18 +350,18 @@ describe("a connection to Node's socket.io", () => {
         await news.count(2);
         assert.ok(socket.recovered);
         assert.equal(socket.id, id);
-        assert.deepEqual(news.heard, [[1], [2]]);
+        assert.deepEqual(news.received, [[1], [2]]);
       });
 
-      test("what is emitted while the connection closes is sent on return", async () => {
+      test("packets emitted while the connection closes are sent on reconnection", async () => {
         const socket = await join({ reconnection: true, reconnectionDelay: 10 });
-        // Something under way, so that the end is not at once.
+        // A pending packet delays the close.
         socket.emit("echo", () => {});
         socket.io.engine.close();
         assert.deepEqual(await ask(socket, "echo", "kept"), ["kept"]);
       });
 
-      test("a lost ack makes the packet go again, those after it wait", async () => {
+      test("a lost ack makes the packet repeat while later ones wait", async () => {
         const socket = await join({ retries: 3, ackTimeout: 50 });
         const answers = await Promise.all([1, 2, 3].map((n) => within("ack", socket.emitWithAck("unsure", n))));
         assert.deepEqual(answers, [1, 2, 3]);
@@ -374,7 +374,7 @@ describe("a connection to Node's socket.io", () => {
         assert.deepEqual([blob, array.length, text.length], [Buffer.from("blob"), 300_000, 300_000]);
       });
 
-      test("what is sent in one turn comes in one order, through the upgrade too", async () => {
+      test("packets of one turn arrive in order during the upgrade too", async () => {
         const socket = client(hub, { io, transports });
         const answers = Array.from({ length: 200 }, (_, n) => ask(socket, "echo", n, Buffer.from([n])));
         await connected(socket);
@@ -383,7 +383,7 @@ describe("a connection to Node's socket.io", () => {
     });
   }
 
-  test("a transport that cannot connect is passed over with tryAllTransports", async () => {
+  test("a transport that cannot connect is skipped with tryAllTransports", async () => {
     class Broken {
       constructor() {
         throw new Error("blocked");
@@ -392,11 +392,11 @@ describe("a connection to Node's socket.io", () => {
     const socket = client(hub, { io, transports: ["websocket", "polling"], tryAllTransports: true, WebSocket: Broken });
     await connected(socket);
     assert.equal(socket.io.engine.transport.name, "polling");
-    // Its upgrade fails the same way, and what was begun on polling goes on.
+    // Its upgrade fails as well, and the session continues over polling.
     assert.deepEqual(await ask(socket, "echo", 1), [1]);
   });
 
-  test("sockets of one server share a manager unless told otherwise", async () => {
+  test("sockets of one server share a manager by default", async () => {
     const one = io(`${hub.url}/`, {});
     const other = io(`${hub.url}/other`, {});
     const forced = io(`${hub.url}/other`, { forceNew: true });
@@ -410,7 +410,7 @@ describe("a connection to Node's socket.io", () => {
     }
   });
 
-  test("what a listener throws does not end the connection", async () => {
+  test("an exception in a listener does not end the connection", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"] });
     const thrown = new Promise((resolve) => process.setUncaughtExceptionCaptureCallback(resolve));
     socket.once("boom", () => {

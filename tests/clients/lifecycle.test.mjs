@@ -1,4 +1,7 @@
-/** What outlives one connection: heartbeats keep it, and a server that goes away is found again. */
+/**
+ * Behaviour over longer times: heartbeats keep a connection open, and clients reconnect after a
+ * restart of the server.
+ */
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
@@ -18,7 +21,7 @@ describe("heartbeats", () => {
   after(() => hub?.stop());
 
   for (const { name, transports } of TRANSPORTS) {
-    test(`an idle connection outlives ${PINGS} pings over ${name}`, async () => {
+    test(`an idle connection stays open for ${PINGS} pings over ${name}`, async () => {
       const socket = await connect(hub, { transports });
       const lost = new Promise((_, reject) => {
         socket.once("disconnect", (reason) => reject(new Error(`disconnected: ${reason}`)));
@@ -32,7 +35,7 @@ describe("heartbeats", () => {
   }
 });
 
-describe("a server that ends", () => {
+describe("a server that restarts", () => {
   const hubs = [];
   afterEach(async () => {
     closeClients();
@@ -41,7 +44,7 @@ describe("a server that ends", () => {
 
   for (const recovery of ["off", "memory"]) {
     for (const { name, transports } of TRANSPORTS) {
-      test(`its clients come back to the next one: ${name}, recovery ${recovery}`, async () => {
+      test(`its clients reconnect: ${name}, recovery ${recovery}`, async () => {
         const first = await startHub({ recovery });
         hubs.push(first);
         const socket = client(first, { transports, reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 100 });

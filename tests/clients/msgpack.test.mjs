@@ -19,7 +19,10 @@ import {
 
 const FLAGS = ["--parser", "msgpack"];
 
-/** What comes back as it went. Whole numbers beyond 64 bits are not among it: notepack.io writes other ones. */
+/**
+ * Values that return unchanged. Integers beyond 64 bits are missing: notepack.io encodes them
+ * incorrectly.
+ */
 const ECHOED = [
   { what: "no argument", args: [] },
   { what: "scalars", args: ["text", true, false, null] },
@@ -37,13 +40,13 @@ const ECHOED = [
   { what: "fifty buffers", args: Array.from({ length: 50 }, (_, n) => Buffer.alloc(n, n)) },
 ];
 
-/** What comes back as JSON and the parser have it. */
+/** Values that return as JSON and the parser represent them. */
 const TRANSLATED = [
-  { what: "undefined", args: [undefined, { a: undefined, b: [undefined] }], heard: [null, { b: [null] }] },
-  { what: "numbers that are none", args: [NaN, Infinity, -Infinity], heard: [null, null, null] },
-  { what: "a date", args: [new Date(1_709_210_096_123)], heard: ["2024-02-29T12:34:56.123Z"] },
-  { what: "an array buffer", args: [new Uint8Array([1, 2, 3]).buffer], heard: [Buffer.from([1, 2, 3])] },
-  { what: "a key that is a number", args: [{ 5: "five" }], heard: [{ 5: "five" }] },
+  { what: "undefined", args: [undefined, { a: undefined, b: [undefined] }], received: [null, { b: [null] }] },
+  { what: "numbers that are none", args: [NaN, Infinity, -Infinity], received: [null, null, null] },
+  { what: "a date", args: [new Date(1_709_210_096_123)], received: ["2024-02-29T12:34:56.123Z"] },
+  { what: "an array buffer", args: [new Uint8Array([1, 2, 3]).buffer], received: [Buffer.from([1, 2, 3])] },
+  { what: "a key that is a number", args: [{ 5: "five" }], received: [{ 5: "five" }] },
 ];
 
 for (const recovery of RECOVERIES) {
@@ -60,14 +63,14 @@ for (const recovery of RECOVERIES) {
       describe(name, () => {
         const options = { transports, parser: msgpack };
 
-        test("a client connects, with credentials", async () => {
+        test("a client connects with credentials", async () => {
           const socket = await connect(hub, { ...options, auth: { token: "é" } });
           assert.match(socket.id, /^[\w-]{20}$/);
           assert.equal(typeof socket._pid, recovery === "off" ? "undefined" : "string");
           assert.equal(socket.io.engine.transport.name, transports.at(-1));
         });
 
-        test("a namespace that is not there is refused with a reason", async () => {
+        test("an unknown namespace is refused with a reason", async () => {
           const socket = client(hub, { ...options, namespace: "/nowhere" });
           const [error] = await next(socket, "connect_error");
           assert.equal(error.message, "Invalid namespace");
@@ -80,10 +83,10 @@ for (const recovery of RECOVERIES) {
           });
         }
 
-        for (const { what, args, heard } of TRANSLATED) {
+        for (const { what, args, received } of TRANSLATED) {
           test(`echo answers to ${what} with what JSON has for it`, async () => {
             const socket = await connect(hub, options);
-            assert.deepEqual(await ask(socket, "echo", ...args), heard);
+            assert.deepEqual(await ask(socket, "echo", ...args), received);
           });
         }
 
@@ -97,7 +100,7 @@ for (const recovery of RECOVERIES) {
           for (const { count } of news) assert.deepEqual(await count(1), [["first", { n: [1.5, Buffer.from("one")] }]]);
         });
 
-        test("with recovery, an event bears the offset that its publisher receives", async () => {
+        test("with recovery an event has the offset that its publisher receives", async () => {
           const room = freshRoom();
           const socket = await connect(hub, options);
           await ask(socket, "join", room);
@@ -112,7 +115,7 @@ for (const recovery of RECOVERIES) {
           }
         });
 
-        test("namespace and session are left in order", async () => {
+        test("namespace and session are closed without error", async () => {
           const socket = await connect(hub, options);
           const left = next(socket, "disconnect");
           socket.disconnect();
@@ -140,7 +143,7 @@ describe("clients with another parser", () => {
           socket.on("connect", () => assert.fail("connected"));
           await next(socket.io, "close");
           assert.equal(socket.connected, false);
-          // The hub serves those that speak as it does.
+          // The hub continues to serve clients with its own parser.
           const other = client(hub, { transports, ...(server === "msgpack" && { parser: msgpack }) });
           await connected(other);
           assert.deepEqual(await ask(other, "echo", 1), [1]);

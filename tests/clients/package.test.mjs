@@ -1,5 +1,6 @@
 /**
- * `static/client` as a package: what `npm pack` puts into it, that it is small, and that its types are those of its JavaScript.
+ * `static/client` as a package: contents of `npm pack`, size, and agreement of its types with its
+ * JavaScript.
  */
 
 import assert from "node:assert/strict";
@@ -16,7 +17,7 @@ const HERE = import.meta.dirname;
 const STATIC = path.resolve(HERE, "../../static");
 const TSC = path.join(HERE, "node_modules/.bin/tsc");
 
-/** What the stock client is beaten by: it measures about 14 KB the same way. */
+/** Maximum size. The stock client has about 14 KB, measured the same way. */
 const SIZE_MAX = 10 * 1024;
 
 const run = promisify(execFile);
@@ -33,7 +34,7 @@ describe("the package of the client library", () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  /** `tsc` where the package is installed, with the house's options and these. */
+  /** Runs `tsc` in the folder where the package is installed, with the common options and these. */
   const check = async (files, options = {}) => {
     const { compilerOptions } = JSON.parse(await readFile(path.join(HERE, "types/tsconfig.json"), "utf8"));
     const config = path.join(folder, "tsconfig.json");
@@ -41,7 +42,7 @@ describe("the package of the client library", () => {
     await run(TSC, ["-p", config], { cwd: folder }).catch(({ stdout }) => assert.fail(stdout));
   };
 
-  test("holds modules, types and package files, and nothing else", async () => {
+  test("has modules, types and package files only", async () => {
     const installed = path.join(folder, "node_modules/stentor-client");
     const files = (await readdir(installed, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
     const names = files.map(({ parentPath, name }) => path.relative(installed, path.join(parentPath, name))).sort();
@@ -49,7 +50,7 @@ describe("the package of the client library", () => {
     assert.deepEqual(names, [...modules, "README.md", "index.d.ts", "package.json"].sort());
   });
 
-  test("is imported by its name", async () => {
+  test("can be imported by its name", async () => {
     const script = `import connect, { io, Manager, Socket, protocol } from "stentor-client";
       import { Decoder } from "stentor-client/parser";
       console.log([io === connect, protocol, typeof Manager, typeof Socket, typeof Decoder].join());`;
@@ -58,12 +59,12 @@ describe("the package of the client library", () => {
     assert.equal(stdout.trim(), "true,5,function,function,function");
   });
 
-  test("compiles from TypeScript as the sample says", async () => {
+  test("compiles in the TypeScript sample", async () => {
     await cp(path.join(HERE, "types/sample.ts"), path.join(folder, "sample.ts"));
     await check(["sample.ts"]);
   });
 
-  test("has in JavaScript what its types promise", async () => {
+  test("exports in JavaScript what its types declare", async () => {
     const sources = path.join(folder, "sources");
     await cp(path.join(STATIC, "client"), sources, { recursive: true, filter: (name) => !name.endsWith(".d.ts") });
     await check(["sources/index.js"], { noEmit: false, declaration: true, emitDeclarationOnly: true, outDir: "emitted", rootDir: "sources" });
@@ -71,11 +72,11 @@ describe("the package of the client library", () => {
     await check(["javascript.ts"]);
   });
 
-  test("the demo page uses it by its types", async () => {
+  test("is used by the demo page according to its types", async () => {
     await check([path.join(STATIC, "demo/main.js")]);
   });
 
-  test(`measures at most ${SIZE_MAX} bytes, minified and gzipped`, async (context) => {
+  test(`has at most ${SIZE_MAX} bytes, minified and gzipped`, async (context) => {
     const options = { bundle: true, minify: true, format: "esm", write: false };
     const { outputFiles } = await build({ ...options, entryPoints: [path.join(STATIC, "client/index.js")] });
     const bytes = gzipSync(outputFiles[0].contents, { level: 9 }).length;

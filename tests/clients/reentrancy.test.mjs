@@ -1,6 +1,7 @@
 /**
- * What an application may do inside its listeners and callbacks without harm to the state of `static/client`: throw, close,
- * connect, answer late or twice. The server is Node's socket.io, so that the library alone is tested.
+ * Actions of an application inside its listeners and callbacks that must not harm the state of
+ * `static/client`: throw, close, connect, answer late or twice. The server is Node's socket.io, so
+ * that only the library is tested.
  */
 
 import assert from "node:assert/strict";
@@ -14,7 +15,7 @@ const RETURNS = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMa
 
 let node;
 let hub;
-/** The auth of each CONNECT to `/auth`, in order. */
+/** Auth of each CONNECT to `/auth`, in order. */
 const auths = [];
 before(async () => {
   node = new Server(0, { serveClient: false, connectionStateRecovery: { maxDisconnectionDuration: 60_000 } });
@@ -41,7 +42,7 @@ const lose = async (socket) => {
   await gone;
 };
 
-/** Runs `act` and resolves with the messages of the exceptions that nobody caught meanwhile. */
+/** Runs `act`; resolves with the messages of the uncaught exceptions during it. */
 async function uncaught(act) {
   const messages = [];
   process.setUncaughtExceptionCaptureCallback(({ message }) => messages.push(message));
@@ -55,7 +56,7 @@ async function uncaught(act) {
 }
 
 describe("connect() inside a listener", () => {
-  test("of disconnect does not end the reconnections that follow", async () => {
+  test("of disconnect keeps later reconnections", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"], ...RETURNS });
     socket.on("disconnect", () => socket.connect());
     for (let loss = 1; loss <= 3; loss += 1) {
@@ -68,7 +69,7 @@ describe("connect() inside a listener", () => {
     assert.deepEqual(await ask(socket, "echo", 1), [1]);
   });
 
-  test("of connect_error, after disconnect(), does not end them either", async () => {
+  test("of connect_error, after disconnect(), keeps them too", async () => {
     let broken = true;
     class Fragile extends (await import("ws")).WebSocket {
       constructor(...args) {
@@ -88,7 +89,7 @@ describe("connect() inside a listener", () => {
 });
 
 describe("the wait for the next attempt", () => {
-  /** A client that has lost its connection and waits; `wait` milliseconds long. */
+  /** A client that has lost its connection and waits `wait` milliseconds. */
   const waiting = async (wait) => {
     const socket = await connect(hub, { io, transports: ["websocket"], ...RETURNS });
     socket.io.reconnectionDelay(wait).reconnectionDelayMax(wait);
@@ -97,7 +98,7 @@ describe("the wait for the next attempt", () => {
     return socket;
   };
 
-  test("that open() cuts short leaves the later losses their own", async () => {
+  test("interrupted by open() leaves later losses their own wait", async () => {
     const socket = await waiting(60_000);
     const back = next(socket, "connect");
     const told = next(socket.io, "reconnect");
@@ -109,7 +110,7 @@ describe("the wait for the next attempt", () => {
     await again;
   });
 
-  test("that open() cuts short without success continues", async () => {
+  test("interrupted by open() without success continues", async () => {
     const socket = await waiting(60_000);
     const { uri } = socket.io;
     socket.io.uri = "http://127.0.0.1:1";
@@ -119,7 +120,7 @@ describe("the wait for the next attempt", () => {
     await connected(socket);
   });
 
-  test("that reconnection(false) ended does not keep connect() away", async () => {
+  test("ended by reconnection(false) does not prevent connect()", async () => {
     const socket = await waiting(10);
     socket.io.reconnection(false);
     await eventually("end of the wait", async () => socket.io._reconnecting, (reconnecting) => !reconnecting);
@@ -128,7 +129,7 @@ describe("the wait for the next attempt", () => {
     await connected(socket);
   });
 
-  test("is not ended by reconnection(false) that is taken back", async () => {
+  test("continues when reconnection(false) is reverted", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"], ...RETURNS });
     socket.io.reconnection(false).reconnection(true);
     const back = next(socket, "connect");
@@ -137,7 +138,7 @@ describe("the wait for the next attempt", () => {
   });
 });
 
-describe("what a listener throws is reported as uncaught and breaks nothing", () => {
+describe("an exception in a listener is only reported as uncaught", () => {
   const boom = (name) => () => {
     throw new Error(name);
   };
@@ -166,7 +167,7 @@ describe("what a listener throws is reported as uncaught and breaks nothing", ()
         const back = next(socket, "connect");
         const closed = next(socket, "disconnect");
         socket.io.once(event, boom(event));
-        // Before those that the library has there.
+        // Before the listeners of the library.
         socket.io.engine.close();
         await closed;
         await back;
@@ -240,7 +241,7 @@ describe("what a listener throws is reported as uncaught and breaks nothing", ()
     assert.equal(answers.length, 2);
   });
 
-  test("in the ack of a retried packet, and those behind it are sent", async () => {
+  test("in the ack of a retried packet; later ones are sent", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"], retries: 1, ackTimeout: 2000 });
     const messages = await uncaught(async () => {
       socket.emit("echo", 1, boom("ack"));
@@ -249,7 +250,7 @@ describe("what a listener throws is reported as uncaught and breaks nothing", ()
     assert.deepEqual(messages, ["ack"]);
   });
 
-  test("in catch-all listeners, and the event comes and goes all the same", async () => {
+  test("in catch-all listeners; the event passes all the same", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"] });
     socket.onAny(boom("incoming"));
     socket.onAnyOutgoing(boom("outgoing"));
@@ -262,7 +263,7 @@ describe("what a listener throws is reported as uncaught and breaks nothing", ()
     assert.deepEqual(messages, ["outgoing", "incoming"]);
   });
 
-  test("in the auth callback and in that of open()", async () => {
+  test("in the auth callback and in the callback of open()", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"], reconnection: false });
     const { uri } = socket.io;
     await lose(socket);
@@ -283,13 +284,13 @@ describe("what a listener throws is reported as uncaught and breaks nothing", ()
   });
 });
 
-describe("a connection closed inside a listener amid a burst", () => {
+describe("a connection closed inside a listener during a burst", () => {
   for (const { name, transports } of TRANSPORTS) {
-    test(`the rest is heard once, on return, over ${name}`, async () => {
+    test(`the rest is received once after reconnection, over ${name}`, async () => {
       const socket = await connect(hub, { io, transports, ...RETURNS });
       const burst = [1, 2, 3, 4, 5];
       const news = listen(socket, "news");
-      // The server has to know first that it went.
+      // The server has to notice the disconnect first.
       const left = new Promise((resolve) => node.sockets.sockets.get(socket.id).once("disconnect", resolve));
       socket.on("news", (n) => {
         if (n !== 2) return;
@@ -305,11 +306,11 @@ describe("a connection closed inside a listener amid a burst", () => {
       assert.ok(socket.recovered);
       node.emit("news", "last");
       await news.count(burst.length + 1);
-      assert.deepEqual(news.heard, [...burst.map((n) => [n]), ["last"]]);
+      assert.deepEqual(news.received, [...burst.map((n) => [n]), ["last"]]);
     });
   }
 
-  test("closed while buffered events are heard: no connect, none twice", async () => {
+  test("closed while buffered events are delivered: no connect, no event twice", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"], reconnection: false });
     const order = [];
     socket.on("early", (n) => {
@@ -319,7 +320,7 @@ describe("a connection closed inside a listener amid a burst", () => {
     socket.on("connect", () => order.push("connect"));
     await lose(socket);
     socket.emit("echo", "kept", () => order.push("answer"));
-    // As of a server that sends events before its answer to CONNECT.
+    // Simulates a server that sends events before its CONNECT reply.
     socket.io.once("open", () => {
       socket.receiveBuffer.push(["early", 1], ["early", 2]);
     });
@@ -338,8 +339,8 @@ describe("a connection closed inside a listener amid a burst", () => {
   });
 });
 
-describe("a callback that the application calls late, or twice", () => {
-  /** A socket of `/auth` that shares its connection with another, and the callbacks that it was given. */
+describe("a callback that the application calls late or twice", () => {
+  /** A socket of `/auth` that shares its connection, and the callbacks that it received. */
   const asked = async () => {
     const main = await connect(hub, { io, transports: ["websocket"], ...RETURNS });
     const gives = [];
@@ -348,7 +349,7 @@ describe("a callback that the application calls late, or twice", () => {
     return { main, socket, gives, count };
   };
 
-  test("auth answered after the connection was lost is not sent on the next", async () => {
+  test("auth given after the connection was lost is not sent on the next", async () => {
     const { main, socket, gives, count } = await asked();
     await count(1);
     const back = next(main, "connect");
@@ -362,7 +363,7 @@ describe("a callback that the application calls late, or twice", () => {
     assert.deepEqual(auths, [{ token: "new" }]);
   });
 
-  test("auth answered twice is sent once", async () => {
+  test("auth given twice is sent once", async () => {
     const { main, socket, gives, count } = await asked();
     await count(1);
     gives[0]({ token: 1 });
@@ -374,7 +375,7 @@ describe("a callback that the application calls late, or twice", () => {
     assert.deepEqual(auths, [{ token: 1 }]);
   });
 
-  test("auth answered after the socket has left is not sent", async () => {
+  test("auth given after the socket has left is not sent", async () => {
     const { main, socket, gives, count } = await asked();
     await count(1);
     socket.disconnect();
@@ -389,7 +390,7 @@ describe("a callback that the application calls late, or twice", () => {
     assert.deepEqual(auths, [{ token: "back" }]);
   });
 
-  test("connect() while the server is asked already asks it once", async () => {
+  test("connect() during a pending CONNECT sends no second one", async () => {
     const main = await connect(hub, { io, transports: ["websocket"] });
     const other = main.io.socket("/other");
     other.connect().connect();
@@ -398,7 +399,7 @@ describe("a callback that the application calls late, or twice", () => {
     assert.deepEqual(await ask(other, "echo", 1), [1]);
   });
 
-  test("an ack given after the connection was lost goes nowhere", async () => {
+  test("an ack given after the connection was lost is dropped", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"], ...RETURNS });
     const question = new Promise((resolve) => socket.once("question", (_, ack) => resolve(ack)));
     const peer = node.sockets.sockets.get(socket.id);
@@ -416,10 +417,10 @@ describe("a callback that the application calls late, or twice", () => {
   });
 });
 
-describe("what cannot be encoded", () => {
+describe("values that cannot be encoded", () => {
   const odd = { n: 1n };
 
-  test("leaves the buffer of a socket that is away, and those behind it go", async () => {
+  test("leave the buffer of a disconnected socket; later packets are sent", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"], ...RETURNS });
     await lose(socket);
     const messages = await uncaught(async () => {
@@ -431,7 +432,7 @@ describe("what cannot be encoded", () => {
     assert.ok(socket.connected);
   });
 
-  test("leaves the queue of retried packets, and those behind it go", async () => {
+  test("leave the queue of retried packets; later packets are sent", async () => {
     const socket = await connect(hub, { io, transports: ["websocket"], retries: 3 });
     assert.throws(() => socket.emit("echo", odd), /BigInt/);
     assert.equal(await within("ack", socket.emitWithAck("echo", "behind")), "behind");

@@ -1,6 +1,7 @@
 /**
- * What Socket.IO documents of server and client, with the stock client and with ours: against our server on a port of its own,
- * against ours inside a host's application, and, to keep the tests themselves honest, against Node's socket.io.
+ * Documented behaviour of Socket.IO server and client, with the stock client and with ours: against
+ * our server on its own port, against ours inside a host application, and against Node's socket.io
+ * to validate the tests.
  */
 
 import assert from "node:assert/strict";
@@ -56,7 +57,7 @@ for (const { library, io, server } of PAIRS) {
         await connected(socket);
       });
 
-      test("an unknown namespace is refused and the others of the connection go on", async () => {
+      test("an unknown namespace is refused while others stay connected", async () => {
         const socket = await join({ forceNew: true });
         const other = socket.io.socket("/nowhere");
         const [error] = await next(other, "connect_error");
@@ -64,7 +65,7 @@ for (const { library, io, server } of PAIRS) {
         assert.deepEqual(await ask(socket, "echo", 1), [1]);
       });
 
-      test("namespaces share a connection and have sockets of their own", async () => {
+      test("namespaces share a connection and have their own sockets", async () => {
         const socket = await join({ forceNew: true });
         const quiet = socket.io.socket("/quiet");
         const tenant = socket.io.socket("/tenant-42");
@@ -75,7 +76,7 @@ for (const { library, io, server } of PAIRS) {
         assert.deepEqual(await ask(socket, "echo", "still here"), ["still here"]);
       });
 
-      test("the handshake tells query, headers and credentials", async () => {
+      test("the handshake has query, headers and credentials", async () => {
         const socket = await join({
           query: { word: "a b&c=ü" },
           extraHeaders: { "x-test": "yes" },
@@ -91,7 +92,7 @@ for (const { library, io, server } of PAIRS) {
         });
       });
 
-      test("acks carry any values, binary too, both ways", async () => {
+      test("acks carry any values, also binary, in both directions", async () => {
         const socket = await join();
         const values = [1, "two", [3], { four: null }, Buffer.from([5, 0, 255]), { in: [Buffer.alloc(70_000, 7)] }];
         assert.deepEqual(await ask(socket, "echo", ...values), values);
@@ -101,13 +102,13 @@ for (const { library, io, server } of PAIRS) {
         assert.equal(await within("ack", socket.timeout(5000).emitWithAck("echo", "in time")), "in time");
       });
 
-      test("an ack that does not come ends at its timeout, on either side", async () => {
+      test("a missing ack ends at its timeout on either side", async () => {
         const socket = await join();
         assert.deepEqual(await ask(socket, "ask me", 50, "nobody listens"), ["timed out"]);
         await assert.rejects(within("timeout", socket.timeout(50).emitWithAck("to", "nowhere", "no ack")), /timed out/);
       });
 
-      test("binary passes through to others unchanged", async () => {
+      test("binary is forwarded unchanged", async () => {
         const [one, two] = [await join(), await join()];
         const relayed = next(two, "relayed");
         const data = { list: [Buffer.from([1, 2]), "text"], typed: new Uint8Array([3, 4, 5]) };
@@ -118,33 +119,33 @@ for (const { library, io, server } of PAIRS) {
         ]);
       });
 
-      test("rooms: joined, listed, addressed, excepted, left", async () => {
+      test("rooms can be joined, listed, addressed, excepted and left", async () => {
         const [room, other] = [freshRoom(), freshRoom()];
         const [one, two, three] = [await named("one", room), await named("two", room, other), await named("three", room)];
         assert.deepEqual(await ask(two, "rooms"), [[room, other].sort()]);
-        const heard = [one, two, three].map((socket) => listen(socket, "word"));
+        const words = [one, two, three].map((socket) => listen(socket, "word"));
         one.emit("to", room, "to others");
         one.emit("all", room, "to all");
         one.emit("except", room, other, "but two");
         await ask(one, "leave", room);
         three.emit("all", room, "without one");
-        await heard[1].count(3);
-        await heard[2].count(4);
-        assert.deepEqual(heard[0].heard, [["to all"], ["but two"]]);
-        assert.deepEqual(heard[1].heard, [["to others"], ["to all"], ["without one"]]);
-        assert.deepEqual(heard[2].heard, [["to others"], ["to all"], ["but two"], ["without one"]]);
+        await words[1].count(3);
+        await words[2].count(4);
+        assert.deepEqual(words[0].received, [["to all"], ["but two"]]);
+        assert.deepEqual(words[1].received, [["to others"], ["to all"], ["without one"]]);
+        assert.deepEqual(words[2].received, [["to others"], ["to all"], ["but two"], ["without one"]]);
       });
 
-      test("a broadcast reaches everybody but its sender", async () => {
+      test("a broadcast reaches all sockets but its sender", async () => {
         const [one, two] = [await join(), await join()];
         const [own, others] = [listen(one, "word"), next(two, "word")];
         one.emit("broadcast", { n: 1 });
         assert.deepEqual(await others, [{ n: 1 }]);
         await ask(one, "echo");
-        assert.deepEqual(own.heard, []);
+        assert.deepEqual(own.received, []);
       });
 
-      test("acks of many are collected; who does not answer is counted", async () => {
+      test("acks of many sockets are collected and missing ones counted", async () => {
         const room = freshRoom();
         const [asker, one, two] = [await named("asker"), await named("one", room), await named("two", room)];
         one.on("question", (_, ack) => ack("1"));
@@ -155,7 +156,7 @@ for (const { library, io, server } of PAIRS) {
         silent.disconnect();
       });
 
-      test("sockets are fetched with their data, moved between rooms, and disconnected", async () => {
+      test("sockets are fetched with data, moved between rooms, disconnected", async () => {
         const [from, to] = [freshRoom(), freshRoom()];
         const [boss, one, two] = [await named("boss"), await named("one", from), await named("two", from)];
         assert.deepEqual(await ask(boss, "fetch", from), [["one", "two"]]);
@@ -168,7 +169,7 @@ for (const { library, io, server } of PAIRS) {
         await eventually("an empty room", () => ask(boss, "fetch", to), ([names]) => names.length === 0);
       });
 
-      test("the reasons of an end are Socket.IO's, on both sides", async () => {
+      test("disconnect reasons are those of Socket.IO on both sides", async () => {
         const room = freshRoom();
         const watcher = await named("watcher", room);
         const left = listen(watcher, "left");
@@ -177,26 +178,26 @@ for (const { library, io, server } of PAIRS) {
         leaves.disconnect();
         assert.equal((await ended)[0], "io client disconnect");
         await left.count(1);
-        const put = await named("put out", room);
-        put.emit("bye", false);
-        assert.equal((await next(put, "disconnect"))[0], "io server disconnect");
-        assert.equal(put.active, false);
+        const kicked = await named("kicked", room);
+        kicked.emit("bye", false);
+        assert.equal((await next(kicked, "disconnect"))[0], "io server disconnect");
+        assert.equal(kicked.active, false);
         await left.count(2);
         const closed = await named("closed", room);
         closed.emit("bye", true);
         assert.equal((await next(closed, "disconnect"))[0], "io server disconnect");
         await left.count(3);
         assert.deepEqual(
-          left.heard.map(([name, reason]) => [name, reason]),
+          left.received.map(([name, reason]) => [name, reason]),
           [
             ["leaves", "client namespace disconnect"],
-            ["put out", "server namespace disconnect"],
+            ["kicked", "server namespace disconnect"],
             ["closed", "server namespace disconnect"],
           ],
         );
       });
 
-      test("a broken connection is reported, and the client reconnects by itself", async () => {
+      test("a broken connection is reported and the client reconnects", async () => {
         const room = freshRoom();
         const watcher = await named("watcher", room);
         const left = listen(watcher, "left");
@@ -209,13 +210,14 @@ for (const { library, io, server } of PAIRS) {
         assert.notEqual(socket.id, before);
         assert.ok(!socket.recovered);
         await left.count(1);
-        assert.deepEqual(left.heard, [["breaks", "transport close"]]);
+        assert.deepEqual(left.received, [["breaks", "transport close"]]);
         assert.deepEqual(await ask(socket, "rooms"), [[]]);
       });
 
-      test("events emitted while away are sent on return, volatile ones are not", async () => {
+      test("events emitted while disconnected are sent later, volatile ones not", async () => {
         const socket = await join({ reconnection: true, reconnectionDelay: 10 });
-        // The stock client loses what is emitted between the two, while its last request is still under way.
+        // The stock client loses events emitted between the two, while its last request is in
+        // flight.
         const gone = next(socket, "disconnect");
         socket.io.engine.close();
         await gone;
@@ -224,7 +226,7 @@ for (const { library, io, server } of PAIRS) {
         assert.deepEqual(await echoed, ["kept"]);
       });
 
-      test("handlers of one socket, once and filtered events", async () => {
+      test("handlers of one socket, once-handlers and middleware for events", async () => {
         const socket = await join();
         const once = listen(socket, "came once");
         assert.deepEqual(await ask(socket, "own"), ["own"]);
@@ -232,10 +234,10 @@ for (const { library, io, server } of PAIRS) {
         socket.emit("once");
         socket.emit("once");
         await ask(socket, "echo");
-        assert.equal(once.heard.length, 1);
+        assert.equal(once.received.length, 1);
       });
 
-      test("catch-all listeners of the client see both ways", async () => {
+      test("catch-all listeners of the client see both directions", async () => {
         const socket = await join();
         const [incoming, outgoing] = [[], []];
         socket.onAny((event, ...args) => incoming.push([event, ...args]));
@@ -246,19 +248,19 @@ for (const { library, io, server } of PAIRS) {
         assert.deepEqual(outgoing, [["ask me", 5000]]);
       });
 
-      test("volatile events to a client that reads come in order", async () => {
+      test("volatile events to a client that reads arrive in order", async () => {
         const socket = await join();
         const maybe = listen(socket, "maybe");
         await ask(socket, "volatile", 20);
-        const numbers = maybe.heard.map(([n]) => n);
+        const numbers = maybe.received.map(([n]) => n);
         assert.deepEqual(numbers, [...numbers].sort((a, b) => a - b));
-        // Ours takes all that a websocket takes; Node's is not ready for a second one in the same turn. A poll may be between
-        // two requests.
+        // Our server accepts all that the websocket accepts; Node's is not ready for a second event
+        // in the same turn. A polling client may be between two requests.
         const ours = server !== "Node's socket.io";
         if (ours && transports.at(-1) === "websocket") assert.equal(numbers.length, 20);
       });
 
-      test("packets that want acks are retried in order until acknowledged", async () => {
+      test("packets with acks are retried in order until acknowledged", async () => {
         const socket = await join({ retries: 3, ackTimeout: 2000 });
         const answers = await Promise.all([1, 2, 3].map((n) => within("ack", socket.emitWithAck("echo", n))));
         assert.deepEqual(answers, [1, 2, 3]);

@@ -1,4 +1,7 @@
-/** Options and habits of stock clients that concern transports and CONNECT, on every transport, with recovery off and on. */
+/**
+ * Options of stock clients for transports and CONNECT, on every transport, with recovery off and
+ * on.
+ */
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -23,7 +26,8 @@ for (const recovery of RECOVERIES) {
         const chat = other.io.socket("/chat", {});
         const lost = [];
         chat.on("disconnect", (reason) => lost.push(reason));
-        // As React's StrictMode mounts, unmounts and mounts: two CONNECTs leave, and no DISCONNECT.
+        // React's StrictMode mounts, unmounts and mounts, which sends two CONNECTs and no
+        // DISCONNECT.
         chat.connect();
         chat.disconnect();
         chat.connect();
@@ -47,7 +51,7 @@ for (const recovery of RECOVERIES) {
       });
     }
 
-    test("polling: 12000 emits that were buffered offline are all answered", async () => {
+    test("polling: 12000 emits buffered offline are all answered", async () => {
       const socket = client(hub, { transports: ["polling"], autoConnect: false });
       const count = 12_000;
       let answered = 0;
@@ -63,7 +67,7 @@ for (const recovery of RECOVERIES) {
       await eventually("answers to all", async () => answered, (value) => value === count, 60_000);
     });
 
-    test("a reserved name, deep JSON and eleven buffers end nothing", async () => {
+    test("a reserved name, deep JSON and eleven buffers leave the session open", async () => {
       const socket = await connect(hub, { transports: ["websocket"] });
       socket.io._packet({ type: 2, nsp: "/", data: ["connect"], options: {} });
       let deep = [];

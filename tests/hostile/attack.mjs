@@ -1,20 +1,20 @@
 /**
- * The process of an attacker: `node attack.mjs <scenario> <port> <size>`. Ends with its connections
- * open, and so leaves without a word.
+ * The process of an attacker: `node attack.mjs <scenario> <port> <size>`. It exits with its
+ * connections open and sends no close frames.
  */
 
 import os from "node:os";
 import { scenarios } from "./scenarios/index.mjs";
 
 /**
- * Attackers yield the processor to the server and the prober: what is measured is the hub, not the
+ * Attackers have a lower priority than server and prober, so that the hub is measured and not the
  * scheduler.
  */
 const NICENESS = 5;
 
 const [name, port, size] = process.argv.slice(2);
 os.setPriority(NICENESS);
-// The server may close a connection whenever it wants to.
+// The server may close a connection at any time.
 process.on("unhandledRejection", () => {});
 process.on("disconnect", () => process.exit(0));
 

@@ -1,14 +1,14 @@
-/** A cgroup that bounds the memory of a process as a small machine does. */
+/** A cgroup that limits the memory of a process like a small machine. */
 
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from "node:fs";
 
-/** Where the two versions of cgroups are mounted, and which file has the limit. */
+/** Mount points of both cgroup versions and the name of the file with the limit. */
 const VERSIONS = [
   { root: "/sys/fs/cgroup/memory", limit: "memory.limit_in_bytes" },
   { root: "/sys/fs/cgroup", limit: "memory.max" },
 ];
 
-/** Makes one of `bytes`; null where this process may not. `procs` takes the process ids. */
+/** Creates a cgroup of `bytes`; null without permission. Process ids are written to `procs`. */
 export function makeCgroup(bytes) {
   for (const { root, limit } of VERSIONS) {
     const path = `${root}/stentor-hostile-${process.pid}`;
@@ -22,7 +22,7 @@ export function makeCgroup(bytes) {
       writeFileSync(`${path}/${limit}`, String(bytes));
       return { procs: `${path}/cgroup.procs`, remove };
     } catch {
-      // Not mounted, or not permitted.
+      // Not mounted or not permitted.
     }
   }
   return null;

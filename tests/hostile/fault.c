@@ -1,7 +1,6 @@
-/*
- * Preloaded into the server: a slow disk (HOSTILE_FSYNC_MS), a wrong clock (HOSTILE_CLOCK_S, added to the time of day), and a thread
- * that can wait for its sockets no more, of which it dies (HOSTILE_THREAD names a file with its id).
- */
+/* Preloaded into the server: a slow disk (HOSTILE_FSYNC_MS), a wrong clock (HOSTILE_CLOCK_S, added
+   to the time of day), and a thread whose wait for sockets fails, of which it dies (HOSTILE_THREAD
+   names a file with its id). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,17 +1,16 @@
 /**
- * An innocent client: it publishes to a room of its own and waits for the ack, some 190 times a
- * second on an idle server. Its rate before, during and after an attack is what the verdicts are
- * made of.
+ * A well-behaved client: it publishes to its own room and waits for the ack, about 190 times per
+ * second on an idle server. The verdicts compare its rate before, during and after an attack.
  */
 
 import { Client, sleep } from "./wire.mjs";
 
-/** Between an ack and the next publish. */
+/** Pause between an ack and the next publish. */
 const PAUSE_MS = 5;
 
 export class Prober {
   acks = 0;
-  /** Connections that the server ended. */
+  /** Number of connections that the server ended. */
   cuts = 0;
 
   #port;
@@ -53,8 +52,8 @@ export class Prober {
   }
 
   /**
-   * Starts a measurement; the function that it returns ends it: acks a second, and quantiles of the
-   * milliseconds to an ack.
+   * Starts a measurement. The returned function ends it and gives acks per second and quantiles of
+   * the milliseconds to an ack.
    */
   measure() {
     const [begin, acks] = [performance.now(), this.acks];

@@ -1,7 +1,7 @@
 /**
- * Runs one scenario: a server, a prober, and the attack in a process of its own. The verdicts are
- * ratios within the run, the budget of memory, the time of a restart, and whether log and metrics
- * name the cause.
+ * Runs one scenario: a server, a prober, and the attack in its own process. Verdicts are ratios
+ * within the run, the memory budget, the time of a restart, and whether log and metrics name the
+ * cause.
  */
 
 import { fork } from "node:child_process";
@@ -11,32 +11,32 @@ import { Prober } from "./prober.mjs";
 import { Server } from "./server.mjs";
 import { request, sleep } from "./wire.mjs";
 
-/** How long the prober is measured before the attack, in milliseconds. */
+/** Duration of the prober's measurement before the attack, in milliseconds. */
 const CALM_MS = { full: 2_000, life: 2_000, ci: 1_000 };
 
-/** How long after it. */
+/** Duration of the prober's measurement after the attack, in milliseconds. */
 const AFTER_MS = { full: 3_000, life: 3_000, ci: 1_000 };
 
-/** The longest attack; then its process is killed, which is no failure. */
+/** Maximum duration of an attack; its process is then killed, which is no failure. */
 const ATTACK_MS = 40_000;
 
 /**
- * The share of its undisturbed rate that the prober must keep. The small versions only see whether
- * it is served: an unoptimised binary needs most of the machine for the attack's bytes.
+ * Share of its undisturbed rate that the prober must keep. The small versions only check that it is
+ * served: an unoptimised binary needs most of the machine for the attack's bytes.
  */
 const RATE_SHARE = { full: 0.5, life: 0.5, ci: 0.02 };
 
-/** Health checks that must be answered, each within a second. */
+/** Share of health checks that must be answered within a second. */
 const HEALTH_SHARE = 0.5;
 const HEALTH_EVERY_MS = 200;
 const HEALTH_MS = 1_000;
 
-/** A restart after `kill -9`, in milliseconds; an unoptimised binary has more time. */
+/** Maximum time of a restart after `kill -9`, in milliseconds; longer for an unoptimised binary. */
 const RESTART_MS = { full: 2_000, life: 2_000, ci: 10_000 };
 
 const MIB = 1 << 20;
 
-/** What the scenario found. */
+/** Measured values and verdicts of a scenario. */
 export class Findings {
   /** @type {{ name: string, isGood: boolean, figure: string }[]} */
   list = [];
@@ -50,7 +50,7 @@ export class Findings {
   }
 }
 
-/** Runs `scenario` in a life of the server of its own. */
+/** Runs `scenario` on a server of its own. */
 export async function run(binary, scenario, kind) {
   const size = scenario[kind];
   const findings = new Findings();
@@ -72,13 +72,12 @@ export async function run(binary, scenario, kind) {
 }
 
 /**
- * Runs all scenarios that have a size for it, one after the other, in one life of one server on a
- * machine of `budget` bytes and `nofile` descriptors: in a cgroup, or told so where that is not
- * permitted.
+ * Runs all scenarios that have a `life` size one after the other on one server with `budget` bytes
+ * and `nofile` descriptors: in a cgroup, or by a setting where cgroups are not permitted.
  */
 export async function runLife(binary, scenarios, { nofile, budget }, print) {
   const cgroup = makeCgroup(budget);
-  // Half of the machine, which is what the server takes by itself.
+  // Half of the machine, which is the server's own default.
   const flags = cgroup ? {} : { "--memory-max": budget / 2 };
   console.log(`one life: ${mib(budget)} MiB (${cgroup ? "a cgroup" : "by setting"}), ${nofile} descriptors`);
   const server = new Server(binary, { flags, nofile, procs: cgroup?.procs });
@@ -149,7 +148,7 @@ function rate(findings, when, calm, { rate, p99, max }, share) {
   findings.check(when, rate >= share * calm.rate, `${before} → ${now}, max ${max.toFixed(0)} ms`);
 }
 
-/** The log has a line that names the client, and one of the counters has grown. */
+/** Checks that a log line names the client and that one of the counters has grown. */
 function named(findings, { log, before, metrics }, { log: pattern, metric }) {
   if (pattern) {
     const line = log.split("\n").find((line) => pattern.test(line));
@@ -163,8 +162,8 @@ function named(findings, { log, before, metrics }, { log: pattern, metric }) {
 }
 
 /**
- * Runs the attack in a process of its own, for a bounded time. Gives what it reports, null if it
- * had to be ended. `begin` is called when the attack says that its preparations are over.
+ * Runs the attack in its own process, for a bounded time. Gives its report; null if it had to be
+ * killed. `begin` is called when the attack has finished its preparations.
  */
 async function attack(server, scenario, size, begin) {
   const child = fork(path.join(import.meta.dirname, "attack.mjs"), [scenario.name, String(server.port), JSON.stringify(size)], {
@@ -179,7 +178,7 @@ async function attack(server, scenario, size, begin) {
   return report;
 }
 
-/** Asks for `/healthz` again and again. */
+/** Requests `/healthz` repeatedly. */
 class HealthCheck {
   #asked = 0;
   #answered = 0;
@@ -199,12 +198,12 @@ class HealthCheck {
     }
   }
 
-  /** What was asked so far does not count. */
+  /** Resets the count of requests. */
   restart() {
     [this.#asked, this.#answered] = [0, 0];
   }
 
-  /** Gives the share that was answered in time. */
+  /** Gives the share of requests answered in time. */
   async stop() {
     this.#isRunning = false;
     await this.#done;
@@ -212,7 +211,7 @@ class HealthCheck {
   }
 }
 
-/** `kill -9`, and how long the next start takes. */
+/** Kills the server (`kill -9`) and measures its next start. */
 export async function restart(server, kind, findings) {
   await server.end("SIGKILL");
   try {

@@ -3,8 +3,8 @@
  * 1 when a verdict failed.
  *
  * `--ci` runs small versions, `--one-life` all scenarios against one server of 512 MB and 1 024
- * descriptors, `--only <names>` those whose name contains one of the words, joined by commas; `--list` prints
- * them.
+ * descriptors, `--only <names>` those whose name contains one of the words, joined by commas;
+ * `--list` prints them.
  */
 
 import { parseArgs } from "node:util";
@@ -17,13 +17,13 @@ const { values: options } = parseArgs({
     only: { type: "string", default: "" },
     ci: { type: "boolean", default: false },
     "one-life": { type: "boolean", default: false },
-    /** A failed scenario does not run again. */
+    /** A failed scenario is not repeated. */
     once: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
   },
 });
 
-/** The machine of `--one-life`. */
+/** Memory and descriptors of `--one-life`. */
 const LIFE = { nofile: 1_024, budget: 512 << 20 };
 
 const words = options.only.split(",");
@@ -40,7 +40,7 @@ if (options.list) {
   finish();
 }
 
-/** Runs a scenario, and once more if it failed: the machine may have been busy. */
+/** Runs a scenario, and once more if it failed, because the machine may have been busy. */
 async function judge(scenario, kind) {
   if (!scenario[kind]) return;
   const obstacle = scenario.obstacle?.();
@@ -54,7 +54,7 @@ async function judge(scenario, kind) {
   count(scenario, await run(options.server, scenario, kind));
 }
 
-/** A scenario that is known to fail says why in `open`, and does not count as failed. */
+/** A scenario with a known defect states it in `open` and does not count as failed. */
 function count({ name, open }, findings) {
   const result = findings.isGood ? "passed" : open ? "open" : "failed";
   results[result] += 1;

@@ -1,7 +1,4 @@
-/**
- * A server process under limits of the system, what it holds in memory, what it logs, and what it
- * counts.
- */
+/** A server process under system limits, with its memory, log and metrics. */
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -11,7 +8,7 @@ import path from "node:path";
 import { freePort } from "../free-port.mjs";
 import { request, sleep } from "./wire.mjs";
 
-/** Time for a start, in milliseconds; far above the verdict about it. */
+/** Time limit of a start, in milliseconds; far above its verdict. */
 const START_MS = 15_000;
 
 const servers = new Set();
@@ -19,7 +16,7 @@ process.on("exit", () => servers.forEach((server) => server.abandon()));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 export class Server {
-  /** The most KiB resident since `restartPeak`. */
+  /** Maximum resident KiB since `restartPeak`. */
   peakKib = 0;
 
   binary;
@@ -32,7 +29,7 @@ export class Server {
    * @param {{ flags?: object, nofile?: number, addressSpace?: number, procs?: string, env?: object,
    *   unreadStderr?: boolean }} options
    * `addressSpace` in bytes; `procs` is the file of a cgroup. Flags that the binary does not know
-   * are left out, so that older ones can be tested too.
+   * are left out, so that older binaries can be tested.
    */
   constructor(binary, options = {}) {
     this.binary = path.resolve(binary);
@@ -87,7 +84,7 @@ export class Server {
     return path.join(this.folder, "log");
   }
 
-  /** What was logged behind `from` bytes. */
+  /** The log after `from` bytes. */
   log(from = 0) {
     return readFileSync(this.#logPath).subarray(from).toString();
   }
@@ -100,7 +97,7 @@ export class Server {
     this.peakKib = Math.max(this.peakKib, this.residentKib());
   }
 
-  /** KiB resident now; 0 if the process has ended. */
+  /** Resident KiB; 0 if the process has ended. */
   residentKib() {
     try {
       return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))?.[1] ?? 0);
@@ -113,15 +110,15 @@ export class Server {
     this.peakKib = this.residentKib();
   }
 
-  /** Counters and gauges by name and labels. Empty if the server does not answer. */
+  /** Counters and gauges by name and labels; empty if the server does not answer. */
   async metrics() {
     const { body } = await request(this.port, "/metrics", { ms: 5_000 });
     return new Map([...body.matchAll(/^([a-z_]+(?:\{[^}]*\})?) ([0-9.]+)$/gm)].map(([, name, value]) => [name, Number(value)]));
   }
 
   /**
-   * Sends the signal and waits for the end, for `ms` at most. Gives the milliseconds it took,
-   * Infinity if it had to be killed.
+   * Sends the signal and waits for the end, for `ms` at most. Gives the elapsed milliseconds,
+   * Infinity if the process had to be killed.
    */
   async end(signal = "SIGKILL", ms = 60_000) {
     if (!this.isRunning) return 0;
@@ -141,7 +138,7 @@ export class Server {
     return this.#process?.exitCode;
   }
 
-  /** Ends it for good and removes its data. */
+  /** Ends it and removes its data. */
   async remove() {
     await this.end();
     this.abandon();

@@ -1,24 +1,22 @@
 /**
- * A websocket client and an HTTP request as raw as an attacker needs them: frames are written
- * without validation, reading can be stopped, and nothing is sent that the caller did not ask for,
- * except pongs on request.
+ * A minimal websocket client and HTTP request for attackers: frames are written without validation,
+ * reading can stop, and only pongs are sent by themselves, on request.
  */
 
 import http from "node:http";
 import net from "node:net";
 
 /**
- * The address that attackers connect from. Innocent clients use 127.0.0.1, so that bounds per
- * address tell them apart.
+ * Source address of attackers. Other clients use 127.0.0.1, so limits per address tell them apart.
  */
 export const ATTACKER = "127.0.0.2";
 
-/** Time for one answer of the server, in milliseconds, unless the caller says otherwise. */
+/** Default time limit of one response, in milliseconds. */
 const ANSWER_MS = 20_000;
 
 /**
- * Between two pongs of a client that does not decode what it reads; a ping waits 20 seconds for
- * one.
+ * Interval between two pongs of a client that does not decode its input; a ping times out after 20
+ * seconds.
  */
 const PONG_EVERY_MS = 10_000;
 
@@ -27,14 +25,14 @@ const BATCH_BYTES = 256 << 10;
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A masked text frame. The mask is zero, so the payload goes out as it is. */
+/** A masked text frame. The masking key is zero, so the payload is sent unchanged. */
 export function frame(text) {
   const payload = Buffer.from(text);
   const head = frameHead(payload.length);
   return Buffer.concat([head, payload]);
 }
 
-/** The head of a masked text frame of `length` bytes. */
+/** Header of a masked text frame of `length` bytes. */
 export function frameHead(length) {
   if (length < 126) return Buffer.from([0x81, 0x80 | length, 0, 0, 0, 0]);
   if (length < 65_536) return Buffer.from([0x81, 0xfe, length >> 8, length & 0xff, 0, 0, 0, 0]);
@@ -45,7 +43,7 @@ export function frameHead(length) {
   return head;
 }
 
-/** Connections that this process has open, so that it can leave without a word. */
+/** Open connections of this process, which can thus exit without close frames. */
 const open = new Set();
 
 export function leaveAll() {
@@ -70,10 +68,10 @@ export function dial(port, { from = ATTACKER } = {}) {
 /** A Socket.IO client over one websocket, connected to the namespace "/". */
 export class Client {
   isClosed = false;
-  /** Public id, and the private one if the server recovers connections. */
+  /** Public id, and the private one if the server has recovery. */
   sid = null;
   pid = null;
-  /** The newest token seen. */
+  /** The newest offset received. */
   offset = null;
   bytesRead = 0;
   onPacket = () => {};
@@ -83,7 +81,7 @@ export class Client {
   #waiting = [];
   #ackId = 0;
 
-  /** Opens a websocket and connects. `auth` is added to what is said on CONNECT. */
+  /** Opens a websocket and connects. `auth` is added to the CONNECT data. */
   static async open(port, { from = ATTACKER, auth = {}, headers = {}, connects = true, ms = ANSWER_MS } = {}) {
     const client = new Client();
     await client.#handshake(port, from, headers, ms);
@@ -91,7 +89,7 @@ export class Client {
     return client;
   }
 
-  /** Sends CONNECT and waits for the reply. Every client asks for recovery. */
+  /** Sends CONNECT and waits for the reply. Every client requests recovery. */
   async connect(auth = {}, ms = ANSWER_MS) {
     const answered = this.waitFor((packet) => packet.startsWith("40{") || packet.startsWith("44{"), ms);
     this.send(`40${JSON.stringify({ recovery: true, ...auth })}`);
@@ -171,7 +169,7 @@ export class Client {
     this.onPacket(packet);
   }
 
-  /** The first packet from now on that `matches`. */
+  /** The next packet for which `matches` is true. */
   waitFor(matches, ms = ANSWER_MS) {
     return new Promise((resolve, reject) => {
       if (this.isClosed) return reject(new Error("closed"));
@@ -191,7 +189,7 @@ export class Client {
     });
   }
 
-  /** Emits and gives the arguments of the ack. */
+  /** Emits; gives the arguments of the ack. */
   async ask(name, ...args) {
     const id = ++this.#ackId;
     this.send(`42${id}${JSON.stringify([name, ...args])}`);
@@ -211,7 +209,7 @@ export class Client {
 
   /**
    * Writes all texts as fast as the server reads; ends early if the connection closes or after
-   * `ms`. Gives the number written.
+   * `ms`. Gives the number of texts written.
    */
   async pour(texts, ms = 60_000) {
     const end = performance.now() + ms;
@@ -248,12 +246,12 @@ export class Client {
     });
   }
 
-  /** Bytes arrive and are thrown away, uncounted and undecoded. */
+  /** Reads and drops all bytes, uncounted and undecoded. */
   discard() {
     this.#socket.removeAllListeners("data").on("data", () => {}).resume();
   }
 
-  /** Bytes are counted from now on, not decoded; pongs go out without a ping. */
+  /** Counts all further bytes without decoding; pongs are sent without a ping. */
   countOnly() {
     const pongs = setInterval(() => this.send("3"), PONG_EVERY_MS);
     this.#socket.once("close", () => clearInterval(pongs));
@@ -265,7 +263,7 @@ export class Client {
     this.#socket.removeAllListeners("data").pause();
   }
 
-  /** Leaves without a close frame. */
+  /** Closes without a close frame. */
   end() {
     this.#socket.destroy();
     this.#close();
@@ -281,8 +279,8 @@ export class Client {
 }
 
 /**
- * One request over a connection of its own. Gives `{ status, body }`; status 0 stands for no answer
- * in time.
+ * One request over its own connection. Gives `{ status, body }`; status 0 means no response in
+ * time.
  */
 export function request(port, path, { method = "GET", headers = {}, body, from = "127.0.0.1", ms = ANSWER_MS } = {}) {
   return new Promise((resolve) => {
@@ -299,7 +297,7 @@ export function request(port, path, { method = "GET", headers = {}, body, from =
   });
 }
 
-/** Calls `work(index)` for each index below `count`, at most `width` of them at a time. */
+/** Calls `work(index)` for each index below `count`, at most `width` at a time. */
 export async function each(count, width, work) {
   let next = 0;
   const run = async () => {

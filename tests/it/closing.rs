@@ -1,13 +1,15 @@
-//! Beginnings and ends of a server: what it cannot be built from, and how it leaves its clients so that they come back.
+//! Start and shutdown of a server: errors of the builder, and closing so that clients reconnect.
 
 use std::net::TcpListener;
 use std::time::Duration;
 
 use stentor::{BuildError, Server};
 
-use crate::support::{Ended, Frame, Hub, Transport, ends, eventually, frame, on_every_transport, report};
+use crate::support::{
+    Ended, Frame, Hub, Transport, eventually, frame, on_every_transport, report_channel, report_disconnects,
+};
 
-/// `Server::close`, called from outside.
+/// Calls `Server::close` from outside the hub's thread.
 fn close(hub: &Hub) {
     let io = hub.io.clone();
     let system = actix::System::new();
@@ -16,48 +18,48 @@ fn close(hub: &Hub) {
 
 #[test]
 fn closing_ends_every_transport_without_a_disconnect_packet() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     on_every_transport(|transport| {
-        let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
+        let hub = Hub::start(|builder| builder, |io| report_disconnects(io, &reporter));
         let mut client = hub.join(transport);
-        client.settle();
+        client.wait_until_handled();
         close(&hub);
         assert_eq!(hub.io.sessions(), 0);
-        let ended = client.ends();
+        let ended = client.expect_end();
         match transport {
-            Transport::Polling => assert!(matches!(ended, Ended::Told | Ended::Unknown), "{ended:?}"),
-            _ => assert_eq!(ended, Ended::Closed(Some(1001))),
+            Transport::Polling => assert!(matches!(ended, Ended::ClosePacket | Ended::UnknownSession), "{ended:?}"),
+            _ => assert_eq!(ended, Ended::CloseFrame(Some(1001))),
         }
-        assert_eq!(told.next(), "server shutting down");
+        assert_eq!(reports.next(), "server shutting down");
     });
 }
 
 #[test]
-fn closing_answers_a_poll_that_waits_with_a_close_packet() {
+fn closing_answers_a_waiting_poll_with_a_close_packet() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let (mut gets, _posts) = client.connections();
-    gets.park(&target);
+    gets.start_poll(&target);
     close(&hub);
     assert_eq!(gets.response().body, "1");
     assert_eq!(hub.io.sessions(), 0);
 }
 
 #[test]
-fn closing_reaches_sessions_of_every_worker_and_those_that_joined_nothing() {
+fn closing_reaches_sessions_of_every_worker_with_or_without_rooms() {
     let hub = Hub::on_workers(2, |builder| builder, |_| {});
     let mut clients: Vec<_> = (0..16).map(|_| hub.open(Transport::Websocket)).collect();
     hub.wait_for_sessions(16);
     close(&hub);
     assert_eq!(hub.io.sessions(), 0);
     for client in &mut clients {
-        assert_eq!(client.ends(), Ended::Closed(Some(1001)));
+        assert_eq!(client.expect_end(), Ended::CloseFrame(Some(1001)));
     }
 }
 
 #[test]
-fn draining_closes_in_waves_and_refuses_newcomers_from_the_beginning() {
+fn draining_closes_in_waves_and_refuses_new_handshakes_from_the_start() {
     let hub = Hub::on_workers(2, |builder| builder, |_| {});
     let clients: Vec<_> = (0..8).map(|_| hub.join(Transport::Websocket)).collect();
     let io = hub.io.clone();
@@ -65,15 +67,15 @@ fn draining_closes_in_waves_and_refuses_newcomers_from_the_beginning() {
         // Eight waves, a quarter of a second apart.
         actix::System::new().block_on(async move { io.drain(Duration::from_secs(2)).await });
     });
-    eventually("newcomers are refused", || hub.io.accepting().is_err());
+    eventually("new handshakes are refused", || hub.io.accepting().is_err());
     let refused = hub.http().get("/socket.io/?EIO=4&transport=polling");
-    assert_eq!(refused.told().0, 503, "{refused:?}");
+    assert_eq!(refused.status_and_body().0, 503, "{refused:?}");
     eventually("the first wave", || hub.io.sessions() < 8);
     assert!(hub.io.sessions() > 0, "all at once");
     drained.join().unwrap();
     assert_eq!(hub.io.sessions(), 0);
     for mut client in clients {
-        assert_eq!(client.ends(), Ended::Closed(Some(1001)));
+        assert_eq!(client.expect_end(), Ended::CloseFrame(Some(1001)));
     }
 }
 
@@ -86,21 +88,22 @@ fn closing_does_not_wait_for_a_client_that_reads_nothing() {
 }
 
 #[test]
-fn closing_an_upgrade_halfway_ends_both_connections() {
+fn closing_during_an_upgrade_ends_both_connections() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Polling);
-    let mut candidate = crate::support::Websocket::open(hub.address, &client.upgrades());
+    let mut candidate = crate::support::Websocket::open(hub.address, &client.upgrade_target());
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
     close(&hub);
-    let (_, ended) = candidate.closed();
+    let (_, ended) = candidate.read_to_end();
     assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
-    client.ends();
+    client.expect_end();
 }
 
 #[test]
-fn a_client_that_goes_over_to_a_websocket_meanwhile_finds_it_closed() {
-    // socket.io-client, having paused its polls, waited 45 s for a poll that it did not make: its probe had been closed before.
+fn an_upgrade_during_closing_finds_its_session_closed() {
+    // Regression: socket.io-client pauses polling before it upgrades. Its probe was closed first,
+    // and it waited 45 s for a poll that it never sent.
     let hub = Hub::limited(|limits| limits.transport.close_linger = Duration::from_secs(3_600), |_| {});
     let client = hub.join(Transport::Polling);
     let mut candidate = client.probe();
@@ -108,12 +111,12 @@ fn a_client_that_goes_over_to_a_websocket_meanwhile_finds_it_closed() {
     candidate.write(&frame(0x89, b"still here?"));
     assert_eq!(candidate.recv(), Frame::Whole(0x8a, b"still here?".into()));
     candidate.send("5");
-    let (_, ended) = candidate.closed();
+    let (_, ended) = candidate.read_to_end();
     assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
 }
 
 #[test]
-fn closing_twice_is_closing_once() {
+fn closing_twice_equals_closing_once() {
     let hub = Hub::plain();
     close(&hub);
     close(&hub);
@@ -137,7 +140,7 @@ fn a_path_must_begin_with_a_slash() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_the_address() {
+fn a_port_in_use_is_an_error_that_names_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     actix::System::new().block_on(async {
@@ -149,12 +152,12 @@ fn a_port_that_is_taken_is_an_error_that_names_the_address() {
 }
 
 #[test]
-fn two_servers_live_in_one_process() {
+fn two_servers_run_in_one_process() {
     let (one, other) = (Hub::plain(), Hub::plain());
     let (mut here, mut there) = (one.join(Transport::Websocket), other.join(Transport::Websocket));
-    here.echoes();
-    there.echoes();
+    here.expect_echo();
+    there.expect_echo();
     close(&one);
-    assert_eq!(here.ends(), Ended::Closed(Some(1001)));
-    there.echoes();
+    assert_eq!(here.expect_end(), Ended::CloseFrame(Some(1001)));
+    there.expect_echo();
 }

@@ -1,4 +1,5 @@
-//! Life in a host's application: its own routes and websockets beside the hub's, in one server.
+//! A hub inside a host application: the application's own routes and websockets next to the hub's,
+//! in one server.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext, WsResponseBuilder};
 use stentor::{BuildError, Server};
 
-use crate::support::{Client, DEADLINE, Ended, Host, Http, Hub, Manners, Transport, Websocket, ends, report};
+use crate::support::{
+    Client, DEADLINE, Ended, Host, HostSettings, Http, Hub, Transport, Websocket, report_channel, report_disconnects,
+};
 
-/// The application's own websocket: it says what it hears.
+/// A websocket of the application, which echoes text.
 struct Echo;
 
 impl Actor for Echo {
@@ -31,7 +34,7 @@ async fn echo(request: HttpRequest, payload: Payload) -> actix_web::Result<HttpR
     WsResponseBuilder::new(Echo, &request, payload).start()
 }
 
-/// The application's own routes.
+/// Routes of the application.
 fn own(config: &mut ServiceConfig) {
     config.route("/", web::get().to(|| async { "the application's own" })).route("/ws", web::get().to(echo));
 }
@@ -43,16 +46,16 @@ fn close(hub: &Hub) {
 
 #[test]
 fn an_application_outlives_the_hub_in_one_server() {
-    let (tell, told) = report();
-    let hub = Hub::on_workers(2, |builder| builder, |io| ends(io, &tell));
-    let manners = Manners { workers: 2, linger: Duration::from_secs(1), ..Manners::default() };
+    let (reporter, reports) = report_channel();
+    let hub = Hub::on_workers(2, |builder| builder, |io| report_disconnects(io, &reporter));
+    let settings = HostSettings { workers: 2, linger: Duration::from_secs(1), ..HostSettings::default() };
     let host = {
         let io = hub.io.clone();
-        Host::start(manners, move |config| {
+        Host::start(settings, move |config| {
             config.configure(io.routes("/socket.io")).configure(own);
         })
     };
-    let page = |mut http: Http| assert_eq!(http.get("/").told(), (200, "the application's own"));
+    let page = |mut http: Http| assert_eq!(http.get("/").status_and_body(), (200, "the application's own"));
     let mut echoes = Websocket::open(host.address, "/ws");
     let mut echo = |said: &str| {
         echoes.send(said);
@@ -61,13 +64,13 @@ fn an_application_outlives_the_hub_in_one_server() {
     page(Http::connect(host.address));
     echo("before");
 
-    // Two of each, for two workers; on the hub's own port too.
+    // Two connections each, for two workers, also on the hub's own port.
     let ways = [Transport::Polling, Transport::Pump, Transport::PumpUpgraded];
     let mut clients: Vec<_> = ways.iter().cycle().take(6).map(|way| Client::open(host.address, *way)).collect();
     clients.extend(Transport::ALL.map(|way| hub.open(way)));
     for client in &mut clients {
         client.connect("");
-        client.echoes();
+        client.expect_echo();
     }
     let io = hub.io.clone();
     actix::System::new().block_on(async move { io.emit("news", "for all").await }).unwrap();
@@ -77,28 +80,28 @@ fn an_application_outlives_the_hub_in_one_server() {
     echo("meanwhile");
 
     close(&hub);
-    assert_eq!(told.take(clients.len()), vec!["server shutting down"; clients.len()]);
+    assert_eq!(reports.take(clients.len()), vec!["server shutting down"; clients.len()]);
     assert_eq!(hub.io.sessions(), 0);
     for mut client in clients {
         let polls = client.is_polling();
-        match client.ends() {
-            Ended::Told | Ended::Unknown if polls => {}
-            Ended::Closed(Some(1001)) if !polls => {}
+        match client.expect_end() {
+            Ended::ClosePacket | Ended::UnknownSession if polls => {}
+            Ended::CloseFrame(Some(1001)) if !polls => {}
             ended => panic!("{ended:?}, polls: {polls}"),
         }
     }
     echo("after");
     page(Http::connect(host.address));
-    let refused = Websocket::ask(Http::connect(host.address), "/socket.io/?EIO=4&transport=websocket", &[]);
+    let refused = Websocket::try_upgrade(Http::connect(host.address), "/socket.io/?EIO=4&transport=websocket", &[]);
     assert!(String::from_utf8(refused.unwrap_err()).unwrap().starts_with("HTTP/1.1 503 "), "the hub has closed");
 }
 
 #[test]
-fn routes_belong_to_their_scope_and_path_with_and_without_a_slash() {
+fn routes_match_scope_and_path_with_and_without_a_trailing_slash() {
     let hub = Hub::plain();
     for path in ["/hub", "/hub/"] {
         let io = hub.io.clone();
-        let host = Host::start(Manners::default(), move |config| {
+        let host = Host::start(HostSettings::default(), move |config| {
             config.service(web::scope("/realtime").configure(io.routes(path))).configure(own);
         });
         for path in ["/realtime/hub", "/realtime/hub/"] {
@@ -115,16 +118,16 @@ fn routes_belong_to_their_scope_and_path_with_and_without_a_slash() {
 }
 
 #[test]
-fn a_session_begun_on_one_port_may_be_upgraded_on_the_other() {
+fn a_session_opened_on_one_port_can_be_upgraded_on_the_other() {
     let hub = Hub::plain();
     for (begun, upgraded) in [(hub.address, hub.host.address), (hub.host.address, hub.address)] {
         let mut client = Client::open(begun, Transport::Polling);
         client.connect("");
-        let mut candidate = Websocket::open(upgraded, &client.upgrades());
+        let mut candidate = Websocket::open(upgraded, &client.upgrade_target());
         candidate.send("2probe");
         assert_eq!(candidate.text(), "3probe");
         client.promote(candidate);
-        client.echoes();
+        client.expect_echo();
     }
 }
 
@@ -147,14 +150,14 @@ impl log::Log for Log {
 }
 
 #[test]
-fn without_on_connect_there_is_one_warning_that_says_what_to_do() {
+fn without_on_connect_one_warning_names_the_remedy() {
     log::set_boxed_logger(Box::new(Log)).expect("no other test logs");
     log::set_max_level(log::LevelFilter::Warn);
     let hub = Hub::plain();
-    // Prepared as it should be: no warning, whatever the sequence of tests.
-    hub.join(Transport::Pump).echoes();
+    // An application with `on_connect` logs no warning, whatever the order of tests.
+    hub.join(Transport::Pump).expect_echo();
     let io = hub.io.clone();
-    let host = Host::start(Manners { prepared: false, ..Manners::default() }, move |config| {
+    let host = Host::start(HostSettings { prepared: false, ..HostSettings::default() }, move |config| {
         config.configure(io.routes("/socket.io"));
     });
     let warned = || {
@@ -165,7 +168,7 @@ fn without_on_connect_there_is_one_warning_that_says_what_to_do() {
     for transport in [Transport::Pump, Transport::Polling, Transport::PumpUpgraded] {
         let mut client = Client::open(host.address, transport);
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         assert_eq!(warned(), 1);
     }
 }

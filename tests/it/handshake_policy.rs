@@ -1,4 +1,5 @@
-//! The handshake policy: whom the application lets in, how many of one address, what a handshake sets, and what is known of a client.
+//! The handshake policy: admission by the application, sessions per client address, cookies, and
+//! the client's address behind proxies.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,70 +10,71 @@ use std::time::{Duration, SystemTime};
 use stentor::{BuildError, Builder, Cookie, CookieError, Handshake, Limits, SameSite, Server};
 use tokio::sync::oneshot;
 
-use crate::support::{Client, Http, Hub, Told, Transport, Websocket, eventually, report};
+use crate::support::{Client, Http, Hub, Reports, Transport, Websocket, eventually, report_channel};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// The hub's own port, and that of a host application: one policy.
-fn doors(hub: &Hub) -> [SocketAddr; 2] {
+/// Addresses of the hub's own port and of a host application; both have one policy.
+fn addresses(hub: &Hub) -> [SocketAddr; 2] {
     [hub.address, hub.host.address]
 }
 
-/// An upgrade, or the whole refusal.
-fn upgrade(door: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Websocket, String> {
-    Websocket::ask(Http::connect(door), target, headers).map_err(|refused| String::from_utf8(refused).unwrap())
+/// The response to an upgrade, complete if the upgrade is refused.
+fn upgrade(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Websocket, String> {
+    Websocket::try_upgrade(Http::connect(address), target, headers)
+        .map_err(|refused| String::from_utf8(refused).unwrap())
 }
 
-/// An upgrade that succeeds: the cookie that its answer sets, and the websocket.
-fn switched(door: SocketAddr, target: &str) -> (Option<String>, Websocket) {
-    let mut http = Http::connect(door);
+/// Upgrades; gives the cookie that the response sets, and the websocket.
+fn open_websocket(address: SocketAddr, target: &str) -> (Option<String>, Websocket) {
+    let mut http = Http::connect(address);
     let headers = [
         ("Connection", "Upgrade"),
         ("Upgrade", "websocket"),
         ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    http.begin("GET", target, &headers, None);
+    http.write_head("GET", target, &headers, None);
     let head = http.head();
     assert_eq!(head.status, 101, "{head:?}");
-    (head.header("set-cookie").map(str::to_owned), Websocket::after(http))
+    (head.header("set-cookie").map(str::to_owned), Websocket::from_http(http))
 }
 
-/// The id in an open packet.
+/// The session id in an open packet.
 fn sid(open: &str) -> &str {
     open.split('"').nth(3).expect("an open packet")
 }
 
 #[test]
-fn no_cookie_is_set_unless_asked_for() {
+fn no_cookie_is_set_by_default() {
     let hub = Hub::plain();
-    for door in doors(&hub) {
-        assert_eq!(Http::connect(door).get(POLLING).head.header("set-cookie"), None);
-        assert_eq!(switched(door, WEBSOCKET).0, None);
+    for address in addresses(&hub) {
+        assert_eq!(Http::connect(address).get(POLLING).head.header("set-cookie"), None);
+        assert_eq!(open_websocket(address, WEBSOCKET).0, None);
     }
 }
 
 #[test]
-fn a_handshake_sets_the_cookie_on_either_transport_and_nothing_else_does() {
+fn only_handshakes_set_the_cookie_on_either_transport() {
     let hub = Hub::start(|builder| builder.cookie(Cookie::default()), |_| {});
     let expected = |sid: &str| format!("io={sid}; Path=/; HttpOnly; SameSite=Lax");
-    for door in doors(&hub) {
-        let response = Http::connect(door).get(POLLING);
+    for address in addresses(&hub) {
+        let response = Http::connect(address).get(POLLING);
         assert_eq!(response.head.header("set-cookie"), Some(&*expected(sid(&response.body))));
-        let (cookie, mut websocket) = switched(door, WEBSOCKET);
+        let (cookie, mut websocket) = open_websocket(address, WEBSOCKET);
         assert_eq!(cookie, Some(expected(sid(&websocket.text()))));
     }
 
     let client = hub.join(Transport::Polling);
-    assert_eq!(hub.http().post(&client.polls(), "40/nope,").head.header("set-cookie"), None);
-    assert_eq!(hub.http().get(&client.polls()).head.header("set-cookie"), None);
+    assert_eq!(hub.http().post(&client.poll_target(), "40/nope,").head.header("set-cookie"), None);
+    assert_eq!(hub.http().get(&client.poll_target()).head.header("set-cookie"), None);
     assert_eq!(hub.http().get("/socket.io/?transport=polling").head.header("set-cookie"), None);
-    assert_eq!(switched(hub.address, &client.upgrades()).0, None);
+    assert_eq!(open_websocket(hub.address, &client.upgrade_target()).0, None);
 }
 
 #[test]
-fn a_cookie_or_a_proxy_that_cannot_be_is_no_server() {
+fn invalid_cookie_or_proxy_settings_are_refused_by_the_builder() {
     actix::System::new().block_on(async {
         let refused = Server::builder().cookie(Cookie::default().same_site(SameSite::None)).build().map(drop);
         assert!(matches!(refused, Err(BuildError::Cookie(CookieError::Insecure))), "{refused:?}");
@@ -81,9 +83,10 @@ fn a_cookie_or_a_proxy_that_cannot_be_is_no_server() {
     });
 }
 
-/// Lets in whom the header `x-let` says, with its value for a message otherwise.
+/// Admits handshakes whose header `x-let` allows it, and refuses others with the header's value as
+/// message.
 async fn by_header(handshake: Handshake) -> Result<(), String> {
-    // Nothing that could move to another thread, over an await.
+    // A value that is not `Send` is held across an await.
     let said = Rc::new(handshake.header("x-let").unwrap_or("").to_owned());
     tokio::task::yield_now().await;
     if *said == "in" { Ok(()) } else { Err(said.to_string()) }
@@ -92,16 +95,16 @@ async fn by_header(handshake: Handshake) -> Result<(), String> {
 #[test]
 fn the_application_admits_or_refuses_with_its_own_message() {
     let hub = Hub::start(|builder| builder.allow_request(by_header), |_| {});
-    for door in doors(&hub) {
-        let get = |word: &str| Http::connect(door).request("GET", POLLING, &[("x-let", word)], b"");
+    for address in addresses(&hub) {
+        let get = |word: &str| Http::connect(address).request("GET", POLLING, &[("x-let", word)], b"");
         assert_eq!(get("in").head.status, 200);
-        assert_eq!(get("too \"early\"").told(), (403, r#"{"code":4,"message":"too \"early\""}"#));
-        assert_eq!(get("").told(), (403, r#"{"code":4,"message":"Forbidden"}"#));
+        assert_eq!(get("too \"early\"").status_and_body(), (403, r#"{"code":4,"message":"too \"early\""}"#));
+        assert_eq!(get("").status_and_body(), (403, r#"{"code":4,"message":"Forbidden"}"#));
 
-        assert!(upgrade(door, WEBSOCKET, &[("x-let", "in")]).is_ok());
-        // engine.io refuses every upgrade with 400; the message tells why.
+        assert!(upgrade(address, WEBSOCKET, &[("x-let", "in")]).is_ok());
+        // engine.io refuses every upgrade with 400; the message gives the reason.
         for (word, message) in [("too early", "too early"), ("", "Forbidden")] {
-            let refused = upgrade(door, WEBSOCKET, &[("x-let", word)]).unwrap_err();
+            let refused = upgrade(address, WEBSOCKET, &[("x-let", word)]).unwrap_err();
             assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refused}");
             assert!(refused.ends_with(&format!("\r\n\r\n{message}")), "{refused}");
         }
@@ -109,7 +112,7 @@ fn the_application_admits_or_refuses_with_its_own_message() {
 }
 
 #[test]
-fn the_application_is_asked_about_valid_handshakes_only() {
+fn only_valid_handshakes_reach_the_application() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let allow = move |_| {
@@ -125,34 +128,38 @@ fn the_application_is_asked_about_valid_handshakes_only() {
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 
     let mut client = hub.join(Transport::Polling).upgrade();
-    client.echoes();
+    client.expect_echo();
     assert_eq!(asked.load(Ordering::Relaxed), 1, "once, however many requests a session has");
 }
 
 #[test]
-fn the_application_sees_the_whole_head_also_what_is_not_kept() {
-    let (tell, told) = report();
+fn the_application_sees_all_headers_including_those_not_kept() {
+    let (reporter, reports) = report_channel();
     let allow = move |handshake: Handshake| {
-        tell.say(format!("{:?} {}", handshake.query_value("token"), handshake.header("cookie").map_or(0, str::len)));
+        reporter.report(format!(
+            "{:?} {}",
+            handshake.query_value("token"),
+            handshake.header("cookie").map_or(0, str::len)
+        ));
         async { Ok(()) }
     };
     let hub = Hub::start(|builder| builder.allow_request(allow), |_| {});
     let cookie = "c".repeat(5_000);
     hub.http().request("GET", &format!("{POLLING}&token=a%2Bb"), &[("cookie", &cookie)], b"");
-    assert_eq!(told.next(), r#"Some("a+b") 5000"#);
+    assert_eq!(reports.next(), r#"Some("a+b") 5000"#);
 }
 
 #[test]
-fn an_application_that_does_not_decide_in_time_is_answered_for() {
+fn a_handshake_that_the_application_does_not_decide_in_time_is_refused() {
     let limits = Limits::with(|limits| limits.handlers.allow_request_timeout = Duration::from_millis(50));
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(|_| std::future::pending()), |_| {});
-    assert_eq!(hub.http().get(POLLING).told(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
+    assert_eq!(hub.http().get(POLLING).status_and_body(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
     let refused = upgrade(hub.address, WEBSOCKET, &[]).unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
 }
 
 #[test]
-fn a_panicking_application_costs_only_its_clients_connection() {
+fn a_panic_in_admission_ends_only_its_own_connection() {
     let limits = Limits::with(|limits| limits.sessions.max = 1);
     let allow = |handshake: Handshake| async move {
         assert!(handshake.query_value("bang").is_none(), "a panic that a test wants");
@@ -164,32 +171,32 @@ fn a_panicking_application_costs_only_its_clients_connection() {
         http.write(format!("GET {target}&bang HTTP/1.1\r\nHost: hub\r\n{headers}\r\n").as_bytes());
         assert_eq!(http.rest(), b"", "{target}");
     }
-    // The one place was given back.
-    hub.join(Transport::Polling).echoes();
+    // The permit of the only session was released.
+    hub.join(Transport::Polling).expect_echo();
 }
 
-/// Behind a proxy at 127.0.0.1.
+/// Trusts a proxy at 127.0.0.1.
 fn proxied(builder: Builder) -> Builder {
     builder.trusted_proxies(["127.0.0.0/8"])
 }
 
-/// A hub that tells what it knows of each client.
-fn telling(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
-    let (tell, told) = report();
+/// A hub that reports address and origin of each client.
+fn reporting_hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(build, |io| {
         io.of("/").on_connection(move |socket| {
             let handshake = socket.handshake();
             let address = handshake.address().map(|address| address.to_string()).unwrap_or_default();
-            tell.say(format!("{address} {}", if handshake.is_secure() { "https" } else { "http" }));
+            reporter.report(format!("{address} {}", if handshake.is_secure() { "https" } else { "http" }));
             async { Ok(()) }
         });
     });
-    (hub, told)
+    (hub, reports)
 }
 
-/// Joins `/` on a websocket whose handshake bears these headers.
-fn join(door: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
-    let mut websocket = upgrade(door, WEBSOCKET, headers).unwrap();
+/// Connects to `/` over a websocket whose handshake has these headers.
+fn join(address: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
+    let mut websocket = upgrade(address, WEBSOCKET, headers).unwrap();
     assert!(websocket.text().starts_with("0{"));
     websocket.send("40");
     assert!(websocket.text().starts_with("40{"));
@@ -197,35 +204,35 @@ fn join(door: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
 }
 
 #[test]
-fn what_a_trusted_proxy_says_of_a_client_is_known_of_it() {
-    let (hub, told) = telling(proxied);
+fn forwarded_headers_of_a_trusted_proxy_give_the_client_address() {
+    let (hub, reports) = reporting_hub(proxied);
     for (headers, known) in [
         (&[][..], "127.0.0.1 http"),
         (&[("X-Forwarded-For", "1.1.1.1, 203.0.113.9"), ("X-Forwarded-Proto", "https")], "203.0.113.9 https"),
         (&[("X-Forwarded-For", "203.0.113.9, 127.0.0.2")], "203.0.113.9 http"),
         (&[("Forwarded", r#"for="[2001:db8::1]:4711";proto=https"#)], "2001:db8::1 https"),
     ] {
-        for door in doors(&hub) {
-            join(door, headers);
-            assert_eq!(told.next(), known, "{headers:?}");
+        for address in addresses(&hub) {
+            join(address, headers);
+            assert_eq!(reports.next(), known, "{headers:?}");
         }
     }
 }
 
 #[test]
-fn nobody_is_believed_by_default() {
-    let (hub, told) = telling(|builder| builder);
-    for door in doors(&hub) {
-        join(door, &[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]);
-        assert_eq!(told.next(), "127.0.0.1 http");
-        join(door, &[("Forwarded", "for=203.0.113.9;proto=https")]);
-        assert_eq!(told.next(), "127.0.0.1 http");
+fn forwarded_headers_are_ignored_by_default() {
+    let (hub, reports) = reporting_hub(|builder| builder);
+    for address in addresses(&hub) {
+        join(address, &[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]);
+        assert_eq!(reports.next(), "127.0.0.1 http");
+        join(address, &[("Forwarded", "for=203.0.113.9;proto=https")]);
+        assert_eq!(reports.next(), "127.0.0.1 http");
     }
 }
 
 #[test]
-fn a_handshake_knows_its_url_and_when_it_came() {
-    let (tell, told) = report();
+fn a_handshake_has_its_url_and_time_of_arrival() {
+    let (reporter, reports) = report_channel();
     let before = SystemTime::now();
     let hub = Hub::start(
         |builder| builder,
@@ -233,13 +240,13 @@ fn a_handshake_knows_its_url_and_when_it_came() {
             io.of("/").on_connection(move |socket| {
                 let handshake = socket.handshake();
                 let in_time = before <= handshake.received_at() && handshake.received_at() <= SystemTime::now();
-                tell.say(format!("{} {:?} {in_time}", handshake.url(), handshake.query_value("EIO")));
+                reporter.report(format!("{} {:?} {in_time}", handshake.url(), handshake.query_value("EIO")));
                 async { Ok(()) }
             });
         },
     );
     hub.join(Transport::Polling);
-    assert_eq!(told.next(), format!(r#"{POLLING} Some("4") true"#));
+    assert_eq!(reports.next(), format!(r#"{POLLING} Some("4") true"#));
 }
 
 fn two_per_address() -> Hub {
@@ -248,28 +255,28 @@ fn two_per_address() -> Hub {
 }
 
 #[test]
-fn an_address_has_so_many_sessions_and_no_more_until_one_ends() {
+fn sessions_of_one_address_are_limited() {
     let hub = two_per_address();
     let from = |address| [("X-Forwarded-For", address)];
     let refused = (429, r#"{"code":4,"message":"Too many sessions from this address"}"#);
     let mut first = upgrade(hub.address, WEBSOCKET, &from("203.0.113.9")).unwrap();
     let _second = hub.http().request("GET", POLLING, &from("203.0.113.9"), b"");
-    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").told(), refused);
+    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").status_and_body(), refused);
     let answer = upgrade(hub.address, WEBSOCKET, &from("203.0.113.9")).unwrap_err();
     assert!(answer.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nToo many sessions from this address"), "{answer}");
-    assert!(upgrade(hub.address, WEBSOCKET, &from("203.0.113.10")).is_ok(), "others are not concerned");
+    assert!(upgrade(hub.address, WEBSOCKET, &from("203.0.113.10")).is_ok(), "other sockets are not affected");
 
     first.send("1");
-    first.closed();
-    eventually("its place is free", || {
+    first.read_to_end();
+    eventually("its permit is released", || {
         hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").head.status == 200
     });
-    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").told(), refused);
+    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").status_and_body(), refused);
 }
 
 #[test]
-fn an_address_of_ipv6_is_its_whole_network() {
+fn an_ipv6_address_counts_as_its_network() {
     let hub = two_per_address();
     let status = |address| hub.http().request("GET", POLLING, &[("X-Forwarded-For", address)], b"").head.status;
     let came = ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::3", "2001:db8:0:1::1"].map(status);
@@ -277,7 +284,7 @@ fn an_address_of_ipv6_is_its_whole_network() {
 }
 
 #[test]
-fn an_upgrade_and_a_refused_handshake_count_for_nothing() {
+fn upgrades_and_refused_handshakes_do_not_count_as_sessions() {
     let hub = two_per_address();
     assert_eq!(hub.http().get("/socket.io/?EIO=3&transport=polling").head.status, 400);
     let mut clients: Vec<Client> = (0..2).map(|_| hub.join(Transport::Upgraded)).collect();
@@ -285,19 +292,19 @@ fn an_upgrade_and_a_refused_handshake_count_for_nothing() {
         assert_eq!(hub.http().get(POLLING).head.status, 429);
     }
     for client in &mut clients {
-        client.echoes();
+        client.expect_echo();
         client.send("1");
     }
     hub.wait_for_sessions(0);
 }
 
 #[test]
-fn those_who_wait_for_the_applications_word_are_counted() {
+fn handshakes_that_wait_for_the_application_count_as_sessions() {
     let (decide, decided) = oneshot::channel::<()>();
-    let (decided, (tell, told)) = (Mutex::new(Some(decided)), report());
+    let (decided, (reporter, reports)) = (Mutex::new(Some(decided)), report_channel());
     let allow = move |_| {
         let decided = decided.lock().unwrap().take();
-        tell.say("asked");
+        reporter.report("asked");
         async move {
             if let Some(decided) = decided {
                 let _ = decided.await;
@@ -308,10 +315,10 @@ fn those_who_wait_for_the_applications_word_are_counted() {
     let limits = Limits::with(|limits| limits.sessions.per_address_max = Some(1));
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(allow), |_| {});
     let mut waits = hub.http();
-    waits.begin("GET", POLLING, &[], None);
-    assert_eq!(told.next(), "asked");
+    waits.write_head("GET", POLLING, &[], None);
+    assert_eq!(reports.next(), "asked");
     assert_eq!(hub.http().get(POLLING).head.status, 429);
     decide.send(()).unwrap();
     assert_eq!(waits.response().head.status, 200);
-    assert_eq!(told.rest(), [""; 0], "the one that was refused was not asked about");
+    assert_eq!(reports.rest(), [""; 0], "the refused handshake did not reach the application");
 }

@@ -1,13 +1,14 @@
-//! What a handshake says, as the application reads it: whole, or refused with the reason.
+//! Request headers of a handshake as the application reads them, and the reasons of refused
+//! handshakes.
 
 use stentor::Server;
 
-use crate::support::{Client, Http, Hub, Process, Tell, Told, Transport, Websocket, report};
+use crate::support::{Client, Http, Hub, Process, Reporter, Reports, Transport, Websocket, report_channel};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// Chrome's usual ones.
+/// Chrome's usual headers.
 const CHROME: [(&str, &str); 12] = [
     ("Accept", "*/*"),
     ("Accept-Encoding", "gzip, deflate, br, zstd"),
@@ -26,70 +27,70 @@ const CHROME: [(&str, &str); 12] = [
     ("X-Forwarded-For", "203.0.113.7"),
 ];
 
-/// A hub that tells these headers of each client, as text and as bytes.
-fn hub(names: &'static [&'static str]) -> (Hub, Told) {
-    let (tell, told) = report();
-    (Hub::start(|builder| builder, |io| tells(io, &tell, names)), told)
+/// A hub that reports these headers of each client, as text and as bytes.
+fn hub(names: &'static [&'static str]) -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
+    (Hub::start(|builder| builder, |io| report_headers(io, &reporter, names)), reports)
 }
 
-fn tells(io: &Server, tell: &Tell, names: &'static [&'static str]) {
-    let tell = tell.clone();
+fn report_headers(io: &Server, reporter: &Reporter, names: &'static [&'static str]) {
+    let reporter = reporter.clone();
     io.of("/").on_connection(move |socket| {
         for name in names {
             let handshake = socket.handshake();
             let bytes = handshake.header_bytes(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-            tell.say(format!("{name}: {:?} {bytes:?}", handshake.header(name)));
+            reporter.report(format!("{name}: {:?} {bytes:?}", handshake.header(name)));
         }
         async { Ok(()) }
     });
 }
 
-/// Opens a session with these headers over both transports of both ports, and joins `/`.
+/// Opens a session with these headers over both transports of both ports, and connects to `/`.
 fn with_headers(hub: &Hub, headers: &[(&str, &str)], mut joined: impl FnMut()) {
     for address in [hub.address, hub.host.address] {
         let response = Http::connect(address).request("GET", POLLING, headers, b"");
         let sid = response.body.split('"').nth(3).expect("a sid");
         Http::connect(address).post(&format!("{POLLING}&sid={sid}"), "40");
         joined();
-        let mut websocket = Websocket::ask(Http::connect(address), WEBSOCKET, headers).expect("an upgrade");
+        let mut websocket = Websocket::try_upgrade(Http::connect(address), WEBSOCKET, headers).expect("an upgrade");
         websocket.send("40");
         joined();
     }
 }
 
 #[test]
-fn headers_that_authenticate_are_always_kept_whole() {
-    let (hub, told) = hub(&["cookie", "authorization", "origin", "x-forwarded-for", "user-agent"]);
+fn authentication_headers_are_kept_whole() {
+    let (hub, reports) = hub(&["cookie", "authorization", "origin", "x-forwarded-for", "user-agent"]);
     let cookie = format!("session={}", "c".repeat(439));
     let authorization = format!("Bearer {}", "t".repeat(250));
     let headers = [&CHROME[..], &[("Cookie", &*cookie), ("Authorization", &*authorization)]].concat();
     let said = |name: &str, value: &str| format!("{name}: {:?} {:?}", Some(value), Some(value));
     for _ in 0..10 {
         with_headers(&hub, &headers, || {
-            assert_eq!(told.next(), said("cookie", &cookie));
-            assert_eq!(told.next(), said("authorization", &authorization));
-            assert_eq!(told.next(), said("origin", CHROME[4].1));
-            assert_eq!(told.next(), said("x-forwarded-for", CHROME[11].1));
-            assert_eq!(told.next(), said("user-agent", CHROME[10].1));
+            assert_eq!(reports.next(), said("cookie", &cookie));
+            assert_eq!(reports.next(), said("authorization", &authorization));
+            assert_eq!(reports.next(), said("origin", CHROME[4].1));
+            assert_eq!(reports.next(), said("x-forwarded-for", CHROME[11].1));
+            assert_eq!(reports.next(), said("user-agent", CHROME[10].1));
         });
     }
 }
 
 #[test]
-fn a_header_with_bytes_beyond_ascii_is_kept_as_bytes_and_as_latin_1() {
-    let (hub, told) = hub(&["cookie"]);
+fn a_header_with_non_ascii_bytes_is_kept_as_bytes_and_as_latin_1() {
+    let (hub, reports) = hub(&["cookie"]);
     with_headers(&hub, &[("Cookie", "name=José; session=good")], || {
         let text = "name=Jos\u{c3}\u{a9}; session=good";
-        assert_eq!(told.next(), format!("cookie: {:?} {:?}", Some(text), Some("name=José; session=good")));
+        assert_eq!(reports.next(), format!("cookie: {:?} {:?}", Some(text), Some("name=José; session=good")));
     });
 }
 
 #[test]
-fn a_long_head_is_kept_and_a_longer_one_is_refused_with_431() {
-    let (hub, told) = hub(&["cookie"]);
+fn long_headers_are_kept_and_longer_ones_are_refused_with_431() {
+    let (hub, reports) = hub(&["cookie"]);
     let long = "c".repeat(15_000);
     with_headers(&hub, &[("Cookie", &long)], || {
-        assert_eq!(told.next(), format!("cookie: {:?} {:?}", Some(&long), Some(&long)));
+        assert_eq!(reports.next(), format!("cookie: {:?} {:?}", Some(&long), Some(&long)));
     });
     let longer = "c".repeat(16_384);
     for address in [hub.address, hub.host.address] {
@@ -101,20 +102,20 @@ fn a_long_head_is_kept_and_a_longer_one_is_refused_with_431() {
             assert!(refused.body.starts_with(expected), "{}", refused.body);
             assert!(refused.body.ends_with(r#"bytes exceeds limit of 16384"}"#), "{}", refused.body);
         }
-        let refused = Websocket::ask(Http::connect(address), WEBSOCKET, &[("Cookie", &longer)]).unwrap_err();
+        let refused = Websocket::try_upgrade(Http::connect(address), WEBSOCKET, &[("Cookie", &longer)]).unwrap_err();
         let refused = String::from_utf8(refused).unwrap();
         assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
         assert!(refused.ends_with("Request head too large"), "{refused}");
     }
-    // A session that is there is not refused for the head of a later request.
+    // Headers of a later request do not end an open session.
     let client = Client::open(hub.address, Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let response = hub.http().request("POST", &target, &[("Cookie", &longer)], b"40");
-    assert_eq!(response.told(), (200, "ok"));
+    assert_eq!(response.status_and_body(), (200, "ok"));
 }
 
 #[test]
-fn a_refused_handshake_says_what_was_wrong() {
+fn a_refused_handshake_states_the_reason() {
     let hub = Hub::plain();
     for address in [hub.address, hub.host.address] {
         for (method, query, detail) in [
@@ -141,7 +142,7 @@ fn a_refused_handshake_says_what_was_wrong() {
 }
 
 #[test]
-fn refused_handshakes_are_logged_at_info_and_not_one_by_one() {
+fn refused_handshakes_are_logged_at_info_with_a_rate_limit() {
     let process = Process::start(&["--log-level", "info"]);
     for attempt in 0..50 {
         let get = |target: &str| process.http().request("GET", target, &[("Origin", "https://a.example")], b"");

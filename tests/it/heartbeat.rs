@@ -1,22 +1,23 @@
-//! The server pings, the client pongs. Order of events only: nothing here measures time.
+//! Pings of the server and pongs of the client. The tests check the order of events and measure no
+//! time.
 
 use std::time::Duration;
 
-use crate::support::{Client, Ended, Hub, Told, Transport, ends, on_every_transport, report};
+use crate::support::{Client, Ended, Hub, Reports, Transport, on_every_transport, report_channel, report_disconnects};
 
-fn hub(interval: u64, timeout: u64) -> (Hub, Told) {
-    let (tell, told) = report();
+fn hub(interval: u64, timeout: u64) -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| {
             limits.sessions.ping_interval = Duration::from_millis(interval);
             limits.sessions.ping_timeout = Duration::from_millis(timeout);
         },
-        |io| ends(io, &tell),
+        |io| report_disconnects(io, &reporter),
     );
-    (hub, told)
+    (hub, reports)
 }
 
-/// A joined client that leaves pings to the test.
+/// A connected client that does not answer pings by itself.
 fn silent(hub: &Hub, transport: Transport) -> Client {
     let mut client = hub.join(transport);
     client.is_silent = true;
@@ -24,44 +25,44 @@ fn silent(hub: &Hub, transport: Transport) -> Client {
 }
 
 #[test]
-fn the_first_ping_comes_after_the_interval_and_not_at_once() {
-    let (hub, _told) = hub(1_500, 20_000);
+fn the_first_ping_comes_after_one_interval() {
+    let (hub, _reports) = hub(1_500, 20_000);
     on_every_transport(|transport| {
         let mut client = silent(&hub, transport);
-        client.echoes();
+        client.expect_echo();
         client.expect("2");
     });
 }
 
 #[test]
 fn without_a_pong_the_session_ends() {
-    let (hub, told) = hub(300, 200);
+    let (hub, reports) = hub(300, 200);
     on_every_transport(|transport| {
         let mut client = silent(&hub, transport);
         client.expect("2");
-        assert_eq!(told.next(), "ping timeout");
-        let ended = client.ends();
-        // A host application's socket is out of reach for a reset.
+        assert_eq!(reports.next(), "ping timeout");
+        let ended = client.expect_end();
+        // The hub cannot reset a socket of a host application.
         let reset = if transport.is_hosted() { Ended::Fin } else { Ended::Reset };
-        assert!(matches!(ended, Ended::Told | Ended::Unknown) || ended == reset, "{ended:?}");
+        assert!(matches!(ended, Ended::ClosePacket | Ended::UnknownSession) || ended == reset, "{ended:?}");
     });
     hub.wait_for_sessions(0);
 }
 
 #[test]
-fn a_poll_that_waits_at_a_ping_timeout_hears_a_close() {
-    let (hub, told) = hub(300, 2_000);
+fn a_poll_that_waits_at_a_ping_timeout_gets_a_close_packet() {
+    let (hub, reports) = hub(300, 2_000);
     let client = silent(&hub, Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let (mut gets, _posts) = client.connections();
-    assert_eq!(gets.get(&target).told(), (200, "2"));
-    assert_eq!(gets.get(&target).told(), (200, "1"));
-    assert_eq!(told.next(), "ping timeout");
+    assert_eq!(gets.get(&target).status_and_body(), (200, "2"));
+    assert_eq!(gets.get(&target).status_and_body(), (200, "1"));
+    assert_eq!(reports.next(), "ping timeout");
 }
 
 #[test]
-fn a_pong_keeps_the_session_alive_and_brings_the_next_ping() {
-    let (hub, told) = hub(100, 5_000);
+fn a_pong_keeps_the_session_open_and_the_next_ping_follows() {
+    let (hub, reports) = hub(100, 5_000);
     on_every_transport(|transport| {
         let mut client = silent(&hub, transport);
         for _ in 0..5 {
@@ -69,40 +70,41 @@ fn a_pong_keeps_the_session_alive_and_brings_the_next_ping() {
             client.send("3");
         }
         client.is_silent = false;
-        client.echoes();
-        assert_eq!(told.rest(), [""; 0]);
+        client.expect_echo();
+        assert_eq!(reports.rest(), [""; 0]);
         client.send("1");
-        assert_eq!(told.next(), "transport close");
+        assert_eq!(reports.next(), "transport close");
     });
 }
 
 #[test]
-fn other_packets_are_not_liveness() {
-    let (hub, told) = hub(200, 500);
+fn other_packets_do_not_replace_a_pong() {
+    let (hub, reports) = hub(200, 500);
     let mut client = silent(&hub, Transport::Websocket);
     client.expect("2");
-    // Sent on and on, until the session is ended in spite of it.
+    // Packets are sent until the session ends all the same.
     while client.websocket().try_write(&crate::support::frame(0x81, br#"42["news"]"#)).is_ok() {
         std::thread::yield_now();
     }
-    assert_eq!(told.next(), "ping timeout");
+    assert_eq!(reports.next(), "ping timeout");
 }
 
 #[test]
 fn a_ping_outstanding_at_an_upgrade_still_times_out() {
-    // Once socket.io forgot the deadline at an upgrade, and the session of a client that had died lived for ever.
-    let (hub, told) = hub(300, 1_000);
+    // Regression: socket.io once dropped the deadline at an upgrade, and the session of a dead
+    // client never ended.
+    let (hub, reports) = hub(300, 1_000);
     let mut client = silent(&hub, Transport::Polling);
     client.expect("2");
     let mut client = client.upgrade();
-    assert_eq!(told.next(), "ping timeout");
-    assert_eq!(client.ends(), Ended::Reset);
+    assert_eq!(reports.next(), "ping timeout");
+    assert_eq!(client.expect_end(), Ended::Reset);
     hub.wait_for_sessions(0);
 }
 
 #[test]
-fn a_ping_that_came_over_polling_may_be_answered_over_the_websocket() {
-    let (hub, told) = hub(300, 2_000);
+fn a_ping_received_over_polling_may_be_answered_over_the_websocket() {
+    let (hub, reports) = hub(300, 2_000);
     let mut client = silent(&hub, Transport::Polling);
     client.expect("2");
     let mut client = client.upgrade();
@@ -110,12 +112,12 @@ fn a_ping_that_came_over_polling_may_be_answered_over_the_websocket() {
     client.expect("2");
     client.send("3");
     client.expect("2");
-    assert_eq!(told.rest(), [""; 0]);
+    assert_eq!(reports.rest(), [""; 0]);
 }
 
 #[test]
-fn pongs_that_nobody_asked_for_do_not_put_off_the_ping() {
-    let (hub, _told) = hub(500, 20_000);
+fn unsolicited_pongs_do_not_delay_the_ping() {
+    let (hub, _reports) = hub(500, 20_000);
     let mut client = silent(&hub, Transport::Websocket);
     let (sent, stop) = std::sync::mpsc::channel::<()>();
     let mut writer = client.websocket().writer();

@@ -1,9 +1,12 @@
-//! The hub as a whole, over real sockets: what a client sends, byte for byte, and what it gets back.
+//! Tests of the whole hub over real sockets: literal bytes of a client, and the bytes that it
+//! receives.
 //!
-//! One binary, since every one links actix. `support` holds the hub and the clients; every other module states facts.
+//! All modules form one binary, because every binary links actix. `support` holds hubs and clients;
+//! the other modules hold tests.
 
 #![cfg(feature = "serve")]
-// A test may unwrap: its panic is its report. Clippy sees only functions marked `#[test]` as tests.
+// A panic is the report of a test, so tests may unwrap. Clippy exempts only functions marked
+// `#[test]`.
 #![allow(clippy::unwrap_used)]
 
 mod catching_up;

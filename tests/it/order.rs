@@ -1,7 +1,9 @@
-//! Invariant 8, order: random programs of several clients on two workers, checked against the one order that all must see.
+//! Invariant 8, order: random programs of several clients on two workers, checked against the one
+//! order that all must see.
 //!
-//! In a round every client sends one program, all at once; a handler runs its steps and answers with the results. Then
-//! a barrier is emitted to everybody, so that what has not come by then never will. `STENTOR_SEED` repeats a run.
+//! In each round every client sends one program, all concurrently; a handler runs its steps and
+//! acks with the results. A barrier is then emitted to all sockets, so an event that has not
+//! arrived by then is lost. `STENTOR_SEED` repeats a run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,28 +14,28 @@ use stentor::{Event, Recovery, Server, Socket};
 
 use super::support::{Client, Hub, Transport, Websocket};
 
-/// Steps of one run; there are two, with recovery off and on.
+/// Number of steps in one run; there are two runs, with recovery off and on.
 const STEPS: usize = 5_000;
 const CLIENTS: usize = 7;
 const ROOMS: [&str; 3] = ["red", "green", "blue"];
 
-/// One step of a program. Emits bear a number of their own.
+/// One step of a program. Each emit has its own number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Step {
     Join(String),
     Leave(String),
-    /// To a room, the sender included.
+    /// Emits to a room, including the sender.
     Publish(String, u64),
-    /// To a room, but not to the sender.
+    /// Emits to a room, without the sender.
     Others(String, u64),
-    /// To two rooms, each member once.
+    /// Emits to two rooms; each member receives the event once.
     Both(String, String, u64),
-    /// To the sender alone.
+    /// Emits to the sender only.
     Direct(u64),
-    /// To everybody.
+    /// Emits to all sockets.
     All(u64),
-    /// To the own room of some socket.
+    /// Emits to the id of some socket.
     Socket(String, u64),
 }
 
@@ -70,7 +72,7 @@ fn register(io: &Server) {
             for step in event.data.0 {
                 results.push(run(&io, &socket, step).await.map_err(|error| std::io::Error::other(error.to_string()))?);
             }
-            // With no await in between: the ack must still come behind everything that was emitted.
+            // Without an await in between, the ack still has to follow all emitted events.
             event.ack.send((results,))?;
             Ok(())
         }
@@ -93,9 +95,9 @@ impl Random {
     }
 }
 
-/// What a client got, in order.
+/// Packets that a client received, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Heard {
+enum Received {
     Event { n: u64, token: Option<String> },
     Ack { results: Vec<Option<String>> },
 }
@@ -115,36 +117,36 @@ impl Participant {
     }
 
     /// The next event or ack.
-    fn hear(&mut self) -> Heard {
+    fn receive(&mut self) -> Received {
         let packet = self.client.recv_text();
         if let Some(event) = packet.strip_prefix("42") {
             let event: Vec<Value> = serde_json::from_str(event).unwrap();
             assert_eq!(event[0], "e", "{packet}");
             let token = event.get(2).map(|token| token.as_str().unwrap().to_owned());
-            return Heard::Event { n: event[1].as_u64().unwrap(), token };
+            return Received::Event { n: event[1].as_u64().unwrap(), token };
         }
         let results = packet.strip_prefix("4377").unwrap_or_else(|| panic!("unexpected {packet}"));
         let (results,): (Vec<Option<String>>,) = serde_json::from_str(results).unwrap();
-        Heard::Ack { results }
+        Received::Ack { results }
     }
 
-    /// Everything until something of which `last` says that it is the last.
-    fn hear_until(&mut self, last: impl Fn(&Heard) -> bool) -> Vec<Heard> {
-        let mut heard = vec![self.hear()];
-        while !heard.last().is_some_and(&last) {
-            heard.push(self.hear());
+    /// All packets up to and including the first for which `last` is true.
+    fn receive_until(&mut self, last: impl Fn(&Received) -> bool) -> Vec<Received> {
+        let mut received = vec![self.receive()];
+        while !received.last().is_some_and(&last) {
+            received.push(self.receive());
         }
-        heard
+        received
     }
 }
 
-/// One round as it was: for each client its rooms before, its program, and what it heard.
+/// One round: for each client its rooms before, its program, and the packets that it received.
 struct Round<'a> {
     recovery: bool,
     ids: &'a [String],
     rooms_before: Vec<HashSet<String>>,
     programs: Vec<Vec<Step>>,
-    heard: Vec<Vec<Heard>>,
+    received: Vec<Vec<Received>>,
     barrier: u64,
 }
 
@@ -158,34 +160,36 @@ impl Round<'_> {
     }
 
     fn events(&self, client: usize) -> Vec<u64> {
-        let events = self.heard[client].iter().filter_map(|heard| match heard {
-            Heard::Event { n, .. } => Some(*n),
-            Heard::Ack { .. } => None,
+        let events = self.received[client].iter().filter_map(|received| match received {
+            Received::Event { n, .. } => Some(*n),
+            Received::Ack { .. } => None,
         });
         events.collect()
     }
 
-    /// One ack, behind everything that the program emitted to its own client, which came in the program's order.
+    /// Checks that each ack comes after the events that its program emitted to its own client, in
+    /// the program's order.
     fn check_own_order(&self, client: usize) {
         let own: HashSet<u64> = self.programs[client].iter().filter_map(Step::emitted).collect();
         let program = self.programs[client].iter().filter_map(Step::emitted).filter(|n| self.reaches_own(client, *n));
         let mut got = Vec::new();
         let mut acks = 0;
-        for heard in &self.heard[client] {
-            match heard {
-                Heard::Event { n, .. } if own.contains(n) => {
-                    assert_eq!(acks, 0, "client {client}: event {n} came behind the ack\n{}", self.story(client));
+        for received in &self.received[client] {
+            match received {
+                Received::Event { n, .. } if own.contains(n) => {
+                    assert_eq!(acks, 0, "client {client}: event {n} came after the ack\n{}", self.trace(client));
                     got.push(*n);
                 }
-                Heard::Event { .. } => {}
-                Heard::Ack { .. } => acks += 1,
+                Received::Event { .. } => {}
+                Received::Ack { .. } => acks += 1,
             }
         }
-        assert_eq!(acks, 1, "client {client}: one ack\n{}", self.story(client));
-        assert_eq!(got, program.collect::<Vec<_>>(), "client {client}: own emits in order\n{}", self.story(client));
+        assert_eq!(acks, 1, "client {client}: one ack\n{}", self.trace(client));
+        assert_eq!(got, program.collect::<Vec<_>>(), "client {client}: own emits in order\n{}", self.trace(client));
     }
 
-    /// Whether a program's own emit must reach its own client: its own joins and leaves before it decide.
+    /// True if an emit of the client's own program must reach it: the joins and leaves before the
+    /// emit decide.
     fn reaches_own(&self, client: usize, emitted: u64) -> bool {
         let mut rooms = self.rooms_before[client].clone();
         for step in &self.programs[client] {
@@ -207,10 +211,11 @@ impl Round<'_> {
         unreachable!("{emitted} is of this program")
     }
 
-    /// Who was in a room all the time heard all of it, who was not heard none; in between, positions decide.
+    /// A client in a room during the whole round receives all its events, a client outside none;
+    /// for other clients positions decide.
     fn check_membership(&self, client: usize) {
         let got: HashSet<u64> = self.events(client).into_iter().collect();
-        assert_eq!(got.len(), self.events(client).len(), "client {client}: nothing twice\n{}", self.story(client));
+        assert_eq!(got.len(), self.events(client).len(), "client {client}: no event twice\n{}", self.trace(client));
         assert!(got.contains(&self.barrier));
         for (sender, program) in self.programs.iter().enumerate().filter(|(sender, _)| *sender != client) {
             for step in program {
@@ -227,40 +232,42 @@ impl Round<'_> {
                     _ => Some(false),
                 };
                 if let Some(expected) = expected {
-                    let story = || format!("{}\n{}", self.story(sender), self.story(client));
+                    let trace = || format!("{}\n{}", self.trace(sender), self.trace(client));
                     assert_eq!(
                         got.contains(&n),
                         expected,
                         "client {client}, event {n} of {sender}: {step:?}\n{}",
-                        story()
+                        trace()
                     );
                 }
             }
         }
     }
 
-    /// Whether the client was in the room when event `n` was emitted; `None` where that cannot be told from outside.
+    /// True if the client was in the room when event `n` was emitted; `None` if the trace does not
+    /// decide it.
     fn member(&self, client: usize, room: &str, n: u64) -> Option<bool> {
         let token = self.tokens().get(&n).cloned();
-        let results = self.heard[client].iter().find_map(|heard| match heard {
-            Heard::Ack { results } => Some(results),
-            Heard::Event { .. } => None,
+        let results = self.received[client].iter().find_map(|received| match received {
+            Received::Ack { results } => Some(results),
+            Received::Event { .. } => None,
         })?;
         let mut member = Some(self.rooms_before[client].contains(room));
-        // The newest position of this client's program that is known.
+        // Newest known position of this client's program.
         let mut known: Option<String> = None;
         for (step, result) in self.programs[client].iter().zip(results) {
             let at = result.clone().or_else(|| step.emitted().and_then(|n| self.tokens().get(&n).cloned()));
             match step {
                 Step::Join(joined) if joined == room && member != Some(true) => match (&token, &at) {
-                    // An offset of a fresh join is its own position.
+                    // The offset of a new join is its own position.
                     (Some(token), Some(at)) if token < at => return member,
                     (Some(_), Some(_)) => member = Some(true),
                     _ => return None,
                 },
                 Step::Leave(left) if left == room && member != Some(false) => match (&token, &known) {
                     (Some(token), Some(known)) if token < known => return member,
-                    // It left between `known` and the next position that is known: settled by a later step or not at all.
+                    // The leave is between `known` and the next known position; a later step may
+                    // settle it.
                     (Some(token), _) => match self.next_known(client, step, results) {
                         Some(next) if *token > next => member = Some(false),
                         _ => return None,
@@ -274,7 +281,7 @@ impl Round<'_> {
         member
     }
 
-    /// The first position known of the client's program behind `step`.
+    /// First known position of the client's program after `step`.
     fn next_known(&self, client: usize, step: &Step, results: &[Option<String>]) -> Option<String> {
         let program = &self.programs[client];
         let behind = program.iter().zip(results).skip_while(|(other, _)| !std::ptr::eq(*other, step)).skip(1);
@@ -283,38 +290,39 @@ impl Round<'_> {
             .find_map(|(step, _)| self.tokens().get(&step.emitted()?).cloned())
     }
 
-    /// Where each event stands, as its token says; the same for everybody.
+    /// Position of each event by its offset, which is equal for all clients.
     fn tokens(&self) -> BTreeMap<u64, String> {
         let mut tokens = BTreeMap::new();
-        for heard in self.heard.iter().flatten() {
-            if let Heard::Event { n, token: Some(token) } = heard {
+        for received in self.received.iter().flatten() {
+            if let Received::Event { n, token: Some(token) } = received {
                 let before = tokens.insert(*n, token.clone());
-                assert!(before.is_none_or(|before| before == *token), "event {n} bears two tokens");
+                assert!(before.is_none_or(|before| before == *token), "event {n} has two offsets");
             }
         }
         tokens
     }
 
-    /// All see the events that they share in one order; with recovery on, that of the tokens.
+    /// All clients see their common events in one order; with recovery on it is the order of
+    /// offsets.
     fn check_one_order(&self) {
         assert_eq!(self.tokens().is_empty(), !self.recovery);
-        let views: Vec<Vec<u64>> = (0..self.heard.len()).map(|client| self.events(client)).collect();
+        let views: Vec<Vec<u64>> = (0..self.received.len()).map(|client| self.events(client)).collect();
         for (client, view) in views.iter().enumerate() {
             if self.recovery {
                 let tokens = self.tokens();
-                assert!(view.is_sorted_by_key(|n| &tokens[n]), "client {client}\n{}", self.story(client));
+                assert!(view.is_sorted_by_key(|n| &tokens[n]), "client {client}\n{}", self.trace(client));
             }
             let places: HashMap<u64, usize> = view.iter().enumerate().map(|(place, n)| (*n, place)).collect();
             for (other, view) in views.iter().enumerate() {
                 let shared: Vec<usize> = view.iter().filter_map(|n| places.get(n).copied()).collect();
-                assert!(shared.is_sorted(), "{client} and {other}\n{}\n{}", self.story(client), self.story(other));
+                assert!(shared.is_sorted(), "{client} and {other}\n{}\n{}", self.trace(client), self.trace(other));
             }
         }
     }
 
-    fn story(&self, client: usize) -> String {
+    fn trace(&self, client: usize) -> String {
         let (rooms, program) = (&self.rooms_before[client], &self.programs[client]);
-        format!("client {client} in {rooms:?}\n  ran   {program:?}\n  heard {:?}", self.heard[client])
+        format!("client {client} in {rooms:?}\n  ran   {program:?}\n  received {:?}", self.received[client])
     }
 }
 
@@ -342,7 +350,7 @@ fn seed() -> u64 {
     given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64) | 1
 }
 
-fn play(recovery: Recovery) {
+fn run_rounds(recovery: Recovery) {
     let seed = seed();
     println!("STENTOR_SEED={seed}");
     let on = recovery == Recovery::memory();
@@ -362,7 +370,7 @@ fn play(recovery: Recovery) {
         }
         steps += programs.iter().map(Vec::len).sum::<usize>();
         next += 1;
-        let heard = end_round(&mut participants, next);
+        let received = end_round(&mut participants, next);
         for (participant, program) in participants.iter_mut().zip(&programs) {
             for step in program {
                 match step {
@@ -372,27 +380,31 @@ fn play(recovery: Recovery) {
                 }
             }
         }
-        Round { recovery: on, ids: &ids, rooms_before, programs, heard, barrier: next }.check();
+        Round { recovery: on, ids: &ids, rooms_before, programs, received, barrier: next }.check();
         replace_one(&mut random, &hub, &mut participants);
     }
     println!("{steps} steps, {next} numbers");
 }
 
-/// Each client waits for its own ack; then one emits the barrier, which comes behind everything.
-fn end_round(participants: &mut [Participant], barrier: u64) -> Vec<Vec<Heard>> {
-    let mut heard: Vec<Vec<Heard>> = participants
+/// Each client waits for its own ack; then one client emits the barrier, which follows all other
+/// events.
+fn end_round(participants: &mut [Participant], barrier: u64) -> Vec<Vec<Received>> {
+    let mut received: Vec<Vec<Received>> = participants
         .iter_mut()
-        .map(|participant| participant.hear_until(|heard| matches!(heard, Heard::Ack { .. })))
+        .map(|participant| participant.receive_until(|received| matches!(received, Received::Ack { .. })))
         .collect();
     let (last, others) = participants.split_last_mut().unwrap();
     last.client.send(&format!(r#"42["program",[{{"all":{barrier}}}]]"#));
-    for (heard, participant) in heard.iter_mut().zip(others.iter_mut().chain([last])) {
-        heard.extend(participant.hear_until(|heard| matches!(heard, Heard::Event { n, .. } if *n == barrier)));
+    for (received, participant) in received.iter_mut().zip(others.iter_mut().chain([last])) {
+        received.extend(
+            participant.receive_until(|received| matches!(received, Received::Event { n, .. } if *n == barrier)),
+        );
     }
-    heard
+    received
 }
 
-/// A polling client begins an upgrade now and then, and finishes it some rounds later, with events on their way.
+/// A polling client begins an upgrade now and then, and finishes it some rounds later with events
+/// in flight.
 fn step_upgrade(random: &mut Random, participant: &mut Participant) {
     if let Some(candidate) = participant.candidate.take() {
         if random.below(3) == 0 {
@@ -405,7 +417,7 @@ fn step_upgrade(random: &mut Random, participant: &mut Participant) {
     }
 }
 
-/// Now and then a client goes and another comes.
+/// Now and then one client disconnects and another connects.
 fn replace_one(random: &mut Random, hub: &Hub, participants: &mut [Participant]) {
     if random.below(8) == 0 {
         let gone = random.below(participants.len());
@@ -416,11 +428,11 @@ fn replace_one(random: &mut Random, hub: &Hub, participants: &mut [Participant])
 }
 
 #[test]
-fn everybody_sees_one_order_with_recovery_off() {
-    play(Recovery::off());
+fn all_clients_see_one_order_with_recovery_off() {
+    run_rounds(Recovery::off());
 }
 
 #[test]
-fn everybody_sees_one_order_with_recovery_on() {
-    play(Recovery::memory());
+fn all_clients_see_one_order_with_recovery_on() {
+    run_rounds(Recovery::memory());
 }

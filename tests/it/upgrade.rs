@@ -1,28 +1,30 @@
-//! Websockets and the change to them: whom they are refused, how one is probed, and that nothing is lost or said twice.
+//! Websockets and upgrades to them: refusals, probes, and no event lost or sent twice.
 
 use std::time::Duration;
 
 use serde_json::Value;
 use stentor::{Args, Event};
 
-use crate::support::{Client, Frame, Http, Hub, Packet, Transport, Websocket, ends, frame, report};
+use crate::support::{
+    Client, Frame, Http, Hub, Packet, Transport, Websocket, frame, report_channel, report_disconnects,
+};
 
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// The raw answer to an upgrade that is refused.
+/// The raw response to a refused upgrade.
 fn refused(http: Http, target: &str, changed: &[(&str, &str)]) -> String {
-    let answer = Websocket::ask(http, target, changed).expect_err("the upgrade is refused");
+    let answer = Websocket::try_upgrade(http, target, changed).expect_err("the upgrade is refused");
     String::from_utf8(answer).unwrap()
 }
 
-/// The candidate has been closed, in whatever way.
-fn is_closed(websocket: &mut Websocket) {
-    let (_, ended) = websocket.closed();
+/// Checks that the candidate is closed, by any means.
+fn expect_closed(websocket: &mut Websocket) {
+    let (_, ended) = websocket.read_to_end();
     assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
 }
 
 #[test]
-fn a_session_may_begin_on_a_websocket_and_has_no_upgrades() {
+fn a_session_may_start_on_a_websocket_and_has_no_upgrades() {
     let hub = Hub::plain();
     for target in [WEBSOCKET, "/socket.io?EIO=4&transport=websocket&t=abc"] {
         let open = Websocket::open(hub.address, target).text();
@@ -36,7 +38,7 @@ fn a_session_may_begin_on_a_websocket_and_has_no_upgrades() {
 }
 
 #[test]
-fn a_refused_upgrade_is_a_bare_400_and_the_socket_is_closed() {
+fn a_refused_upgrade_is_a_bare_400_and_the_connection_closed() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
     let sid = &client.sid;
@@ -62,7 +64,7 @@ fn a_refused_upgrade_is_a_bare_400_and_the_socket_is_closed() {
 }
 
 #[test]
-fn a_handshake_that_is_no_websockets_is_refused() {
+fn an_invalid_websocket_handshake_is_refused() {
     let hub = Hub::plain();
     for changed in
         [("Sec-WebSocket-Key", ""), ("Sec-WebSocket-Version", ""), ("Sec-WebSocket-Version", "12"), ("Upgrade", "h2c")]
@@ -76,7 +78,7 @@ fn a_handshake_that_is_no_websockets_is_refused() {
 }
 
 #[test]
-fn an_upgrade_of_a_foreign_path_is_not_found() {
+fn an_upgrade_of_an_unknown_path_is_not_found() {
     let hub = Hub::plain();
     for target in ["/", "/other/?EIO=4&transport=websocket", "/socket.io/x?EIO=4&transport=websocket"] {
         let answer = refused(hub.http(), target, &[]);
@@ -85,29 +87,29 @@ fn an_upgrade_of_a_foreign_path_is_not_found() {
 }
 
 #[test]
-fn extensions_and_protocols_that_are_offered_are_not_accepted() {
+fn an_upgrade_with_offered_extensions_and_protocols_succeeds() {
     let hub = Hub::plain();
     let offered = [("Sec-WebSocket-Extensions", "permessage-deflate"), ("Sec-WebSocket-Protocol", "a, b")];
     for address in [hub.address, hub.host.address] {
-        let mut websocket = Websocket::ask(Http::connect(address), WEBSOCKET, &offered).unwrap();
+        let mut websocket = Websocket::try_upgrade(Http::connect(address), WEBSOCKET, &offered).unwrap();
         assert!(websocket.text().starts_with("0{"));
     }
 }
 
 #[test]
-fn extensions_and_protocols_of_many_kilobytes_are_answered_at_once() {
-    // Regular expressions in other servers took minutes over these.
+fn large_extension_and_protocol_headers_are_answered_immediately() {
+    // Regular expressions in other servers took minutes for these.
     let hub = Hub::plain();
     for value in ["a;".repeat(4_000), "a=\"".repeat(3_000), ",".repeat(8_000), " ".repeat(8_000) + "a"] {
         for name in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
-            let mut websocket = Websocket::ask(hub.http(), WEBSOCKET, &[(name, &value)]).unwrap();
+            let mut websocket = Websocket::try_upgrade(hub.http(), WEBSOCKET, &[(name, &value)]).unwrap();
             assert!(websocket.text().starts_with("0{"), "{name}");
         }
     }
 }
 
 #[test]
-fn packets_sent_in_one_write_with_the_handshake_are_taken() {
+fn packets_sent_in_one_write_with_the_handshake_are_handled() {
     let hub = Hub::plain();
     for address in [hub.address, hub.host.address] {
         let mut http = Http::connect(address);
@@ -117,7 +119,7 @@ fn packets_sent_in_one_write_with_the_handshake_are_taken() {
         );
         http.write(&[request.as_bytes(), &frame(0x81, b"40"), &frame(0x81, br#"421["echo"]"#)].concat());
         assert_eq!(http.head().status, 101);
-        let mut websocket = Websocket::after(http);
+        let mut websocket = Websocket::from_http(http);
         for beginning in [r#"0{"sid":""#, r#"40{"sid":""#, "431[]"] {
             let packet = websocket.text();
             assert!(packet.starts_with(beginning), "expected {beginning}, got {packet}");
@@ -129,21 +131,21 @@ fn packets_sent_in_one_write_with_the_handshake_are_taken() {
 fn after_the_upgrade_polling_with_that_sid_is_a_bad_request() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Upgraded);
-    client.echoes();
-    let target = client.polls();
-    assert_eq!(hub.http().get(&target).told(), (400, r#"{"code":3,"message":"Bad request"}"#));
-    assert_eq!(hub.http().post(&target, "1").told(), (400, r#"{"code":3,"message":"Bad request"}"#));
-    client.echoes();
+    client.expect_echo();
+    let target = client.poll_target();
+    assert_eq!(hub.http().get(&target).status_and_body(), (400, r#"{"code":3,"message":"Bad request"}"#));
+    assert_eq!(hub.http().post(&target, "1").status_and_body(), (400, r#"{"code":3,"message":"Bad request"}"#));
+    client.expect_echo();
 }
 
 #[test]
-fn a_second_websocket_for_a_session_is_closed_and_the_session_untouched() {
+fn a_second_websocket_of_a_session_is_closed_and_the_session_unaffected() {
     let hub = Hub::plain();
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
-        is_closed(&mut Websocket::open(hub.host.address, &client.upgrades()));
-        is_closed(&mut Websocket::open(hub.address, &client.upgrades()));
-        client.echoes();
+        expect_closed(&mut Websocket::open(hub.host.address, &client.upgrade_target()));
+        expect_closed(&mut Websocket::open(hub.address, &client.upgrade_target()));
+        client.expect_echo();
     }
 }
 
@@ -151,36 +153,36 @@ fn a_second_websocket_for_a_session_is_closed_and_the_session_untouched() {
 fn a_second_candidate_is_closed_and_the_first_may_finish() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
-    let mut first = Websocket::open(hub.address, &client.upgrades());
+    let mut first = Websocket::open(hub.address, &client.upgrade_target());
     first.send("2probe");
     assert_eq!(first.text(), "3probe");
 
-    is_closed(&mut Websocket::open(hub.address, &client.upgrades()));
+    expect_closed(&mut Websocket::open(hub.address, &client.upgrade_target()));
     first.send("5");
     first.send(r#"421["echo"]"#);
     assert_eq!(first.text(), "431[]");
 }
 
 #[test]
-fn a_candidate_that_never_probes_is_closed_and_the_polling_session_lives() {
+fn a_candidate_that_never_probes_is_closed_and_polling_continues() {
     let hub = Hub::limited(|limits| limits.transport.upgrade_timeout = Duration::from_millis(50), |_| {});
     let mut client = hub.join(Transport::Polling);
-    is_closed(&mut Websocket::open(hub.address, &client.upgrades()));
-    client.echoes();
-    // And may try again.
+    expect_closed(&mut Websocket::open(hub.address, &client.upgrade_target()));
+    client.expect_echo();
+    // The client may try again.
     let mut client = client.upgrade();
-    client.echoes();
+    client.expect_echo();
 }
 
 #[test]
-fn a_probe_without_upgrade_is_closed_and_the_session_lives() {
+fn a_probe_without_upgrade_is_closed_and_the_session_stays_open() {
     let hub = Hub::limited(|limits| limits.transport.upgrade_timeout = Duration::from_millis(150), |_| {});
     let mut client = hub.join(Transport::Polling);
-    let mut candidate = Websocket::open(hub.address, &client.upgrades());
+    let mut candidate = Websocket::open(hub.address, &client.upgrade_target());
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
-    is_closed(&mut candidate);
-    client.echoes();
+    expect_closed(&mut candidate);
+    client.expect_echo();
 }
 
 #[test]
@@ -205,20 +207,20 @@ fn a_candidate_that_sends_anything_else_is_closed_alone() {
         // A close frame.
         frame(0x88, b""),
     ] {
-        let mut candidate = Websocket::open(hub.address, &client.upgrades());
+        let mut candidate = Websocket::open(hub.address, &client.upgrade_target());
         candidate.write(&wrong);
-        is_closed(&mut candidate);
-        client.echoes();
+        expect_closed(&mut candidate);
+        client.expect_echo();
     }
 }
 
 #[test]
-fn a_candidate_that_goes_away_leaves_the_polling_session_alive() {
+fn a_candidate_that_disconnects_leaves_the_polling_session_open() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Polling);
     for probe in [false, true] {
         for reset in [false, true] {
-            let mut candidate = Websocket::open(hub.address, &client.upgrades());
+            let mut candidate = Websocket::open(hub.address, &client.upgrade_target());
             if probe {
                 candidate.send("2probe");
                 assert_eq!(candidate.text(), "3probe");
@@ -226,27 +228,27 @@ fn a_candidate_that_goes_away_leaves_the_polling_session_alive() {
             if reset {
                 candidate.reset()
             } else {
-                candidate.finish()
+                candidate.send_fin()
             }
-            client.echoes();
+            client.expect_echo();
         }
     }
 }
 
 #[test]
-fn a_poll_that_waits_is_freed_by_a_noop_once_the_candidate_has_probed() {
+fn a_waiting_poll_gets_a_noop_once_the_candidate_has_probed() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
-    let (target, upgrades) = (client.polls(), client.upgrades());
+    let (target, upgrades) = (client.poll_target(), client.upgrade_target());
     let (mut gets, _posts) = client.connections();
-    gets.park(&target);
+    gets.start_poll(&target);
     let mut candidate = Websocket::open(hub.address, &upgrades);
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
     assert_eq!(gets.response().body, "6");
 
-    // A poll that comes between is freed as well, by the next noop.
-    assert_eq!(gets.get(&target).told(), (200, "6"));
+    // A poll sent in between is answered by the next noop.
+    assert_eq!(gets.get(&target).status_and_body(), (200, "6"));
     candidate.send("5");
     candidate.send(r#"421["echo"]"#);
     assert_eq!(candidate.text(), "431[]");
@@ -256,19 +258,19 @@ fn a_poll_that_waits_is_freed_by_a_noop_once_the_candidate_has_probed() {
 fn a_poll_waiting_at_the_upgrade_is_answered_with_a_noop() {
     let hub = Hub::limited(|limits| limits.transport.upgrade_noop_interval = Duration::from_secs(3_600), |_| {});
     let client = hub.join(Transport::Polling);
-    let (target, upgrades) = (client.polls(), client.upgrades());
+    let (target, upgrades) = (client.poll_target(), client.upgrade_target());
     let (mut gets, _posts) = client.connections();
     let mut candidate = Websocket::open(hub.address, &upgrades);
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
-    gets.begin("GET", &target, &[], None);
+    gets.write_head("GET", &target, &[], None);
     candidate.send("5");
     assert_eq!(gets.response().body, "6");
     candidate.send(r#"421["echo"]"#);
     assert_eq!(candidate.text(), "431[]");
 }
 
-/// A hub whose `count` emits as many numbered events as it is told.
+/// A hub whose `count` emits the requested number of numbered events.
 fn counting_hub() -> Hub {
     Hub::limited(
         |_| {},
@@ -289,7 +291,7 @@ fn packets_queued_while_probing_come_once_in_order_on_one_transport() {
     let hub = counting_hub();
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["count",0,10]"#);
-    let mut candidate = Websocket::open(hub.address, &client.upgrades());
+    let mut candidate = Websocket::open(hub.address, &client.upgrade_target());
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
     client.send(r#"421["count",10,20]"#);
@@ -307,10 +309,10 @@ fn packets_queued_while_probing_come_once_in_order_on_one_transport() {
 }
 
 #[test]
-fn what_a_poll_took_while_probing_does_not_come_again_over_the_websocket() {
+fn packets_polled_while_probing_do_not_repeat_on_the_websocket() {
     let hub = counting_hub();
     let mut client = hub.join(Transport::Polling);
-    let mut candidate = Websocket::open(hub.address, &client.upgrades());
+    let mut candidate = Websocket::open(hub.address, &client.upgrade_target());
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
     client.send(r#"421["count",0,3]"#);
@@ -324,10 +326,10 @@ fn what_a_poll_took_while_probing_does_not_come_again_over_the_websocket() {
 }
 
 #[test]
-fn packets_sent_in_one_write_with_the_upgrade_are_taken_after_it() {
+fn packets_sent_in_one_write_with_the_upgrade_are_handled_after_it() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
-    let mut candidate = Websocket::open(hub.address, &client.upgrades());
+    let mut candidate = Websocket::open(hub.address, &client.upgrade_target());
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
     candidate.write(&[frame(0x81, b"5"), frame(0x81, br#"421["echo",1]"#), frame(0x81, br#"422["echo",2]"#)].concat());
@@ -336,22 +338,22 @@ fn packets_sent_in_one_write_with_the_upgrade_are_taken_after_it() {
 }
 
 #[test]
-fn a_websocket_that_lands_on_another_worker_than_its_sessions_works() {
+fn a_websocket_on_another_worker_than_its_session_works() {
     let hub = Hub::on_workers(2, |builder| builder, |_| {});
     for attempt in 0..24 {
         let mut client = hub.join(Transport::Polling);
-        // An odd number of connections a turn, so that the two meet in every way.
+        // An odd number of connections per round makes both workers meet in every way.
         let extra = (attempt % 3 == 0).then(|| hub.http());
         client = client.upgrade();
-        client.echoes();
-        // Bytes in flight while the socket moves.
+        client.expect_echo();
+        // These bytes are in flight while the socket moves.
         let mut other = hub.join(Transport::Polling);
-        let mut candidate = Websocket::open(hub.address, &other.upgrades());
+        let mut candidate = Websocket::open(hub.address, &other.upgrade_target());
         candidate.write(&[frame(0x81, b"2probe"), frame(0x89, b"in flight")].concat());
         let mut came = [candidate.recv(), candidate.recv()];
         came.sort_by_key(|frame| matches!(frame, Frame::Whole(0x8a, _)));
         assert_eq!(came, [Frame::Whole(0x81, b"3probe".into()), Frame::Whole(0x8a, b"in flight".into())]);
-        other.echoes();
+        other.expect_echo();
         drop((extra, candidate));
     }
 }
@@ -365,7 +367,7 @@ fn websocket_pings_are_answered_with_their_data() {
         assert_eq!(client.websocket().recv(), Frame::Whole(0x8a, data.into()));
     }
     client.websocket().write(&frame(0x8a, b"a pong that nobody asked for"));
-    client.echoes();
+    client.expect_echo();
 }
 
 #[test]
@@ -382,7 +384,7 @@ fn a_fragmented_message_with_control_frames_between_is_one_packet() {
 }
 
 #[test]
-fn a_message_that_comes_byte_by_byte_is_one_packet() {
+fn a_message_that_arrives_byte_by_byte_is_one_packet() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Websocket);
     for byte in frame(0x81, br#"421["echo"]"#) {
@@ -392,7 +394,7 @@ fn a_message_that_comes_byte_by_byte_is_one_packet() {
 }
 
 #[test]
-fn a_large_message_within_the_limit_goes_both_ways() {
+fn a_large_message_within_the_limit_works_in_both_directions() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Websocket);
     let text = "x".repeat(900_000);
@@ -402,29 +404,29 @@ fn a_large_message_within_the_limit_goes_both_ways() {
 }
 
 #[test]
-fn the_end_of_a_websocket_is_named_in_socket_ios_words() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
+fn the_end_of_a_websocket_has_the_reason_of_socket_io() {
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| report_disconnects(io, &reporter));
     type End = fn(Client);
     let ways: [(&str, End, &str); 4] = [
         ("a close packet", |mut client| client.send("1"), "transport close"),
         ("a close frame", |mut client| client.websocket().write(&frame(0x88, &[3, 0xe8])), "transport close"),
-        ("a FIN", |client| client.into_websocket().finish(), "transport close"),
+        ("a FIN", |client| client.into_websocket().send_fin(), "transport close"),
         ("a reset", |client| client.into_websocket().reset(), "transport error"),
     ];
     for transport in Transport::WEBSOCKETS {
         for (way, end, reason) in ways {
-            // A host application does not tell how a connection ended.
+            // A host application does not report how a connection ended.
             let reason = if transport.is_hosted() { "transport close" } else { reason };
             end(hub.join(transport));
-            assert_eq!(told.next(), reason, "{way} on {transport:?}");
+            assert_eq!(reports.next(), reason, "{way} on {transport:?}");
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
-/// What the next close frame says: its code and its words.
-fn farewell(client: &mut Client) -> (u16, String) {
+/// Code and reason of the next close frame.
+fn close_frame(client: &mut Client) -> (u16, String) {
     loop {
         match client.websocket().recv() {
             Frame::Whole(0x88, payload) => {
@@ -438,7 +440,7 @@ fn farewell(client: &mut Client) -> (u16, String) {
 }
 
 #[test]
-fn a_close_frame_says_why() {
+fn a_close_frame_has_code_and_reason() {
     let hub = Hub::limited(
         |limits| {
             limits.transport.payload_bytes_max = 1_000;
@@ -470,12 +472,12 @@ fn a_close_frame_says_why() {
         for transport in Transport::WEBSOCKETS {
             let mut client = hub.join(transport);
             client.websocket().write(&bytes);
-            assert_eq!(farewell(&mut client), (code, words.to_owned()), "{transport:?}");
+            assert_eq!(close_frame(&mut client), (code, words.to_owned()), "{transport:?}");
         }
     }
     for transport in Transport::WEBSOCKETS {
         let mut idle = hub.open(transport);
-        assert_eq!(farewell(&mut idle), (1000, "transport close".to_owned()), "no CONNECT in time on {transport:?}");
+        assert_eq!(close_frame(&mut idle), (1000, "transport close".to_owned()), "no CONNECT in time on {transport:?}");
     }
 }
 
@@ -484,7 +486,7 @@ fn a_close_frame_is_answered_by_a_close_frame() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Websocket);
     client.websocket().write(&frame(0x88, &[3, 0xe8]));
-    let (code, ended) = client.websocket().closed();
+    let (code, ended) = client.websocket().read_to_end();
     assert_eq!((code, ended), (Some(1000), Frame::Fin));
 }
 

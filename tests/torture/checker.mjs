@@ -1,15 +1,16 @@
 /**
- * The verdict on a history: was anything lost without a word, invented, repeated, altered, or told in another order than it
- * happened? A pure function of the history; knows neither server nor network.
+ * Checks a history for events that were lost silently, invented, repeated, altered, or received in
+ * another order than published. A pure function of the history, independent of server and network.
  *
- * Numbers in comments are the rules of the specification of delivery. Time is the counter of the history, one for all.
+ * Numbers in comments refer to the rules of the delivery specification. Time is the one counter of
+ * the history.
  *
  * @import { Entry, Log, Publish } from "./history.mjs"
  * @typedef {{ rule: string, client: string | null, what: string }} Violation
  */
 
 /**
- * All that is wrong with a history.
+ * All violations in a history.
  * @param {{ publishes: Publish[], logs: Log[] }} history
  * @returns {Violation[]}
  */
@@ -17,7 +18,7 @@ export function check({ publishes, logs }) {
   const { events, violations } = study(publishes, logs);
   for (const log of logs) {
     const found = [
-      ...told(log),
+      ...checkRecovered(log),
       ...order(log, events),
       ...tenures(log.entries).flatMap((tenure) => [...strangers(tenure, events), ...gaps(tenure, events)]),
     ];
@@ -27,7 +28,7 @@ export function check({ publishes, logs }) {
 }
 
 /**
- * What was missed without a word, by all clients together, and what was heard more than once.
+ * Events missed silently, by all clients together, and events received more than once.
  * @param {{ publishes: Publish[], logs: Log[] }} history
  */
 export function count({ publishes, logs }) {
@@ -37,53 +38,56 @@ export function count({ publishes, logs }) {
 }
 
 /**
- * What is known of each event: it took place before `until`, when it was answered or first heard. And what is wrong with single
- * deliveries: (2) none twice, (7) none that nobody published.
+ * Facts of each event: it took place before `until`, when it was answered or first received. Checks
+ * single deliveries: (2) none twice, (7) none that was not published.
  */
 function study(publishes, logs) {
   const events = new Map(publishes.map((publish) => [publish.n, { ...publish, until: publish.ok ?? Infinity }]));
   const violations = [];
   for (const { name, entries } of logs) {
-    const heard = new Set();
+    const received = new Set();
     const wrong = (rule, what) => violations.push({ rule, client: name, what });
     for (const entry of entries) {
       if (entry.kind !== "event") continue;
       const { n, at, room, offset, intact } = entry;
       const event = events.get(n);
       if (!event) {
-        wrong("unknown", `heard ${n}, which nobody published, or which was settled long ago`);
+        wrong("unknown", `received ${n}, which was never published, or settled long ago`);
         continue;
       }
-      if (heard.has(n)) wrong("repeated", `heard ${said(event)} again`);
-      heard.add(n);
-      if (!intact || room !== event.room) wrong("altered", `heard ${said(event)} with other contents, for room ${room}`);
-      if (at < event.invoke) wrong("unknown", `heard ${said(event)} before it was published`);
+      if (received.has(n)) wrong("repeated", `received ${text(event)} again`);
+      received.add(n);
+      if (!intact || room !== event.room) wrong("altered", `received ${text(event)} with other contents, for room ${room}`);
+      if (at < event.invoke) wrong("unknown", `received ${text(event)} before it was published`);
       event.until = Math.min(event.until, at);
       event.offset ??= offset;
-      if (offset !== null && offset !== event.offset) wrong("offset", `heard ${said(event)} with offset ${offset}, others with ${event.offset}`);
+      if (offset !== null && offset !== event.offset) wrong("offset", `received ${text(event)} with offset ${offset}, others with ${event.offset}`);
     }
   }
   return { events, violations };
 }
 
-const said = ({ n, room, publisher }) => `${n} (of ${publisher} to ${room})`;
+const text = ({ n, room, publisher }) => `${n} (of ${publisher} to ${room})`;
 
-/** Whether what a client was told about itself fits: recovered is who was there before and has its id; else it has another one. */
-function* told({ entries }) {
+/**
+ * Checks the reports to a client about itself: a recovered client was connected before and keeps
+ * its id; any other gets a new id.
+ */
+function* checkRecovered({ entries }) {
   let before = null;
   for (const { kind, recovered, sid, at } of entries) {
     if (kind !== "connect") continue;
     if (recovered && before === null) yield { rule: "recovered", what: `at ${at} it was recovered, and had never been connected` };
     else if (before !== null && recovered !== (sid === before)) {
-      yield { rule: "recovered", what: `at ${at} it was told recovered = ${recovered}, its id was ${before} and is ${sid}` };
+      yield { rule: "recovered", what: `at ${at} recovered was ${recovered}, its id was ${before} and is ${sid}` };
     }
     before = sid;
   }
 }
 
 /**
- * (3) What was answered before another was published comes first. (5) Offsets rise. And what one connection of a publisher sent
- * comes in the order in which it was sent. Of first deliveries.
+ * (3) An event answered before another was published comes first. (5) Offsets rise. Events of one
+ * publisher connection come in the order of sending. Only first deliveries count.
  */
 function* order({ entries }, events) {
   const seen = new Set();
@@ -95,21 +99,24 @@ function* order({ entries }, events) {
     if (!event || seen.has(n)) continue;
     seen.add(n);
     if (published && event.until < published.invoke) {
-      yield { rule: "real time", what: `heard ${said(event)} after ${said(published)}, which was published only after that was accepted` };
+      yield { rule: "real time", what: `received ${text(event)} after ${text(published)}, which was published only after that was accepted` };
     }
     if (!published || event.invoke > published.invoke) published = event;
     if (positioned && isBehind(event, positioned)) {
-      yield { rule: "offset", what: `heard ${said(event)} at ${event.offset} after ${said(positioned)} at ${positioned.offset}` };
+      yield { rule: "offset", what: `received ${text(event)} at ${event.offset} after ${text(positioned)} at ${positioned.offset}` };
     }
     if (isPosition(event.offset)) positioned = event;
     const life = `${event.publisher}/${event.life}`;
     const last = newest.get(life);
-    if (last && last.n > n) yield { rule: "publisher", what: `heard ${said(event)} after ${said(last)}, which the same connection sent later` };
+    if (last && last.n > n) yield { rule: "publisher", what: `received ${text(event)} after ${text(last)}, which the same connection sent later` };
     else newest.set(life, event);
   }
 }
 
-/** Offsets of Stentor: fixed in width; the first eight characters name the life of the log, within which they sort. */
+/**
+ * Offsets of Stentor have fixed width; the first eight characters name the epoch, within which they
+ * sort.
+ */
 const isPosition = (offset) => offset?.length === 21;
 const isBehind = (event, other) =>
   isPosition(event.offset) &&
@@ -117,18 +124,18 @@ const isBehind = (event, other) =>
   event.offset.slice(0, 8) === other.offset.slice(0, 8) &&
   event.offset < other.offset;
 
-/** Whether `event` certainly took place before `other`. */
+/** True if `event` certainly took place before `other`. */
 const precedes = (event, other) => event.until < other.invoke || isBehind(event, other);
 
 /**
- * The tenures of a client: each is as long as it was told, at every connect, that nothing is missing. Only the last can be open:
- * that of a client that is connected at the end.
+ * Spans of a client: each lasts as long as every connect reported that nothing is missing. Only
+ * the last one can be open: that of a client that is connected at the end.
  * @param {Entry[]} entries
  */
 function tenures(entries) {
   const all = [];
   let connected = false;
-  // Some servers send what was missed before they answer the connect; it belongs to the life that begins.
+  // Some servers send missed events before the CONNECT reply; they belong to the new connection.
   let early = [];
   for (const entry of entries) {
     if (entry.kind === "connect") {
@@ -147,7 +154,8 @@ function tenures(entries) {
 }
 
 /**
- * When a client was in each room: it may have been from `since` to `left`, and certainly was from `sure` to `leaving`.
+ * Time of a client in each room: possibly from `since` to `left`, certainly from `sure` to
+ * `leaving`.
  * @param {Entry[]} entries of one tenure
  */
 function stays(entries) {
@@ -168,29 +176,30 @@ function stays(entries) {
   return rooms;
 }
 
-/** Nobody hears what was published when it cannot have been in the room. */
+/** Checks that no client receives an event published when it cannot have been in the room. */
 function* strangers({ entries }, events) {
   const rooms = stays(entries);
   for (const { kind, n } of entries) {
     const event = kind === "event" ? events.get(n) : undefined;
     if (!event) continue;
     const may = (rooms.get(event.room) ?? []).some(({ since, left }) => since < event.until && left > event.invoke);
-    if (!may) yield { rule: "stranger", what: `heard ${said(event)}, and was not in the room` };
+    if (!may) yield { rule: "not a member", what: `received ${text(event)}, without being in the room` };
   }
 }
 
 /**
- * (8) Within a tenure nothing is missing that was published while the client was certainly in the room. Of a tenure that has ended,
- * only what took place before something that was heard: the rest is what the client was told it missed.
+ * (8) Checks that within a span no event is missing that was published while the client was
+ * certainly in the room. Of a closed span, only events before a received one count: the client was
+ * informed that later ones may be missing.
  */
 function* gaps({ entries, open }, events) {
-  const heard = new Set();
+  const received = new Set();
   let published = null;
   let positioned = null;
   for (const { kind, n } of entries) {
     const event = kind === "event" ? events.get(n) : undefined;
     if (!event) continue;
-    heard.add(n);
+    received.add(n);
     if (!published || event.invoke > published.invoke) published = event;
     if (!positioned || isBehind(positioned, event)) positioned = event;
   }
@@ -198,16 +207,18 @@ function* gaps({ entries, open }, events) {
   const rooms = stays(entries);
   for (const event of events.values()) {
     const of = rooms.get(event.room);
-    if (!of || heard.has(event.n)) continue;
+    if (!of || received.has(event.n)) continue;
     const was = of.some(({ sure, leaving }) => sure !== null && sure < event.invoke && event.until < leaving);
     if (was && isPassed(event)) {
-      const how = event.ok === null ? "which others heard" : "which was accepted";
-      yield { rule: "silent gap", what: `missed ${said(event)}, ${how}, and was not told` };
+      const how = event.ok === null ? "which others received" : "which was accepted";
+      yield { rule: "silent gap", what: `missed ${text(event)}, ${how}, without notice` };
     }
   }
 }
 
-/** All clients hear what they hear in one order: what they heard one after another makes no circle. */
+/**
+ * Checks that all clients receive their events in one order: the order of reception has no cycle.
+ */
 function agreement(logs, events) {
   const next = new Map();
   const before = new Map();
@@ -235,6 +246,6 @@ function agreement(logs, events) {
     }
   }
   if (before.size === 0) return [];
-  const among = [...before.keys()].slice(0, 8).map((n) => said(events.get(n)));
-  return [{ rule: "agreement", client: null, what: `clients heard in different orders: among ${among.join(", ")}` }];
+  const among = [...before.keys()].slice(0, 8).map((n) => text(events.get(n)));
+  return [{ rule: "agreement", client: null, what: `clients received different orders: among ${among.join(", ")}` }];
 }

@@ -1,31 +1,31 @@
 /**
- * A stock client that is in some rooms and writes down all it sees: when it connected and whether it was told that nothing is
- * missing, what it heard, what it asked for and when that was answered. As an application should, it joins its rooms again when
- * it was not recovered. Judges nothing.
+ * A stock client in some rooms that logs its observations: connects and whether they were
+ * recovered, events, and joins and leaves with the time of their acks. It rejoins its rooms when it
+ * was not recovered, as an application should. It checks nothing.
  */
 
 import { io } from "socket.io-client";
 import { text } from "./history.mjs";
 
-/** Comes back soon: a cycle lasts a second. */
+/** Reconnects quickly: a cycle lasts a second. */
 const RECONNECTION = { reconnectionDelay: 20, reconnectionDelayMax: 200, randomizationFactor: 0.5, timeout: 2_000 };
 
 export class Client {
-  /** Connects after the first, and how many of them it was told to be recovered. */
+  /** Number of connects after the first, and number of them that were recovered. */
   reconnects = 0;
   recovered = 0;
-  heard = 0;
+  received = 0;
 
   #history;
   #log;
   #wanted = new Set();
-  /** Where it stands in each room, as far as it was told: since when it is in, or null when it does not know. Absent is out. */
+  /** Time of the join of each room, or null if unknown; absent for rooms it is not in. */
   #rooms = new Map();
-  /** What was asked for of each room in this life and not answered yet. */
+  /** Unanswered request of this connection for each room. */
   #asked = new Map();
-  /** Whether it has left by itself. */
-  #anew = false;
-  /** The newest event heard in each room. */
+  /** True if it has disconnected by itself. */
+  #restarted = false;
+  /** Newest event received in each room. */
   #newest = new Map();
 
   /** @param {import("./history.mjs").History} history */
@@ -38,7 +38,7 @@ export class Client {
     this.socket.on("connect", () => this.#connected());
     this.socket.on("disconnect", (reason) => this.#write({ kind: "disconnect", reason }));
     this.socket.on("connect_error", ({ message }) => this.#write({ kind: "connect_error", reason: message }));
-    this.socket.on("news", (n, room, said, offset = null) => this.#hear(n, room, said, offset));
+    this.socket.on("news", (n, room, body, offset = null) => this.#receive(n, room, body, offset));
   }
 
   #write(fact) {
@@ -51,20 +51,20 @@ export class Client {
     const { recovered, id } = this.socket;
     const isFirst = this.#log.entries.every(({ kind }) => kind !== "connect");
     this.#write({ kind: "connect", recovered: Boolean(recovered), sid: id });
-    // Whether its leaving arrived, nobody knows.
-    if (!isFirst && (recovered || !this.#anew)) this.reconnects += 1;
-    this.#anew = false;
+    // The outcome of an unanswered leave is unknown.
+    if (!isFirst && (recovered || !this.#restarted)) this.reconnects += 1;
+    this.#restarted = false;
     if (recovered) this.recovered += 1;
     else this.#rooms.clear();
-    // An answer that has not come by now will not come.
+    // An answer missing by now will not arrive.
     this.#asked.clear();
     for (const room of new Set([...this.#wanted, ...this.#rooms.keys()])) this.#settle(room);
   }
 
-  #hear(n, room, said, offset) {
-    this.heard += 1;
+  #receive(n, room, body, offset) {
+    this.received += 1;
     this.#newest.set(room, Math.max(n, this.#newest.get(room) ?? 0));
-    this.#write({ kind: "event", n, room, intact: said === text(n), offset });
+    this.#write({ kind: "event", n, room, intact: body === text(n), offset });
   }
 
   join(room) {
@@ -77,13 +77,13 @@ export class Client {
     this.#settle(room);
   }
 
-  /** Ends its session as a user does, and begins another. */
-  startAnew() {
-    this.#anew = true;
+  /** Ends its session by a disconnect and starts another one. */
+  restartSession() {
+    this.#restarted = true;
     this.socket.disconnect().connect();
   }
 
-  /** Asks the server for what is wanted of `room`, one thing at a time. */
+  /** Requests the wanted state of `room`, one request at a time. */
   #settle(room) {
     const wants = this.#wanted.has(room);
     const stands = this.#rooms.get(room);
@@ -104,12 +104,15 @@ export class Client {
     });
   }
 
-  /** Whether it is connected and was told that it is in the rooms it wants, and in no other. */
+  /** True if it is connected and its confirmed rooms are the wanted ones. */
   isSettled() {
     return this.socket.connected && this.#asked.size === 0;
   }
 
-  /** Whether it is settled and has heard those of `markers` that were published to a room while it was there. */
+  /**
+   * True if it is settled and has received those of `markers` that were published to a room while
+   * it was in.
+   */
   isQuiet(markers) {
     const hasHeard = ({ n, room, ok }) => {
       const since = this.#rooms.get(room);
@@ -118,7 +121,7 @@ export class Client {
     return this.isSettled() && markers.every(hasHeard);
   }
 
-  /** Begins its log again, with what is true now; it must be settled. */
+  /** Restarts its log with the present state; it must be settled. */
   forget() {
     const at = this.#history.tick();
     this.#log.entries = [{ at, kind: "connect", recovered: false, sid: this.socket.id }];

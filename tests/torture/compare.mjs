@@ -1,9 +1,11 @@
 /**
- * The comparison: many stock clients whose connections break again and again for two seconds, against Stentor and against Node's
- * socket.io, each with and without recovery, one after another by one schedule. Prints a table in Markdown.
+ * The comparison: many stock clients whose connections break repeatedly for two seconds, against
+ * Stentor and against Node's socket.io, each with and without recovery, one after another with one
+ * schedule. It prints a table in Markdown.
  *
- * Half of the breaks are seen by the server (FIN), half are not: it goes on holding a connection that leads nowhere, as when a
- * phone changes networks. Clients that were not recovered join their room again, as applications do.
+ * The server sees half of the breaks (FIN) and not the other half: it keeps a dead connection, as
+ * when a phone changes networks. Clients that were not recovered rejoin their room, as applications
+ * do.
  */
 
 import { execFileSync } from "node:child_process";
@@ -32,24 +34,27 @@ const ROOM_SIZE = 100;
 const PUBLISHERS = 4;
 const BREAK_MS = 2_000;
 
-/** Of one round; each client breaks once in it, at a time of its own. */
+/** Duration of one round; each client breaks once in it, at its own time. */
 const ROUND_MS = 15_000;
 
-/** Between the bursts of a publisher. */
+/** Pause between the bursts of a publisher. */
 const PAUSE_MS = [500, 1_000];
 
-/** The client's own defaults. */
+/** Defaults of the client. */
 const RECONNECTION = { reconnectionDelay: 1_000, reconnectionDelayMax: 5_000, timeout: 20_000 };
 
-/** So that connections which lead nowhere are noticed within the run. Socket.IO's default is 25 s and then 20 s. */
+/**
+ * Short, so that dead connections are noticed within the run. Socket.IO's defaults are 25 s and 20
+ * s.
+ */
 const PING_MS = 5_000;
 
 const SETTLE_MS = 60_000;
 
-/** After this, a client that has not heard the last event of its room will not hear it. */
+/** Time after which an event that a client has not received counts as lost. */
 const LAST_MS = 15_000;
 
-/** Clients that connect at a time at the beginning. */
+/** Number of clients that connect together at the start. */
 const CONNECTING = 50;
 
 async function measure(kind, { seed, clients: size, rounds }) {
@@ -88,9 +93,9 @@ async function measure(kind, { seed, clients: size, rounds }) {
     for (const publisher of publishers) publisher.stop();
     await settled([...clients, ...publishers]);
     const markers = await Promise.all(rooms.map((room) => publishers[0].publish(room)));
-    const mute = () => clients.filter((client) => !client.isQuiet(markers)).length;
-    await history.until("last event at each client", () => mute() === 0, LAST_MS).catch(() => {});
-    return { ...result(history, clients), mute: mute() };
+    const stalled = () => clients.filter((client) => !client.isQuiet(markers)).length;
+    await history.until("last event at each client", () => stalled() === 0, LAST_MS).catch(() => {});
+    return { ...result(history, clients), stalled: stalled() };
   } finally {
     for (const one of [...clients, ...publishers]) one.close();
     for (const link of links) link.close();
@@ -98,7 +103,7 @@ async function measure(kind, { seed, clients: size, rounds }) {
   }
 }
 
-/** After `at` milliseconds the line is dead for a while. */
+/** Makes the connection dead for a while after `at` milliseconds. */
 function broken(link, at, isSeen) {
   return new Promise((done) => {
     setTimeout(() => {
@@ -110,21 +115,23 @@ function broken(link, at, isSeen) {
   });
 }
 
-/** Owed to a client is what was accepted for its room since it was first told that it is in. */
+/**
+ * Events that a client must receive: those accepted for its room since its first confirmed join.
+ */
 function result(history, clients) {
-  let owed = 0;
+  let expected = 0;
   let delivered = 0;
   for (const { entries } of history.logs) {
     const first = entries.find(({ kind, ok }) => kind === "join" && ok !== null);
-    const heard = new Set(entries.filter(({ kind }) => kind === "event").map(({ n }) => n));
+    const received = new Set(entries.filter(({ kind }) => kind === "event").map(({ n }) => n));
     for (const { n, room, invoke, ok } of history.publishes) {
       if (ok === null || room !== first.room || invoke < first.ok) continue;
-      owed += 1;
-      if (heard.has(n)) delivered += 1;
+      expected += 1;
+      if (received.has(n)) delivered += 1;
     }
   }
   const sum = (of) => clients.reduce((total, client) => total + client[of], 0);
-  return { owed, delivered, reconnects: sum("reconnects"), recovered: sum("recovered"), ...count(history) };
+  return { expected, delivered, reconnects: sum("reconnects"), recovered: sum("recovered"), ...count(history) };
 }
 
 const percent = (part, whole) => `${((100 * part) / whole).toFixed(part === whole ? 0 : 2)} %`;
@@ -137,11 +144,11 @@ console.log(
     `pongs within ${PING_MS / 1000} s; seed ${seed}, commit ${commit}, ` +
     `Node ${process.version}, ${os.cpus().length} cores shared by all\n`,
 );
-console.log("| server | owed | delivered | reconnects | said `recovered` | missed, and not told | heard twice | connected and mute at the end |");
+console.log("| server | expected | delivered | reconnects | said `recovered` | silently lost | received twice | connected but receiving nothing |");
 console.log("|---|---|---|---|---|---|---|---|");
 for (const kind of values.servers.split(";")) {
-  const { owed, delivered, reconnects, recovered, silent, repeated, mute } = await measure(kind, { seed, clients, rounds });
-  const cells = [kind, owed, percent(delivered, owed), reconnects, percent(recovered, reconnects), silent, repeated, mute];
+  const { expected, delivered, reconnects, recovered, silent, repeated, stalled } = await measure(kind, { seed, clients, rounds });
+  const cells = [kind, expected, percent(delivered, expected), reconnects, percent(recovered, reconnects), silent, repeated, stalled];
   console.log(`| ${cells.join(" | ")} |`);
 }
 process.exit(0);

@@ -1,16 +1,16 @@
 /**
- * What happened, in the order in which this process saw it: the only clock is a counter. Publishers and clients write, the
- * checker reads. Judges nothing.
+ * Events in the order in which this process observed them: the only clock is a counter. Publishers
+ * and clients write, the checker reads. It checks nothing.
  *
  * @typedef {{ n: number, room: string, publisher: string, life: number, invoke: number, ok: number | null, offset: string | null }}
- *   Publish one event: when it was published, and when that was answered. Without an answer nobody knows whether it took place.
+ *   Publish One published event with the times of publishing and of the answer. Without an answer the outcome is unknown.
  *
  * @typedef {{ at: number, kind: "connect", recovered: boolean, sid: string }
  *   | { at: number, kind: "disconnect", reason: string }
  *   | { at: number, kind: "connect_error", reason: string }
  *   | { at: number, kind: "event", n: number, room: string, intact: boolean, offset: string | null }
  *   | { at: number, kind: "join" | "leave", room: string, ok: number | null }} Entry
- *   one fact of a client; `ok` is when the server's answer came
+ *   one observation of a client; `ok` is the time of the server's answer.
  *
  * @typedef {{ name: string, entries: Entry[] }} Log
  */
@@ -28,19 +28,19 @@ export class History {
   /** The next moment. */
   tick() {
     this.#now += 1;
-    // Whoever waits looks again once this turn is over, when what happened has been written down.
+    // Waiters check again after this turn, when its observations are recorded.
     for (const look of this.#waiting) queueMicrotask(look);
     return this.#now;
   }
 
-  /** A client's log, to which the client adds. */
+  /** Log of one client, which appends to it. */
   log(name) {
     const log = { name, entries: [] };
     this.logs.push(log);
     return log;
   }
 
-  /** Notes that an event is published now. */
+  /** Records that an event is published now. */
   publish(publisher, life, room) {
     const publish = { n: (this.#published += 1), room, publisher, life, invoke: this.tick(), ok: null, offset: null };
     this.publishes.push(publish);
@@ -48,7 +48,7 @@ export class History {
   }
 
   /**
-   * Resolves once `holds` is true, which is looked at whenever something happened. Rejects after `ms`.
+   * Resolves once `holds` is true, which is checked after each observation. Rejects after `ms`.
    * @param {string} what
    * @param {() => boolean} holds
    * @param {number} ms
@@ -71,17 +71,17 @@ export class History {
   }
 
   /**
-   * Forgets what is settled: of the publishes, those that were answered or heard. Those left may still be heard. The clients begin their
-   * logs again by themselves.
+   * Removes settled publishes, those that were answered or received. Others may still be received.
+   * The clients restart their logs by themselves.
    */
   forget() {
-    const heard = new Set();
-    for (const { entries } of this.logs) for (const { kind, n } of entries) if (kind === "event") heard.add(n);
-    this.publishes = this.publishes.filter(({ n, ok }) => ok === null && !heard.has(n));
+    const received = new Set();
+    for (const { entries } of this.logs) for (const { kind, n } of entries) if (kind === "event") received.add(n);
+    this.publishes = this.publishes.filter(({ n, ok }) => ok === null && !received.has(n));
   }
 }
 
-/** The text of event `n`: everybody who knows the number can tell whether it arrived whole. Now and then a long one. */
+/** Text of event `n`: the number determines it, so that damage is detected. Some texts are long. */
 export function text(n) {
   const length = n % 23 === 0 ? 20_000 : (n * 31) % 300;
   return `${n}:`.padEnd(length, "abcdefghij");

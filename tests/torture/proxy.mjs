@@ -1,21 +1,22 @@
 /**
- * A network that can be bad: one listener in front of one server, for one client, so that a fault hits whom it should. It forwards
- * bytes and knows no protocol.
+ * An unreliable network: one listener in front of one server, for one client, so that a fault
+ * affects only that client. It forwards bytes and knows no protocol.
  *
- * `drop` ends connections (FIN), `reset` resets them (RST), `silence` swallows what passes and keeps both ends open (a phone in a
- * tunnel), `stall` holds it back for a while; `offline` refuses new connections. `weather` is how the others are forwarded.
- * A server that is down is met as it would be without a proxy: the connection breaks.
+ * `drop` ends connections (FIN), `reset` resets them (RST), `silence` discards all bytes and keeps
+ * both ends open (a phone in a tunnel), `stall` delays bytes for a while; `offline` refuses new
+ * connections. `weather` sets delay and slicing of the other connections. A server that is down
+ * looks as without a proxy: the connection breaks.
  */
 
 import { once } from "node:events";
 import net from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 
-/** Larger chunks are not sliced: a byte a write costs a system call each. */
+/** Larger chunks are not sliced: each byte costs a system call. */
 const SLICED_BYTES_MAX = 2_000;
 
 export class Link {
-  /** How bytes are forwarded from now on: delay in milliseconds, and whether byte by byte. */
+  /** Sets how bytes are forwarded from now on: delay in milliseconds, and whether byte by byte. */
   weather = { latency: 0, sliced: false };
 
   #target;
@@ -47,24 +48,27 @@ export class Link {
     connection.closed.then(() => this.#connections.delete(connection));
   }
 
-  /** Ends every connection of now, as a peer that closes does. */
+  /** Ends all present connections by a FIN. */
   drop() {
     for (const connection of this.#connections) connection.drop();
   }
 
-  /** Resets every connection of now. */
+  /** Resets all present connections. */
   reset() {
     for (const connection of this.#connections) connection.reset();
   }
 
-  /** Forwards nothing on the connections of now any more. After `ms` the client finds its side closed; the server is never told. */
+  /**
+   * Stops forwarding on all present connections. After `ms` the client's side is closed; the server
+   * is not notified.
+   */
   silence(ms) {
     for (const connection of this.#connections) connection.silence();
     const silenced = [...this.#connections];
     this.#after(ms, () => silenced.forEach((connection) => connection.hangUp()));
   }
 
-  /** Holds back what passes on the connections of now, for `ms`. Nothing is lost. */
+  /** Delays all bytes of the present connections for `ms`. Nothing is lost. */
   stall(ms) {
     const over = pause(ms);
     for (const connection of this.#connections) connection.stall(over);
@@ -86,7 +90,7 @@ export class Link {
     if (this.#timers.delete(timer)) timer.act();
   }
 
-  /** Good weather, and every fault that has an end ends now. */
+  /** Ends all faults and restores normal forwarding. */
   clear() {
     this.weather = { latency: 0, sliced: false };
     for (const timer of [...this.#timers]) this.#fire(timer);
@@ -99,7 +103,7 @@ export class Link {
   }
 }
 
-/** A client's connection and the one to the server that goes with it. */
+/** The connection of a client and its connection to the server. */
 class Connection {
   #client;
   #server;
@@ -160,12 +164,12 @@ class Connection {
     });
     from.on("end", () => this.#silent || to.end());
     from.on("error", ({ code }) => this.#silent || (code === "ECONNRESET" ? to.resetAndDestroy() : to.destroy()));
-    // A client that goes while the line is dead cannot tell the server so.
+    // A client that disconnects while the connection is dead cannot notify the server.
     from.on("close", () => (this.#silent && from === this.#client ? undefined : to.destroySoon()));
   }
 }
 
-/** Resolves once `chunk` is with the kernel, or never will be. */
+/** Resolves once `chunk` is passed to the kernel, or never will be. */
 function written(to, chunk) {
   return new Promise((done) => {
     if (to.destroyed) done();

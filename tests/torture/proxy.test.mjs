@@ -1,4 +1,7 @@
-/** The proxy does to bytes and connections what its faults say, so that a quiet run is not one in which nothing went wrong. */
+/**
+ * Faults of the proxy have their effects on bytes and connections, so that a run without findings
+ * did have faults.
+ */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -9,7 +12,7 @@ import { Link } from "./proxy.mjs";
 let server;
 let link;
 
-/** Connections as the server sees them, the newest last. */
+/** Connections seen by the server, the newest last. */
 const accepted = [];
 
 before(async () => {
@@ -28,28 +31,28 @@ after(() => {
   for (const socket of accepted) socket.destroy();
 });
 
-/** A connection through the link that has said and heard something. */
+/** A connection through the proxy that has sent and received data. */
 async function connected() {
   const { port, hostname } = new URL(link.url);
   const socket = net.connect(Number(port), hostname);
-  const heard = [];
-  // How it ends is each test's to say.
-  socket.on("data", (chunk) => heard.push(chunk)).on("error", () => {});
+  const received = [];
+  // Each test decides how it ends.
+  socket.on("data", (chunk) => received.push(chunk)).on("error", () => {});
   const echo = async (text) => {
-    const before = heard.length;
+    const before = received.length;
     socket.write(text);
     let length = 0;
     while (length < text.length) {
       await once(socket, "data");
-      length = Buffer.concat(heard.slice(before)).length;
+      length = Buffer.concat(received.slice(before)).length;
     }
-    return heard.slice(before).map(String);
+    return received.slice(before).map(String);
   };
   await echo("hello");
   return { socket, echo, peer: accepted.at(-1) };
 }
 
-describe("a link", () => {
+describe("a proxy", () => {
   test("that drops ends the connection on both sides", async () => {
     const { socket, peer } = await connected();
     const ends = Promise.all([once(socket, "end"), once(peer, "end")]);
@@ -64,17 +67,17 @@ describe("a link", () => {
     assert.deepEqual((await errors).map(([{ code }]) => code), ["ECONNRESET", "ECONNRESET"]);
   });
 
-  test("that is silent forwards nothing, and lets only the client know", async () => {
+  test("that is silent forwards nothing and closes only the client's side", async () => {
     const { socket, peer } = await connected();
-    let told = false;
-    peer.on("data", () => (told = true)).on("close", () => (told = true));
+    let notified = false;
+    peer.on("data", () => (notified = true)).on("close", () => (notified = true));
     const end = once(socket, "end");
     link.silence(10);
     socket.write("lost");
     await end;
     const { echo } = await connected();
     await echo("a later connection works");
-    assert.equal(told, false);
+    assert.equal(notified, false);
     assert.equal(peer.readyState, "open");
     peer.destroy();
   });
@@ -82,12 +85,12 @@ describe("a link", () => {
   test("that stalls loses nothing and keeps the order", async () => {
     const { socket, echo } = await connected();
     link.stall(20);
-    const heard = echo("one two three");
-    assert.equal((await heard).join(""), "one two three");
+    const received = echo("one two three");
+    assert.equal((await received).join(""), "one two three");
     socket.destroy();
   });
 
-  test("that is offline resets each connection, until it is clear", async () => {
+  test("that is offline resets each connection until it is cleared", async () => {
     link.offline(60_000);
     await assert.rejects(connected(), { code: "ECONNRESET" });
     link.clear();
@@ -95,16 +98,16 @@ describe("a link", () => {
     socket.destroy();
   });
 
-  test("forwards every byte in bad weather", async () => {
+  test("forwards every byte with delays and slicing", async () => {
     const { socket, echo } = await connected();
     link.weather = { latency: 2, sliced: true };
-    const heard = await echo("byte by byte");
-    assert.equal(heard.join(""), "byte by byte");
+    const received = await echo("byte by byte");
+    assert.equal(received.join(""), "byte by byte");
     link.clear();
     socket.destroy();
   });
 
-  test("ends a connection whose server has gone", async () => {
+  test("ends a connection whose server has ended", async () => {
     const { socket, peer } = await connected();
     const close = once(socket, "close");
     peer.destroy();

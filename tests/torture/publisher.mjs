@@ -1,23 +1,23 @@
 /**
- * Publishes numbered events to rooms and writes down which were accepted. A publish whose connection was lost before the answer
- * may have taken place or not; it is not repeated.
+ * Publishes numbered events to rooms and records which were accepted. A publish whose connection
+ * broke before the answer may have taken place or not; it is not repeated.
  */
 
 import { io } from "socket.io-client";
 import { text } from "./history.mjs";
 
-/** Publishes that wait for their answer. */
+/** Maximum number of unanswered publishes. */
 const UNANSWERED_MAX = 8;
 
-/** After this, nobody waits for an answer any more. */
+/** Time after which an answer is no longer expected. */
 const ANSWER_MS = 5_000;
 
-/** Events at once, and milliseconds until the next. */
+/** Events of one burst, and milliseconds until the next burst. */
 const BURST = [1, 4];
 const PAUSE_MS = [2, 12];
 
 export class Publisher {
-  /** Answers that were errors, by code. */
+  /** Number of error answers by code. */
   refused = new Map();
 
   #history;
@@ -36,7 +36,7 @@ export class Publisher {
     this.#random = random;
     this.socket = io(url, { forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 200, timeout: 2_000, ...options });
     for (const event of ["connect", "disconnect"]) this.socket.on(event, () => history.tick());
-    // Each connection is a life: what an older one had sent may arrive after what a newer one sends.
+    // Each connection has a number: events of an older one may arrive after those of a newer one.
     this.socket.on("connect", () => (this.#life += 1));
   }
 
@@ -55,7 +55,10 @@ export class Publisher {
     clearTimeout(this.#timer);
   }
 
-  /** Publishes one event. Resolves with it once it was answered, or will not be: then its `ok` is null. */
+  /**
+   * Publishes one event. Resolves with it once it was answered or cannot be answered any more; then
+   * its `ok` is null.
+   */
   async publish(room) {
     const publish = this.#history.publish(this.name, this.#life, room);
     this.#unanswered += 1;
@@ -64,14 +67,14 @@ export class Publisher {
       if (error) this.refused.set(error.code, (this.refused.get(error.code) ?? 0) + 1);
       else Object.assign(publish, { ok: this.#history.tick(), offset });
     } catch {
-      // The connection is gone, and the answer with it.
+      // The connection has ended, and the answer with it.
       this.#history.tick();
     }
     this.#unanswered -= 1;
     return publish;
   }
 
-  /** Whether it is connected and waits for nothing. */
+  /** True if it is connected and has no unanswered publish. */
   isSettled() {
     return this.socket.connected && this.#unanswered === 0;
   }

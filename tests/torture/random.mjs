@@ -1,15 +1,18 @@
-/** Random numbers from a seed, so that a schedule can be had again. Says nothing on when packets arrive: that is the machine's. */
+/**
+ * Random numbers from a seed, so that a schedule can be repeated. The arrival times of packets are
+ * not repeatable.
+ */
 
 export class Random {
   #state;
 
   /** @param {number | string} seed any number, or a text such as `"17 clients"` */
   constructor(seed) {
-    // FNV-1a over the seed's text, so that near seeds do not begin alike.
+    // FNV-1a over the seed's text, so that similar seeds start differently.
     this.#state = [...String(seed)].reduce((hash, char) => Math.imul(hash ^ char.charCodeAt(0), 0x01000193), 0x811c9dc5) >>> 0;
   }
 
-  /** In [0, 1). Mulberry32. */
+  /** A number in [0, 1), by Mulberry32. */
   number() {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = this.#state;

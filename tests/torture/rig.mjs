@@ -1,6 +1,7 @@
 /**
- * Server, links, clients and publishers put together, and one cycle of them: traffic and faults by schedule, then good weather until
- * everything is quiet, then the verdict. Waits for facts, each with a deadline; the only thing done by the clock is the schedule.
+ * Server, proxies, clients and publishers, and one cycle of them: traffic and faults by schedule,
+ * then no faults until all is quiet, then the check. It waits for conditions with deadlines; only
+ * the schedule follows the clock.
  */
 
 import { setTimeout as pause } from "node:timers/promises";
@@ -17,13 +18,13 @@ const TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]];
 
 const ROOMS = ["a", "b", "c", "d", "e"];
 
-/** A silent connection is noticed after twice this. */
+/** A silent connection is noticed after twice this time. */
 const PING_MS = 1_000;
 
-/** After the schedule everything is quiet within this, or something is wrong. */
+/** Time limit after the schedule for all to become quiet. */
 const QUIET_MS = 60_000;
 
-/** A marker may go unanswered on a machine that is busy with other things. */
+/** A marker may stay unanswered on a busy machine. */
 const MARKER_ATTEMPTS = 5;
 
 const PUBLISHERS = 3;
@@ -38,9 +39,9 @@ export class Rig {
   #server;
   #links = [];
   #publishers = [];
-  /** Publishes the markers; nobody disturbs it but a kill. */
+  /** Publishes the markers; only a kill disturbs it. */
   #herald;
-  /** What the lives of the server that have ended had counted. */
+  /** Counters of the server's earlier processes. */
   #counted = {};
 
   constructor({ kind, seed, seconds, clients }) {
@@ -50,7 +51,7 @@ export class Rig {
     this.#server = new Server(kind, { ping: PING_MS });
   }
 
-  /** Everybody connected, and the clients in some rooms each. */
+  /** Connects all clients and puts each into some rooms. */
   async start() {
     await this.#server.start();
     const random = new Random(this.#seed);
@@ -75,7 +76,7 @@ export class Rig {
     await this.#settled();
   }
 
-  /** One cycle. Resolves with what was wrong. */
+  /** Runs one cycle; resolves with the violations. */
   async cycle(number) {
     const steps = schedule({
       seed: this.#seed,
@@ -113,7 +114,7 @@ export class Rig {
   }
 
   async #restart({ what, ms, again }) {
-    // Its counters end with it.
+    // The counters end with the process.
     await this.#keepCounters();
     this.counts[`${what}s`] += 1;
     await this.#server[what]();
@@ -126,7 +127,7 @@ export class Rig {
 
   #apply({ what, who, room, ms, offline }) {
     const link = this.#links[who];
-    if (what === "start anew") return this.#clients[who].startAnew();
+    if (what === "restart session") return this.#clients[who].restartSession();
     if (what === "join" || what === "leave") return this.#clients[who][what](room);
     if (what === "slow") return void (link.weather.latency = 1 + (ms % 60));
     if (what === "sliced") return void (link.weather.sliced = true);
@@ -140,7 +141,7 @@ export class Rig {
     return this.history.until("connected clients and publishers, in the rooms they want", isSettled, QUIET_MS);
   }
 
-  /** Everybody is back, and has heard a last event in each room. */
+  /** Waits until all clients are connected and have received a last event in each room. */
   async #quiet() {
     await this.#settled();
     const markers = [];
@@ -165,7 +166,7 @@ export class Rig {
     }
   }
 
-  /** The run is over: what the server counted in all its lives. */
+  /** Ends the run; gives the counters of all processes of the server. */
   async counters() {
     await this.#keepCounters();
     return this.#counted;
@@ -176,10 +177,10 @@ export class Rig {
     const fresh = this.history.publishes.filter(({ n }) => n > this.counts.events);
     this.counts.events += fresh.length;
     this.counts.unanswered += fresh.filter(({ ok }) => ok === null).length;
-    Object.assign(this.counts, { deliveries: sum("heard"), reconnects: sum("reconnects"), recovered: sum("recovered") });
+    Object.assign(this.counts, { deliveries: sum("received"), reconnects: sum("reconnects"), recovered: sum("recovered") });
   }
 
-  /** Begins the history again: what was judged is not judged again. */
+  /** Restarts the history, so that nothing is checked twice. */
   forget() {
     this.history.forget();
     for (const client of this.#clients) client.forget();

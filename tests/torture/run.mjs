@@ -1,6 +1,7 @@
 /**
- * The torture: `node run.mjs --cycles 20 --seed 7`. Prints a line a cycle and a summary; the exit is 1 when a history was wrong, and
- * that history is in a file. `--check FILE` judges such a file again.
+ * The torture: `node run.mjs --cycles 20 --seed 7`. Prints a line per cycle and a summary; exits
+ * with 1 if a history had violations, which is then saved to a file. `--check FILE` checks such a
+ * file again.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -17,18 +18,18 @@ const { values: options } = parseArgs({
     cycles: { type: "string", default: "20" },
     clients: { type: "string", default: "12" },
     seconds: { type: "string", default: "1" },
-    /** The run ends after this, whatever is left of it. */
+    /** Maximum duration of the run; the remaining cycles are skipped. */
     minutes: { type: "string", default: "600" },
     server: { type: "string", default: KINDS[0] },
-    /** Below this share of recovered reconnects the run proves little, and fails. */
+    /** The run fails below this share of recovered reconnects, because it proves little. */
     "recovered-min": { type: "string", default: "0" },
-    /** The server is known to be broken: succeed when that was seen, and stop there. */
+    /** The server has a planted bug: the run succeeds and stops when it is found. */
     planted: { type: "boolean", default: false },
     check: { type: "string" },
   },
 });
 
-/** Violations printed of a cycle; the file has what is needed to see them all. */
+/** Maximum number of violations printed per cycle; the file has the whole history. */
 const PRINTED_MAX = 10;
 
 function print(violations) {

@@ -1,6 +1,6 @@
 /**
- * A server process that can be killed and started again on the same port, with the same data. Two kinds: the real binary, and
- * Node's own socket.io with the same vocabulary (`reference.mjs`). Knows nothing of clients.
+ * A server process that can be killed and restarted on the same port with the same data. Two kinds:
+ * the real binary, and Node's socket.io with the same vocabulary (`node-server.mjs`).
  */
 
 import { spawn } from "node:child_process";
@@ -10,14 +10,15 @@ import os from "node:os";
 import path from "node:path";
 import { freePort } from "../free-port.mjs";
 
-/** A busy machine may take its time over a long journal. */
+/** A busy machine may take long to read a long journal. */
 const START_MS = 60_000;
 
-/** How much of what the process printed an error repeats. */
+/** Maximum number of output characters in an error. */
 const OUTPUT_LENGTH = 4_000;
 
 /**
- * How a kind of server is started. `ping` is how long it waits before a ping, and then for the pong.
+ * Arguments to start each kind of server. `ping` is the interval before a ping and the time limit
+ * of its pong.
  * @type {Record<string, (options: { port: number, data: string, ping: number }) => string[]>}
  */
 const COMMANDS = {
@@ -25,16 +26,19 @@ const COMMANDS = {
   "stentor, disk, small": ({ port, data, ping }) => [...stentor(port, ping), ...disk(data, 1 << 20), ...SMALL],
   "stentor, memory": ({ port, ping }) => [...stentor(port, ping), "--recovery", "memory"],
   "stentor, off": ({ port, ping }) => [...stentor(port, ping), "--recovery", "off"],
-  "node, recovery": ({ port, ping }) => [...reference(port, ping), "recovery"],
-  "node, off": ({ port, ping }) => [...reference(port, ping), "off"],
+  "node, recovery": ({ port, ping }) => [...nodeServer(port, ping), "recovery"],
+  "node, off": ({ port, ping }) => [...nodeServer(port, ping), "off"],
 };
 
-/** A ring of 32 MiB instead of 256: each start reads it whole, and an unoptimised binary takes its time. */
+/**
+ * A ring of 32 MiB instead of 256: each start reads it completely, and an unoptimised binary is
+ * slow.
+ */
 const disk = (data, segment = 4 << 20) => ["--recovery", "disk", "--data-dir", data, "--journal-segment-bytes", `${segment}`];
 
 /**
- * Bounds that are met within a run: memory holds less than a reconnect asks for, files are dropped while clients need them, a reader
- * that stalls for a moment lags.
+ * Limits that are reached within a run: memory holds less than a reconnect requests, files are
+ * deleted while clients need them, and a client that stops reading for a moment lags.
  */
 const SMALL = Object.entries({
   "--journal-records-max": 64,
@@ -51,11 +55,11 @@ const stentor = (port, ping) => {
   return [binary, "serve", "--port", `${port}`, "--ping-interval", `${ping}ms`, "--ping-timeout", `${ping}ms`, "--drain", "200ms"];
 };
 
-const reference = (port, ping) => [process.execPath, path.join(import.meta.dirname, "reference.mjs"), `${port}`, `${ping}`];
+const nodeServer = (port, ping) => [process.execPath, path.join(import.meta.dirname, "node-server.mjs"), `${port}`, `${ping}`];
 
 export const KINDS = Object.keys(COMMANDS);
 
-/** Whoever dies of an error takes its servers along, and what they kept. */
+/** A run that fails stops its servers and deletes their data. */
 const servers = new Set();
 process.on("exit", () => servers.forEach((server) => server.abandon()));
 
@@ -74,7 +78,7 @@ export class Server {
     servers.add(this);
   }
 
-  /** Starts it, on the port of its first start, and resolves once it listens. */
+  /** Starts it on the port of its first start; resolves once it listens. */
   async start() {
     this.port ??= await freePort();
     const [program, ...args] = COMMANDS[this.#kind]({ port: this.port, data: this.#data, ping: this.#ping });
@@ -85,8 +89,8 @@ export class Server {
       const timer = setTimeout(() => reject(this.#failure(`it does not listen after ${START_MS} ms`)), START_MS);
       const settle = (outcome) => (clearTimeout(timer), outcome instanceof Error ? reject(outcome) : resolve());
       for (const stream of [child.stdout, child.stderr]) {
-        stream.setEncoding("utf8").on("data", (said) => {
-          this.#output = (this.#output + said).slice(-OUTPUT_LENGTH);
+        stream.setEncoding("utf8").on("data", (chunk) => {
+          this.#output = (this.#output + chunk).slice(-OUTPUT_LENGTH);
           if (this.#output.includes("listens on")) settle();
         });
       }
@@ -99,29 +103,29 @@ export class Server {
     return new Error(`${this.#kind}: ${what}; it had printed:\n${this.#output}`);
   }
 
-  /** `kill -9`. */
+  /** Kills it with `kill -9`. */
   async kill() {
     await this.#end("SIGKILL");
   }
 
-  /** Asks it to end, as one does to bring a newer version. */
+  /** Stops it by SIGTERM, as for an update. */
   async stop() {
     await this.#end("SIGTERM");
   }
 
-  /** Fails where the process has ended by itself. */
+  /** Fails if the process has ended by itself. */
   assertRunning() {
     const { exitCode, signalCode } = this.#process;
     if (exitCode !== null || signalCode !== null) throw this.#failure(`it ended by itself with ${signalCode ?? exitCode}`);
   }
 
-  /** Ends it for good, and removes its data. */
+  /** Ends it and removes its data. */
   async remove() {
     if (this.#process) await this.#end("SIGKILL");
     this.abandon();
   }
 
-  /** The same without waiting. */
+  /** Ends it and removes its data, without waiting. */
   abandon() {
     this.#process?.kill("SIGKILL");
     rmSync(this.#data, { recursive: true, force: true, maxRetries: 3 });
@@ -138,8 +142,8 @@ export class Server {
   }
 
   /**
-   * What this life of the server counts: what became of those who came back, and how many sockets went over to reading from the
-   * journal. Nothing from Node.
+   * Counters of this process: outcomes of recoveries, and number of sockets that caught up from the
+   * journal. Empty for Node.
    * @returns {Promise<[string, number][]>}
    */
   async counters() {

@@ -1,5 +1,6 @@
-//! A client that asks for more than its share: as fast as the server takes it, held up by the window of its connection alone. It
-//! publishes, or it joins ten thousand rooms and leaves them, over and over. It reads what it gets. Who is put out comes back.
+//! Clients that send as fast as the server reads, limited only by the window of their connection.
+//! They publish, or join ten thousand rooms and leave them, repeatedly. They read all input, and
+//! reconnect when they are disconnected.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,25 +12,25 @@ use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::payload;
 
-/// Events between two turns of the generator: some kilobytes, so that nobody else waits for it.
+/// Number of events between two turns of the generator: a few kilobytes, so that other clients are
+/// not delayed.
 const BATCH: u32 = 32;
-/// Rooms of the one who tours them.
+/// Number of rooms that a client joins and leaves in turn.
 const ROOMS: u32 = 10_000;
 
-/// What a pusher sends, and what it makes of the answers.
+/// Packets of a pusher, and its reaction to answers.
 pub(super) trait Pushing: Workload {
-    /// One of which pushes: the last.
+    /// Number of connections; the last one pushes.
     const CONNECTIONS: usize;
 
-    /// The connection begins anew.
     fn restart(&mut self);
 
-    /// Sends some of what is to be sent now. Tells whether there was something.
+    /// Sends some of the packets that are due. True if there were any.
     fn push(&mut self, from: usize, outgoing: &mut Outgoing) -> bool;
 
-    fn deeds(&self) -> String;
+    fn work_report(&self) -> String;
 
-    fn misplaced(&self) -> u64 {
+    fn wrong_events(&self) -> u64 {
         0
     }
 }
@@ -39,27 +40,27 @@ pub(super) struct Pusher<P> {
     pushing: P,
     fleet: Fleet,
     begun: Instant,
-    closings: u64,
-    /// What the server said the last time.
-    parting: String,
+    disconnects: u64,
+    /// The last reason given by the server.
+    last_reason: String,
 }
 
 impl<P: Pushing> Pusher<P> {
     pub(super) fn new(server: SocketAddr, pushing: P) -> Result<Self, Failure> {
         let fleet = Self::gather()?;
-        Ok(Self { server, pushing, fleet, begun: Instant::now(), closings: 0, parting: String::new() })
+        Ok(Self { server, pushing, fleet, begun: Instant::now(), disconnects: 0, last_reason: String::new() })
     }
 
-    /// Who does not push hears, in the room of the flood.
+    /// Connections that do not push receive, in the room of the flood.
     fn gather() -> Result<Fleet, Failure> {
-        Fleet::gathering(|index| (index + 1 < P::CONNECTIONS).then(|| FLOODED.to_owned()))
+        Fleet::empty(|index| (index + 1 < P::CONNECTIONS).then(|| FLOODED.to_owned()))
     }
 
     fn step(&mut self) -> Result<bool, Failure> {
         self.fleet.start_some(self.server, P::CONNECTIONS, P::CONNECTIONS)?;
         self.fleet.turn(Some(Duration::ZERO), &mut self.pushing)?;
         let (from, mut worked) = (P::CONNECTIONS - 1, self.fleet.is_busy());
-        if self.fleet.settled() == P::CONNECTIONS && !self.fleet.is_jammed(from) {
+        if self.fleet.settled() == P::CONNECTIONS && !self.fleet.is_write_blocked(from) {
             self.fleet.send(|outgoing| worked |= self.pushing.push(from, outgoing))?;
         }
         Ok(worked)
@@ -70,8 +71,8 @@ impl<P: Pushing> Neighbour for Pusher<P> {
     fn turn(&mut self, _now: Instant) -> Result<bool, Failure> {
         match self.step() {
             Err(failure) => {
-                self.closings += 1;
-                self.parting = failure.to_string();
+                self.disconnects += 1;
+                self.last_reason = failure.to_string();
                 self.pushing.restart();
                 self.fleet = Self::gather()?;
                 Ok(true)
@@ -80,20 +81,20 @@ impl<P: Pushing> Neighbour for Pusher<P> {
         }
     }
 
-    fn deeds(&self) -> String {
-        let end = match self.closings {
+    fn work_report(&self) -> String {
+        let end = match self.disconnects {
             0 => "still connected".to_owned(),
-            closings => format!("put out {closings} times, at last: {}", self.parting),
+            disconnects => format!("disconnected {disconnects} times, last reason: {}", self.last_reason),
         };
-        format!("{} in {} s, {end}", self.pushing.deeds(), rounded(self.begun.elapsed().as_secs_f64()))
+        format!("{} in {} s, {end}", self.pushing.work_report(), rounded(self.begun.elapsed().as_secs_f64()))
     }
 
-    fn closings(&self) -> u64 {
-        self.closings
+    fn disconnects(&self) -> u64 {
+        self.disconnects
     }
 
-    fn misplaced(&self) -> u64 {
-        self.pushing.misplaced()
+    fn wrong_events(&self) -> u64 {
+        self.pushing.wrong_events()
     }
 }
 
@@ -104,12 +105,12 @@ pub(super) struct Flood {
     payload: usize,
     wants_acks: bool,
     published: u32,
-    /// The next that the member expects; and of all connections.
+    /// Next number that the member expects; total number of all connections.
     expected: u32,
     delivered: u64,
     acks: u64,
     refused: u64,
-    misplaced: u64,
+    wrong_events: u64,
     scratch: Vec<u8>,
 }
 
@@ -123,7 +124,7 @@ impl Flood {
             delivered: 0,
             acks: 0,
             refused: 0,
-            misplaced: 0,
+            wrong_events: 0,
             scratch: Vec::new(),
         }
     }
@@ -141,7 +142,7 @@ impl Pushing for Flood {
             self.scratch.clear();
             let id = if self.wants_acks { "7" } else { "" };
             self.scratch.extend_from_slice(format!(r#"42{id}["publish","{FLOODED}","ev",""#).as_bytes());
-            // As many as the digits hold; they begin again.
+            // The numbers wrap at the number of digits.
             payload::push(&mut self.scratch, self.payload, 0, self.published % SEQUENCES);
             self.scratch.extend_from_slice(br#""]"#);
             outgoing.send(from, &self.scratch);
@@ -150,7 +151,7 @@ impl Pushing for Flood {
         true
     }
 
-    fn deeds(&self) -> String {
+    fn work_report(&self) -> String {
         let acks = match (self.wants_acks, self.refused) {
             (false, 0) => String::new(),
             (false, refused) => format!(", {} complaints", grouped(refused as f64)),
@@ -161,12 +162,12 @@ impl Pushing for Flood {
         format!("flood: {} of its events delivered{acks}", grouped(self.delivered as f64))
     }
 
-    fn misplaced(&self) -> u64 {
-        self.misplaced
+    fn wrong_events(&self) -> u64 {
+        self.wrong_events
     }
 }
 
-/// What eight digits hold.
+/// One more than the largest number of eight digits.
 const SEQUENCES: u32 = 100_000_000;
 
 impl Workload for Flood {
@@ -180,7 +181,7 @@ impl Workload for Flood {
         let text = packet.strip_prefix(br#"42["ev",""#).and_then(|text| payload::read(text, self.payload));
         match text {
             Some((0, sequence, _)) if sequence == self.expected % SEQUENCES => self.expected += 1,
-            _ => self.misplaced += 1,
+            _ => self.wrong_events += 1,
         }
         self.delivered += 1;
         Ok(())
@@ -191,19 +192,17 @@ impl Workload for Flood {
     }
 }
 
-/// Joins ten thousand rooms, waits for the answers, and leaves them again.
+/// Joins ten thousand rooms, waits for the acks, and leaves them again.
 #[derive(Default)]
-pub(super) struct Tourist {
-    /// Joins and leaves that were sent.
+pub(super) struct RoomCycler {
     sent: u32,
-    /// How many were answered, on this connection.
     answered: u32,
-    /// On all connections.
+    /// Number of acks on all connections.
     answers: u64,
     refused: u64,
 }
 
-impl Pushing for Tourist {
+impl Pushing for RoomCycler {
     const CONNECTIONS: usize = 1;
 
     fn restart(&mut self) {
@@ -211,7 +210,7 @@ impl Pushing for Tourist {
     }
 
     fn push(&mut self, from: usize, outgoing: &mut Outgoing) -> bool {
-        // Where one half of a tour ends the other begins, when all of it is answered.
+        // The second half of a round starts when the first is fully acknowledged.
         if self.sent.is_multiple_of(ROOMS) && self.answered < self.sent {
             return false;
         }
@@ -223,14 +222,14 @@ impl Pushing for Tourist {
         true
     }
 
-    fn deeds(&self) -> String {
+    fn work_report(&self) -> String {
         let tours = self.answers as f64 / f64::from(2 * ROOMS);
         let refused = grouped(self.refused as f64);
         format!("tourist: {} tours of {ROOMS} joins and leaves, {refused} refused", rounded(tours))
     }
 }
 
-impl Workload for Tourist {
+impl Workload for RoomCycler {
     fn on_packet(&mut self, _: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
         self.refused += u64::from(packet.windows(8).any(|place| place == br#""error":"#));
         self.answered += 1;

@@ -1,6 +1,7 @@
-//! A client that does not keep up: it joins the room of the others and a room of its own, and then it never reads again, or one byte
-//! a second. In the room of its own a feeder, which reads, publishes enough for the server to find out within seconds; the others'
-//! room would need minutes to fill what may wait for one client. Who is put out comes back.
+//! Slow readers: a client joins the members' room and a room of its own, and then never reads
+//! again, or reads one byte per second. A feeder publishes enough to the client's own room that the
+//! server reaches its limit within seconds; the members' room would need minutes. A disconnected
+//! client reconnects.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -18,29 +19,28 @@ use crate::payload;
 /// 2.5 MB/s.
 const FEED_BYTES: usize = 50_000;
 const FEED_EVERY: Duration = Duration::from_millis(20);
-/// Between two looks at whether the connection still is one.
+/// Interval between two checks of the connection.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const BYTE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Reader {
     server: SocketAddr,
-    /// The room of its own.
     room: String,
-    /// Whether it reads a byte a second.
+    /// True if it reads one byte per second.
     reads: bool,
     state: State,
     feeder: Fleet,
     next_meal: Instant,
     fed: u64,
-    /// Bytes that it has read by and by.
+    /// Number of bytes read slowly.
     read: u64,
-    /// How long each of its connections lasted.
+    /// Duration of each of its connections.
     lives: Vec<Duration>,
 }
 
 enum State {
-    /// On its way, reading like anybody.
-    Arriving(Box<Fleet>, Arrival),
+    /// Connecting, and reading normally.
+    Connecting(Box<Fleet>, JoinAcks),
     Reading {
         stream: TcpStream,
         since: Instant,
@@ -51,13 +51,13 @@ enum State {
 
 impl Reader {
     pub(super) fn new(server: SocketAddr, reads: bool, number: usize) -> Result<Self, Failure> {
-        let kind = if reads { "slow" } else { "jammed" };
+        let kind = if reads { "slow" } else { "stalled" };
         Ok(Self {
             server,
             room: format!("{kind}-{number}"),
             reads,
-            state: State::arriving()?,
-            feeder: Fleet::gathering(|_| None)?,
+            state: State::connecting()?,
+            feeder: Fleet::empty(|_| None)?,
             next_meal: Instant::now(),
             fed: 0,
             read: 0,
@@ -65,12 +65,11 @@ impl Reader {
         })
     }
 
-    /// The feeder's turn.
     fn feed(&mut self, now: Instant) -> Result<bool, Failure> {
         self.feeder.start_some(self.server, 1, 1)?;
-        self.feeder.turn(Some(Duration::ZERO), &mut Arrival::default())?;
+        self.feeder.turn(Some(Duration::ZERO), &mut JoinAcks::default())?;
         let is_hungry = matches!(self.state, State::Reading { .. }) && now >= self.next_meal;
-        if !is_hungry || self.feeder.settled() == 0 || self.feeder.is_jammed(0) {
+        if !is_hungry || self.feeder.settled() == 0 || self.feeder.is_write_blocked(0) {
             return Ok(self.feeder.is_busy());
         }
         self.next_meal = now + FEED_EVERY;
@@ -84,8 +83,8 @@ impl Reader {
 }
 
 impl State {
-    fn arriving() -> Result<Self, Failure> {
-        Ok(Self::Arriving(Box::new(Fleet::gathering(|_| None)?), Arrival::default()))
+    fn connecting() -> Result<Self, Failure> {
+        Ok(Self::Connecting(Box::new(Fleet::empty(|_| None)?), JoinAcks::default()))
     }
 }
 
@@ -93,7 +92,7 @@ impl Neighbour for Reader {
     fn turn(&mut self, now: Instant) -> Result<bool, Failure> {
         let fed = self.feed(now)?;
         match &mut self.state {
-            State::Arriving(fleet, arrival) => {
+            State::Connecting(fleet, arrival) => {
                 fleet.start_some(self.server, 1, 1)?;
                 fleet.turn(Some(Duration::ZERO), arrival)?;
                 if fleet.settled() == 1 && !std::mem::replace(&mut arrival.has_asked, true) {
@@ -122,14 +121,14 @@ impl Neighbour for Reader {
                 }
                 if has_ended {
                     self.lives.push(now.duration_since(*since));
-                    self.state = State::arriving()?;
+                    self.state = State::connecting()?;
                 }
                 Ok(fed || has_ended)
             }
         }
     }
 
-    fn deeds(&self) -> String {
+    fn work_report(&self) -> String {
         let reads = if self.reads { format!("read {} bytes", self.read) } else { "read nothing".to_owned() };
         let lives: Vec<String> = self.lives.iter().map(|life| rounded(life.as_secs_f64())).collect();
         let end = if lives.is_empty() {
@@ -140,19 +139,19 @@ impl Neighbour for Reader {
         format!("{}: {reads} of {} KB that were for it, {end}", self.room, grouped(self.fed as f64 / 1000.0))
     }
 
-    fn closings(&self) -> u64 {
+    fn disconnects(&self) -> u64 {
         self.lives.len() as u64
     }
 }
 
-/// Counts the acks of the two joins, and lets everything else pass.
+/// Counts the acks of the two joins, and ignores all other packets.
 #[derive(Default)]
-struct Arrival {
+struct JoinAcks {
     has_asked: bool,
     answers: u32,
 }
 
-impl Workload for Arrival {
+impl Workload for JoinAcks {
     fn on_packet(&mut self, _: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
         self.answers += u32::from(packet.starts_with(b"430["));
         Ok(())

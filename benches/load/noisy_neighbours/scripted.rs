@@ -1,5 +1,6 @@
-//! Bad clients that write what they have prepared, whatever the server answers: they ask for what they do not read, begin what they
-//! do not end, or come back with the same session again and again. Those whose connection ends come back.
+//! Clients that write prepared bytes whatever the server answers: they request echoes that they do
+//! not read, send unfinished messages, or resume the same session repeatedly. A connection that
+//! ends is replaced.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -11,42 +12,41 @@ use super::neighbour::Neighbour;
 use crate::Failure;
 use crate::figures::grouped;
 
-/// Rooms of a client in many rooms, and bytes of their names.
+/// Number of rooms of a client in many rooms, and bytes of their names.
 const ROOMS: u32 = 60_000;
 const ROOM_BYTES: usize = 200;
-/// Echoes that are not read.
 const ECHOES: u32 = 4;
-/// Near the largest message that a server takes.
+/// Bytes near the largest message that a server accepts.
 const LARGE: usize = 900_000;
-/// Publishes of one that leaves.
+/// Number of publishes of a client that then disconnects.
 const PUBLISHES: usize = 1_500;
-/// The room of those who do not read their echoes; those who leave publish to it.
+/// Room of the clients that do not read their echoes; clients that disconnect publish to it.
 const ABANDONED: &str = "abandoned";
-/// Between two bytes of a slow connection, and before a connection that has ended comes again.
+/// Interval between two bytes of a slow connection, and pause before a reconnect.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Bytes taken from a connection in one turn.
+/// Maximum number of bytes read in one turn.
 const READ_MAX: usize = 16 << 10;
-/// Longest answer with an id or a position in it.
+/// Longest answer that contains an id or an offset.
 const ANSWER_BYTES: usize = 512;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Script {
     /// Joins many rooms and stays.
     JoinsRooms,
-    /// Resumes its session, in many rooms, again and again.
+    /// Resumes its session, in many rooms, repeatedly.
     Resumes,
-    /// Publishes and leaves, and comes back to do the same.
+    /// Publishes, disconnects, and reconnects to do the same.
     PublishesAndLeaves,
-    /// Asks for large echoes and never reads.
+    /// Requests large echoes and never reads.
     NeverReadsEchoes,
     /// Sends all but the end of a large message.
     LeavesMessagesOpen,
-    /// One whole request, and then the next a byte at a time.
+    /// Sends one complete request, and then the next one byte at a time.
     SlowHeads,
 }
 
 impl Script {
-    /// Connections of such neighbours, enough to be noticed by a server without bounds.
+    /// Number of connections of each kind, enough to affect a server without limits.
     pub(super) const fn connections(self) -> usize {
         match self {
             Self::JoinsRooms | Self::Resumes | Self::PublishesAndLeaves => 2,
@@ -66,7 +66,8 @@ impl Script {
         }
     }
 
-    /// Everything that a connection writes. `claim` is the session to resume, as the fields of a JSON object.
+    /// All bytes that a connection writes. `claim` is the session to resume, as the fields of a
+    /// JSON object.
     fn bytes(self, claim: Option<&str>) -> Vec<u8> {
         let mut bytes = match self {
             Self::SlowHeads => return b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET ".to_vec(),
@@ -110,7 +111,7 @@ const HANDSHAKE: &[u8] =
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A text frame with a mask of zero.
+/// A text frame with a masking key of zero.
 fn push(bytes: &mut Vec<u8>, text: &str) {
     let length = text.len();
     match length {
@@ -149,15 +150,15 @@ impl Neighbour for Scripted {
         Ok(has_worked)
     }
 
-    fn deeds(&self) -> String {
+    fn work_report(&self) -> String {
         let rounds: u64 = self.connections.iter().map(|connection| connection.rounds).sum();
-        let [count, rounds, closings] =
-            [self.connections.len() as u64, rounds, self.closings()].map(|n| grouped(n as f64));
-        format!("{}: {count} connections, {rounds} rounds, disconnected {closings} times", self.script.name())
+        let [count, rounds, disconnects] =
+            [self.connections.len() as u64, rounds, self.disconnects()].map(|n| grouped(n as f64));
+        format!("{}: {count} connections, {rounds} rounds, disconnected {disconnects} times", self.script.name())
     }
 
-    fn closings(&self) -> u64 {
-        self.connections.iter().map(|connection| connection.closings).sum()
+    fn disconnects(&self) -> u64 {
+        self.connections.iter().map(|connection| connection.disconnects).sum()
     }
 }
 
@@ -167,16 +168,15 @@ struct Connection {
     stream: Option<TcpStream>,
     bytes: Vec<u8>,
     written: usize,
-    /// What was read last on this connection.
+    /// The last bytes read on this connection.
     read: Vec<u8>,
-    /// The private id that this connection was given.
     pid: Option<String>,
-    /// The position that it resumes from.
+    /// Offset from which it resumes.
     offset: Option<String>,
     /// Both, as the fields of a JSON object.
     claim: Option<String>,
     next: Instant,
-    closings: u64,
+    disconnects: u64,
     rounds: u64,
 }
 
@@ -193,7 +193,7 @@ impl Connection {
             offset: None,
             claim: None,
             next: Instant::now(),
-            closings: 0,
+            disconnects: 0,
             rounds: 0,
         }
     }
@@ -208,7 +208,7 @@ impl Connection {
         let is_written = self.written == self.bytes.len();
         let has_ended = (!is_written && self.write()) | self.read();
         if has_ended {
-            self.closings += 1;
+            self.disconnects += 1;
             (self.offset, self.claim) = (None, None);
             self.leave(now);
             return Ok(true);
@@ -218,7 +218,7 @@ impl Connection {
         }
         let is_done = match self.script {
             Script::PublishesAndLeaves => true,
-            Script::Resumes => !self.read.is_empty() && self.learn(),
+            Script::Resumes => !self.read.is_empty() && self.read_credentials(),
             _ => false,
         };
         if is_done {
@@ -239,13 +239,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends the connection; the next one begins after a pause.
+    /// Ends the connection; the next one starts after a pause.
     fn leave(&mut self, now: Instant) {
         self.stream = None;
         self.next = now + PAUSE;
     }
 
-    /// Writes what the connection takes. Gives whether it has ended.
+    /// Writes as much as the connection accepts. True if it has ended.
     fn write(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         match stream.write(&self.bytes[self.written..]) {
@@ -255,7 +255,7 @@ impl Connection {
         false
     }
 
-    /// Reads what is there, where the script reads at all. Gives whether the connection has ended.
+    /// Reads available bytes if the script reads at all. True if the connection has ended.
     fn read(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         if self.script == Script::NeverReadsEchoes {
@@ -275,8 +275,9 @@ impl Connection {
         }
     }
 
-    /// Looks for what resumes its session. Gives whether this connection has served its purpose.
-    fn learn(&mut self) -> bool {
+    /// Searches the input for the credentials of its session. True if this connection has received
+    /// them.
+    fn read_credentials(&mut self) -> bool {
         let text = String::from_utf8_lossy(&self.read);
         if let Some(pid) = field(&text, r#""pid":""#) {
             self.pid = Some(pid.to_owned());
@@ -284,7 +285,7 @@ impl Connection {
         if let Some(offset) = text.find("431[").and_then(|at| field(&text[at..], r#""offset":""#)) {
             self.offset = Some(offset.to_owned());
         }
-        // An answer may have come in two pieces.
+        // An answer may arrive in two pieces.
         self.read.drain(..self.read.len().saturating_sub(ANSWER_BYTES));
         let (Some(pid), Some(offset)) = (&self.pid, &self.offset) else { return false };
         self.claim = Some(format!(r#""pid":"{pid}","offset":"{offset}""#));

@@ -1,4 +1,4 @@
-//! Observes the server beside noisy neighbours: its memory ten times a second, and its log. Judges nothing.
+//! Observation of the server beside noisy neighbours: its memory ten times per second, and its log.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use crate::report::line;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
-/// The memory of the server, and the most of it.
+/// Memory of the server, and its maximum.
 pub(super) struct Resident<'a> {
     server: &'a Server,
     next: Instant,
@@ -23,18 +23,18 @@ impl<'a> Resident<'a> {
         Self { server, next: Instant::now(), peak: 0 }
     }
 
-    /// KiB now.
+    /// Resident KiB.
     pub(super) fn now(&self) -> Result<u64, Failure> {
         self.server.resident_kib()
     }
 
-    /// Begins anew. Gives the KiB now.
+    /// Resets the maximum. Gives the resident KiB.
     pub(super) fn restart(&mut self) -> Result<u64, Failure> {
         self.peak = self.now()?;
         Ok(self.peak)
     }
 
-    /// The most KiB since then.
+    /// Maximum KiB since the reset.
     pub(super) fn peak(&self) -> u64 {
         self.peak
     }
@@ -48,10 +48,9 @@ impl<'a> Resident<'a> {
     }
 }
 
-/// What the server writes to stderr, in a file that goes with this value.
+/// The server's stderr, in a file that is removed with this value.
 pub(super) struct Log {
     path: PathBuf,
-    /// Bytes that have been read.
     read: usize,
 }
 
@@ -62,27 +61,27 @@ impl Log {
         Ok(Self { path, read: 0 })
     }
 
-    /// Where the server is to write.
+    /// Path of the file for the server.
     pub(super) fn output(&self) -> Result<File, Failure> {
         Ok(File::options().append(true).open(&self.path)?)
     }
 
-    /// What is there does not count.
+    /// Skips the present content.
     pub(super) fn skip(&mut self) {
         self.read = self.text().len();
     }
 
-    /// Prints how many lines of each kind came since, with the first of each. A log that says nothing at all where so many clients were
-    /// put out is marked.
-    pub(super) fn print(&mut self, closings: u64) {
+    /// Prints the number of new lines of each kind, with the first of each. A log without any line
+    /// about the disconnected clients is marked.
+    pub(super) fn print(&mut self, disconnects: u64) {
         let text = self.text();
         let mut kinds: BTreeMap<String, (u64, &str)> = BTreeMap::new();
         for entry in text.get(self.read..).unwrap_or_default().lines() {
             kinds.entry(kind(entry)).or_insert((0, entry)).0 += 1;
         }
-        let silent = if closings > 0 { format!(" of {closings} closings  <-- SILENT") } else { String::new() };
+        let silent = if disconnects > 0 { format!(" of {disconnects} disconnects  <-- SILENT") } else { String::new() };
         if kinds.is_empty() {
-            line("log", format!("says nothing{silent}"));
+            line("log", format!("no line{silent}"));
         }
         for (kind, (count, example)) in &kinds {
             line("log", format!("{count} × {kind}"));
@@ -102,7 +101,7 @@ impl Drop for Log {
     }
 }
 
-/// An entry without its time, its module and its facts: `[time LEVEL module] subject key=value …`.
+/// An entry without time, module and facts: `[time LEVEL module] subject key=value …`.
 fn kind(entry: &str) -> String {
     let (head, subject) = entry.split_once("] ").unwrap_or(("", entry));
     let level = head.split_ascii_whitespace().nth(1).unwrap_or_default();

@@ -1,4 +1,4 @@
-/** Engine.IO v4 packets and payloads: what is sent as one websocket frame, or as the body of one request. Pure. */
+/** Engine.IO v4 packets and payloads: encoding for websocket frames and request bodies. */
 
 export const protocol = 4;
 
@@ -6,15 +6,15 @@ export const protocol = 4;
 /** @typedef {string | ArrayBuffer | ArrayBufferView | Blob} Data */
 /** @typedef {{ type: PacketType | "error", data?: any, options?: { compress?: boolean } }} Packet */
 
-/** The position in this list is the number on the wire. */
+/** The index in this list is the number on the wire. */
 const TYPES = /** @type {const} */ (["open", "close", "ping", "pong", "message", "upgrade", "noop"]);
 
 const SEPARATOR = "\x1e";
 
-/** How much of it one call of `String.fromCharCode` takes as arguments. */
+/** Maximum number of arguments in one call of `String.fromCharCode`. */
 const CHUNK_BYTES = 0x8000;
 
-/** In Node a Buffer, like the stock client's; in browsers the ArrayBuffer. */
+/** A Buffer in Node, like the stock client's; an ArrayBuffer in browsers. */
 const { process, Buffer } = /** @type {any} */ (globalThis);
 const NodeBuffer = process?.versions?.node ? Buffer : undefined;
 
@@ -35,7 +35,7 @@ function fromBase64(text) {
 }
 
 /**
- * As one frame of a websocket that takes binary.
+ * Encodes for one frame of a websocket that accepts binary.
  * @param {Packet} packet
  * @returns {Data}
  */
@@ -44,7 +44,7 @@ export function encodeFrame({ type, data }) {
 }
 
 /**
- * As text, bytes in base64. A Blob can only be read in a later turn.
+ * Encodes as text, bytes as base64. A Blob can only be read in a later turn.
  * @param {Packet} packet
  * @returns {Promise<string>}
  */
@@ -64,7 +64,7 @@ export async function encodePayload(packets) {
 
 /**
  * @param {string | ArrayBuffer} data
- * @returns {Packet} of type "error" when it is none, with what was read as its data
+ * @returns {Packet} of type "error" if it is invalid, with the input as its data
  */
 export function decodePacket(data) {
   if (typeof data !== "string") return { type: "message", data: received(data) };
@@ -81,7 +81,7 @@ export function decodePacket(data) {
 
 /**
  * @param {string} payload
- * @returns {Packet[]} up to the first that is none
+ * @returns {Packet[]} up to the first invalid one
  */
 export function decodePayload(payload) {
   const packets = payload.split(SEPARATOR).map(decodePacket);
@@ -90,7 +90,7 @@ export function decodePayload(payload) {
 }
 
 /**
- * How many bytes of a payload the data of a packet takes.
+ * Number of bytes that the data of a packet takes in a payload.
  * @param {Data} [data]
  */
 export function payloadBytes(data) {

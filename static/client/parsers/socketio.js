@@ -1,4 +1,7 @@
-/** Socket.IO v5 packets, text and attachments. Pure; any parser with the same two classes can take its place (option `parser`). */
+/**
+ * Socket.IO v5 packets, text and attachments. A parser with the same two classes can replace it
+ * (option `parser`).
+ */
 
 import { Emitter } from "../emitter.js";
 
@@ -14,7 +17,7 @@ export const PacketType = Object.freeze({
   BINARY_ACK: 6,
 });
 
-/** Names that a socket uses for what happens to it: neither side may emit them. */
+/** Reserved event names of a socket: neither side may emit them. */
 export const RESERVED_EVENTS = new Set([
   "connect",
   "connect_error",
@@ -24,7 +27,9 @@ export const RESERVED_EVENTS = new Set([
   "removeListener",
 ]);
 
-/** How many attachments a packet may announce; more end the connection. The stock client's limit. */
+/**
+ * Maximum number of attachments of a packet; more close the connection. The stock client's limit.
+ */
 const ATTACHMENTS_MAX = 10;
 
 /**
@@ -45,7 +50,8 @@ const isBinary = (value) =>
 const isObject = (value) => Object.prototype.toString.call(value) === "[object Object]";
 
 /**
- * `value` with every binary leaf moved to `attachments` and a placeholder in its place; what was given stays as it is.
+ * Returns `value` with every binary leaf moved to `attachments` and replaced by a placeholder;
+ * `value` is unchanged.
  * @param {any} value
  * @param {any[]} attachments
  * @returns {any}
@@ -54,7 +60,7 @@ function takeOut(value, attachments) {
   if (!value || typeof value !== "object") return value;
   if (isBinary(value)) return { _placeholder: true, num: attachments.push(value) - 1 };
   if (Array.isArray(value)) return value.map((item) => takeOut(item, attachments));
-  // What it turns itself into may hold binary, but is not asked a second time.
+  // The result of toJSON may contain binary; its own toJSON is not called again.
   if (typeof value.toJSON === "function") {
     const json = value.toJSON();
     return typeof json?.toJSON === "function" ? json : takeOut(json, attachments);
@@ -63,7 +69,7 @@ function takeOut(value, attachments) {
 }
 
 /**
- * The reverse, in place.
+ * Puts attachments back in place of their placeholders.
  * @param {any} value
  * @param {any[]} attachments
  * @returns {any}
@@ -80,7 +86,7 @@ function putBack(value, attachments) {
 }
 
 export class Encoder {
-  /** @param {(this: any, key: string, value: any) => any} [replacer] as `JSON.stringify` takes it */
+  /** @param {(this: any, key: string, value: any) => any} [replacer] as in `JSON.stringify` */
   constructor(replacer) {
     this.replacer = replacer;
   }
@@ -108,14 +114,14 @@ export class Encoder {
   }
 }
 
-/** Emits "decoded" with each packet that is complete. */
+/** Emits "decoded" with each complete packet. */
 export class Decoder extends Emitter {
-  /** @type {Packet | null} whose attachments are awaited */
+  /** @type {Packet | null} the packet whose attachments are missing */
   #packet = null;
   /** @type {any[]} */
   #attachments = [];
 
-  /** @param {(this: any, key: string, value: any) => any} [reviver] as `JSON.parse` takes it */
+  /** @param {(this: any, key: string, value: any) => any} [reviver] as in `JSON.parse` */
   constructor(reviver) {
     super();
     this.reviver = reviver;
@@ -123,7 +129,7 @@ export class Decoder extends Emitter {
 
   /**
    * @param {any} data text or an attachment
-   * @throws {Error} that says what was wrong with it
+   * @throws {Error} with the reason
    */
   add(data) {
     if (typeof data === "string") {
@@ -142,7 +148,7 @@ export class Decoder extends Emitter {
     this.emitReserved("decoded", packet);
   }
 
-  /** Forgets a packet that is not complete. */
+  /** Drops an incomplete packet. */
   destroy() {
     this.#packet = null;
     this.#attachments = [];
@@ -163,7 +169,7 @@ export class Decoder extends Emitter {
       if (packet.attachments < 1 || packet.attachments > ATTACHMENTS_MAX) {
         throw new Error(`${count} attachments, expected 1 to ${ATTACHMENTS_MAX}`);
       }
-      // Announced as binary, complete as what it is.
+      // Announced as binary but complete without attachments.
       packet.type -= PacketType.BINARY_EVENT - PacketType.EVENT;
     }
     if (id !== undefined) packet.id = Number(id);
@@ -175,7 +181,7 @@ export class Decoder extends Emitter {
 }
 
 /**
- * @param {Packet} packet as read
+ * @param {Packet} packet as decoded
  * @returns {boolean}
  */
 function isValid({ type, data }) {

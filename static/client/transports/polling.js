@@ -1,12 +1,12 @@
-/** Long polling over fetch: one request waits for packets while another, at most one, brings some. */
+/** Long polling over fetch: one request waits for packets while at most one other sends some. */
 
 import { decodePayload, encodePayload } from "../parsers/engineio.js";
 import { Transport } from "./transport.js";
 
-/** How many characters of an answer that makes no sense are repeated in the error. */
+/** Maximum number of characters of an invalid response in an error. */
 const EXCERPT_LENGTH = 80;
 
-/** How long the server has to take note of our leaving, in milliseconds; after that its requests are given up. */
+/** Time for the server to read the close packet, in milliseconds; then all requests are aborted. */
 const FAREWELL_MS = 2_000;
 
 export class Polling extends Transport {
@@ -57,7 +57,8 @@ export class Polling extends Transport {
     if (this.readyState === "closed") return;
     this.readyState = "closed";
     if (this.query.sid) {
-      // The server ends the pending poll when it reads this; one that does not answer is not waited for.
+      // The server answers the pending poll when it reads the close packet; one that does not
+      // answer is not waited for.
       const deadline = setTimeout(() => this.#abort.abort(), FAREWELL_MS);
       this.#request("1").then(() => {
         clearTimeout(deadline);
@@ -85,7 +86,7 @@ export class Polling extends Transport {
 
   /**
    * @param {string} [body]
-   * @returns {Promise<string | undefined>} the answer; nothing when there was none, which then has been told
+   * @returns {Promise<string | undefined>} the response; undefined after an error that was reported
    */
   async #request(body) {
     const what = body === undefined ? "poll" : "post";

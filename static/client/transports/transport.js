@@ -1,6 +1,6 @@
 /**
- * What polling and websocket have in common: a state, and a way to say what happened. A transport carries packets of one
- * session; it knows nothing of handshakes, heartbeats or upgrades.
+ * The common part of polling and websocket: state and events. A transport carries packets of one
+ * session; handshakes, heartbeats and upgrades belong to the engine.
  *
  * Events: "open", "packet" (packet), "drain", "error" (TransportError), "close" (details).
  */
@@ -39,7 +39,7 @@ export class TransportError extends Error {
 
 export class Transport extends Emitter {
   readyState = /** @type {"opening" | "open" | "pausing" | "paused" | "closed"} */ ("opening");
-  /** Whether `send` may be called: what was given to it before has left. */
+  /** True if `send` may be called: earlier packets are sent. */
   writable = false;
 
   /** @param {TransportOptions} opts */
@@ -56,12 +56,12 @@ export class Transport extends Emitter {
 
   close() {}
 
-  /** Calls back once nothing is on its way in either direction; only polling has something to wait for. */
+  /** Calls back once nothing is in flight in either direction; only polling has to wait. */
   pause(/** @type {() => void} */ done) {
     done();
   }
 
-  /** Takes a pause back, finished or not. */
+  /** Reverts a pause, finished or not. */
   resume() {}
 
   onOpen() {
@@ -92,7 +92,7 @@ export class Transport extends Emitter {
 
   /**
    * @param {"http" | "ws"} scheme
-   * @param {boolean} unique whether to keep caches from answering
+   * @param {boolean} unique whether to bypass caches
    */
   uri(scheme, unique) {
     const query = new URLSearchParams();

@@ -1,4 +1,4 @@
-/** One websocket. */
+/** A transport over one websocket. */
 
 import { decodePacket, encodeFrame, encodeText } from "../parsers/engineio.js";
 import { Transport } from "./transport.js";
@@ -17,7 +17,7 @@ export class WebSocketTransport extends Transport {
     try {
       this.ws = this.#create(uri);
     } catch (/** @type {any} */ error) {
-      // Later, so that it can be listened to.
+      // In a later turn, so that listeners can be added before.
       queueMicrotask(() => this.onError(`websocket error: ${error.message}`, error));
       return;
     }
@@ -25,7 +25,7 @@ export class WebSocketTransport extends Transport {
     this.ws.onopen = () => this.onOpen();
     this.ws.onmessage = (/** @type {{ data: any }} */ { data }) => this.emitReserved("packet", decodePacket(data));
     this.ws.onclose = (/** @type {any} */ event) => this.onClose({ description: "websocket connection closed", context: event });
-    // Browsers say nothing of the cause.
+    // Browsers do not report the cause.
     this.ws.onerror = (/** @type {any} */ event) => this.onError(`websocket error: ${where}: ${event.message || "cannot connect, or lost"}`, event);
   }
 
@@ -40,13 +40,13 @@ export class WebSocketTransport extends Transport {
         return this.onError(`websocket error: ${error.message}`, error);
       }
       try {
-        // Only constructors that were given (Node) read the second argument.
+        // Only constructors passed as an option (Node) read the second argument.
         this.ws.send(frame, { compress: packet.options?.compress !== false });
       } catch {
-        // It has closed and not yet said so: "close" follows.
+        // It has closed already; "close" follows.
       }
     }
-    // Later, as with a transport that has to wait: who called has to note first what it gave.
+    // In a later turn, like a transport that has to wait: the caller first records what it sent.
     queueMicrotask(() => this.onDrain());
   }
 
@@ -62,8 +62,8 @@ export class WebSocketTransport extends Transport {
   }
 
   /**
-   * Headers: as Node's constructors take them, the one that was given as `ws` does, the global one as undici does. Browsers
-   * know none.
+   * Headers in the forms of Node's constructors: one given as `ws` and the global one of undici.
+   * Browsers support none.
    * @param {string} uri
    */
   #create(uri) {

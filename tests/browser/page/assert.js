@@ -1,4 +1,7 @@
-/** As much of node:assert/strict as the tests use. Bytes are equal whatever holds them: ArrayBuffer, typed array, view. */
+/**
+ * The part of node:assert/strict that the tests use. Bytes are equal in an ArrayBuffer, typed array
+ * or view.
+ */
 
 const print = (value) => JSON.stringify(plain(value)) ?? String(value);
 
@@ -7,7 +10,7 @@ const bytesOf = (value) => {
   if (ArrayBuffer.isView(value)) return [...new Uint8Array(value.buffer, value.byteOffset, value.byteLength)];
 };
 
-/** `value` with its bytes as lists that say so, and the keys of objects in one order. */
+/** `value` with bytes as marked lists and keys of objects in one order. */
 function plain(value) {
   if (value === undefined) return { undefined: true };
   if (!value || typeof value !== "object") return value;
@@ -17,13 +20,13 @@ function plain(value) {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, plain(value[key])]));
 }
 
-function fail(said) {
-  throw new Error(said.slice(0, 2_000));
+function fail(message) {
+  throw new Error(message.slice(0, 2_000));
 }
 
 const assert = {
-  ok(value, said = `expected something true, got ${print(value)}`) {
-    if (!value) fail(said);
+  ok(value, message = `expected something true, got ${print(value)}`) {
+    if (!value) fail(message);
   },
   equal(actual, expected) {
     if (!Object.is(actual, expected)) fail(`expected ${print(expected)}, got ${print(actual)}`);

@@ -1,4 +1,7 @@
-/** As much of Node's Buffer as the tests use. In a page bytes arrive as ArrayBuffer; `assert.js` takes one for the other. */
+/**
+ * The part of Node's Buffer that the tests use. In a page bytes arrive as ArrayBuffer; `assert.js`
+ * treats both alike.
+ */
 
 globalThis.Buffer = {
   from: (data) => (typeof data === "string" ? new TextEncoder().encode(data) : Uint8Array.from(data)),

@@ -1,9 +1,9 @@
-/** What `harness.mjs` is in Node: here the page comes from the server that is tested, which the test outside has started. */
+/** Replaces `harness.mjs` in a page, which is served by the tested server. */
 
 import { io as stock } from "socket.io-client";
 import { io as ours } from "/repository/static/client/index.js";
 
-export * from "/repository/tests/clients/talk.mjs";
+export * from "/repository/tests/clients/actions.mjs";
 
 const server = new URLSearchParams(location.search).get("server");
 
@@ -13,5 +13,8 @@ export const TOURS = { [server]: null };
 
 export const startTour = async () => ({ url: location.origin, stop() {} });
 
-/** Whether a client that begins with the first of `transports` can set headers: a page's websocket cannot. */
+/**
+ * True if a client that starts with the first of `transports` can set headers: a page's websocket
+ * cannot.
+ */
 export const setsHeaders = ([first]) => first !== "websocket";

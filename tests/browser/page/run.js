@@ -1,4 +1,4 @@
-/** Declares the tests of `surface.test.mjs`, runs them, and leaves the results where the test outside finds them. */
+/** Declares and runs the tests of `surface.test.mjs`, and stores the results in the page. */
 
 import "./bytes.js";
 import "../../clients/surface.test.mjs";

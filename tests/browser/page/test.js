@@ -1,4 +1,4 @@
-/** As much of node:test as the tests use: suites in suites, hooks, one test after the other. */
+/** The part of node:test that the tests use: nested suites, hooks, one test after the other. */
 
 const TEST_MS = 20_000;
 
@@ -25,7 +25,10 @@ export const before = (hook) => open.before.push(hook);
 export const after = (hook) => open.after.push(hook);
 export const afterEach = (hook) => open.afterEach.push(hook);
 
-/** Runs what was declared. A suite becomes `{ name, entries }`, a test `{ name, error }`, the error as text or null. */
+/**
+ * Runs the declared tests. A suite becomes `{ name, entries }`, a test `{ name, error }`, with the
+ * error as text or null.
+ */
 export const run = async () => (await runSuite(root, [])).entries;
 
 async function runSuite({ name, entries, before, after, afterEach }, outer) {

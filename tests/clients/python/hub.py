@@ -15,7 +15,7 @@ if not BINARY.is_absolute():
 START_S = 10
 STOP_S = 10
 FACT_S = 5
-# Longer than the ping interval and the ping timeout together.
+# Longer than ping interval and ping timeout together.
 GONE_S = 15
 POLL_S = 0.02
 
@@ -23,7 +23,7 @@ HEARTBEAT = ["--ping-interval", "1s", "--ping-timeout", "5s"]
 
 
 def eventually(what, probe, seconds=FACT_S):
-    """Returns the first true value of `probe`; fails with `what` when none comes in time."""
+    """Returns the first true value of `probe`; fails with `what` after the deadline."""
     deadline = time.monotonic() + seconds
     while True:
         value = probe()
@@ -47,7 +47,7 @@ class Hub:
         self.start()
 
     def restart(self, end=None):
-        """Ends the process, by `kill -9` unless another way is given, and starts another one in its place."""
+        """Ends the process, by `kill -9` unless `end` is given, and starts another one on the same port."""
         (end or self.process.kill)()
         self.process.wait()
         self.start()
@@ -75,7 +75,7 @@ class Hub:
         return self.output.read().decode(errors="replace")
 
     def stop(self):
-        """Asks the process to end; fails unless it was still there, ends in time and calls it a success."""
+        """Ends the process by SIGTERM; fails if it had crashed, or does not exit in time with status 0."""
         crashed = self.process.poll()
         self.process.terminate()
         try:

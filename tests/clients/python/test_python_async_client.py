@@ -1,7 +1,7 @@
 """The stock asyncio client (python-socketio's AsyncClient, aiohttp) with recovery on, on every transport.
 
-Its handlers have a fixed arity, and it learns of a lost connection from aiohttp: a poll that the server answered by half
-would leave it without a disconnect event, and without a reconnection.
+Its handlers have a fixed arity. It learns of a lost connection from aiohttp: after an incomplete response to a poll it
+would neither report a disconnect nor reconnect.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from hub import FACT_S, GONE_S, Hub
 
 
 class OnEveryTransport:
-    """What the client can rely on; one subclass per row of transports runs it."""
+    """Tests of the client; one subclass per row of transports runs them."""
 
     transports = []
 
@@ -44,36 +44,36 @@ class OnEveryTransport:
     async def ask(self, event, *args):
         return await self.client.call(event, args, timeout=FACT_S)
 
-    async def hear(self, text):
-        """Connected, it joins a room and hears what it publishes there, with just its arguments."""
+    async def join_and_receive(self, text):
+        """Joins a room once connected, and receives what it publishes there, without an offset."""
         await asyncio.wait_for(self.connects.get(), GONE_S)
         self.assertEqual((await self.ask("join", "heard"))["room"], "heard")
         self.assertEqual((await self.ask("publish", "heard", "news", text, {"n": 1}))["level"], "accepted")
         self.assertEqual(await asyncio.wait_for(self.news.get(), FACT_S), (text, {"n": 1}))
 
-    async def test_handlers_of_fixed_arity_run_on_the_transport_it_asked_for(self):
-        await self.hear("hé 📯")
+    async def test_handlers_of_fixed_arity_run_on_the_requested_transport(self):
+        await self.join_and_receive("hé 📯")
         self.assertEqual(self.client.transport(), self.transports[-1])
         self.assertEqual(await self.ask("echo", "one"), "one")
         self.assertEqual(await self.ask("echo", "x" * 200_000), "x" * 200_000)
         self.assertEqual(await self.ask("echo", b"\x01\x02\xff"), b"\x01\x02\xff")
 
-    async def test_a_killed_server_is_noticed_and_returned_to(self):
-        await self.hear("before")
+    async def test_it_reconnects_after_a_killed_server(self):
+        await self.join_and_receive("before")
         self.hub.restart()
         reason = await asyncio.wait_for(self.disconnects.get(), GONE_S)
         self.assertEqual(reason, self.client.reason.TRANSPORT_ERROR)
-        await self.hear("after")
+        await self.join_and_receive("after")
 
-    async def test_a_server_that_shuts_down_is_noticed_and_returned_to(self):
-        await self.hear("before")
+    async def test_it_reconnects_after_a_server_shutdown(self):
+        await self.join_and_receive("before")
         self.hub.restart(self.hub.process.terminate)
         await asyncio.wait_for(self.disconnects.get(), GONE_S)
         if self.transports == ["polling"]:
-            # A close packet is final for this client (python-engineio 4.15), whichever server sends it.
+            # A close packet is final for this client (python-engineio 4.15), from any server.
             await self.client.wait()
             await self.connect()
-        await self.hear("after")
+        await self.join_and_receive("after")
 
 
 class OverWebsocket(OnEveryTransport, unittest.IsolatedAsyncioTestCase):

@@ -1,12 +1,11 @@
-"""The stock Python client against the real binary, on every transport: with recovery off, and on, where it says nothing about it or declines.
+"""The stock Python client against the real binary on every transport: with recovery off, and on with and without opting out.
 
-Handlers of python-socketio have a fixed arity, so that an offset token would be one argument too many.
-Nothing sleeps for a fixed time: every wait has a deadline and names the fact that did not come.
+Handlers of python-socketio have a fixed arity, so an offset would be one argument too many.
+Nothing sleeps for a fixed time: every wait has a deadline, and its error names the missing result.
 
-Two habits of this client (python-socketio 5.18, python-engineio 4.15) shape what can be asserted. It handles each incoming
-message in a thread of its own, so an attachment may overtake the packet it belongs to: binary is left to the JavaScript
-tests. And its write loop may end before it has sent the close packet of a polling client: the hub then learns from the
-heartbeat that the client has left, which is why heartbeats are short here.
+Two properties of this client (python-socketio 5.18, python-engineio 4.15) limit the assertions. It handles each incoming
+message in a thread of its own, so an attachment may overtake its packet: only the JavaScript tests cover binary. Its write loop may end before it has sent the close packet of a polling client. The hub then
+notices the disconnect by the heartbeat, so heartbeats are short here.
 """
 
 import queue
@@ -18,7 +17,7 @@ from hub import FACT_S, GONE_S, Hub, eventually
 
 
 class OnEveryTransport:
-    """What a stock Python client can rely on; one subclass per row of transports runs it."""
+    """Tests of a stock Python client; one subclass per row of transports runs them."""
 
     transports = []
     recovery = "off"
@@ -38,14 +37,14 @@ class OnEveryTransport:
     def ask(self, client, event, *args):
         return client.call(event, args, timeout=FACT_S)
 
-    def test_a_client_connects_and_ends_on_the_transport_it_asked_for(self):
+    def test_a_client_uses_the_requested_transport_to_the_end(self):
         client = self.connect()
         self.assertEqual(client.transport(), self.transports[-1])
         self.assertTrue(client.get_sid())
         self.assertNotEqual(client.get_sid(), client.eio.sid)
 
-    def test_an_address_with_a_query_copied_from_elsewhere_connects(self):
-        # The client appends its own EIO and transport: the last ones count.
+    def test_an_address_with_a_copied_query_connects(self):
+        # The client appends its own EIO and transport; the last ones count.
         client = socketio.Client(reconnection=False, request_timeout=FACT_S)
         self.addCleanup(client.disconnect)
         url = f"{self.hub.url}/?EIO=3&transport=polling&EIO=4&transport=websocket"
@@ -59,13 +58,13 @@ class OnEveryTransport:
         self.assertEqual(tuple(self.ask(client, "echo", *arguments)), arguments)
         self.assertEqual(self.ask(client, "echo", "one"), "one")
 
-    def test_two_clients_in_a_room_hear_each_other(self):
+    def test_two_clients_in_a_room_receive_each_others_events(self):
         room = "heard"
         a, b = self.connect(), self.connect()
         heard = []
         for client in (a, b):
             events = queue.Queue()
-            # A handler of fixed arity: one argument more would be an exception and no event.
+            # A handler of fixed arity: one more argument would raise instead of an event.
             client.on("news", lambda text, body, events=events: events.put((text, body)))
             heard.append(events)
 
@@ -88,7 +87,7 @@ class OnEveryTransport:
         client = self.connect()
         self.assertEqual(self.ask(client, "no-such-event", 1)["error"]["code"], "unknown_event")
 
-    def test_who_disconnects_is_no_longer_a_member(self):
+    def test_a_disconnected_client_is_no_longer_a_member(self):
         room = "left"
         a, b = self.connect(), self.connect()
         for client in (a, b):
@@ -114,34 +113,34 @@ class AfterAnUpgrade(OnEveryTransport, unittest.TestCase):
     transports = ["polling", "websocket"]
 
 
-class Returning:
-    """With recovery on, and nothing said about it: fixed arity holds, also after the connection was lost."""
+class Reconnecting:
+    """Recovery is on and the client does not opt out: fixed arity holds, also after a reconnection."""
 
     def test_handlers_of_fixed_arity_run_after_a_reconnection(self):
-        heard, connected = queue.Queue(), queue.Queue()
+        received, connected = queue.Queue(), queue.Queue()
         client = socketio.Client(request_timeout=FACT_S, reconnection_delay=0.1, reconnection_delay_max=0.5)
         self.addCleanup(client.disconnect)
         client.on("connect", lambda: connected.put(True))
-        client.on("news", lambda text: heard.put(text))
+        client.on("news", lambda text: received.put(text))
         client.connect(self.hub.url, transports=self.transports, wait_timeout=FACT_S)
         for text in ("before", "after"):
             connected.get(timeout=GONE_S)
-            self.ask(client, "join", "returning")
-            self.ask(client, "publish", "returning", "news", text)
-            self.assertEqual(heard.get(timeout=FACT_S), text)
+            self.ask(client, "join", "reconnecting")
+            self.ask(client, "publish", "reconnecting", "news", text)
+            self.assertEqual(received.get(timeout=FACT_S), text)
             if text == "before":
                 self.hub.restart()
 
 
-class OverWebsocketUndeclared(Returning, OverWebsocket):
+class OverWebsocketUndeclared(Reconnecting, OverWebsocket):
     recovery = "disk"
 
 
-class OverPollingUndeclared(Returning, OverPolling):
+class OverPollingUndeclared(Reconnecting, OverPolling):
     recovery = "disk"
 
 
-class AfterAnUpgradeUndeclared(Returning, AfterAnUpgrade):
+class AfterAnUpgradeUndeclared(Reconnecting, AfterAnUpgrade):
     recovery = "disk"
 
 

@@ -1,4 +1,4 @@
-/** What the declarations promise the JavaScript has, by the types that its JSDoc gives it. */
+/** Checks that the JavaScript, typed by its JSDoc, matches the declarations. */
 
 import type * as javascript from "./emitted/index.js";
 import type * as declared from "stentor-client";

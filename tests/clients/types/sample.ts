@@ -1,4 +1,4 @@
-/** How a program in TypeScript uses the library; what must not compile says so. */
+/** A TypeScript program that uses the library; lines that must not compile are marked. */
 
 import connect, { io, Manager, type Options, Socket } from "stentor-client";
 
@@ -26,13 +26,13 @@ socket.io.on("reconnect_attempt", (attempt) => attempt.toFixed());
 socket.io.reconnection(false).engine.close();
 const delay: number = socket.io.reconnectionDelay();
 
-// @ts-expect-error an event that the server does not know
+// @ts-expect-error unknown event
 socket.emit("shout", "hello");
-// @ts-expect-error a number for a text
+// @ts-expect-error number instead of text
 socket.emit("say", 1);
-// @ts-expect-error an option that does not exist
+// @ts-expect-error unknown option
 io({ transport: "websocket" });
-// @ts-expect-error a transport that does not exist
+// @ts-expect-error unknown transport
 io({ transports: ["pigeon"] });
 
 const plain = connect();

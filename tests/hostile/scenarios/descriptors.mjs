@@ -1,17 +1,17 @@
-/** Descriptors run out while the journal needs new segments. */
+/** No free descriptors while the journal needs new segments. */
 
 import { Client, dial, each, sleep } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
 /**
- * Publishes to a room with a member until segments must have been turned, with all descriptors
- * taken.
+ * Publishes to a room with a member until the journal needs new segments, with all descriptors in
+ * use.
  */
 async function exhaust(port, { idle, events, bytes }) {
   const publisher = await Client.open(port);
   await publisher.ask("join", "own");
-  // What is refused with a reset is as good: the server had none left.
+  // A reset is an acceptable refusal: the server had no descriptor left.
   await each(idle, idle, async () => void (await dial(port).catch(() => {})));
   await sleep(500);
   const payload = "x".repeat(bytes);

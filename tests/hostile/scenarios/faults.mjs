@@ -1,5 +1,5 @@
 /**
- * Faults of the machine and of its operator: a slow disk, a wrong clock, a flipped bit, a port or a
+ * Faults of the machine and its operator: a slow disk, a wrong clock, a flipped bit, a port or a
  * folder in use.
  */
 
@@ -13,12 +13,12 @@ import { Client, request, sleep } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
-/** Where the format stands in the header and in each segment, behind eight bytes of magic. */
+/** Position of the format version in the header and in each segment, after eight magic bytes. */
 const FORMAT_AT = 8;
 
 let shim = null;
 
-/** `fault.c`, compiled once. */
+/** Path of `fault.c`, compiled once. */
 function preload() {
   if (!shim) {
     const folder = mkdtempSync(path.join(os.tmpdir(), "stentor-fault-"));
@@ -36,7 +36,7 @@ const needsCompiler = () => {
 
 const state = (binary, data) => /^state\s+(\w+)/m.exec(execFileSync(binary, ["journal", "stats", data], { encoding: "utf8" }))?.[1];
 
-/** Starts the server, and gives what its end or its answer says. */
+/** Starts the server; gives its exit or its response. */
 async function starts(server, options) {
   try {
     await server.start(options);
@@ -46,7 +46,7 @@ async function starts(server, options) {
   }
 }
 
-/** Publishes to a room with a member, so that it is journalled. */
+/** Publishes to a room with a member, so that the event is written to the journal. */
 async function fillJournal(port, megabytes) {
   const client = await Client.open(port);
   await client.ask("join", "own");
@@ -73,13 +73,13 @@ const bitFlip = (name, file) => ({
   },
 });
 
-/** The threads that actors run on, in the order of their start. */
+/** Threads that run actors, in order of their start. */
 function actorThreads(pid) {
   const threads = readdirSync(`/proc/${pid}/task`).map(Number).sort((a, b) => a - b);
   return threads.filter((thread) => readFileSync(`/proc/${pid}/task/${thread}/comm`, "utf8").startsWith("actix-rt"));
 }
 
-/** Time for a worker to be dealt a connection and to die. */
+/** Time for a worker to accept a connection and to die. */
 const DEATH_MS = 5_000;
 
 export default [
@@ -104,7 +104,7 @@ export default [
   {
     name: "port-in-use",
     line: 12,
-    about: "a start that fails since the port is in use leaves a closed journal closed",
+    about: "a start that fails since the port is in use keeps a closed journal closed",
     full: {},
     ci: {},
     async verify({ server, findings }) {
@@ -162,14 +162,14 @@ export default [
   {
     name: "dead-worker",
     line: 12,
-    about: "one of two workers dies: its newcomers are served by the other",
+    about: "one of two workers dies: the other serves new connections",
     obstacle: needsCompiler,
     full: {},
     ci: {},
     async verify({ server, findings }) {
       const file = path.join(server.folder, "thread");
       await server.start({ flags: { "--workers": 2 }, env: { ...preload(), HOSTILE_THREAD: file } });
-      // The hub's thread is the first of the actors', the thread that accepts is the next.
+      // The hub's thread is the first actor thread; the thread that accepts follows.
       writeFileSync(file, String(actorThreads(server.pid).at(-1)));
       let [reset, begin] = [0, performance.now()];
       while (!server.log().includes("worker has ended") && performance.now() - begin < DEATH_MS) {
@@ -189,19 +189,19 @@ export default [
   {
     name: "forged-error",
     line: 12,
-    about: "a client publishes the server's own event `stentor:error` to others",
+    about: "a client publishes the reserved event `stentor:error`",
     full: {},
     ci: {},
     async verify({ server, findings }) {
       await server.start();
       const [victim, forger] = [await Client.open(server.port), await Client.open(server.port)];
       await victim.ask("join", "hall");
-      const heard = [];
-      victim.onPacket = (packet) => heard.push(packet);
+      const packets = [];
+      victim.onPacket = (packet) => packets.push(packet);
       const answer = await forger.ask("publish", "hall", "stentor:error", { error: { code: "forged", message: "x" } });
       await forger.ask("publish", "hall", "last", 1);
-      while (!heard.some((packet) => packet.includes('"last"'))) await sleep(10);
-      const forged = heard.find((packet) => packet.includes("stentor:error"));
+      while (!packets.some((packet) => packet.includes('"last"'))) await sleep(10);
+      const forged = packets.find((packet) => packet.includes("stentor:error"));
       findings.check("refused", !forged && answer.error, forged ?? JSON.stringify(answer));
     },
   },

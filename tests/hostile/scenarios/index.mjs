@@ -1,22 +1,22 @@
-/** All scenarios, in the order of issue 12. */
+/** All scenarios, in order of their numbers. */
 
-import claims from "./claims.mjs";
 import descriptors from "./descriptors.mjs";
 import faults from "./faults.mjs";
+import foreignOrigins from "./foreign-origins.mjs";
+import heldConnections from "./held-connections.mjs";
 import journal from "./journal.mjs";
 import logging from "./logging.mjs";
 import memory from "./memory.mjs";
 import rate from "./rate.mjs";
+import resumes from "./resumes.mjs";
 import rooms from "./rooms.mjs";
-import silence from "./silence.mjs";
-import strangers from "./strangers.mjs";
 
 /**
- * A scenario. `full`, `ci` and `life` are its sizes, absent where it does not run so; `budget` of a
- * size bounds the resident bytes, `rateShare` is what the prober must keep of its rate if it
- * differs from the usual. `attack` runs in a process of its own; the prober is measured from its
- * start, or from `begin`. `judge` sees what was measured, `verify` has the server to itself. `open`
- * says why a scenario is known to fail.
+ * A scenario. `full`, `ci` and `life` are its sizes, absent where it does not run; `budget` of a
+ * size limits the resident bytes, `rateShare` is the share of its rate that the prober must keep if
+ * it differs from the default. `attack` runs in its own process; the prober is measured from its
+ * start, or from `begin`. `judge` gets the measured values, `verify` runs on the idle server.
+ * `open` states a known defect.
  *
  * @typedef {{
  *   name: string, line: number, about: string, open?: string,
@@ -32,11 +32,11 @@ import strangers from "./strangers.mjs";
 export const scenarios = [
   ...rooms,
   ...descriptors,
-  ...silence,
-  ...claims,
+  ...heldConnections,
+  ...resumes,
   ...memory,
   ...rate,
-  ...strangers,
+  ...foreignOrigins,
   ...logging,
   ...journal,
   ...faults,

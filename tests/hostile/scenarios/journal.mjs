@@ -1,6 +1,6 @@
 /**
- * Those who return: a storm of them, and what a publisher may do to the events that they are
- * waiting for.
+ * Clients that reconnect: a storm of them, and publishers that overwrite the events that they wait
+ * for.
  */
 
 import { Client, each, sleep } from "../wire.mjs";
@@ -8,16 +8,16 @@ import { Client, each, sleep } from "../wire.mjs";
 const MIB = 1 << 20;
 const ring = (segments, bytes) => ({ "--journal-segments-max": segments, "--journal-segment-bytes": bytes });
 
-/** A 99th percentile of the prober that any busy machine shows. */
+/** 99th percentile of the prober that any busy machine shows. */
 const LIVE_MS = 10;
 
 /**
- * How long a handshake is tried again. Sessions of polling clients that have vanished keep their
- * places until their ping timeout, 45 seconds.
+ * Time during which a handshake is retried. Sessions of polling clients that disconnected without a
+ * close packet count until their ping timeout, 45 seconds.
  */
 const PLACE_MS = 50_000;
 
-/** The longest time that a client is away. */
+/** Maximum time that a client is disconnected. */
 const AWAY_MS = 10_000;
 
 async function publish(port, room, { events, bytes, joins = false }) {
@@ -31,8 +31,8 @@ async function publish(port, room, { events, bytes, joins = false }) {
 }
 
 /**
- * A client that has joined `room`, knows its newest position, and has gone. Gives what it resumes
- * with.
+ * A client that joined `room`, received its newest offset, and disconnected. Gives its credentials
+ * for resuming.
  */
 async function away(port, room) {
   const client = await Client.open(port);
@@ -42,8 +42,8 @@ async function away(port, room) {
 }
 
 /**
- * `clients` that missed `events` × `bytes` each send their CONNECT at the same time and read all of
- * it.
+ * `clients` that missed `events` × `bytes` each send their CONNECT together and read all missed
+ * events.
  */
 async function returning(port, { clients, events, bytes }, begin) {
   const sessions = [];
@@ -52,7 +52,7 @@ async function returning(port, { clients, events, bytes }, begin) {
   let refusals = 0;
   const end = performance.now() + PLACE_MS;
   await each(clients, 64, async (index) => {
-    // As clients do, which come again when there is no place for a session.
+    // Clients retry when the server has no session left.
     while (!sessions[index].client && performance.now() < end) {
       sessions[index].client = await Client.open(port, { connects: false }).catch(() => null);
       if (sessions[index].client) return;
@@ -62,7 +62,7 @@ async function returning(port, { clients, events, bytes }, begin) {
   });
   begin();
   let [resumed, whole] = [0, 0];
-  /** Why the others got less, and how many of them. */
+  /** The reasons why other clients received less, with their numbers. */
   const others = {};
   const count = (why) => (others[why] = (others[why] ?? 0) + 1);
   await each(clients, clients, async (index) => {
@@ -111,8 +111,8 @@ async function besideNonReaders(port, { idle, clients, events, bytes, ms }, begi
 }
 
 /**
- * One publisher fills the ring while a client is away and has missed one event: until all is
- * published, or for `AWAY_MS`.
+ * One publisher fills the ring while a client is disconnected and has missed one event, until all
+ * is published or for `AWAY_MS`.
  */
 async function overwrite(port, { room, joins, events, bytes }) {
   const auth = await away(port, "hall");
@@ -129,7 +129,7 @@ export default [
   {
     name: "returning-storm",
     line: 9,
-    about: "1 500 clients with 15 MB pending come back at the same time",
+    about: "1 500 clients with 15 MB pending reconnect at the same time",
     full: { clients: 1_500, events: 16, bytes: 950_000, isLive: true, budget: 512 * MIB },
     ci: { clients: 40, events: 6, bytes: 500_000, budget: 256 * MIB },
     life: { clients: 600, events: 12, bytes: 500_000 },
@@ -161,7 +161,7 @@ export default [
   {
     name: "publish-to-nobody",
     line: 10,
-    about: "more than the ring holds is published to a room without members",
+    about: "publishes beyond the ring's capacity to a room without members",
     full: { room: "empty", events: 300, bytes: 950_000, budget: 256 * MIB },
     ci: { room: "empty", events: 12, bytes: 500_000, flags: ring(2, 2 * MIB) },
     life: { room: "empty", events: 300, bytes: 950_000 },
@@ -171,7 +171,7 @@ export default [
   {
     name: "publish-to-itself",
     line: 10,
-    about: "the same to a room whose only member is the publisher",
+    about: "publishes beyond the ring's capacity to a room with the publisher only",
     full: { room: "own", joins: true, events: 300, bytes: 950_000, budget: 256 * MIB },
     ci: { room: "own", joins: true, events: 12, bytes: 500_000, flags: ring(2, 2 * MIB) },
     life: { room: "own", joins: true, events: 300, bytes: 950_000 },

@@ -1,10 +1,10 @@
-/** What clients make the server log, and a log that nobody reads. */
+/** Log lines that clients cause, and an unread log. */
 
 import { dial, each, sleep } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
-/** Malformed requests, each on a connection of its own. */
+/** Malformed requests, each on its own connection. */
 async function malformed(port, { count, ms }) {
   const end = performance.now() + ms;
   let sent = 0;
@@ -24,17 +24,17 @@ async function malformed(port, { count, ms }) {
   return { sent };
 }
 
-/** Lines that a flood may make the server write. */
+/** Maximum number of lines that a flood may write. */
 const LINES_MAX = 100;
 
-/** From SIGTERM to the end; the drain takes one second of it. */
+/** Maximum time from SIGTERM to the exit; the drain takes one second of it. */
 const STOP_MS = 10_000;
 
 export default [
   {
     name: "malformed-requests",
     line: 8,
-    about: "malformed requests, as many as the server takes",
+    about: "malformed requests at full speed",
     full: { count: 20_000, ms: 10_000, budget: 128 * MIB },
     ci: { count: 1_000, ms: 3_000, budget: 128 * MIB },
     life: { count: 20_000, ms: 5_000 },
@@ -48,10 +48,10 @@ export default [
   {
     name: "unread-log",
     line: 8,
-    about: "the same while nobody reads stderr; then SIGTERM",
+    about: "malformed requests with unread stderr; then SIGTERM",
     full: { count: 4_000, ms: 8_000, budget: 128 * MIB },
     ci: { count: 1_500, ms: 4_000, budget: 128 * MIB },
-    // So that there is something to be logged, rationed or not.
+    // Causes log lines, rate-limited or not.
     flags: { "--log-level": "trace" },
     start: { unreadStderr: true },
     attack: malformed,

@@ -1,12 +1,12 @@
-/** What one client may make the server hold is bounded; here it is the sum that must be. */
+/** Total memory of many clients, each within its own limits. */
 
 import { Client, dial, each, frameHead, request, sleep, ATTACKER } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
 /**
- * Every connection asks for echoes that it does not read. With `pongs` it answers the heartbeat for
- * as long as it stays.
+ * Every connection requests echoes that it does not read. With `pongs` it answers pings as long as
+ * it stays connected.
  */
 async function unreadEchoes(port, { count, echoes, bytes, holdMs, pongs }) {
   const packet = `42["echo","${"x".repeat(bytes)}"]`;
@@ -39,7 +39,7 @@ async function manyRooms(port, { count, rooms, holdMs }) {
   await sleep(holdMs);
 }
 
-/** Websocket messages of which all but the end comes. */
+/** Websocket messages without their last byte. */
 async function partialMessages(port, { count, bytes, holdMs }) {
   const part = Buffer.concat([frameHead(bytes + 900), Buffer.alloc(bytes, "4")]);
   await each(count, 16, async () => {
@@ -49,7 +49,7 @@ async function partialMessages(port, { count, bytes, holdMs }) {
   await sleep(holdMs);
 }
 
-/** The same over polling: a body each for as many sessions. */
+/** Polling: one unfinished body for each of many sessions. */
 async function partialBodies(port, { count, bytes, holdMs }) {
   await each(count, 16, async () => {
     const { status, body } = await request(port, "/socket.io/?EIO=4&transport=polling", { from: ATTACKER });
@@ -65,8 +65,8 @@ async function partialBodies(port, { count, bytes, holdMs }) {
 }
 
 /**
- * Senders that publish to a room whose members do not read, and leave while their publishes are
- * under way.
+ * Senders that publish to a room whose members do not read, and disconnect while their publishes
+ * are in flight.
  */
 async function goneSenders(port, { members, senders, bytes, holdMs }) {
   await each(members, 64, async () => {
@@ -90,7 +90,7 @@ export default [
   {
     name: "unread-echoes",
     line: 5,
-    about: "170 connections ask for 4 echoes of 900 kB and never read; 1 GB of address space",
+    about: "170 connections request 4 echoes of 900 kB and never read; 1 GB of address space",
     full: { addressSpace: 1_000 * MIB, count: 170, echoes: 4, bytes: 900_000, holdMs: 3_000, budget: 512 * MIB },
     ci: { count: 30, echoes: 4, bytes: 900_000, holdMs: 1_000, budget: 96 * MIB, flags: { "--memory-max": 64 * MIB }, rateShare: 0 },
     life: { count: 170, echoes: 4, bytes: 900_000, holdMs: 2_000 },
@@ -121,7 +121,7 @@ export default [
   {
     name: "partial-messages",
     line: 5,
-    about: "600 websocket messages of 1 MB of which the end does not come",
+    about: "600 unfinished websocket messages of 1 MB",
     full: { count: 600, bytes: 998_000, holdMs: 3_000, budget: 400 * MIB },
     ci: { count: 100, bytes: 998_000, holdMs: 500, budget: 80 * MIB, flags: { "--memory-max": 64 * MIB } },
     life: { count: 600, bytes: 998_000, holdMs: 2_000 },
@@ -131,7 +131,7 @@ export default [
   {
     name: "partial-bodies",
     line: 5,
-    about: "400 polling requests of 1 MB of which the end does not come",
+    about: "400 unfinished polling requests of 1 MB",
     full: { count: 400, bytes: 998_000, holdMs: 3_000, budget: 400 * MIB },
     ci: { count: 100, bytes: 998_000, holdMs: 500, budget: 80 * MIB, flags: { "--memory-max": 64 * MIB } },
     life: { count: 400, bytes: 998_000, holdMs: 2_000 },
@@ -141,7 +141,7 @@ export default [
   {
     name: "gone-senders",
     line: 5,
-    about: "704 kB of publishes by 20 senders that leave, to 5 000 members that do not read",
+    about: "704 kB of publishes by 20 senders that disconnect, to 5 000 members that do not read",
     full: { members: 5_000, senders: 20, bytes: 704_000 / 20, holdMs: 8_000, budget: 512 * MIB },
     life: { members: 600, senders: 20, bytes: 35_200, holdMs: 4_000 },
     attack: goneSenders,

@@ -1,13 +1,13 @@
-/** `events_per_second` holds whatever a client does between its events. */
+/** `events_per_second` with other packets between the events. */
 
 import { Client, frame } from "../wire.mjs";
 
-/** Events a second of one session; one address has ten times that. */
+/** Events per second of one session; one address has ten times that. */
 const PER_SECOND = 10;
 
 /**
- * What may be answered in `ms`: a burst of twice the limit and the rest of the time. Doubled, since
- * the clock starts late.
+ * Maximum number of answers in `ms`: a burst of twice the limit and the rest of the time. Doubled,
+ * because the clock starts late.
  */
 const allowed = (ms, perSecond) => 2 * (2 * perSecond + perSecond * (ms / 1_000));
 
@@ -22,7 +22,7 @@ const common = {
 };
 
 /**
- * Emits in bursts and reconnects to the namespace between them. Gives the events that were answered
+ * Emits in bursts and reconnects to the namespace between them. Gives the number of events answered
  * without an error.
  */
 async function refill(port, { ms }) {
@@ -41,7 +41,7 @@ async function refill(port, { ms }) {
   return { answered, connects };
 }
 
-/** The same with a session for each burst. */
+/** Emits bursts, each in a session of its own. */
 async function manySessions(port, { ms }) {
   let [answered, sessions] = [0, 0];
   const end = performance.now() + ms;
@@ -72,7 +72,7 @@ export default [
   {
     ...common,
     name: "rate-by-reconnecting",
-    about: "20 echoes, DISCONNECT, CONNECT, again, at 10 events a second",
+    about: "20 echoes, DISCONNECT, CONNECT, repeated, at 10 events per second",
     attack: refill,
     judge: judge(PER_SECOND),
   },

@@ -1,4 +1,4 @@
-/** Sessions in many rooms: what is journalled of them must not exceed what the ring carries. */
+/** Sessions in many rooms: their journal records must not exceed the capacity of the ring. */
 
 import { Client, each, sleep } from "../wire.mjs";
 
@@ -8,7 +8,7 @@ function* joins(count, bytes, prefix = "") {
   for (let index = 0; index < count; index++) yield `42["join","${(prefix + index).padEnd(bytes, "x")}"]`;
 }
 
-/** `sockets` connections that all join the same `rooms`, and stay for `holdMs`. */
+/** `sockets` connections that all join the same `rooms` and stay for `holdMs`. */
 async function fill(port, { sockets, rooms, bytes, holdMs }) {
   let written = 0;
   await each(sockets, sockets, async () => {
@@ -21,8 +21,8 @@ async function fill(port, { sockets, rooms, bytes, holdMs }) {
 }
 
 /**
- * `count` connections one after the other, `width` at a time; each joins `rooms` rooms of its own
- * and vanishes.
+ * `count` connections one after the other, `width` at a time; each joins its own `rooms` rooms and
+ * disconnects without a close frame.
  */
 async function visit(port, { count, width, rooms, bytes, ms }) {
   const end = performance.now() + ms;
@@ -36,7 +36,7 @@ async function visit(port, { count, width, rooms, bytes, ms }) {
       client.end();
       visits += 1;
     } catch {
-      // Refused: that is one way to bound them.
+      // Refused, which is one way to bound them.
     }
   });
   return { visits };
@@ -59,7 +59,7 @@ export default [
   {
     name: "short-connections",
     line: 1,
-    about: "8 770 connections join 100 rooms of 256 bytes each and vanish",
+    about: "8 770 connections join 100 rooms of 256 bytes each and disconnect",
     full: { count: 8_770, width: 32, rooms: 100, bytes: 256, ms: 30_000, budget: 512 * MIB },
     ci: { count: 120, width: 16, rooms: 100, bytes: 256, ms: 8_000, budget: 256 * MIB, flags: ring(2, MIB) },
     life: { count: 8_770, width: 32, rooms: 100, bytes: 256, ms: 20_000 },
@@ -69,7 +69,7 @@ export default [
   {
     name: "population",
     line: 1,
-    about: "honest clients in 20 rooms, more of them than the ring carries",
+    about: "ordinary clients in 20 rooms, more than the ring carries",
     full: { count: 20_000, width: 32, rooms: 20, bytes: 30, ms: 30_000, budget: 512 * MIB, flags: ring(8, MIB) },
     attack: visit,
     restarts: true,

@@ -1,6 +1,6 @@
-//! Close frames from clients (RFC 6455, 5.5.1 and 7.4; Autobahn's cases 7.x): what they say, and what the answer says.
+//! Close frames from clients (RFC 6455, 5.5.1 and 7.4; Autobahn cases 7.x) and the answers to them.
 
-use crate::support::{Frame, Hub, Transport, Websocket, ends, frame, report};
+use crate::support::{Frame, Hub, Transport, Websocket, frame, report_channel, report_disconnects};
 
 const CLOSE: u8 = 0x88;
 
@@ -8,25 +8,26 @@ fn payload(code: u16, reason: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes()[..], reason].concat()
 }
 
-/// A client that has said `payload` in its close frame gets the close code `expected`, or a close frame without a code.
-fn answers(hub: &Hub, transport: Transport, payload: &[u8], expected: Option<u16>) {
+/// A client whose close frame has `payload` gets the close code `expected`, or a close frame
+/// without a code.
+fn expect_answer(hub: &Hub, transport: Transport, payload: &[u8], expected: Option<u16>) {
     let mut websocket = hub.join(transport).into_websocket();
     websocket.write(&frame(CLOSE, payload));
-    let (code, ended) = websocket.closed();
+    let (code, ended) = websocket.read_to_end();
     assert_eq!(code, expected, "{transport:?}: {payload:?}");
     assert!(matches!(ended, Frame::Fin | Frame::Reset), "{transport:?}: {payload:?}: {ended:?}");
 }
 
 fn on_every_websocket(cases: &[(Vec<u8>, Option<u16>)], reason: &str) {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| report_disconnects(io, &reporter));
     for transport in Transport::WEBSOCKETS {
         for (payload, expected) in cases {
-            answers(&hub, transport, payload, *expected);
-            told.expect(reason, (transport, payload));
+            expect_answer(&hub, transport, payload, *expected);
+            reports.expect(reason, (transport, payload));
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn a_legal_close_frame_is_answered_with_its_code() {
     let mut cases: Vec<_> = codes.map(|code| (payload(code, b""), Some(code))).into();
     cases.push((payload(1000, "gr\u{fc}\u{df}e".as_bytes()), Some(1000)));
     cases.push((payload(1000, &[b'x'; 123]), Some(1000)));
-    // Without a code it counts as a normal closure.
+    // A close frame without a code counts as a normal closure.
     cases.push((Vec::new(), Some(1000)));
     on_every_websocket(&cases, "transport close");
 }
@@ -58,15 +59,15 @@ fn a_close_reason_that_is_not_utf_8_is_invalid_data() {
 }
 
 #[test]
-fn what_follows_a_close_frame_is_not_handled() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
+fn frames_after_a_close_frame_are_not_handled() {
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| report_disconnects(io, &reporter));
     for transport in Transport::WEBSOCKETS {
         let mut websocket: Websocket = hub.join(transport).into_websocket();
         websocket.write(&[frame(CLOSE, &payload(1000, b"")), frame(CLOSE, b"x"), frame(0x81, b"41")].concat());
-        assert_eq!(told.next(), "transport close", "{transport:?}");
-        assert_eq!(websocket.closed().0, Some(1000), "{transport:?}");
+        assert_eq!(reports.next(), "transport close", "{transport:?}");
+        assert_eq!(websocket.read_to_end().0, Some(1000), "{transport:?}");
     }
-    assert_eq!(told.rest(), [""; 0]);
-    hub.is_unharmed();
+    assert_eq!(reports.rest(), [""; 0]);
+    hub.expect_healthy();
 }

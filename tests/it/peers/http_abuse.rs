@@ -1,22 +1,22 @@
-//! Requests whose heads are floods, never end, or carry headers that parsers choke on; and ids that nobody can guess.
+//! Requests with endless, huge or malicious headers, and session ids that clients guess.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::support::{Frame, Http, Hub, Transport, Websocket, drip_until_closed};
+use crate::support::{Frame, Http, Hub, Transport, Websocket, write_until_closed};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// Whatever the hub says to this: it refuses or serves, at once, and closes what it refuses.
-fn answered(mut http: Http, bytes: &[u8]) -> String {
-    // It may refuse before all has come, and close.
+/// Checks that the hub refuses or serves the request immediately, and closes what it refuses.
+fn response_to(mut http: Http, bytes: &[u8]) -> String {
+    // The hub may refuse and close before the request is complete.
     let _ = http.try_write(bytes);
     String::from_utf8_lossy(&http.rest()).into_owned()
 }
 
 #[test]
-fn a_head_that_is_too_large_is_refused_and_the_connection_closed() {
+fn oversized_request_headers_are_refused_and_the_connection_closed() {
     let hub = Hub::plain();
     let line = format!("GET {POLLING} HTTP/1.1\r\nHost: hub\r\n");
     let many: String = (0..50_000).map(|number| format!("X-{number}: {number}\r\n")).collect();
@@ -28,14 +28,14 @@ fn a_head_that_is_too_large_is_refused_and_the_connection_closed() {
         format!("{line}{}: x\r\n\r\n", "X".repeat(4 << 20)),
         format!("{line}Cookie: {}\r\n\r\n", "a=b; ".repeat(1 << 20)),
     ] {
-        let answer = answered(hub.http(), head.as_bytes());
+        let answer = response_to(hub.http(), head.as_bytes());
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{}: {answer}", &head[..40]);
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn a_head_that_does_not_come_in_time_is_cut_off() {
+fn request_headers_that_do_not_arrive_in_time_end_the_connection() {
     let hub = Hub::limited(|limits| limits.http.head_timeout = Duration::from_secs(1), |_| {});
     let parts = ["", "G", "GET / HTTP/1.1\r\nHost: hub\r\n", "GET / HTTP/1.1\r\nX-Unfinished: "];
     let waiting = parts.map(|part| {
@@ -47,16 +47,16 @@ fn a_head_that_does_not_come_in_time_is_cut_off() {
         let answer = String::from_utf8(http.rest()).unwrap();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{part:?}: {answer}");
     }
-    // One that drips comes in time with every byte, and not as a whole.
+    // A slow client sends every byte in time, but not all headers.
     let http = hub.http();
     let mut drip = http.writer();
     drip.write(b"GET / HTTP/1.1\r\nX-Drip: ");
     let mut other = hub.join(Transport::Websocket);
-    let dripping = std::thread::spawn(move || drip_until_closed(&mut drip, b"x", &mut other));
+    let dripping = std::thread::spawn(move || write_until_closed(&mut drip, b"x", &mut other));
     let answer = String::from_utf8(http.rest()).unwrap();
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     dripping.join().unwrap();
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn huge_or_backtracking_websocket_headers_are_answered_immediately() {
     let hub = Hub::plain();
     for name in ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Sec-WebSocket-Key", "Sec-WebSocket-Version"] {
         for (value, huge) in [
-            // What made the regular expressions of other servers run for minutes.
+            // Regular expressions in other servers ran for minutes on these.
             (format!("a{}b", " ".repeat(60_000)), false),
             (",".repeat(60_000), false),
             (format!("a;b=\"{}", "\\\"".repeat(30_000)), false),
@@ -78,21 +78,21 @@ fn huge_or_backtracking_websocket_headers_are_answered_immediately() {
                 let usual = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
                 let head = format!("GET {WEBSOCKET} HTTP/1.1\r\nHost: hub\r\n{usual}{name}: {value}\r\n\r\n");
-                let answer = answered(hub.http(), head.as_bytes());
+                let answer = response_to(hub.http(), head.as_bytes());
                 assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{name}: {answer}");
-            } else if let Ok(mut websocket) = Websocket::ask(hub.http(), WEBSOCKET, &[(name, &value)]) {
-                // Neither is made use of; the session is one like any other.
+            } else if let Ok(mut websocket) = Websocket::try_upgrade(hub.http(), WEBSOCKET, &[(name, &value)]) {
+                // Neither is used; the session is an ordinary one.
                 assert!(matches!(websocket.recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
             }
-            // Not a measurement: the deadline of everything here, which a quadratic parser would miss.
+            // No measurement: only the general deadline, which a quadratic parser would miss.
             assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {}", &value[..10]);
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn ids_are_random_and_tell_nothing_of_each_other() {
+fn session_ids_are_random_and_independent() {
     let hub = Hub::plain();
     let mut ids = Vec::new();
     for number in 0..200 {
@@ -110,19 +110,22 @@ fn ids_are_random_and_tell_nothing_of_each_other() {
             .all(|id| id.len() == 20 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)))
     );
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 600, "all are distinct");
-    // 120 bits: in 600 ids, each of the 20 places takes nearly all of its 64 values, and none repeats that of the id before
-    // much more often than by chance (9 in 600).
+    // 120 bits: in 600 ids each of the 20 characters takes nearly all of its 64 values, and rarely
+    // repeats that of the id before (about 9 times by chance).
     for place in 0..20 {
         let column: Vec<_> = ids.iter().map(|id| id.as_bytes()[place]).collect();
         let values = column.iter().collect::<HashSet<_>>().len();
         let repeated = column.windows(2).filter(|pair| pair[0] == pair[1]).count();
-        assert!(values > 50 && repeated < 60, "place {place}: {values} values, {repeated} times that of the id before");
+        assert!(
+            values > 50 && repeated < 60,
+            "character {place}: {values} values, {repeated} times equal to the id before"
+        );
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn an_id_that_is_nearly_right_is_unknown() {
+fn an_id_that_differs_in_one_character_is_unknown() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Polling);
     let sid = client.sid.clone();
@@ -132,15 +135,15 @@ fn an_id_that_is_nearly_right_is_unknown() {
         let mut near = sid.clone().into_bytes();
         near[place] = if near[place] == b'A' { b'B' } else { b'A' };
         let near = String::from_utf8(near).unwrap();
-        assert_eq!(http.get(&format!("{POLLING}&sid={near}")).told(), unknown);
-        assert_eq!(hub.http().post(&format!("{POLLING}&sid={near}"), "1").told(), unknown);
+        assert_eq!(http.get(&format!("{POLLING}&sid={near}")).status_and_body(), unknown);
+        assert_eq!(hub.http().post(&format!("{POLLING}&sid={near}"), "1").status_and_body(), unknown);
     }
     for wrong in [&sid[..19], &format!("{sid}A"), &sid.to_lowercase(), &format!("%20{sid}"), &"A".repeat(10_000)] {
         if wrong != sid {
-            assert_eq!(http.get(&format!("{POLLING}&sid={wrong}")).told(), unknown, "{}", &wrong[..19]);
+            assert_eq!(http.get(&format!("{POLLING}&sid={wrong}")).status_and_body(), unknown, "{}", &wrong[..19]);
         }
     }
-    client.echoes();
+    client.expect_echo();
     client.send("1");
-    hub.is_unharmed();
+    hub.expect_healthy();
 }

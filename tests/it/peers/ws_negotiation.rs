@@ -1,4 +1,5 @@
-//! What a client offers beside the websocket itself: no extension is accepted, the first subprotocol is, and none does harm.
+//! Extensions and subprotocols that clients offer for a websocket: no extension is accepted, and
+//! the first subprotocol is.
 
 use crate::support::{Client, Frame, Http, Hub, Transport, Websocket, frame};
 
@@ -8,9 +9,10 @@ fn hub() -> Hub {
     Hub::limited(|limits| limits.http.handshake_bytes_max = 128 << 10, |_| {})
 }
 
-/// A websocket whose upgrade also had these headers. That no extension is in the answer is checked on opening.
+/// A websocket whose upgrade also had these headers. Opening it checks that the response accepts no
+/// extension.
 fn open(hub: &Hub, headers: &[(&str, &str)]) -> Websocket {
-    Websocket::ask(hub.http(), TARGET, headers)
+    Websocket::try_upgrade(hub.http(), TARGET, headers)
         .unwrap_or_else(|refused| panic!("{}", String::from_utf8_lossy(&refused)))
 }
 
@@ -34,14 +36,14 @@ fn a_compressed_frame_closes_with_1002_though_compression_was_offered() {
     let hub = hub();
     let mut websocket = open(&hub, &[("Sec-WebSocket-Extensions", "permessage-deflate")]);
     assert!(websocket.text().starts_with("0{"));
-    // "40", deflated as RFC 7692 wants it.
+    // "40", deflated as RFC 7692 specifies.
     websocket.write(&frame(0xc1, b"\x32\x31\x00\x00"));
-    assert_eq!(websocket.closed().0, Some(1002));
-    hub.is_unharmed();
+    assert_eq!(websocket.read_to_end().0, Some(1002));
+    hub.expect_healthy();
 }
 
 #[test]
-fn hostile_offers_do_no_harm() {
+fn malicious_offers_have_no_effect() {
     let hub = hub();
     let offers = [
         String::new(),
@@ -57,17 +59,18 @@ fn hostile_offers_do_no_harm() {
     ];
     for name in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
         for offer in &offers {
-            // Twice, since a header may be repeated; "x" has the header there even where the offer is empty.
+            // Sent twice, because a header may be repeated; "x" sends the header even for an empty
+            // offer.
             let mut websocket = open(&hub, &[(name, offer), (name, "x")]);
             assert!(websocket.text().starts_with("0{"), "{name}: {offer:.40}");
             websocket.send("1");
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn the_first_offered_protocol_is_echoed() {
+fn the_first_offered_subprotocol_is_selected() {
     let hub = hub();
     for address in [hub.address, hub.host.address] {
         for (offers, expected) in [
@@ -78,7 +81,8 @@ fn the_first_offered_protocol_is_echoed() {
             (&["\tsoap , wamp"], Some("soap")),
             (&["v1.json-x!#$%&'*+^_`|~"], Some("v1.json-x!#$%&'*+^_`|~")),
             (&[], None),
-            // No list of tokens: none is chosen, and the client decides whether it goes on.
+            // This is no list of tokens: the server selects none, and the client decides whether it
+            // continues.
             (&[","], None),
             (&["so ap"], None),
             (&["(soap)"], None),
@@ -91,16 +95,16 @@ fn the_first_offered_protocol_is_echoed() {
                 ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
             ];
             headers.extend(offers.iter().map(|offer| ("Sec-WebSocket-Protocol", *offer)));
-            http.begin("GET", TARGET, &headers, None);
+            http.write_head("GET", TARGET, &headers, None);
             let head = http.head();
             assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, expected), "{offers:?}: {head:?}");
-            assert!(matches!(Websocket::after(http).recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
+            assert!(matches!(Websocket::from_http(http).recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
         }
     }
 }
 
 #[test]
-fn the_candidate_of_an_upgrade_gets_its_protocol() {
+fn the_candidate_of_an_upgrade_gets_its_subprotocol() {
     let hub = hub();
     for transport in [Transport::Upgraded, Transport::PumpUpgraded] {
         let address = if transport.is_hosted() { hub.host.address } else { hub.address };
@@ -113,7 +117,7 @@ fn the_candidate_of_an_upgrade_gets_its_protocol() {
             ("Sec-WebSocket-Protocol", "wamp, soap"),
         ];
         let mut http = Http::connect(address);
-        http.begin("GET", &client.upgrades(), &headers, None);
+        http.write_head("GET", &client.upgrade_target(), &headers, None);
         let head = http.head();
         assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, Some("wamp")), "{head:?}");
     }

@@ -1,4 +1,4 @@
-//! The HTTP API: who may use it, what is published through it, what it tells of rooms, and what it refuses.
+//! The HTTP API: authentication, publishing, room queries, and its errors.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::product::http::ApiLimits;
 use crate::support::product::vocabulary;
 use crate::support::{API_KEY, Client, Hub, Process, Transport, on_every_transport, stentor};
 
-/// `/` and `/other` with the vocabulary.
+/// A hub with the vocabulary in `/` and `/other`.
 fn hub() -> Hub {
     let limits = Limits::with(|limits| limits.http.body_timeout = Duration::from_millis(100));
     Hub::with_api(
@@ -35,7 +35,7 @@ fn joined(hub: &Hub, transport: Transport, rooms: &[&str]) -> (Client, String) {
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// A request with the key; status and body.
+/// Sends a request with the key; gives status and body.
 fn ask(hub: &Hub, method: &str, target: &str, body: &str) -> (u16, Value) {
     let key = format!("Bearer {API_KEY}");
     let response = hub.http().request(method, target, &[JSON, ("Authorization", &key)], body.as_bytes());
@@ -48,7 +48,7 @@ fn publish(hub: &Hub, body: &Value) -> (u16, Value) {
 }
 
 #[track_caller]
-fn refused(answered: (u16, Value), status: u16, code: &str, part: &str) {
+fn expect_refused(answered: (u16, Value), status: u16, code: &str, part: &str) {
     let (got, body) = answered;
     let error = &body["error"];
     assert_eq!((got, error["code"].as_str()), (status, Some(code)), "{body}");
@@ -56,7 +56,7 @@ fn refused(answered: (u16, Value), status: u16, code: &str, part: &str) {
 }
 
 #[test]
-fn an_event_published_over_http_reaches_the_members_and_nobody_else() {
+fn an_event_published_over_http_reaches_only_the_members() {
     let hub = hub();
     on_every_transport(|transport| {
         let (mut member, _) = joined(&hub, transport, &["a"]);
@@ -73,7 +73,7 @@ fn an_event_published_over_http_reaches_the_members_and_nobody_else() {
         member.expect(r#"42["more"]"#);
         of_both.expect(r#"42["news",1,{"z":1},"ü"]"#);
         for client in [&mut member, &mut of_both, &mut outsider] {
-            client.echoes();
+            client.expect_echo();
         }
     });
 }
@@ -97,12 +97,12 @@ fn a_batch_is_published_in_order_and_answered_item_by_item() {
 
     assert_eq!(ask(&hub, "POST", "/api/v1/publish/batch", "[]"), (200, json!([])));
     let five = json!([{}, {}, {}, {}, {}]).to_string();
-    refused(ask(&hub, "POST", "/api/v1/publish/batch", &five), 413, "too_large", "5 events exceed limit of 4");
-    refused(ask(&hub, "POST", "/api/v1/publish/batch", "{}"), 400, "bad_request", "expected an array of events");
+    expect_refused(ask(&hub, "POST", "/api/v1/publish/batch", &five), 413, "too_large", "5 events exceed limit of 4");
+    expect_refused(ask(&hub, "POST", "/api/v1/publish/batch", "{}"), 400, "bad_request", "expected an array of events");
 }
 
 #[test]
-fn with_recovery_the_answer_bears_the_events_offset() {
+fn with_recovery_the_response_has_the_offset_of_the_event() {
     let hub = Hub::start(|builder| builder.recovery(stentor::Recovery::memory()), |_| {});
     let (status, body) = publish(&hub, &json!({"room": "a", "event": "e"}));
     assert_eq!(status, 200);
@@ -110,7 +110,7 @@ fn with_recovery_the_answer_bears_the_events_offset() {
 }
 
 #[test]
-fn without_the_key_nothing_is_answered_or_done() {
+fn requests_without_the_key_are_refused_without_effect() {
     let hub = hub();
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = br#"{"room":"a","event":"e"}"#;
@@ -132,9 +132,9 @@ fn without_the_key_nothing_is_answered_or_done() {
         let response = hub.http().request("POST", target, &headers, event);
         assert_eq!(response.head.header("www-authenticate"), Some("Bearer"), "{target}: {response:?}");
         let body = serde_json::from_str(&response.body).unwrap();
-        refused((response.head.status, body), 401, "unauthorized", part);
+        expect_refused((response.head.status, body), 401, "unauthorized", part);
     }
-    member.echoes();
+    member.expect_echo();
     let scraped = hub.http().get("/metrics").body;
     assert!(scraped.ends_with("\nstentor_api_keys_refused_total 9\n# EOF\n"), "{scraped}");
 }
@@ -145,13 +145,14 @@ fn a_wrong_api_key_is_logged_with_the_address_once_a_second() {
     for _ in 0..20 {
         serving.http().request("GET", "/api/v1/rooms", &[("Authorization", "Bearer x")], b"");
     }
-    serving
-        .logs("API request refused reason=\"the API key is wrong\" address=127.0.0.1 path=\"/api/v1/rooms\" skipped=0");
-    assert_eq!(serving.counted("stentor_api_keys_refused_total"), 20);
+    serving.expect_log(
+        "API request refused reason=\"the API key is wrong\" address=127.0.0.1 path=\"/api/v1/rooms\" skipped=0",
+    );
+    assert_eq!(serving.metric("stentor_api_keys_refused_total"), 20);
 }
 
 #[test]
-fn requests_without_a_key_do_not_hide_a_wrong_one_in_the_log() {
+fn requests_without_a_key_do_not_suppress_the_warning_of_a_wrong_one() {
     let serving = Process::run(stentor(&["serve", "--workers", "1"]).env("STENTOR_API_KEY", API_KEY));
     for headers in [&[][..], &[("Authorization", "Basic x")], &[("Authorization", "Bearer x")]] {
         for _ in 0..20 {
@@ -161,7 +162,7 @@ fn requests_without_a_key_do_not_hide_a_wrong_one_in_the_log() {
     for reason in
         ["the API key is missing", "the scheme of the Authorization header is not Bearer", "the API key is wrong"]
     {
-        serving.logs(&format!(
+        serving.expect_log(&format!(
             "API request refused reason=\"{reason}\" address=127.0.0.1 path=\"/api/v1/rooms\" skipped=0"
         ));
     }
@@ -175,9 +176,9 @@ fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
     );
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = |bytes: usize| json!({"room": "a", "event": "e", "args": ["x".repeat(bytes)]});
-    refused(publish(&hub, &event(300_000)), 503, "overloaded", "no memory for the body");
-    assert_eq!(hub.counted("stentor_incoming_refused_total"), 1);
-    // Nothing is kept of bodies that were refused or handled: their sum is above the budget.
+    expect_refused(publish(&hub, &event(300_000)), 503, "overloaded", "no memory for the body");
+    assert_eq!(hub.metric("stentor_incoming_refused_total"), 1);
+    // Refused and completed bodies free their share: their sum exceeds the budget.
     for _ in 0..8 {
         assert_eq!(publish(&hub, &event(50_000)).0, 200);
         assert!(member.recv_text().starts_with(r#"42["e","xxx"#));
@@ -185,75 +186,80 @@ fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
 }
 
 #[test]
-fn names_that_the_server_uses_are_not_published_over_http() {
+fn reserved_event_names_cannot_be_published_over_http() {
     let hub = hub();
     for name in ["stentor:error", "connect"] {
-        refused(publish(&hub, &json!({"room": "a", "event": name})), 400, "bad_event", "is reserved");
+        expect_refused(publish(&hub, &json!({"room": "a", "event": name})), 400, "bad_event", "is reserved");
     }
 }
 
 #[test]
-fn without_a_configured_key_nobody_is_let_in_and_told_how_to_set_one() {
+fn without_a_configured_key_all_requests_are_refused_with_the_remedy() {
     let serving = Process::run(&mut stentor(&["serve"]));
     let response = serving.http().request("GET", "/api/v1/rooms", &[("Authorization", "Bearer x")], b"");
     let body = serde_json::from_str(&response.body).unwrap();
-    refused((response.head.status, body), 403, "no_api_key", "STENTOR_API_KEY");
+    expect_refused((response.head.status, body), 403, "no_api_key", "STENTOR_API_KEY");
 }
 
 #[test]
-fn requests_that_cannot_be_are_refused_with_what_was_expected() {
+fn invalid_requests_are_refused_with_the_expected_form() {
     let hub = hub();
     let event = json!({"room": "a", "event": "e"});
-    refused(publish(&hub, &json!({"room": "", "event": "e"})), 400, "bad_room", "room");
-    refused(publish(&hub, &json!({"room": "a", "event": "disconnect"})), 400, "bad_event", "reserved");
-    refused(publish(&hub, &json!({"room": "a", "event": "e", "x": 1})), 400, "bad_request", "unknown field \"x\"");
-    refused(publish(&hub, &json!([])), 400, "bad_request", "expected an object");
-    refused(ask(&hub, "POST", "/api/v1/publish", "{"), 400, "bad_request", "EOF");
-    refused(ask(&hub, "POST", "/api/v1/publish", ""), 400, "bad_request", "EOF");
+    expect_refused(publish(&hub, &json!({"room": "", "event": "e"})), 400, "bad_room", "room");
+    expect_refused(publish(&hub, &json!({"room": "a", "event": "disconnect"})), 400, "bad_event", "reserved");
+    expect_refused(
+        publish(&hub, &json!({"room": "a", "event": "e", "x": 1})),
+        400,
+        "bad_request",
+        "unknown field \"x\"",
+    );
+    expect_refused(publish(&hub, &json!([])), 400, "bad_request", "expected an object");
+    expect_refused(ask(&hub, "POST", "/api/v1/publish", "{"), 400, "bad_request", "EOF");
+    expect_refused(ask(&hub, "POST", "/api/v1/publish", ""), 400, "bad_request", "EOF");
     let missing = json!({"namespace": "/new", "room": "a", "event": "e"});
-    refused(publish(&hub, &missing), 404, "unknown_namespace", "\"/new\"");
-    // It was not made by being asked for.
+    expect_refused(publish(&hub, &missing), 404, "unknown_namespace", "\"/new\"");
+    // The query did not create the room.
     let mut client = hub.join(Transport::Websocket);
     client.send("40/new,");
     client.expect(r#"44/new,{"message":"Invalid namespace"}"#);
 
     let large = json!({"room": "a", "event": "e", "args": ["x".repeat(10_000)]});
-    refused(publish(&hub, &large), 413, "too_large", "10000 bytes");
-    refused(
+    expect_refused(publish(&hub, &large), 413, "too_large", "10000 bytes");
+    expect_refused(
         ask(&hub, "PUT", "/api/v1/publish", &event.to_string()),
         405,
         "method_not_allowed",
         "expected POST, got PUT",
     );
-    refused(ask(&hub, "GET", "/api/v1/publish/batch", ""), 405, "method_not_allowed", "expected POST, got GET");
-    refused(ask(&hub, "POST", "/api/v1/rooms", "{}"), 405, "method_not_allowed", "expected GET, got POST");
-    refused(ask(&hub, "GET", "/api/v2/rooms", ""), 404, "not_found", "/api/v2/rooms");
+    expect_refused(ask(&hub, "GET", "/api/v1/publish/batch", ""), 405, "method_not_allowed", "expected POST, got GET");
+    expect_refused(ask(&hub, "POST", "/api/v1/rooms", "{}"), 405, "method_not_allowed", "expected GET, got POST");
+    expect_refused(ask(&hub, "GET", "/api/v2/rooms", ""), 404, "not_found", "/api/v2/rooms");
 
     let key = format!("Bearer {API_KEY}");
     let text = [("Content-Type", "text/plain"), ("Authorization", key.as_str())];
     let response = hub.http().request("POST", "/api/v1/publish", &text, event.to_string().as_bytes());
     let body = serde_json::from_str(&response.body).unwrap();
-    refused((response.head.status, body), 415, "unsupported_media_type", "application/json");
+    expect_refused((response.head.status, body), 415, "unsupported_media_type", "application/json");
     let with_charset = [("Content-Type", "application/json; charset=utf-8"), ("Authorization", key.as_str())];
     let response = hub.http().request("POST", "/api/v1/publish", &with_charset, event.to_string().as_bytes());
     assert_eq!(response.head.status, 200);
 }
 
 #[test]
-fn a_body_that_is_too_large_by_chunks_or_never_comes_is_refused() {
+fn chunked_bodies_that_are_too_large_or_incomplete_are_refused() {
     let hub = hub();
     let key = format!("Bearer {API_KEY}");
     let headers = [JSON, ("Authorization", key.as_str())];
     let mut http = hub.http();
-    http.begin("POST", "/api/v1/publish", &[headers[0], headers[1], ("Transfer-Encoding", "chunked")], None);
+    http.write_head("POST", "/api/v1/publish", &[headers[0], headers[1], ("Transfer-Encoding", "chunked")], None);
     http.write(format!("2af8\r\n{}\r\n", "x".repeat(11_000)).as_bytes());
     let response = http.response();
-    refused((response.head.status, serde_json::from_str(&response.body).unwrap()), 413, "too_large", "10000");
+    expect_refused((response.head.status, serde_json::from_str(&response.body).unwrap()), 413, "too_large", "10000");
 
     let mut http = hub.http();
-    http.begin("POST", "/api/v1/publish", &headers, Some(50));
+    http.write_head("POST", "/api/v1/publish", &headers, Some(50));
     let response = http.response();
-    refused((response.head.status, serde_json::from_str(&response.body).unwrap()), 408, "too_slow", "100ms");
+    expect_refused((response.head.status, serde_json::from_str(&response.body).unwrap()), 408, "too_slow", "100ms");
 }
 
 #[test]
@@ -269,14 +275,14 @@ fn rooms_are_listed_in_pages_in_the_order_of_their_names() {
     assert_eq!(page("?after=c&limit=3").1, json!({"namespace": "/", "rooms": [d], "next": null}));
     assert_eq!(page("?limit=2&namespace=/").1, json!({"namespace": "/", "rooms": [a, b], "next": "b"}));
     assert_eq!(page("?namespace=/other").1, json!({"namespace": "/other", "rooms": [], "next": null}));
-    refused(page("?namespace=/new"), 404, "unknown_namespace", "\"/new\"");
-    refused(page("?limit=4"), 400, "bad_request", "from 1 to 3");
-    refused(page("?limit=0"), 400, "bad_request", "from 1 to 3");
-    refused(page("?before=x"), 400, "bad_request", "unknown parameter \"before\"");
+    expect_refused(page("?namespace=/new"), 404, "unknown_namespace", "\"/new\"");
+    expect_refused(page("?limit=4"), 400, "bad_request", "from 1 to 3");
+    expect_refused(page("?limit=0"), 400, "bad_request", "from 1 to 3");
+    expect_refused(page("?before=x"), 400, "bad_request", "unknown parameter \"before\"");
 }
 
 #[test]
-fn a_room_tells_its_members_in_pages() {
+fn members_of_a_room_are_listed_in_pages() {
     let hub = hub();
     let name = "a/b c%ü";
     let joined: Vec<_> = (0..4).map(|_| joined(&hub, Transport::Websocket, &[name])).collect();

@@ -1,4 +1,4 @@
-//! The binary itself: what it says, what it serves, how it ends.
+//! The binary `stentor`: its output, the resources it serves, and its exit codes.
 
 use std::process::{Command, Output};
 
@@ -10,7 +10,7 @@ fn output(command: &mut Command) -> (bool, String, String) {
 }
 
 #[test]
-fn help_says_what_it_is_what_to_open_and_how_to_begin() {
+fn help_describes_the_program_and_the_first_steps() {
     let (ok, help, _) = output(&mut stentor(&["--help"]));
     assert!(ok && help.contains("realtime hub") && help.contains("http://127.0.0.1:3000"), "{help}");
     let (_, help, _) = output(&mut stentor(&["serve", "--help"]));
@@ -33,7 +33,7 @@ fn a_folder_without_a_journal_is_an_error_that_names_it() {
 }
 
 #[test]
-fn the_default_configuration_checks_as_nothing_but_defaults() {
+fn the_default_configuration_is_valid_and_has_only_defaults() {
     let (_, file, _) = output(&mut stentor(&["config", "default"]));
     let path = std::env::temp_dir().join(format!("stentor-{}-default.toml", std::process::id()));
     std::fs::write(&path, file).unwrap();
@@ -49,7 +49,7 @@ fn the_default_configuration_checks_as_nothing_but_defaults() {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_with_key_value_and_form() {
+fn an_invalid_setting_is_refused_with_key_value_and_form() {
     let (ok, out, error) = output(&mut stentor(&["serve", "--ping-interval", "25", "--path", "x"]));
     assert!(!ok && out.is_empty());
     let expected = "stentor: path = \"x\": expected a path such as \"/socket.io\" (from --path)\n\
@@ -58,7 +58,7 @@ fn a_wrong_configuration_is_refused_with_key_value_and_form() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_used_is_refused_with_the_way_out() {
+fn an_unusable_folder_is_refused_with_the_remedy() {
     let (ok, out, error) = output(&mut stentor(&["serve", "--port", "0", "--data-dir", "/proc/stentor"]));
     assert!(!ok && out.is_empty());
     assert!(error.contains("/proc/stentor"), "{error}");
@@ -66,7 +66,7 @@ fn a_folder_that_cannot_be_used_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn two_hubs_do_not_share_a_folder() {
+fn two_hubs_cannot_open_one_folder() {
     let first = Process::start(&["--recovery", "disk"]);
     let second = stentor(&["serve", "--port", "0"]).env("STENTOR_DATA_DIR", first.data()).output().unwrap();
     let error = String::from_utf8(second.stderr).unwrap();
@@ -92,17 +92,17 @@ fn check_shows_sources_and_masks_secrets() {
         output(command.env("STENTOR_API_KEY", "0123456789abcdef").env("STENTOR_PROT", "1").env("STENTOR_HOST", "::1"));
     assert!(ok);
     for line in ["port = 7  # flag", "host = \"::1\"  # environment", "api_key = \"********\"  # environment"] {
-        assert!(out.lines().any(|told| told == line), "{line}: {out}");
+        assert!(out.lines().any(|reports| reports == line), "{line}: {out}");
     }
     assert!(!out.contains("0123456789abcdef"), "{out}");
     assert_eq!(error, "stentor: unknown environment variable STENTOR_PROT (ignored)\n");
 }
 
 #[test]
-fn it_serves_the_page_the_vocabulary_and_its_namespaces_and_ends_in_order() {
+fn it_serves_page_vocabulary_and_namespaces_and_ends_in_order() {
     let mut command = stentor(&["serve", "--namespaces", "/chat,/news", "--path", "/hub/"]);
     let serving = Process::run(command.env("STENTOR_API_KEY", "0123456789abcdef").env("STENTOR_PATH", "/no"));
-    assert_eq!(serving.http().get("/readyz").told(), (200, "ok"));
+    assert_eq!(serving.http().get("/readyz").status_and_body(), (200, "ok"));
     assert!(serving.http().get("/").body.contains("<title>Stentor</title>"));
     assert_eq!(serving.http().get("/hub/?EIO=4&transport=polling").head.status, 200);
     let log = serving.stop();
@@ -120,14 +120,14 @@ fn the_service_manager_is_notified_once_the_port_is_bound() {
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(DEADLINE)).unwrap();
     let serving = Process::run(stentor(&["serve"]).env("NOTIFY_SOCKET", &path));
-    let mut told = [0; 64];
-    let length = manager.recv(&mut told).expect("a word of readiness");
-    assert_eq!(&told[..length], b"READY=1");
-    assert_eq!(serving.http().get("/healthz").told(), (200, "ok"));
+    let mut reports = [0; 64];
+    let length = manager.recv(&mut reports).expect("a readiness message");
+    assert_eq!(&reports[..length], b"READY=1");
+    assert_eq!(serving.http().get("/healthz").status_and_body(), (200, "ok"));
 }
 
 #[test]
-fn who_may_connect_is_set_by_flags() {
+fn flags_set_allowed_origins_and_sessions_per_address() {
     let flags =
         ["serve", "--cors-origins", "https://a.example", "--cors-credentials", "--cookie", "lb", "--cookie-secure"];
     let more = ["--trusted-proxies", "127.0.0.1", "--sessions-per-address-max", "1"];
@@ -146,7 +146,7 @@ fn who_may_connect_is_set_by_flags() {
 }
 
 #[test]
-fn namespaces_that_were_named_speak_the_vocabulary_and_others_are_refused() {
+fn only_configured_namespaces_serve_the_vocabulary() {
     let serving = Process::run(&mut stentor(&["serve", "--namespaces", "/chat"]));
     let mut client = Client::open(serving.address, Transport::Websocket);
     for namespace in ["", "/chat,"] {

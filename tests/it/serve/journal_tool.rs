@@ -1,4 +1,4 @@
-//! `stentor journal` on the folder of a server that runs.
+//! `stentor journal` on the folder of a running server.
 
 use crate::support::{Client, Process, Transport, stentor};
 
@@ -16,7 +16,7 @@ fn serving() -> (Process, Client) {
     (serving, client)
 }
 
-/// Status, output and errors of `stentor journal`.
+/// Exit status, standard output and standard error of `stentor journal`.
 fn journal(serving: &Process, args: &[&str]) -> (bool, String, String) {
     let (command, options) = args.split_first().unwrap();
     let mut tool = stentor(&["journal", command]);
@@ -26,7 +26,7 @@ fn journal(serving: &Process, args: &[&str]) -> (bool, String, String) {
 }
 
 #[test]
-fn a_dump_has_the_range_that_was_asked_for() {
+fn a_dump_has_the_requested_range() {
     let (serving, _client) = serving();
     let (ok, dump, _) = journal(&serving, &["dump", "--from", "2", "--limit", "2"]);
     let lsns: Vec<_> = dump.lines().map(|line| line.split(',').next().unwrap()).collect();
@@ -39,7 +39,7 @@ fn a_dump_has_the_range_that_was_asked_for() {
 }
 
 #[test]
-fn stats_count_what_there_is() {
+fn stats_count_records_by_kind() {
     let (serving, _client) = serving();
     let (ok, stats, _) = journal(&serving, &["stats"]);
     let line = |name: &str| {
@@ -58,7 +58,7 @@ fn stats_count_what_there_is() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_after_what_can() {
+fn an_unreadable_record_is_an_error_after_the_readable_ones() {
     let (serving, _client) = serving();
     let path = serving.data().join("segment-0000000001");
     let mut bytes = std::fs::read(&path).unwrap();

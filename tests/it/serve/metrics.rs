@@ -1,4 +1,4 @@
-//! `/metrics` after traffic that is known to the packet.
+//! `/metrics` after known traffic.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use stentor::{Args, Event, Limits};
 
 use crate::support::{Client, Hub, Transport, eventually};
 
-/// Every line that bears a value, by its name and labels.
+/// Lines with a value, by name and labels.
 fn scrape(hub: &Hub) -> HashMap<String, f64> {
     let response = hub.http().get("/metrics");
     assert_eq!(response.head.status, 200, "{response:?}");
@@ -17,9 +17,10 @@ fn scrape(hub: &Hub) -> HashMap<String, f64> {
     values.map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect()
 }
 
-/// What a scrape must say of these, in the end: a worker's last counts may come a moment after the client has its packet.
+/// Checks that a scrape finally has these values: a worker may count a packet a moment after the
+/// client received it.
 #[track_caller]
-fn counted(hub: &Hub, expected: &[(&str, f64)]) {
+fn expect_metrics(hub: &Hub, expected: &[(&str, f64)]) {
     let wrong = || {
         let scraped = scrape(hub);
         let got = expected.iter().map(|(name, value)| (*name, scraped.get(*name).copied(), *value));
@@ -28,7 +29,7 @@ fn counted(hub: &Hub, expected: &[(&str, f64)]) {
     eventually(&format!("expected metrics, got instead (name, got, expected) {:?}", wrong()), || wrong().is_empty());
 }
 
-/// A hub where clients join the room `r`, and say something to it.
+/// A hub whose clients join the room `r` and emit to it.
 fn hub() -> Hub {
     Hub::on_workers(
         2,
@@ -57,7 +58,7 @@ fn in_room(hub: &Hub, transport: Transport) -> Client {
 }
 
 #[test]
-fn a_scrape_tells_what_happened_to_the_packet() {
+fn a_scrape_counts_every_packet() {
     let hub = hub();
     let mut polling = in_room(&hub, Transport::Polling);
     let mut websocket = in_room(&hub, Transport::Websocket);
@@ -67,9 +68,9 @@ fn a_scrape_tells_what_happened_to_the_packet() {
         client.expect(r#"42["said",1,2]"#);
     }
     websocket.send(r#"42["fail"]"#);
-    websocket.echoes();
+    websocket.expect_echo();
 
-    counted(
+    expect_metrics(
         &hub,
         &[
             (r#"stentor_connections{transport="polling"}"#, 1.0),
@@ -79,12 +80,12 @@ fn a_scrape_tells_what_happened_to_the_packet() {
             ("stentor_upgrades_total", 1.0),
             ("stentor_sockets", 3.0),
             ("stentor_rooms", 1.0),
-            // CONNECT and `join` thrice, then `say`, `fail` and `echo`.
+            // Three each of CONNECT and `join`, then `say`, `fail` and `echo`.
             ("stentor_received_packets_total", 9.0),
-            // Their data begins behind the Engine.IO type.
+            // Socket.IO data begins after the Engine.IO type.
             ("stentor_received_bytes_total", (3 * (1 + 14) + 13 + 9 + 19) as f64),
             ("stentor_received_events_total", 6.0),
-            // Open, CONNECT reply and answer thrice, the event thrice, the echo.
+            // Three each of open packet, CONNECT reply and ack, the event three times, the echo.
             ("stentor_sent_packets_total", 13.0),
             ("stentor_deliveries_total", 3.0),
             ("stentor_hub_events_total", 1.0),
@@ -103,13 +104,13 @@ fn a_scrape_tells_what_happened_to_the_packet() {
 }
 
 #[test]
-fn closes_are_counted_by_reason_and_the_gauges_go_back() {
+fn closes_are_counted_by_reason_and_gauges_return_to_zero() {
     let hub = hub();
     in_room(&hub, Transport::Polling).send("1");
     in_room(&hub, Transport::Upgraded).send("1");
     in_room(&hub, Transport::Websocket).send("nonsense");
     hub.wait_for_sessions(0);
-    counted(
+    expect_metrics(
         &hub,
         &[
             (r#"stentor_sessions_closed_total{reason="transport close"}"#, 2.0),
@@ -131,7 +132,7 @@ fn refused_requests_are_counted_by_code() {
         http.get("/socket.io/?EIO=3&transport=polling");
     }
     http.get("/socket.io/?EIO=4&transport=polling&sid=nope");
-    counted(
+    expect_metrics(
         &hub,
         &[
             (r#"stentor_requests_refused_total{code="5",reason="unsupported_version"}"#, 3.0),
@@ -145,13 +146,13 @@ fn refused_requests_are_counted_by_code() {
 fn messages_over_the_limit_are_counted_by_transport() {
     let hub = hub();
     let polling = hub.join(Transport::Polling);
-    assert_eq!(hub.http().post(&polling.polls(), vec![b'4'; 1_000_001]).head.status, 413);
+    assert_eq!(hub.http().post(&polling.poll_target(), vec![b'4'; 1_000_001]).head.status, 413);
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
         client.send(&"4".repeat(1_000_001));
-        client.ends();
+        client.expect_end();
     }
-    counted(
+    expect_metrics(
         &hub,
         &[
             (r#"stentor_oversized_messages_total{transport="polling"}"#, 1.0),
@@ -161,19 +162,19 @@ fn messages_over_the_limit_are_counted_by_transport() {
 }
 
 #[test]
-fn events_lost_to_a_reader_that_stands_still_are_counted() {
+fn events_lost_to_a_slow_watcher_are_counted() {
     let hub = hub();
-    let mut narrow = hub.join_narrow();
+    let mut narrow = hub.join_with_small_buffer();
     narrow.send(r#"421["join","r"]"#);
     narrow.expect(r#"431["joined"]"#);
     let mut publisher = hub.join(Transport::Websocket);
     let text = "x".repeat(60_000);
-    eventually("the narrow session is lost", || {
+    eventually("the session with a small buffer ends", || {
         publisher.send(&format!(r#"42["say","{text}"]"#));
-        publisher.echoes();
+        publisher.expect_echo();
         hub.io.sessions() == 1
     });
-    counted(&hub, &[(r#"stentor_sessions_closed_total{reason="transport error"}"#, 1.0)]);
-    // The one that found no room, and those that waited.
-    assert!(hub.counted(r#"stentor_dropped_events_total{reason="outbox_full"}"#) >= 1);
+    expect_metrics(&hub, &[(r#"stentor_sessions_closed_total{reason="transport error"}"#, 1.0)]);
+    // The event for which no room was left, and those that waited.
+    assert!(hub.metric(r#"stentor_dropped_events_total{reason="outbox_full"}"#) >= 1);
 }

@@ -1,4 +1,4 @@
-//! The HTTP beside the hub, and the binary itself.
+//! Tests of `stentor serve`: its HTTP resources and the binary.
 
 mod api;
 mod binary;

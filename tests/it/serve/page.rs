@@ -1,4 +1,4 @@
-//! The demo page's files.
+//! Files of the demo page.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn hub() -> Hub {
 }
 
 #[test]
-fn files_come_with_their_type_and_are_revalidated_by_a_strong_tag() {
+fn files_have_their_type_and_are_revalidated_by_a_strong_etag() {
     let hub = hub();
     let mut http = hub.http();
     for (target, kind) in [
@@ -32,11 +32,11 @@ fn files_come_with_their_type_and_are_revalidated_by_a_strong_tag() {
 
         for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".into()] {
             let again = http.request("GET", target, &[("If-None-Match", &known)], b"");
-            assert_eq!(again.told(), (304, ""), "{target} {known}");
+            assert_eq!(again.status_and_body(), (304, ""), "{target} {known}");
             assert_eq!(again.head.header("etag"), Some(tag.as_str()), "{target}");
         }
         let changed = http.request("GET", target, &[("If-None-Match", "\"other\"")], b"");
-        assert_eq!(changed.told(), (200, first.body.as_str()), "{target}");
+        assert_eq!(changed.status_and_body(), (200, first.body.as_str()), "{target}");
     }
 }
 
@@ -45,20 +45,20 @@ fn head_has_the_headers_of_get_and_no_body() {
     let hub = hub();
     let mut http = hub.http();
     let get = http.get("/style.css");
-    http.begin("HEAD", "/style.css", &[], None);
+    http.write_head("HEAD", "/style.css", &[], None);
     let head = http.head();
     assert_eq!(head.status, 200);
     for name in ["content-type", "etag", "content-length", "x-content-type-options"] {
         assert_eq!(head.header(name), get.head.header(name), "{name}");
     }
-    assert_eq!(http.get("/healthz").told(), (200, "ok"), "nothing of a body came before");
+    assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"), "no byte of a body came before");
 }
 
 #[test]
-fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
+fn an_unknown_path_is_404_and_an_unsupported_method_405() {
     let hub = hub();
     let mut http = hub.http();
-    assert_eq!(http.get("/nothing.js").told(), (404, "nothing at /nothing.js\n"));
+    assert_eq!(http.get("/nothing.js").status_and_body(), (404, "nothing at /nothing.js\n"));
     assert_eq!(http.get("/../Cargo.toml").head.status, 404);
     assert_eq!(http.get("/%2e%2e/Cargo.toml").head.status, 404);
     let post = hub.http().post("/style.css", "x");
@@ -67,14 +67,14 @@ fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
 }
 
 #[test]
-fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
+fn clients_that_accept_gzip_get_it_under_its_own_etag() {
     let hub = hub();
     let mut http = hub.http();
     let plain = http.get("/client/socket.js");
     assert_eq!(plain.head.header("vary"), Some("Accept-Encoding"));
     let tag = plain.head.header("etag").expect("a tag").to_owned();
     let mut head = |headers: &[(&str, &str)]| {
-        http.begin("HEAD", "/client/socket.js", headers, None);
+        http.write_head("HEAD", "/client/socket.js", headers, None);
         http.head()
     };
 
@@ -87,7 +87,7 @@ fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
     let zipped_tag = zipped.header("etag").expect("a tag").to_owned();
     assert_eq!(zipped_tag, format!("{}-gzip\"", tag.trim_end_matches('"')));
 
-    // What is known in one encoding is not known in the other.
+    // An etag of one encoding does not match the other encoding.
     for (accepted, known, status) in
         [("gzip", &zipped_tag, 304), ("gzip", &tag, 200), ("identity", &tag, 304), ("identity", &zipped_tag, 200)]
     {
@@ -102,7 +102,7 @@ fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
 }
 
 #[test]
-fn the_server_code_on_the_page_is_code() {
+fn the_server_code_on_the_page_compiles() {
     let page = hub().http().get("/").body;
     let compiled = include_str!("page.rs");
     let mut lines = 0;
@@ -121,8 +121,8 @@ fn the_server_code_on_the_page_is_code() {
     assert_eq!(lines, 23);
 }
 
-/// The server code that the page shows beside each action, so that it compiles.
-#[expect(dead_code, reason = "it is there to be compiled")]
+/// The server code that the page shows for each action, so that the compiler checks it.
+#[expect(dead_code, reason = "only compiled, never run")]
 #[rustfmt::skip]
 async fn shown(main: Namespace, io: Server, socket: Socket, room: String, message: String) -> Result<(), HandlerError> {
     main.on("echo", |_, event: Event<Args>|

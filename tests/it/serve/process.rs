@@ -1,4 +1,4 @@
-//! The process of `stentor serve`: its descriptors, its signals, and a log that nobody reads.
+//! The process of `stentor serve`: file descriptors, signals, standard output.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
@@ -27,25 +27,25 @@ fn log_of(child: &mut Child) -> String {
 #[test]
 fn connections_are_bounded_by_the_limit_on_open_files() {
     let process = with_descriptors(256, &[]);
-    process.logs("limits open_files=256 open_files_before=256");
+    process.expect_log("limits open_files=256 open_files_before=256");
     let silent: Vec<_> = (0..100).map(|_| process.http()).collect();
     for _ in 0..5 {
-        assert_eq!(process.http().get("/healthz").told(), (200, "ok"));
+        assert_eq!(process.http().get("/healthz").status_and_body(), (200, "ok"));
     }
-    let mut websocket = Websocket::ask(process.http(), WEBSOCKET, &[]).expect("a websocket");
+    let mut websocket = Websocket::try_upgrade(process.http(), WEBSOCKET, &[]).expect("a websocket");
     assert!(matches!(websocket.recv(), Frame::Whole(0x81, _)));
     drop(silent);
     let mut sessions = Vec::new();
     let refused = loop {
-        match Websocket::ask(process.http(), WEBSOCKET, &[]) {
+        match Websocket::try_upgrade(process.http(), WEBSOCKET, &[]) {
             Ok(websocket) => sessions.push(websocket),
             Err(refused) => break String::from_utf8(refused).unwrap(),
         }
         assert!(sessions.len() < 256);
     };
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
-    assert_eq!(process.http().get("/readyz").told(), (503, "server has as many sessions as sessions_max allows"));
-    assert_eq!(process.http().get("/healthz").told(), (200, "ok"));
+    assert_eq!(process.http().get("/readyz").status_and_body(), (503, "server has as many sessions as sessions_max allows"));
+    assert_eq!(process.http().get("/healthz").status_and_body(), (200, "ok"));
     let log = process.stop();
     assert!(!log.contains("accept failed"), "{log}");
 }
@@ -56,23 +56,23 @@ fn the_soft_limit_on_open_files_is_raised_to_the_hard_one() {
     let script = "ulimit -Sn 128 && ulimit -Hn 512 && exec \"$0\" \"$@\"";
     let process =
         Process::run(command.args(["-c", script, env!("CARGO_BIN_EXE_stentor"), "serve", "--recovery", "off"]));
-    process.logs("limits open_files=512 open_files_before=128");
+    process.expect_log("limits open_files=512 open_files_before=128");
 }
 
 #[test]
-fn a_hangup_is_logged_and_the_process_lives() {
+fn sighup_is_logged_and_the_process_continues() {
     let mut process = Process::start(&["--log-level", "info"]);
     let mut client = process.join(Transport::Websocket);
     process.signal(Signal::HUP);
-    process.logs("signal ignored, the configuration is read at start only signal=SIGHUP");
-    client.echoes();
+    process.expect_log("signal ignored, the configuration is read at start only signal=SIGHUP");
+    client.expect_echo();
     client.send("1");
-    process.is_unharmed();
+    process.expect_healthy();
 }
 
 #[test]
-fn a_closed_stdout_is_no_panic() {
-    // Only the port tells that the server runs and handles signals.
+fn a_closed_stdout_does_not_end_the_process() {
+    // An open port is the only sign that the server runs and handles signals.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut child = stentor(&["serve", "--port", &address.port().to_string(), "--recovery", "off"])
         .stdout(Stdio::piped())
@@ -82,7 +82,7 @@ fn a_closed_stdout_is_no_panic() {
     drop(child.stdout.take());
     let log = BufReader::new(child.stderr.take().unwrap()).lines();
     eventually("the server listens", || TcpStream::connect(address).is_ok());
-    assert_eq!(Http::connect(address).get("/healthz").told(), (200, "ok"));
+    assert_eq!(Http::connect(address).get("/healthz").status_and_body(), (200, "ok"));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let rest: Vec<_> = log.map_while(Result::ok).collect();
     assert!(child.wait().unwrap().success(), "{rest:?}");
@@ -97,14 +97,14 @@ fn malformed_requests_are_logged_once_a_second_with_their_count() {
         http.write(b"G\r\n\r\n");
         http.rest();
     }
-    process.logs("request malformed address=127.0.0.1:");
+    process.expect_log("request malformed address=127.0.0.1:");
     let log = process.stop();
     let lines = log.lines().filter(|line| line.contains("malformed")).count();
     assert!(lines < 100 && !log.contains("actix_http"), "{log}");
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_neither_serving_nor_the_end() {
+fn an_unread_log_delays_neither_serving_nor_shutdown() {
     let mut child = stentor(&["serve", "--port", "0", "--recovery", "off", "--log-level", "trace,actix_http=trace"])
         .args(["--workers", "2"])
         .stdout(Stdio::piped())
@@ -114,9 +114,9 @@ fn a_log_that_nobody_reads_stops_neither_serving_nor_the_end() {
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     let address = first.trim().strip_prefix("stentor listens on http://").unwrap().parse().unwrap();
-    // Several pipes' worth of lines.
+    // More lines than several pipes hold.
     for _ in 0..1_000 {
-        assert_eq!(Http::connect(address).get("/healthz").told(), (200, "ok"));
+        assert_eq!(Http::connect(address).get("/healthz").status_and_body(), (200, "ok"));
     }
     assert!(Http::connect(address).get(POLLING).head.status == 200);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
@@ -126,7 +126,7 @@ fn a_log_that_nobody_reads_stops_neither_serving_nor_the_end() {
 }
 
 #[test]
-fn pages_of_other_sites_and_foreign_hosts_are_refused_by_default() {
+fn foreign_origins_and_hosts_are_refused_by_default() {
     let process = Process::start(&["--log-level", "info"]);
     let own = format!("http://{}", process.address);
     let asked = |origin: &str, host: &str| {
@@ -139,16 +139,16 @@ fn pages_of_other_sites_and_foreign_hosts_are_refused_by_default() {
     let host = process.address.to_string();
     assert_eq!(asked(&own, &host), 101);
     assert_eq!(asked("http://evil.example", &host), 400);
-    process.logs("websocket refused reason=\"Origin not allowed; add it to cors_origins");
+    process.expect_log("websocket refused reason=\"Origin not allowed; add it to cors_origins");
     assert_eq!(asked("http://evil.example", "evil.example"), 421);
-    process.logs("its Host is not in allowed_hosts host=\"evil.example\"");
+    process.expect_log("its Host is not in allowed_hosts host=\"evil.example\"");
 
     let open = Process::start(&["--origins-guard", "false", "--allowed-hosts", "*"]);
-    assert!(Websocket::ask(open.http(), WEBSOCKET, &[("Origin", "http://evil.example")]).is_ok());
+    assert!(Websocket::try_upgrade(open.http(), WEBSOCKET, &[("Origin", "http://evil.example")]).is_ok());
 }
 
 #[test]
-fn client_files_may_be_imported_by_pages_of_listed_origins() {
+fn pages_of_listed_origins_may_import_client_files() {
     let process = Process::start(&["--cors-origins", "https://page.example"]);
     let allowed = |target: &str, origin: &str| {
         let head = process.http().request("GET", target, &[("Origin", origin)], b"").head;
@@ -161,7 +161,7 @@ fn client_files_may_be_imported_by_pages_of_listed_origins() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused_with_what_can() {
+fn invalid_settings_are_refused_with_the_valid_ones() {
     for (flags, said) in [
         (["--journal-segments-max", "1"], "expected a number of files, at least 2"),
         (["--journal-segment-bytes", "1KiB"], "expected a size such as \"32MiB\", \"1GB\" or 1000000, from \"1MiB\""),

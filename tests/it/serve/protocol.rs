@@ -1,4 +1,4 @@
-//! HTTP as its clients expect it: HEAD, upgrades to other protocols, the Host.
+//! HTTP semantics: HEAD, upgrades to other protocols, the Host header.
 
 use crate::support::product::demo;
 use crate::support::{Http, Hub, Process, Transport, Websocket};
@@ -18,22 +18,22 @@ fn head_is_answered_where_get_is_without_a_body() {
     for target in ["/healthz", "/readyz", "/api/v1/rooms", "/api/v1/rooms/none", "/", "/client/index.js", "/nothing"] {
         let get = hub.http().request("GET", target, &key, b"");
         let mut http = hub.http();
-        http.begin("HEAD", target, &key, None);
+        http.write_head("HEAD", target, &key, None);
         let head = http.head();
         assert_eq!(head.status, get.head.status, "{target}");
         for name in ["content-type", "content-length", "etag", "cache-control"] {
             assert_eq!(head.header(name), get.head.header(name), "{target} {name}");
         }
-        assert_eq!(http.get("/healthz").told(), (200, "ok"), "nothing of a body came before: {target}");
+        assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"), "no byte of a body came before: {target}");
     }
     let mut http = hub.http();
-    http.begin("HEAD", "/metrics", &[], None);
+    http.write_head("HEAD", "/metrics", &[], None);
     assert_eq!(http.head().status, 200);
-    assert_eq!(http.get("/healthz").told(), (200, "ok"));
+    assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));
 }
 
 #[test]
-fn an_upgrade_to_another_protocol_is_ignored_and_the_end_announced() {
+fn an_upgrade_to_another_protocol_is_ignored_and_the_connection_closed() {
     let hub = Hub::plain();
     for address in [hub.address, hub.host.address] {
         let open = Http::connect(address).request("GET", POLLING, &H2C, b"");
@@ -42,16 +42,16 @@ fn an_upgrade_to_another_protocol_is_ignored_and_the_end_announced() {
         let sid = open.body.split('"').nth(3).unwrap();
         let target = format!("{POLLING}&sid={sid}");
         let posted = Http::connect(address).request("POST", &target, &H2C, b"40");
-        assert_eq!((posted.told(), posted.head.header("connection")), ((200, "ok"), Some("close")));
+        assert_eq!((posted.status_and_body(), posted.head.header("connection")), ((200, "ok"), Some("close")));
         let polled = Http::connect(address).request("GET", &target, &H2C, b"");
         assert!(polled.head.status == 200 && polled.body.starts_with("40{"), "{polled:?}");
         let mut http = Http::connect(address);
-        http.begin("GET", &target, &H2C, None);
-        assert_eq!(Http::connect(address).post(&target, "40").told(), (200, "ok"));
+        http.write_head("GET", &target, &H2C, None);
+        assert_eq!(Http::connect(address).post(&target, "40").status_and_body(), (200, "ok"));
         assert_eq!(http.head().header("connection"), Some("close"));
     }
     let health = hub.http().request("GET", "/healthz", &H2C, b"");
-    assert_eq!((health.told(), health.head.header("connection")), ((200, "ok"), Some("close")));
+    assert_eq!((health.status_and_body(), health.head.header("connection")), ((200, "ok"), Some("close")));
 }
 
 #[test]
@@ -84,24 +84,24 @@ fn a_host_that_is_not_allowed_is_refused_on_every_path() {
 }
 
 #[test]
-fn origins_of_other_sites_are_refused_where_they_are_guarded() {
+fn foreign_origins_are_refused_where_origins_are_checked() {
     let hub = Hub::start(|builder| builder.guard_origins(), |_| {});
     for address in [hub.address, hub.host.address] {
-        let ask = |origin| Websocket::ask(Http::connect(address), WEBSOCKET, &[("Origin", origin)]);
+        let ask = |origin| Websocket::try_upgrade(Http::connect(address), WEBSOCKET, &[("Origin", origin)]);
         assert!(ask("http://localhost").is_ok());
         let refused = String::from_utf8(ask("http://evil.example").unwrap_err()).unwrap();
         assert!(refused.contains("Origin not allowed; add it to cors_origins"), "{refused}");
     }
-    hub.join(Transport::Websocket).echoes();
+    hub.join(Transport::Websocket).expect_echo();
 }
 
 #[test]
-fn apps_that_are_pages_pass_where_their_origin_is_listed() {
+fn apps_with_an_origin_of_their_own_pass_when_listed() {
     let process = Process::start(&["--cors-origins", "capacitor://localhost,tauri://localhost,file://"]);
     for (origin, is_admitted) in
         [("capacitor://localhost", true), ("tauri://localhost", true), ("file://", true), ("null", false)]
     {
-        let asked = Websocket::ask(process.http(), WEBSOCKET, &[("Origin", origin)]);
+        let asked = Websocket::try_upgrade(process.http(), WEBSOCKET, &[("Origin", origin)]);
         assert_eq!(asked.is_ok(), is_admitted, "{origin}");
     }
 }

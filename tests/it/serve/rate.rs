@@ -1,4 +1,4 @@
-//! The limits on what one client, and one address, may send, as clients meet them.
+//! Rate limits of one session and of one address.
 
 use std::num::NonZeroU32;
 use std::time::Instant;
@@ -16,7 +16,8 @@ fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     })
 }
 
-/// So many events a second for a session, and as good as no limit for its address: all tests share that one.
+/// This many events per second for a session. All tests share one address, which is practically
+/// unlimited.
 fn session_limit(per_second: u32) -> Hub {
     hub(|limits| {
         limits.rates.events_per_second = NonZeroU32::new(per_second);
@@ -24,7 +25,7 @@ fn session_limit(per_second: u32) -> Hub {
     })
 }
 
-/// What a limit may have admitted since `begun`.
+/// Number of events that a limit may have admitted since `begun`.
 fn admitted_max(per_second: u32, begun: Instant) -> u32 {
     per_second * (2 + 1 + begun.elapsed().as_secs() as u32)
 }
@@ -35,7 +36,7 @@ fn echo(namespace: &str, id: u64) -> Packet {
     Packet::Text(format!(r#"42{namespace}{id}["echo",1]"#))
 }
 
-/// Emits `echo` so often, and gives how many were carried out.
+/// Emits `echo` this often; gives how many were handled.
 fn echoed(client: &mut Client, times: u64) -> u32 {
     client.send_all(&(0..times).map(|id| echo("", id)).collect::<Vec<_>>());
     (0..times).filter(|id| client.recv_text() == format!("43{id}[1]")).count() as u32
@@ -55,9 +56,10 @@ fn events_over_the_limit_are_refused_in_their_ack() {
     });
 }
 
-// `41` and `40` used to come with a full bucket each time: 36 000 events a second at a limit of 10.
+// Regression: `41` and `40` restored a full bucket, which allowed 36 000 events per second at a
+// limit of 10.
 #[test]
-fn leaving_and_joining_again_does_not_refill_the_bucket() {
+fn reconnecting_to_a_namespace_does_not_refill_the_bucket() {
     let hub = session_limit(100);
     on_every_transport(|transport| {
         let begun = Instant::now();
@@ -78,7 +80,8 @@ fn leaving_and_joining_again_does_not_refill_the_bucket() {
     });
 }
 
-// The client used to receive a CONNECT_ERROR after the reply: it dropped the socket, the server kept it.
+// Regression: the client received a CONNECT_ERROR after the reply. It dropped the socket, the
+// server kept it.
 #[test]
 fn a_second_connect_over_the_limit_keeps_the_first_socket() {
     let hub = session_limit(1);
@@ -112,7 +115,7 @@ fn namespaces_of_one_session_share_its_limit() {
 }
 
 #[test]
-fn sessions_of_one_address_share_its_limit_one_after_another() {
+fn successive_sessions_of_one_address_share_its_limit() {
     let hub = hub(|limits| limits.rates.address_events_per_second = NonZeroU32::new(50));
     let begun = Instant::now();
     let mut carried_out = 0;
@@ -131,7 +134,7 @@ fn sessions_of_one_address_share_its_limit_one_after_another() {
 }
 
 #[test]
-fn events_are_refused_while_too_many_bytes_come() {
+fn events_are_refused_while_the_byte_limit_is_exceeded() {
     let hub = hub(|limits| {
         limits.rates.bytes_per_second = NonZeroU32::new(1_000);
         limits.rates.address_bytes_per_second = Some(NonZeroU32::MAX);
@@ -139,7 +142,7 @@ fn events_are_refused_while_too_many_bytes_come() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         let large = "x".repeat(60_000);
-        // It passes alone, whatever the limit, and what follows waits for it.
+        // One large event is admitted whatever the limit; later events wait for it.
         client.send(&format!(r#"421["echo","{large}"]"#));
         client.expect(&format!(r#"431["{large}"]"#));
         client.send(r#"422["echo",1]"#);
@@ -166,7 +169,7 @@ fn bytes_of_attachments_count() {
 }
 
 #[test]
-fn a_flood_without_acks_is_answered_by_one_error_a_second() {
+fn a_flood_without_acks_gets_one_error_per_second() {
     let hub = session_limit(1);
     on_every_transport(|transport| {
         let begun = Instant::now();
@@ -184,36 +187,37 @@ fn a_flood_without_acks_is_answered_by_one_error_a_second() {
 }
 
 #[test]
-fn a_client_that_exceeds_its_rate_is_not_read_for_a_while() {
+fn reading_pauses_for_a_client_that_exceeds_its_rate() {
     let mut hub = Process::start(&["--events-per-second", "10", "--address-events-per-second", "100000"]);
     let mut client = hub.join(Transport::Websocket);
     client.send_all(&vec![Packet::Text(r#"42["echo"]"#.into()); 200]);
-    hub.logs("session stops reading for a while, too many packets above its rate");
-    // It is read again.
+    hub.expect_log("session stops reading for a while, too many packets above its rate");
+    // Reading continues.
     let answer = (0..10).find_map(|id| {
         client.send(&format!(r#"42{id}["echo",1]"#));
         std::iter::repeat_with(|| client.recv_text()).find(|text| text.starts_with("43"))
     });
     assert!(answer.is_some());
-    assert!(hub.counted("stentor_rate_limited_total") > 0);
+    assert!(hub.metric("stentor_rate_limited_total") > 0);
     drop(client);
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
-// 12 clients that joined on and on past their rooms took two thirds of the machine from the others.
+// Regression: 12 clients that exceeded their number of rooms took two thirds of the CPU from other
+// clients.
 #[test]
-fn a_client_whose_joins_are_refused_is_named_and_not_read_for_a_while() {
+fn a_client_whose_joins_are_refused_is_named_and_reading_pauses() {
     let mut hub = Process::start(&["--rooms-per-socket-max", "3"]);
     let mut client = hub.join(Transport::Websocket);
     let joins: Vec<_> = (0..150).map(|n| Packet::Text(format!(r#"42{n}["join","room {n}"]"#))).collect();
     client.send_all(&joins);
-    hub.logs("join refused sid=");
-    hub.logs("session stops reading for a while, too many joins that are refused");
+    hub.expect_log("join refused sid=");
+    hub.expect_log("session stops reading for a while, too many joins that are refused");
     let answers: Vec<_> = joins.iter().map(|_| client.recv_text()).collect();
     let refused = answers.iter().filter(|answer| answer.contains(r#""code":"too_many_rooms""#)).count();
     assert_eq!(refused, 147, "{answers:?}");
-    assert_eq!(hub.counted("stentor_joins_refused_total"), 147);
-    client.echoes();
+    assert_eq!(hub.metric("stentor_joins_refused_total"), 147);
+    client.expect_echo();
     drop(client);
-    hub.is_unharmed();
+    hub.expect_healthy();
 }

@@ -1,15 +1,18 @@
-//! Clients that hold HTTP connections without using them: each ends at a deadline, and operators are served meanwhile.
+//! Clients that hold HTTP connections without using them: each ends at a deadline, and operators
+//! are served meanwhile.
 
 use std::time::Duration;
 
 use stentor::{Limits, NotAccepting};
 
-use crate::support::{DEADLINE, Frame, Http, Hub, Transport, Websocket, drip_until_closed, eventually, pour};
+use crate::support::{
+    DEADLINE, Frame, Http, Hub, Transport, Websocket, eventually, write_until_blocked, write_until_closed,
+};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n";
 const HALF: Duration = Duration::from_millis(500);
 
-/// A hub with one HTTP connection, whose end is seen by the next one's beginning.
+/// A hub that allows one HTTP connection; the next connection is accepted when it ends.
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     let small = |limits: &mut Limits| {
         limits.http.connections_max = 1;
@@ -19,30 +22,30 @@ fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     Hub::limited(small, |_| {})
 }
 
-fn is_closed(hub: &Hub) {
+fn expect_closed(hub: &Hub) {
     eventually("the connection is closed", || hub.io.accepting().is_ok());
 }
 
-fn is_held(hub: &Hub) {
+fn expect_open(hub: &Hub) {
     eventually("the connection is served", || hub.io.accepting() == Err(NotAccepting::HttpFull));
 }
 
 #[test]
-fn a_head_that_begins_after_a_request_must_end_in_time() {
+fn request_headers_after_a_request_must_arrive_in_time() {
     let hub = hub(|limits| (limits.http.head_timeout, limits.http.keep_alive) = (HALF, 4 * HALF));
     for begun in [&b"G"[..], b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-A: "] {
         let mut http = hub.http();
         http.write(HEALTH);
-        assert_eq!(http.response().told(), (200, "ok"));
+        assert_eq!(http.response().status_and_body(), (200, "ok"));
         http.write(begun);
         assert_eq!(http.rest(), b"");
-        is_closed(&hub);
-        // Together with the request before it: it then counts as a connection that is idle.
+        expect_closed(&hub);
+        // The bytes come together with the request before, so the connection counts as idle.
         let mut http = hub.http();
         http.write(&[HEALTH, begun].concat());
-        assert_eq!(http.response().told(), (200, "ok"));
+        assert_eq!(http.response().status_and_body(), (200, "ok"));
         assert_eq!(http.rest(), b"");
-        is_closed(&hub);
+        expect_closed(&hub);
     }
 }
 
@@ -53,22 +56,22 @@ fn connections_that_the_server_closes_are_counted_by_reason() {
         let counted = format!("stentor_http_connections_closed_total{{reason=\"{reason}\"}} 1\n");
         assert!(!hub.io.metrics().contains(&counted), "{reason}");
         let mut http = hub.http();
-        assert_eq!(http.get("/healthz").told(), (200, "ok"));
+        assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));
         http.write(begun);
         eventually(reason, || hub.io.metrics().contains(&counted));
     }
 }
 
 #[test]
-fn a_head_that_drips_after_a_request_must_end_in_time() {
+fn request_headers_sent_byte_by_byte_must_arrive_in_time() {
     let hub = hub(|limits| limits.http.head_timeout = HALF);
     let mut pace = hub.join(Transport::Websocket);
     let mut http = hub.http();
     http.write(HEALTH);
-    assert_eq!(http.response().told(), (200, "ok"));
+    assert_eq!(http.response().status_and_body(), (200, "ok"));
     let mut drip = http.writer();
     drip.write(b"GET / HTTP/1.1\r\nX-Drip: ");
-    let dripping = std::thread::spawn(move || drip_until_closed(&mut drip, b"x", &mut pace));
+    let dripping = std::thread::spawn(move || write_until_closed(&mut drip, b"x", &mut pace));
     assert_eq!(http.rest(), b"");
     dripping.join().unwrap();
 }
@@ -77,9 +80,9 @@ fn a_head_that_drips_after_a_request_must_end_in_time() {
 fn a_connection_without_a_further_request_ends_after_keep_alive() {
     let hub = hub(|limits| limits.http.keep_alive = HALF);
     let mut http = hub.http();
-    assert_eq!(http.get("/healthz").told(), (200, "ok"));
+    assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));
     assert_eq!(http.rest(), b"");
-    is_closed(&hub);
+    expect_closed(&hub);
 }
 
 #[test]
@@ -99,54 +102,55 @@ fn short_pings_do_not_close_busy_connections() {
             pinged.expect("2");
             pinged.send("3");
         }
-        assert_eq!(http.get("/healthz").told(), (200, "ok"));
+        assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));
     }
 }
 
 #[test]
-fn bodies_that_nobody_reads_must_end_in_time() {
+fn bodies_that_no_handler_reads_must_end_in_time() {
     let hub = hub(|limits| limits.http.body_timeout = HALF);
     for target in ["/", "/healthz", "/api/v1/publish", "/api/v1/nothing", "/nothing"] {
         for begun in ["", "5\r\nhello\r\n", "5;ext=", "0\r\nX-Trailer: "] {
             let mut http = hub.http();
-            http.begin("POST", target, &[("Transfer-Encoding", "chunked")], None);
+            http.write_head("POST", target, &[("Transfer-Encoding", "chunked")], None);
             http.write(begun.as_bytes());
-            is_held(&hub);
-            is_closed(&hub);
+            expect_open(&hub);
+            expect_closed(&hub);
             http.rest();
         }
     }
 }
 
 #[test]
-fn a_body_that_drips_must_end_in_time() {
+fn a_body_sent_in_small_pieces_must_end_in_time() {
     let hub = hub(|limits| limits.http.body_timeout = HALF);
     for (target, bytes) in [("/", &b"1\r\nx\r\n"[..]), ("/api/v1/publish", b"1;a=b\r\nx\r\n")] {
         let mut pace = hub.join(Transport::Websocket);
         let mut http = hub.http();
-        http.begin("POST", target, &[("Transfer-Encoding", "chunked")], None);
+        http.write_head("POST", target, &[("Transfer-Encoding", "chunked")], None);
         let mut drip = http.writer();
-        let dripping = std::thread::spawn(move || drip_until_closed(&mut drip, bytes, &mut pace));
+        let dripping = std::thread::spawn(move || write_until_closed(&mut drip, bytes, &mut pace));
         http.rest();
         dripping.join().unwrap();
-        is_closed(&hub);
+        expect_closed(&hub);
     }
 }
 
 #[test]
-fn a_response_that_is_not_read_ends_its_connection() {
+fn an_unread_response_ends_its_connection() {
     let hub = hub(|limits| limits.http.response_timeout = HALF);
     let mut http = hub.http();
     let requests = b"GET /metrics HTTP/1.1\r\nHost: hub\r\n\r\n".repeat(100);
-    // Until the server reads no further request, since its answers are not read.
-    pour(|bytes| http.try_write(bytes), &requests, 8 << 20);
-    is_closed(&hub);
+    // Fills the connection until the server reads no further request, because its responses are not
+    // read.
+    write_until_blocked(|bytes| http.try_write(bytes), &requests, 8 << 20);
+    expect_closed(&hub);
     hub.http().get("/healthz");
     drop(http);
 }
 
 #[test]
-fn a_poll_waits_longer_than_every_deadline_of_http() {
+fn a_poll_may_wait_longer_than_every_http_deadline() {
     let hub = Hub::limited(
         |limits| {
             let each = [&mut limits.http.head_timeout, &mut limits.http.keep_alive, &mut limits.http.response_timeout];
@@ -169,58 +173,59 @@ fn operators_are_served_while_all_connections_are_held() {
         .map(|_| {
             let mut http = hub.http();
             http.write(HEALTH);
-            assert_eq!(http.response().told(), (200, "ok"));
-            // In the head of the next request, for as long as it may.
+            assert_eq!(http.response().status_and_body(), (200, "ok"));
+            // The next request's headers are incomplete until their deadline.
             http.write(b"G");
             http
         })
         .collect();
-    is_held(&hub);
+    expect_open(&hub);
     let once = |target: &str, headers: &[(&str, &str)]| hub.http().request("GET", target, headers, b"");
     for _ in 0..20 {
         let health = once("/healthz", &[]);
-        assert_eq!(health.told(), (200, "ok"));
+        assert_eq!(health.status_and_body(), (200, "ok"));
         assert!(once("/metrics", &[]).head.status == 200);
     }
     let rooms = once("/api/v1/rooms", &[("Authorization", "Bearer 0123456789abcdef")]);
     assert_eq!(rooms.head.status, 200, "{rooms:?}");
-    // Newcomers get in as soon as one has held its connection for a second.
-    eventually("a newcomer is served", || once("/socket.io/?EIO=4&transport=polling", &[]).head.status == 200);
-    let closed = held.iter_mut().filter_map(|http| http.has_answer().then_some(())).count();
+    // New connections are served as soon as one has been held for a second.
+    eventually("a new client is served", || once("/socket.io/?EIO=4&transport=polling", &[]).head.status == 200);
+    let closed = held.iter_mut().filter_map(|http| http.has_response().then_some(())).count();
     assert!((1..20).contains(&closed), "{closed} were closed");
 }
 
 #[test]
-fn a_request_that_finds_no_connection_left_is_refused() {
+fn a_request_without_a_free_connection_is_refused() {
     let hub = Hub::limited(|limits| limits.http.connections_max = 1, |_| {});
     let mut client = hub.join(Transport::Websocket);
-    // A poll waits for as long as its session lets it, and is not closed in favour of others.
+    // A poll may wait as long as its session allows, and is not closed in favour of others.
     let mut waiting = hub.http();
     let open = waiting.get("/socket.io/?EIO=4&transport=polling").body;
     let target = format!("/socket.io/?EIO=4&transport=polling&sid={}", open.split('"').nth(3).unwrap());
-    waiting.begin("GET", &target, &[], None);
-    is_held(&hub);
+    waiting.write_head("GET", &target, &[], None);
+    expect_open(&hub);
     eventually("the reserve refuses", || {
         let refused = hub.http().get("/");
         refused.head.status == 503
             && refused.head.header("connection") == Some("close")
             && refused.body.contains("http_connections_max")
     });
-    assert_eq!(hub.http().get("/healthz").told(), (200, "ok"));
+    assert_eq!(hub.http().get("/healthz").status_and_body(), (200, "ok"));
     let ready = hub.http().get("/readyz");
-    assert_eq!(ready.told(), (503, "server has as many HTTP connections as http_connections_max allows"));
-    let mut websocket = Websocket::ask(hub.http(), "/socket.io/?EIO=4&transport=websocket", &[]).expect("a websocket");
+    assert_eq!(ready.status_and_body(), (503, "server has as many HTTP connections as http_connections_max allows"));
+    let mut websocket =
+        Websocket::try_upgrade(hub.http(), "/socket.io/?EIO=4&transport=websocket", &[]).expect("a websocket");
     assert!(matches!(websocket.recv(), Frame::Whole(0x81, _)));
-    client.echoes();
+    client.expect_echo();
 }
 
 #[test]
-fn silent_connections_do_not_keep_the_reserve() {
+fn idle_connections_do_not_keep_the_reserve() {
     let hub = Hub::limited(|limits| (limits.http.connections_max, limits.http.reserve) = (1, 2), |_| {});
     let silent: Vec<Http> = (0..6).map(|_| hub.http()).collect();
     let mut operator = hub.http();
-    operator.begin("GET", "/healthz", &[], None);
-    // Within the deadline of every answer here; the silent ones alone would hold it up for longer.
-    assert_eq!(operator.response().told(), (200, "ok"), "{DEADLINE:?}");
+    operator.write_head("GET", "/healthz", &[], None);
+    // Within the general deadline; idle connections alone would delay it longer.
+    assert_eq!(operator.response().status_and_body(), (200, "ok"), "{DEADLINE:?}");
     drop(silent);
 }

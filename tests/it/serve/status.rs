@@ -5,11 +5,11 @@ use stentor::NotAccepting;
 use crate::support::{Hub, Transport};
 
 #[test]
-fn a_hub_that_lives_and_has_room_is_healthy_and_ready() {
+fn a_hub_below_its_limits_is_healthy_and_ready() {
     let hub = Hub::plain();
     let mut http = hub.http();
-    assert_eq!(http.get("/healthz").told(), (200, "ok"));
-    assert_eq!(http.get("/readyz").told(), (200, "ok"));
+    assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));
+    assert_eq!(http.get("/readyz").status_and_body(), (200, "ok"));
 }
 
 #[test]
@@ -17,13 +17,13 @@ fn a_full_hub_is_healthy_but_not_ready_until_a_client_leaves() {
     let hub = Hub::limited(|limits| limits.sessions.max = 1, |_| {});
     let mut http = hub.http();
     let mut client = hub.join(Transport::Websocket);
-    assert_eq!(http.get("/healthz").told(), (200, "ok"));
-    assert_eq!(http.get("/readyz").told(), (503, "server has as many sessions as sessions_max allows"));
+    assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));
+    assert_eq!(http.get("/readyz").status_and_body(), (503, "server has as many sessions as sessions_max allows"));
     assert_eq!(hub.io.accepting(), Err(NotAccepting::Full));
 
     client.send("1");
     hub.wait_for_sessions(0);
-    assert_eq!(http.get("/readyz").told(), (200, "ok"));
+    assert_eq!(http.get("/readyz").status_and_body(), (200, "ok"));
 }
 
 #[test]
@@ -32,8 +32,8 @@ fn a_closing_hub_is_not_ready_and_refuses_handshakes_with_503() {
     let mut http = hub.http();
     actix::System::new().block_on(hub.io.close());
     assert_eq!(hub.io.accepting(), Err(NotAccepting::Closing));
-    assert_eq!(http.get("/healthz").told(), (200, "ok"));
-    assert_eq!(http.get("/readyz").told(), (503, "server is closing"));
+    assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));
+    assert_eq!(http.get("/readyz").status_and_body(), (503, "server is closing"));
     let handshake = http.get("/socket.io/?EIO=4&transport=polling");
-    assert_eq!(handshake.told(), (503, r#"{"code":4,"message":"Server is closing"}"#));
+    assert_eq!(handshake.status_and_body(), (503, r#"{"code":4,"message":"Server is closing"}"#));
 }

@@ -1,4 +1,4 @@
-//! What clients of `stentor serve` can say, beside what the JavaScript client's tests say to it.
+//! Events of clients of `stentor serve` that the JavaScript client's tests do not cover.
 
 use stentor::Recovery;
 
@@ -14,25 +14,25 @@ fn hub() -> Hub {
     )
 }
 
-/// An event that is not kept has no place in what is kept.
+/// A volatile event is not stored and has no offset.
 const RECEIPT: &str = r#"432[{"level":"accepted","offset":null,"duplicate":false}]"#;
 
 #[test]
-fn publish_takes_an_object_for_the_room_that_says_the_grade() {
+fn publish_accepts_an_object_with_room_and_grade() {
     let hub = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"421["join","lobby"]"#);
         assert!(client.recv_text().starts_with(r#"431[{"room":"lobby""#));
         client.send(r#"422["publish",{"room":"lobby","volatile":true},"news",1]"#);
-        let mut told = client.recv_text();
-        // A polling client may be between two requests, and then does not hear it.
-        let heard = told.starts_with(r#"42["news",1,"#);
-        assert!(heard || transport == Transport::Polling, "{told}");
-        if heard {
-            told = client.recv_text();
+        let mut answer = client.recv_text();
+        // A polling client may be between two requests, and then misses a volatile event.
+        let received = answer.starts_with(r#"42["news",1,"#);
+        assert!(received || transport == Transport::Polling, "{answer}");
+        if received {
+            answer = client.recv_text();
         }
-        assert_eq!(told, RECEIPT);
+        assert_eq!(answer, RECEIPT);
         client.send(r#"423["publish",{"room":"lobby"},"news",2]"#);
         assert!(client.recv_text().starts_with(r#"42["news",2,"#));
         let receipt = client.recv_text();
@@ -41,7 +41,7 @@ fn publish_takes_an_object_for_the_room_that_says_the_grade() {
 }
 
 #[test]
-fn publish_says_what_is_wrong_with_such_an_object() {
+fn publish_names_the_error_in_an_invalid_object() {
     let hub = hub();
     let mut client = hub.join(Transport::Websocket);
     for (argument, wrong) in [
@@ -58,9 +58,9 @@ fn publish_says_what_is_wrong_with_such_an_object() {
     }
 }
 
-// Any client could forge `stentor:error` to others.
+// Regression: any client could forge `stentor:error` for other clients.
 #[test]
-fn names_that_the_server_uses_are_not_published() {
+fn reserved_event_names_are_not_published() {
     let hub = hub();
     on_every_transport(|transport| {
         let mut member = hub.join(transport);
@@ -73,15 +73,15 @@ fn names_that_the_server_uses_are_not_published() {
             let answer = client.recv_text();
             assert!(answer.starts_with(r#"431[{"error":{"code":"bad_event","#), "{name}: {answer}");
         }
-        member.echoes();
+        member.expect_echo();
         client.send(r#"421["publish","lobby","stentor",1]"#);
         assert!(client.recv_text().starts_with(r#"431[{"level""#));
     });
 }
 
-// `emit("join", "lobby", undefined, callback)`: undefined travels as null.
+// `emit("join", "lobby", undefined, callback)`: undefined is sent as null.
 #[test]
-fn null_is_an_argument_that_is_not_given() {
+fn null_counts_as_a_missing_argument() {
     let hub = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -104,18 +104,18 @@ fn null_is_an_argument_that_is_not_given() {
     });
 }
 
-// A text that was cut within an emoji. Such an event never ran, and was never answered.
+// Regression: an event with text cut within an emoji was neither handled nor answered.
 #[test]
-fn lone_surrogates_are_replaced_where_text_is_read() {
+fn lone_surrogates_are_replaced_in_decoded_text() {
     let hub = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"421["join","a\ud83d"]"#);
         assert!(client.recv_text().starts_with("431[{\"room\":\"a\u{fffd}\""));
         client.send(r#"422["publish",{"room":"a\udc00"},"new\ud83ds","\ud83d"]"#);
-        let told = client.recv_text();
-        // Raw arguments pass as they came.
-        assert!(told.starts_with("42[\"new\u{fffd}s\",\"\\ud83d\","), "{told}");
+        let answer = client.recv_text();
+        // Raw arguments are forwarded unchanged.
+        assert!(answer.starts_with("42[\"new\u{fffd}s\",\"\\ud83d\","), "{answer}");
         client.recv_text();
         client.send(r#"423["echo\ud83d"]"#);
         assert!(client.recv_text().contains("unknown_event"));

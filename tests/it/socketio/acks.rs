@@ -1,22 +1,22 @@
-//! Acks, both ways: answered once, in their place, and nothing comes of those that nobody waits for.
+//! Acks in both directions: one per event, in order; unexpected acks are ignored.
 
 use std::time::Duration;
 
 use stentor::{AckError, Event, Recovery};
 
-use crate::support::{Client, Hub, Told, on_every_transport, report};
+use crate::support::{Client, Hub, Reports, on_every_transport, report_channel};
 
-/// A hub whose `ask` asks its client back, and tells what it heard.
-fn asking_hub(timeout: Duration) -> (Hub, Told) {
-    let (tell, told) = report();
+/// A hub whose `ask` emits to its client with an ack and reports the answer.
+fn asking_hub(timeout: Duration) -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on("ask", move |socket, event: Event<u32>| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     let answer = socket.timeout(timeout).emit_with_ack::<String, _>("question", event.data).await;
-                    tell.say(match answer {
+                    reporter.report(match answer {
                         Ok(answer) => format!("{}: {answer}", event.data),
                         Err(AckError::Timeout) => format!("{}: no answer", event.data),
                         Err(error) => format!("{}: {error}", event.data),
@@ -26,7 +26,7 @@ fn asking_hub(timeout: Duration) -> (Hub, Told) {
             });
         },
     );
-    (hub, told)
+    (hub, reports)
 }
 
 /// The ack id of the next packet, which must be `question` with this number.
@@ -71,18 +71,18 @@ fn an_event_without_an_ack_id_is_not_answered() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"42["echo",1]"#);
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn an_event_that_nobody_handles_is_not_answered() {
+fn an_event_without_handler_is_not_answered() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"421["no such event",1]"#);
         client.send(r#"422[7,"the name is a number"]"#);
-        client.echoes();
+        client.expect_echo();
     });
 }
 
@@ -101,7 +101,7 @@ fn acks_of_one_client_come_in_the_order_of_its_events() {
 }
 
 #[test]
-fn an_ack_comes_after_what_its_handler_emitted_before() {
+fn an_ack_follows_the_events_that_its_handler_emitted_before() {
     let order = |recovery: Recovery| {
         Hub::start(
             |builder| builder.recovery(recovery),
@@ -139,20 +139,20 @@ fn an_ack_comes_after_what_its_handler_emitted_before() {
 }
 
 #[test]
-fn a_client_is_asked_and_its_answer_reaches_the_handler() {
-    let (hub, told) = asking_hub(Duration::from_secs(20));
+fn a_client_answers_a_question_of_a_handler() {
+    let (hub, reports) = asking_hub(Duration::from_secs(20));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"42["ask",1]"#);
         let id = question(&mut client, 1);
         client.send(&format!(r#"43{id}["yes","and more"]"#));
-        assert_eq!(told.next(), "1: yes");
+        assert_eq!(reports.next(), "1: yes");
     });
 }
 
 #[test]
-fn answers_find_their_questions_in_any_order() {
-    let (hub, told) = asking_hub(Duration::from_secs(20));
+fn answers_match_their_questions_in_any_order() {
+    let (hub, reports) = asking_hub(Duration::from_secs(20));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"42["ask",1]"#);
@@ -161,15 +161,15 @@ fn answers_find_their_questions_in_any_order() {
         let two = question(&mut client, 2);
         assert_ne!(one, two);
         client.send(&format!(r#"43{two}["second"]"#));
-        assert_eq!(told.next(), "2: second");
+        assert_eq!(reports.next(), "2: second");
         client.send(&format!(r#"43{one}["first"]"#));
-        assert_eq!(told.next(), "1: first");
+        assert_eq!(reports.next(), "1: first");
     });
 }
 
 #[test]
 fn unknown_and_repeated_answers_are_ignored() {
-    let (hub, told) = asking_hub(Duration::from_secs(20));
+    let (hub, reports) = asking_hub(Duration::from_secs(20));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         for unknown in ["430[]", "433[\"x\"]", "4318446744073709551615[1]"] {
@@ -181,62 +181,62 @@ fn unknown_and_repeated_answers_are_ignored() {
             client.send(&format!(r#"43{id}["{answer}"]"#));
         }
         client.send(&format!(r#"43{}["to nobody"]"#, id + 1));
-        client.echoes();
-        assert_eq!(told.next(), "1: first");
-        assert_eq!(told.rest(), [""; 0]);
+        client.expect_echo();
+        assert_eq!(reports.next(), "1: first");
+        assert_eq!(reports.rest(), [""; 0]);
     });
 }
 
 #[test]
-fn an_answer_that_comes_too_late_is_ignored() {
-    let (hub, told) = asking_hub(Duration::from_millis(50));
+fn an_ack_after_the_timeout_is_ignored() {
+    let (hub, reports) = asking_hub(Duration::from_millis(50));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"42["ask",1]"#);
         let id = question(&mut client, 1);
-        assert_eq!(told.next(), "1: no answer");
+        assert_eq!(reports.next(), "1: no answer");
         client.send(&format!(r#"43{id}["too late"]"#));
-        client.echoes();
-        assert_eq!(told.rest(), [""; 0]);
+        client.expect_echo();
+        assert_eq!(reports.rest(), [""; 0]);
     });
 }
 
 #[test]
-fn an_answer_of_another_type_is_an_error_of_the_handler_alone() {
-    let (hub, told) = asking_hub(Duration::from_secs(20));
+fn an_answer_of_another_type_is_an_error_of_the_handler_only() {
+    let (hub, reports) = asking_hub(Duration::from_secs(20));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         for answer in ["[7]", "[]"] {
             client.send(r#"42["ask",1]"#);
             let id = question(&mut client, 1);
             client.send(&format!("43{id}{answer}"));
-            let heard = told.next();
-            assert!(heard.starts_with("1: acknowledgement is not of the expected type"), "{answer}: {heard}");
+            let received = reports.next();
+            assert!(received.starts_with("1: acknowledgement is not of the expected type"), "{answer}: {received}");
         }
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn who_waits_for_an_answer_hears_that_the_client_has_gone() {
-    let (hub, told) = asking_hub(Duration::from_secs(600));
+fn a_pending_answer_ends_when_the_client_disconnects() {
+    let (hub, reports) = asking_hub(Duration::from_secs(600));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"42["ask",1]"#);
         question(&mut client, 1);
         client.send("1");
-        assert_eq!(told.next(), "1: client has gone before it answered");
+        assert_eq!(reports.next(), "1: client has gone before it answered");
     });
 }
 
 #[test]
-fn who_waits_for_an_answer_hears_that_the_client_has_left_the_namespace() {
-    let (hub, told) = asking_hub(Duration::from_secs(600));
+fn a_pending_answer_ends_when_the_client_leaves_the_namespace() {
+    let (hub, reports) = asking_hub(Duration::from_secs(600));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"42["ask",1]"#);
         question(&mut client, 1);
         client.send("41");
-        assert_eq!(told.next(), "1: client has gone before it answered");
+        assert_eq!(reports.next(), "1: client has gone before it answered");
     });
 }

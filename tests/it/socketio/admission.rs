@@ -1,4 +1,4 @@
-//! Who is let in: connection middleware, CONNECT_ERROR with data, namespaces by pattern.
+//! Admission to namespaces: connection middleware, CONNECT_ERROR with data, namespaces by pattern.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,26 +8,26 @@ use serde_json::{Value, json};
 use stentor::{ConnectError, EmitError, Event, RoomError};
 use tokio::sync::Notify;
 
-use crate::support::{Hub, Packet, on_every_transport, report};
+use crate::support::{Hub, Packet, on_every_transport, report_channel};
 
 #[test]
 fn middleware_runs_in_order_and_its_refusal_reaches_the_client() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (one, two, three) = (tell.clone(), tell.clone(), tell.clone());
+            let (one, two, three) = (reporter.clone(), reporter.clone(), reporter.clone());
             io.of("/guarded")
                 .with(move |socket| {
-                    let tell = one.clone();
+                    let reporter = one.clone();
                     async move {
                         tokio::task::yield_now().await;
-                        tell.say(format!("first connected={}", socket.is_connected()));
+                        reporter.report(format!("first connected={}", socket.is_connected()));
                         Ok(())
                     }
                 })
                 .with(move |socket| {
-                    two.say("second");
+                    two.report("second");
                     async move {
                         let auth: Value = socket.auth().map_err(|_| ConnectError::new("unreadable"))?;
                         match auth["token"] == "secret" {
@@ -37,7 +37,7 @@ fn middleware_runs_in_order_and_its_refusal_reaches_the_client() {
                     }
                 })
                 .on_connection(move |_| {
-                    three.say("connected");
+                    three.report("connected");
                     async { Ok(()) }
                 });
         },
@@ -46,19 +46,19 @@ fn middleware_runs_in_order_and_its_refusal_reaches_the_client() {
         let mut client = hub.open(transport);
         client.send(r#"40/guarded,{"token":"guess"}"#);
         client.expect(r#"44/guarded,{"message":"not authorized","data":{"code":17}}"#);
-        assert_eq!(told.take(2), ["first connected=false", "second"]);
-        // The transport stays, and the client may try again.
+        assert_eq!(reports.take(2), ["first connected=false", "second"]);
+        // The transport stays open, and the client may try again.
         client.send(r#"40/guarded,{"token":"secret"}"#);
         assert!(client.recv_text().starts_with(r#"40/guarded,{"sid":"#));
-        assert_eq!(told.take(3), ["first connected=false", "second", "connected"]);
+        assert_eq!(reports.take(3), ["first connected=false", "second", "connected"]);
         client.connect("");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
 fn events_during_middleware_are_held_and_dropped_on_refusal() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
         |builder| builder,
@@ -76,7 +76,7 @@ fn events_during_middleware_are_held_and_dropped_on_refusal() {
                     }
                 })
                 .on("n", move |_, event: Event<u32>| {
-                    tell.say(event.data.to_string());
+                    reporter.report(event.data.to_string());
                     async { Ok(()) }
                 });
         },
@@ -84,21 +84,21 @@ fn events_during_middleware_are_held_and_dropped_on_refusal() {
     on_every_transport(|transport| {
         let mut refused = hub.open(transport);
         refused.send_all(&[r#"40{"a":1}"#, r#"42["n",1]"#].map(|text| Packet::Text(text.into())));
-        refused.settle();
+        refused.wait_until_handled();
         go.notify_one();
         refused.expect(r#"44{"message":"no"}"#);
         let mut client = hub.open(transport);
         client.send_all(&["40", r#"42["n",2]"#, r#"42["n",3]"#].map(|text| Packet::Text(text.into())));
-        client.settle();
-        assert_eq!(told.rest(), [""; 0]);
+        client.wait_until_handled();
+        assert_eq!(reports.rest(), [""; 0]);
         go.notify_one();
         assert!(client.recv_text().starts_with(r#"40{"sid":"#));
-        assert_eq!(told.take(2), ["2", "3"]);
+        assert_eq!(reports.take(2), ["2", "3"]);
     });
 }
 
 #[test]
-fn endless_or_panicking_middleware_refuses_its_socket_alone() {
+fn endless_or_panicking_middleware_refuses_only_its_socket() {
     let hub = Hub::limited(
         |limits| limits.handlers.middleware_timeout = Duration::from_millis(100),
         |io| {
@@ -112,18 +112,18 @@ fn endless_or_panicking_middleware_refuses_its_socket_alone() {
         client.expect(r#"44/slow,{"message":"Middleware timed out"}"#);
         client.send("40/broken,");
         client.expect(r#"44/broken,{"message":"Internal error"}"#);
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
 fn a_client_that_leaves_during_middleware_is_never_connected() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (go, left) = (go.clone(), tell.clone());
+            let (go, left) = (go.clone(), reporter.clone());
             io.of("/late")
                 .with(move |_| {
                     let go = go.clone();
@@ -133,11 +133,11 @@ fn a_client_that_leaves_during_middleware_is_never_connected() {
                     }
                 })
                 .on_connection(move |_| {
-                    tell.say("connected");
+                    reporter.report("connected");
                     async { Ok(()) }
                 })
                 .on_disconnect(move |_, _| {
-                    left.say("disconnected");
+                    left.report("disconnected");
                     async { Ok(()) }
                 });
         },
@@ -146,25 +146,25 @@ fn a_client_that_leaves_during_middleware_is_never_connected() {
         let mut client = hub.join(transport);
         client.send("40/late,");
         client.send("41/late,");
-        client.settle();
+        client.wait_until_handled();
         go.notify_one();
-        client.echoes();
-        assert_eq!(told.rest(), [""; 0]);
+        client.expect_echo();
+        assert_eq!(reports.rest(), [""; 0]);
     });
 }
 
 #[test]
 fn a_socket_in_middleware_can_neither_join_nor_be_emitted_to() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").with(move |socket| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     let joined = matches!(socket.join("room").await, Err(RoomError::NotYetConnected));
                     let emitted = matches!(socket.emit("early", ()).await, Err(EmitError::NotYetConnected));
-                    tell.say(format!("{joined} {emitted}"));
+                    reporter.report(format!("{joined} {emitted}"));
                     Ok(())
                 }
             });
@@ -172,13 +172,13 @@ fn a_socket_in_middleware_can_neither_join_nor_be_emitted_to() {
     );
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
-        assert_eq!(told.next(), "true true");
-        client.echoes();
+        assert_eq!(reports.next(), "true true");
+        client.expect_echo();
     });
 }
 
 #[test]
-fn a_pattern_makes_namespaces_that_exist_while_they_have_sockets() {
+fn a_pattern_creates_namespaces_that_exist_while_they_have_sockets() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -258,14 +258,14 @@ fn a_pattern_that_panics_matches_nothing() {
         let mut client = hub.join(transport);
         client.send("40/any,");
         client.expect(r#"44/any,{"message":"Invalid namespace"}"#);
-        client.echoes();
+        client.expect_echo();
     });
     assert!(asked.load(Ordering::Relaxed) > 0);
 }
 
 #[test]
-fn a_client_that_is_refused_and_does_not_try_again_is_let_go() {
-    // One bad CONNECT was enough to hold a session for ever.
+fn a_refused_client_that_does_not_retry_is_disconnected() {
+    // Regression: one refused CONNECT kept a session open without end.
     let hub = Hub::limited(
         |limits| limits.sessions.connect_timeout = Duration::from_millis(200),
         |io| {
@@ -276,16 +276,16 @@ fn a_client_that_is_refused_and_does_not_try_again_is_let_go() {
         let mut client = hub.open(transport);
         client.send("40/guarded,");
         client.expect(r#"44/guarded,{"message":"no"}"#);
-        client.ends();
+        client.expect_end();
     });
     hub.wait_for_sessions(0);
 }
 
 #[test]
-fn a_socket_disconnected_while_the_hub_connects_it_is_nowhere() {
-    // The hub kept it, and a client that came back got every broadcast twice.
+fn a_socket_disconnected_while_the_hub_connects_it_leaves_nothing() {
+    // Regression: the hub kept the socket, and a client that reconnected got every broadcast twice.
     let hub = Hub::limited(
-        // So that the second CONNECT waits for credit.
+        // The second CONNECT waits for credit.
         |limits| limits.hub.credit_commands = 1,
         |io| {
             io.of("/put-out").with(|socket| async move {
@@ -313,7 +313,7 @@ fn a_socket_disconnected_while_the_hub_connects_it_is_nowhere() {
                 true => client.expect("41/put-out,"),
                 false => assert!(said.starts_with("44/put-out,"), "{said}"),
             }
-            client.echoes();
+            client.expect_echo();
             assert_eq!(present(), 0);
             client.send("1");
         }
@@ -321,9 +321,9 @@ fn a_socket_disconnected_while_the_hub_connects_it_is_nowhere() {
     hub.wait_for_sessions(0);
 }
 
-// It said "socket is disconnected".
+// Regression: the error was "socket is disconnected".
 #[test]
-fn what_is_too_early_in_middleware_says_where_it_belongs() {
+fn operations_too_early_in_middleware_name_the_right_place() {
     let hub = Hub::start(
         |builder| builder.recovery(stentor::Recovery::memory()),
         |io| {
@@ -343,6 +343,6 @@ fn what_is_too_early_in_middleware_says_where_it_belongs() {
         },
     );
     on_every_transport(|transport| {
-        hub.join(transport).echoes();
+        hub.join(transport).expect_echo();
     });
 }

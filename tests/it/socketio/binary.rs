@@ -1,10 +1,10 @@
-//! Attachments: in events and in acks, in both directions.
+//! Attachments of events and acks, in both directions.
 
 use stentor::{Args, Event};
 
-use crate::support::{Client, Hub, Packet, Transport, Websocket, on_every_transport, report};
+use crate::support::{Client, Hub, Packet, Transport, Websocket, on_every_transport, report_channel};
 
-/// A hub whose `back` emits what it got.
+/// A hub whose `back` emits its arguments.
 fn hub() -> Hub {
     Hub::start(
         |builder| builder,
@@ -33,7 +33,7 @@ fn a_binary_event_is_emitted_back() {
             client.expect(r#"451-["here",{"_placeholder":true,"num":0}]"#);
             client.expect_binary(bytes);
         }
-        client.echoes();
+        client.expect_echo();
     });
 }
 
@@ -49,7 +49,7 @@ fn a_binary_event_with_an_ack_id_is_answered_by_a_binary_ack() {
 }
 
 #[test]
-fn ten_attachments_keep_their_places() {
+fn ten_attachments_keep_their_order() {
     let hub = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -65,7 +65,7 @@ fn ten_attachments_keep_their_places() {
 }
 
 #[test]
-fn attachments_travel_in_other_namespaces() {
+fn attachments_work_in_other_namespaces() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -85,16 +85,16 @@ fn attachments_travel_in_other_namespaces() {
 }
 
 #[test]
-fn an_answer_may_bear_attachments() {
-    let (tell, told) = report();
+fn an_ack_may_have_attachments() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on("ask", move |socket, _: Event<()>| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     let answer: Args = socket.emit_with_ack("file?", ()).await?;
-                    tell.say(format!("{:?} {:?}", answer.json(), answer.attachments()));
+                    reporter.report(format!("{:?} {:?}", answer.json(), answer.attachments()));
                     Ok(())
                 }
             });
@@ -106,7 +106,7 @@ fn an_answer_may_bear_attachments() {
         let question = client.recv_text();
         let id = question.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["file?"]"#)).unwrap().to_owned();
         send(&mut client, &format!(r#"461-{id}[{{"_placeholder":true,"num":0}}]"#), &[b"ab"]);
-        assert_eq!(told.next(), r#""{\"_placeholder\":true,\"num\":0}" [b"ab"]"#);
+        assert_eq!(reports.next(), r#""{\"_placeholder\":true,\"num\":0}" [b"ab"]"#);
     });
 }
 
@@ -116,9 +116,9 @@ fn a_binary_packet_may_come_in_several_posts_or_writes() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"452-["back",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
-        client.settle();
+        client.wait_until_handled();
         client.send_all(&[Packet::Binary(b"one".into())]);
-        client.settle();
+        client.wait_until_handled();
         client.send_all(&[Packet::Binary(b"two".into())]);
         client.expect(r#"452-["here",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
         client.expect_binary(b"one");
@@ -141,15 +141,15 @@ fn attachments_of_two_events_do_not_mix() {
     });
 }
 
-/// What the stock client's option `forceBase64` does: `b64=1` in the query, and `b…` in text frames.
+/// The stock client's option `forceBase64`: `b64=1` in the query, and `b…` in text frames.
 #[test]
-fn a_websocket_with_b64_speaks_base64_in_both_directions() {
+fn a_websocket_with_b64_uses_base64_in_both_directions() {
     let hub = hub();
     for address in [hub.address, hub.host.address] {
         for upgraded in [false, true] {
             let mut websocket = if upgraded {
                 let client = Client::open(address, Transport::Polling);
-                let mut candidate = Websocket::open(address, &format!("{}&b64=1", client.upgrades()));
+                let mut candidate = Websocket::open(address, &format!("{}&b64=1", client.upgrade_target()));
                 candidate.send("2probe");
                 assert_eq!(candidate.text(), "3probe");
                 candidate.send("5");
@@ -172,7 +172,7 @@ fn a_websocket_with_b64_speaks_base64_in_both_directions() {
             websocket.send("1");
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn base64_in_a_text_frame_is_binary_also_without_b64() {
     }
 }
 
-/// As Node reads it: without padding, in either alphabet.
+/// Accepted as in Node: without padding, in either alphabet.
 #[test]
-fn base64_without_padding_or_in_the_url_safe_alphabet_is_read() {
+fn base64_without_padding_or_in_the_url_safe_alphabet_is_accepted() {
     let hub = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);

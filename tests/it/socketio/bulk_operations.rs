@@ -1,10 +1,11 @@
-//! Operations on many sockets: acks of all, joins, leaves and ends of all, what watchers of rooms see.
+//! Operations on many sockets: collected acks, joins, leaves and disconnects of all, and watchers
+//! of rooms.
 
 use std::time::Duration;
 
 use stentor::{AckError, Answers, Args, Event, RoomEvent, Server};
 
-use crate::support::{Client, Hub, on_every_transport, report};
+use crate::support::{Client, Hub, on_every_transport, report_channel};
 
 /// Connects with a name, which becomes a room of the socket.
 fn named(hub: &Hub, transport: crate::support::Transport, name: &str) -> Client {
@@ -34,7 +35,7 @@ fn register(io: &Server) {
         })
         .on("ask", |socket, event: Event<u64>| async move {
             let asked = socket.to("all").timeout(Duration::from_millis(event.data)).emit_with_ack("question", "?");
-            event.ack.send(told(asked.await?))?;
+            event.ack.send(outcome(asked.await?))?;
             Ok(())
         })
         .on("move", |socket, event: Event<(String, Vec<String>, Vec<String>)>| async move {
@@ -56,7 +57,7 @@ fn register(io: &Server) {
 }
 
 /// Answers and reasons, sorted.
-fn told(answers: Answers<String>) -> (Vec<String>, Vec<String>) {
+fn outcome(answers: Answers<String>) -> (Vec<String>, Vec<String>) {
     let mut answered: Vec<_> = answers.answers.into_iter().map(|(_, answer)| answer).collect();
     answered.sort_unstable();
     let missing = answers.missing.into_iter().map(|(_, why)| match why {
@@ -68,7 +69,7 @@ fn told(answers: Answers<String>) -> (Vec<String>, Vec<String>) {
     (answered, missing)
 }
 
-/// Reads the question and gives its ack id.
+/// Reads the question; gives its ack id.
 fn question(client: &mut Client) -> String {
     let text = client.recv_text();
     let (id, rest) = text.strip_prefix("42").unwrap().split_at(text.find('[').unwrap() - 2);
@@ -78,7 +79,7 @@ fn question(client: &mut Client) -> String {
 }
 
 #[test]
-fn acks_of_many_are_collected_and_those_who_did_not_answer_are_named() {
+fn collected_acks_name_the_sockets_that_did_not_answer() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut two, mut silent, mut wrong] =
@@ -87,17 +88,17 @@ fn acks_of_many_are_collected_and_those_who_did_not_answer_are_named() {
         for (client, answer) in [(&mut one, "1"), (&mut two, "2")] {
             let id = question(client);
             client.send(&format!(r#"43{id}["{answer}"]"#));
-            // A second answer is one too many, and changes nothing.
+            // A second answer of one socket changes nothing.
             client.send(&format!(r#"43{id}["again"]"#));
         }
         let id = question(&mut wrong);
         wrong.send(&format!("43{id}[17]"));
         question(&mut silent);
-        // Whoever has gone is not awaited to the end.
+        // A disconnected socket does not delay the result until the timeout.
         silent.send("1");
         asker.expect(r#"431[["1","2"],["client has gone before it answered","data"]]"#);
         for mut client in [asker, one, two, wrong] {
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
         hub.wait_for_sessions(0);
@@ -105,7 +106,7 @@ fn acks_of_many_are_collected_and_those_who_did_not_answer_are_named() {
 }
 
 #[test]
-fn acks_of_many_end_at_the_timeout_with_what_has_come() {
+fn collected_acks_end_at_the_timeout_with_the_answers_so_far() {
     let hub = Hub::on_workers(2, |builder| builder.recovery(stentor::Recovery::memory()), register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut silent] = ["asker", "one", "silent"].map(|name| named(&hub, transport, name));
@@ -116,7 +117,7 @@ fn acks_of_many_end_at_the_timeout_with_what_has_come() {
         asker.expect(r#"431[["1"],["client did not acknowledge in time"]]"#);
         silent.send(&format!(r#"43{late}["late"]"#));
         for mut client in [asker, one, silent] {
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
         hub.wait_for_sessions(0);
@@ -124,7 +125,7 @@ fn acks_of_many_end_at_the_timeout_with_what_has_come() {
 }
 
 #[test]
-fn nobody_to_ask_is_answered_at_once() {
+fn no_recipients_are_answered_immediately() {
     let hub = Hub::start(|builder| builder, register);
     on_every_transport(|transport| {
         let mut asker = named(&hub, transport, "asker");
@@ -136,7 +137,7 @@ fn nobody_to_ask_is_answered_at_once() {
 }
 
 #[test]
-fn answers_past_their_bound_are_not_kept() {
+fn answers_over_the_limit_are_not_kept() {
     let hub = Hub::limited(|limits| limits.acks.answers_bytes_max = 20, register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut two] = ["asker", "one", "two"].map(|name| named(&hub, transport, name));
@@ -154,13 +155,14 @@ fn answers_past_their_bound_are_not_kept() {
 }
 
 #[test]
-fn code_outside_handlers_collects_acks_too() {
+fn code_outside_handlers_collects_acks() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     on_every_transport(|transport| {
         let mut clients = ["one", "two"].map(|name| named(&hub, transport, name));
         let io = hub.io.clone();
         let asked = std::thread::spawn(move || {
-            actix::System::new().block_on(async move { io.emit_with_ack::<String, _>("question", "?").await.map(told) })
+            actix::System::new()
+                .block_on(async move { io.emit_with_ack::<String, _>("question", "?").await.map(outcome) })
         });
         for (client, answer) in clients.iter_mut().zip(["1", "2"]) {
             let id = question(client);
@@ -174,7 +176,7 @@ fn code_outside_handlers_collects_acks_too() {
 }
 
 #[test]
-fn many_sockets_join_and_leave_before_what_is_emitted_next() {
+fn many_sockets_join_and_leave_before_the_next_emit() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     on_every_transport(|transport| {
         let [mut one, mut two, mut other] = ["one", "two", "other"].map(|name| named(&hub, transport, name));
@@ -211,7 +213,7 @@ fn many_sockets_are_disconnected_from_the_namespace_or_closed() {
         boss.send(r#"422["end","all",true]"#);
         boss.expect("432[1]");
         let mut three = three;
-        three.ends_after(|text| text == "41");
+        three.expect_end_after(|text| text == "41");
         for mut client in [boss, one, two] {
             client.send("1");
         }
@@ -220,28 +222,28 @@ fn many_sockets_are_disconnected_from_the_namespace_or_closed() {
 }
 
 #[test]
-fn a_disconnecting_handler_gets_the_rooms_it_leaves_first() {
-    let (tell, told) = report();
+fn a_disconnecting_handler_gets_the_rooms_that_it_leaves() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::on_workers(
         2,
         |builder| builder,
         |io| {
-            let (leaving, left) = (tell.clone(), tell.clone());
+            let (leaving, left) = (reporter.clone(), reporter.clone());
             register(io);
             io.of("/")
                 .on_disconnecting(move |socket, how| {
-                    let tell = leaving.clone();
+                    let reporter = leaving.clone();
                     async move {
-                        // The application tells the rooms who has gone.
+                        // The application notifies the rooms.
                         for room in &how.rooms {
                             socket.to(room).emit("left", socket.data::<String>()?).await?;
                         }
-                        tell.say(format!("disconnecting {} {:?}", how.reason, how.rooms));
+                        reporter.report(format!("disconnecting {} {:?}", how.reason, how.rooms));
                         Ok(())
                     }
                 })
                 .on_disconnect(move |_, reason| {
-                    left.say(format!("disconnect {reason}"));
+                    left.report(format!("disconnect {reason}"));
                     async { Ok(()) }
                 });
         },
@@ -254,7 +256,7 @@ fn a_disconnecting_handler_gets_the_rooms_it_leaves_first() {
             goes.expect("431[]");
             goes.send(word);
             assert_eq!(
-                told.take(2),
+                reports.take(2),
                 [format!(r#"disconnecting {reason} ["all", "den"]"#), format!("disconnect {reason}")]
             );
             stays.expect(r#"42["left","goes"]"#);
@@ -264,12 +266,12 @@ fn a_disconnecting_handler_gets_the_rooms_it_leaves_first() {
         }
         stays.send("1");
         hub.wait_for_sessions(0);
-        told.take(2);
+        reports.take(2);
     });
 }
 
 #[test]
-fn watchers_of_rooms_see_them_come_and_go() {
+fn watchers_of_rooms_see_sockets_join_and_leave() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     let mut events = hub.io.of("/").room_events();
     let mut next = move || {
@@ -296,7 +298,7 @@ fn watchers_of_rooms_see_them_come_and_go() {
 }
 
 #[test]
-fn a_watcher_slower_than_the_rooms_learns_what_it_missed() {
+fn a_slow_watcher_receives_the_number_of_missed_events() {
     let hub = Hub::limited(|limits| limits.hub.room_events_max = 2, register);
     let mut events = hub.io.of("/").room_events();
     let mut client = named(&hub, crate::support::Transport::Websocket, "one");
@@ -333,7 +335,7 @@ fn volatile_events_to_one_socket_reach_a_ready_one_in_order() {
 }
 
 #[test]
-fn what_a_socket_addresses_with_operators_leaves_itself_out() {
+fn emits_of_a_socket_with_operators_exclude_the_socket() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -358,8 +360,8 @@ fn what_a_socket_addresses_with_operators_leaves_itself_out() {
 }
 
 #[test]
-fn emits_whose_acks_are_collected_are_bounded() {
-    // A silent member kept them open, and any number of handlers with them.
+fn emits_with_collected_acks_are_bounded() {
+    // Regression: a silent member kept them open, with any number of handlers.
     let hub = Hub::limited(
         |limits| limits.acks.collections_max = 3,
         |io| {
@@ -388,17 +390,18 @@ fn emits_whose_acks_are_collected_are_bounded() {
 
 #[test]
 fn collected_acks_are_reported_when_the_askers_session_ends() {
-    // It said "disconnected, nothing was emitted" after everybody had got the event.
-    let (tell, told) = report();
+    // Regression: the error was "disconnected, nothing was emitted" after all members had received
+    // the event.
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             register(io);
             io.of("/").on("ask on", move |socket, _: Event<()>| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     let asked = socket.to("all").emit_with_ack::<String, _>("question", "?").await?;
-                    tell.say(format!("{} answered, {} did not", asked.answers.len(), asked.missing.len()));
+                    reporter.report(format!("{} answered, {} did not", asked.answers.len(), asked.missing.len()));
                     Ok(())
                 }
             });
@@ -412,10 +415,11 @@ fn collected_acks_are_reported_when_the_askers_session_ends() {
         one.send(&format!(r#"43{id}["1"]"#));
         one.send(r#"421["join","more"]"#);
         one.expect("431[]");
-        // What one said before has passed the hub by now, and is with the asker when this is.
-        asker.echoes();
+        // Earlier packets of this client have passed the hub by now and are at the asker when this
+        // one arrives.
+        asker.expect_echo();
         asker.send("1");
-        assert_eq!(told.next(), "1 answered, 1 did not");
+        assert_eq!(reports.next(), "1 answered, 1 did not");
         for mut client in [one, silent] {
             client.send("1");
         }

@@ -1,4 +1,4 @@
-//! CONNECT: what is answered, to whom, and what is refused.
+//! CONNECT: replies, order, refusals.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use stentor::{ConnectError, Event, Limits, Recovery};
 use tokio::sync::Notify;
 
-use crate::support::{Ended, Hub, Packet, Transport, ends, on_every_transport, report};
+use crate::support::{Ended, Hub, Packet, Transport, on_every_transport, report_channel, report_disconnects};
 
-/// In the order of the alphabet.
+/// Keys of an object in alphabetical order.
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
@@ -20,7 +20,7 @@ fn is_id(id: &str) -> bool {
 }
 
 #[test]
-fn the_reply_is_a_sid_and_nothing_else() {
+fn the_reply_has_only_a_sid() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -29,7 +29,7 @@ fn the_reply_is_a_sid_and_nothing_else() {
         let sid = reply.strip_prefix(r#"40{"sid":""#).and_then(|rest| rest.strip_suffix(r#""}"#));
         let sid = sid.unwrap_or_else(|| panic!("not a reply: {reply}"));
         assert!(is_id(sid), "{sid}");
-        assert_ne!(sid, client.sid, "the session's id is a secret of its client");
+        assert_ne!(sid, client.sid, "only the client knows its session id");
     });
 }
 
@@ -54,7 +54,7 @@ fn connect_may_carry_data_and_name_the_main_namespace() {
             let mut client = hub.open(transport);
             client.send(packet);
             assert!(client.recv_text().starts_with(r#"40{"sid":""#), "{packet}");
-            client.echoes();
+            client.expect_echo();
         }
     });
 }
@@ -74,12 +74,12 @@ fn a_session_has_another_socket_id_in_every_namespace() {
         let two = client.connect("/two?query=is+part+of+it,");
         let ids: HashSet<_> = [&one["sid"], &two["sid"]].map(|sid| sid.as_str().unwrap().to_owned()).into();
         assert_eq!(ids.len(), 2, "{ids:?}");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn an_unknown_namespace_is_refused_and_the_transport_stays() {
+fn an_unknown_namespace_is_refused_and_the_transport_stays_open() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -88,12 +88,12 @@ fn an_unknown_namespace_is_refused_and_the_transport_stays() {
         client.send(r#"40/nope,{"token":1}"#);
         client.expect(r#"44/nope,{"message":"Invalid namespace"}"#);
         client.connect("");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn the_main_namespace_need_not_be_joined_first() {
+fn the_main_namespace_need_not_be_connected_first() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -112,7 +112,7 @@ fn the_main_namespace_need_not_be_joined_first() {
 }
 
 #[test]
-fn more_namespaces_than_allowed_are_refused_and_the_transport_stays() {
+fn namespaces_over_the_limit_are_refused_and_the_transport_stays_open() {
     let hub = Hub::limited(
         |limits| limits.sessions.namespaces_max = 3,
         |io| {
@@ -127,38 +127,38 @@ fn more_namespaces_than_allowed_are_refused_and_the_transport_stays() {
             client.send(&format!("40{namespace},"));
             client.expect(&format!(r#"44{namespace},{{"message":"Too many namespaces"}}"#));
         }
-        // Whoever leaves one may join another.
+        // Leaving one namespace makes room for another.
         client.send("41/a,");
         client.connect("/c,");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn without_a_connect_in_time_the_session_ends() {
+fn a_session_without_connect_ends_at_the_connect_timeout() {
     let hub = Hub::limited(|limits| limits.sessions.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
-        let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(_)), "{ended:?}");
+        let ended = client.expect_end();
+        assert!(matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(_)), "{ended:?}");
         hub.wait_for_sessions(0);
     });
 }
 
 #[test]
-fn a_connect_that_is_refused_does_not_stop_the_connect_timeout() {
+fn a_refused_connect_does_not_stop_the_connect_timeout() {
     let hub = Hub::limited(|limits| limits.sessions.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         client.send("40/nope,");
         client.expect(r#"44/nope,{"message":"Invalid namespace"}"#);
-        let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(_)), "{ended:?}");
+        let ended = client.expect_end();
+        assert!(matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(_)), "{ended:?}");
     });
 }
 
 #[test]
-fn a_client_that_connected_in_time_stays() {
+fn a_client_that_connects_in_time_is_not_ended() {
     let hub = Hub::limited(
         |limits| {
             limits.sessions.connect_timeout = Duration::from_secs(1);
@@ -175,38 +175,39 @@ fn a_client_that_connected_in_time_stays() {
             client.send("3");
         }
         client.is_silent = false;
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn a_handler_sees_what_the_client_said_when_it_connected() {
-    let (tell, told) = report();
+fn a_connection_handler_reads_the_connect_data() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on_connection(move |socket| {
                 let handshake = socket.handshake();
-                tell.say(format!("{:?} {:?}", handshake.query(), handshake.header("host")));
-                tell.say(format!("{}", handshake.address().is_some_and(|address| address.is_loopback())));
+                reporter.report(format!("{:?} {:?}", handshake.query(), handshake.header("host")));
+                reporter.report(format!("{}", handshake.address().is_some_and(|address| address.is_loopback())));
                 async { Ok(()) }
             });
         },
     );
     hub.join(Transport::Polling);
-    assert_eq!(told.take(2), [r#""EIO=4&transport=polling" Some("localhost")"#, "true"]);
+    assert_eq!(reports.take(2), [r#""EIO=4&transport=polling" Some("localhost")"#, "true"]);
     hub.join(Transport::Websocket);
-    assert_eq!(told.take(2), [r#""EIO=4&transport=websocket" Some("localhost")"#, "true"]);
+    assert_eq!(reports.take(2), [r#""EIO=4&transport=websocket" Some("localhost")"#, "true"]);
 }
 
-/// React's StrictMode: `connect(); disconnect(); connect()` in one turn says CONNECT twice, and no DISCONNECT between.
+/// React's StrictMode: `connect(); disconnect(); connect()` in one turn sends CONNECT twice without
+/// DISCONNECT in between.
 #[test]
 fn a_second_connect_replaces_the_first_socket() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/other");
         },
     );
@@ -216,36 +217,36 @@ fn a_second_connect_replaces_the_first_socket() {
         let first = client.connect("");
         let second = client.connect_with("", r#"{"token":1}"#);
         assert_ne!(first["sid"], second["sid"], "{transport:?}");
-        told.expect("client namespace disconnect", transport);
-        client.echoes();
-        // Together, before the first is answered.
+        reports.expect("client namespace disconnect", transport);
+        client.expect_echo();
+        // Both are sent before the first is answered.
         client.send_all(&[Packet::Text("40".into()), Packet::Text("40".into())]);
         let replies = [client.recv_text(), client.recv_text()];
         assert!(replies.iter().all(|reply| reply.starts_with("40{")) && replies[0] != replies[1], "{replies:?}");
-        told.expect("client namespace disconnect", transport);
-        client.echoes();
+        reports.expect("client namespace disconnect", transport);
+        client.expect_echo();
         client.send("1");
-        // The one between never got as far as a handler.
-        told.expect("transport close", transport);
-        assert_eq!(told.rest(), [""; 0]);
+        // The socket in between never reached a handler.
+        reports.expect("transport close", transport);
+        assert_eq!(reports.rest(), [""; 0]);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn a_second_connect_during_middleware_is_the_one_that_is_answered() {
+fn a_second_connect_during_middleware_gets_the_reply() {
     let go = Arc::new(Notify::new());
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             let go = go.clone();
             io.of("/").with(move |socket| {
-                let (go, tell) = (go.clone(), tell.clone());
+                let (go, reporter) = (go.clone(), reporter.clone());
                 async move {
                     let auth: Value = socket.auth().unwrap_or_default();
-                    tell.say(auth["n"].to_string());
+                    reporter.report(auth["n"].to_string());
                     go.notified().await;
                     if auth["refuse"] == true { Err(ConnectError::new("no")) } else { Ok(()) }
                 }
@@ -256,28 +257,29 @@ fn a_second_connect_during_middleware_is_the_one_that_is_answered() {
         for first in [r#"40{"n":1}"#, r#"40{"n":1,"refuse":true}"#] {
             let mut client = hub.open(transport);
             client.send(first);
-            told.expect("1", transport);
+            reports.expect("1", transport);
             client.send(r#"40{"n":2}"#);
-            told.expect("2", transport);
+            reports.expect("2", transport);
             go.notify_one();
             go.notify_one();
             assert!(client.recv_text().starts_with("40{"), "{transport:?}");
-            client.echoes();
+            client.expect_echo();
             client.send("1");
-            told.expect("transport close", transport);
+            reports.expect("transport close", transport);
         }
     });
     hub.wait_for_sessions(0);
 }
 
-/// It was a CONNECT_ERROR: the stock client then kept a socket that says that it is connected, and heard nothing.
+/// Regression: the server answered with CONNECT_ERROR. The stock client then kept a connected
+/// socket that received nothing.
 #[test]
 fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder.limits(Limits::with(|limits| limits.sockets.auth_bytes_max = 64)),
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/checked").with(|socket| async move {
                 let auth: Value = socket.auth().unwrap_or_default();
                 if auth["waits"] == true {
@@ -294,10 +296,10 @@ fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
             client.connect("");
             client.send(refused);
             assert_eq!(client.recv_text(), "41", "{transport:?}: {refused}");
-            told.expect("client namespace disconnect", transport);
+            reports.expect("client namespace disconnect", transport);
             client.send(refused);
             assert!(client.recv_text().starts_with("44{"), "{transport:?}: the reason follows");
-            // Together: the reply to the first is on its way when the second is refused.
+            // Both at once: the reply to the first is in flight when the second is refused.
             client.send_all(&[Packet::Text("40".into()), Packet::Text(refused.into())]);
             assert!(client.recv_text().starts_with("40{"), "{transport:?}: {refused}");
             assert_eq!(client.recv_text(), "41", "{transport:?}: {refused}");
@@ -306,21 +308,21 @@ fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
         client.connect("/checked,");
         client.send(refused);
         assert_eq!(client.recv_text(), "41/checked,", "{transport:?}");
-        // The first has no reply that could be taken back.
+        // The first has no reply yet that could be revoked.
         client.send(r#"40/checked,{"waits":true}"#);
         client.send(refused);
         assert_eq!(client.recv_text(), r#"44/checked,{"message":"no"}"#, "{transport:?}");
-        // The one between has none, the one before it has.
+        // The socket in between has no reply, the one before has one.
         client.connect("/checked,");
         client.send(r#"40/checked,{"waits":true}"#);
         client.send(refused);
         assert_eq!(client.recv_text(), "41/checked,", "{transport:?}");
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -328,7 +330,7 @@ fn a_second_connect_that_resumes_continues_the_first_session() {
     let hub = Hub::start(
         |builder| builder.recovery(Recovery::memory()),
         |io| {
-            // A socket in no room has nothing to resume.
+            // A socket in no room has nothing to recover.
             io.of("/").on_connection(|socket| async move {
                 socket.join("lobby").await?;
                 Ok(())
@@ -338,14 +340,14 @@ fn a_second_connect_that_resumes_continues_the_first_session() {
     on_every_transport(|transport| {
         let mut before = hub.open(transport);
         let old = before.connect("");
-        // Answered when the connection handler has returned.
-        before.echoes();
+        // The reply comes after the connection handler has returned.
+        before.expect_echo();
         before.send("1");
         let mut after = hub.open(transport);
         let connect = Packet::Text(format!("40{}", json!({ "pid": old["pid"] })));
         after.send_all(&[connect.clone(), connect.clone()]);
         let mut reply = after.recv_text();
-        // Over some transports the first was looked up and answered before the second came.
+        // Over some transports the first CONNECT is answered before the second arrives.
         let mut replies = vec![reply.clone()];
         after.send(r#"4277["echo","there?"]"#);
         loop {
@@ -357,10 +359,11 @@ fn a_second_connect_that_resumes_continues_the_first_session() {
         }
         let last: Value = serde_json::from_str(&replies.last().unwrap()[2..]).unwrap();
         assert_eq!((&last["sid"], &last["pid"]), (&old["sid"], &old["pid"]), "{transport:?}: {replies:?}");
-        // One that was answered has been read on from where the other would begin: it is a new one, and its client is told.
+        // An answered socket has received events past the second CONNECT's offset, so the second
+        // gets a new socket.
         after.send_all(&[connect]);
         let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
         assert!(reply["sid"] != old["sid"] && reply["pid"] != old["pid"], "{transport:?}: {reply}");
-        after.echoes();
+        after.expect_echo();
     });
 }

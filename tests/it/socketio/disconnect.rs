@@ -1,12 +1,12 @@
-//! Leaving a namespace and ending a connection, from either side, and what the application is told.
+//! Leaving a namespace and closing a connection from either side, and the disconnect handlers.
 
 use stentor::{Args, Event, Server};
 
-use crate::support::{Ended, Hub, Tell, Transport, ends, on_every_transport, report};
+use crate::support::{Ended, Hub, Reporter, Transport, on_every_transport, report_channel, report_disconnects};
 
-/// Handlers by which a client has itself put out.
-fn with_exits(io: &Server, tell: &Tell) {
-    ends(io, tell);
+/// Handlers that disconnect their own client.
+fn with_exits(io: &Server, reporter: &Reporter) {
+    report_disconnects(io, reporter);
     io.of("/")
         .on("out", |socket, _: Event<()>| async move {
             socket.emit("bye", ()).await?;
@@ -18,42 +18,42 @@ fn with_exits(io: &Server, tell: &Tell) {
             socket.disconnect(true);
             Ok(())
         });
-    let tell = tell.clone();
+    let reporter = reporter.clone();
     io.of("/chat").on_disconnect(move |_, reason| {
-        tell.say(format!("chat: {reason}"));
+        reporter.report(format!("chat: {reason}"));
         async { Ok(()) }
     });
 }
 
 #[test]
-fn a_client_leaves_and_its_transport_stays() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+fn a_client_leaves_a_namespace_and_its_transport_stays_open() {
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         for leave in ["41", "41/,"] {
             let mut client = hub.join(transport);
             client.send(leave);
-            assert_eq!(told.next(), "client namespace disconnect");
+            assert_eq!(reports.next(), "client namespace disconnect");
             client.connect("");
-            client.echoes();
+            client.expect_echo();
             client.send("1");
-            assert_eq!(told.next(), "transport close");
+            assert_eq!(reports.next(), "transport close");
         }
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn all_disconnect_handlers_run_in_the_order_of_registration() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let say = move |words: &'static str| {
-        let tell = tell.clone();
+        let reporter = reporter.clone();
         move |_, _| {
-            let tell = tell.clone();
+            let reporter = reporter.clone();
             async move {
-                // Those behind it wait for its end.
+                // Later handlers wait for the end of this one.
                 tokio::task::yield_now().await;
-                tell.say(words);
+                reporter.report(words);
                 if words == "second" { Err(std::io::Error::other("as it should").into()) } else { Ok(()) }
             }
         }
@@ -73,66 +73,66 @@ fn all_disconnect_handlers_run_in_the_order_of_registration() {
         client.send(r#"421["register"]"#);
         client.expect("431[]");
         client.send("41");
-        assert_eq!(told.take(3), ["first", "second", "of the socket"]);
+        assert_eq!(reports.take(3), ["first", "second", "of the socket"]);
         client.send("1");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn leaving_one_namespace_leaves_the_others_alone() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+fn leaving_one_namespace_leaves_the_others_connected() {
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.connect("/chat,");
         client.send("41/chat,");
-        assert_eq!(told.next(), "chat: client namespace disconnect");
-        client.echoes();
+        assert_eq!(reports.next(), "chat: client namespace disconnect");
+        client.expect_echo();
         client.connect("/chat,");
         client.send("41");
-        assert_eq!(told.next(), "client namespace disconnect");
+        assert_eq!(reports.next(), "client namespace disconnect");
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
-        let mut reasons = told.take(2);
+        let mut reasons = reports.take(2);
         reasons.sort();
         assert_eq!(reasons, ["chat: transport close", "transport close"]);
     });
 }
 
 #[test]
-fn leaving_what_is_not_joined_is_ignored() {
+fn leaving_a_namespace_that_is_not_connected_is_ignored() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send("41/nope,");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn the_server_puts_a_socket_out_and_the_transport_stays() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+fn the_server_disconnects_a_socket_and_the_transport_stays_open() {
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.connect("/chat,");
         client.send(r#"42["out"]"#);
         client.expect(r#"42["bye"]"#);
         client.expect("41");
-        assert_eq!(told.next(), "server namespace disconnect");
+        assert_eq!(reports.next(), "server namespace disconnect");
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
-        told.take(2);
+        reports.take(2);
     });
 }
 
 #[test]
-fn the_server_ends_a_connection_after_saying_so_in_every_namespace() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+fn closing_a_connection_first_disconnects_every_namespace() {
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.connect("/chat,");
@@ -141,56 +141,63 @@ fn the_server_ends_a_connection_after_saying_so_in_every_namespace() {
         let mut said = [client.recv_text(), client.recv_text()];
         said.sort();
         assert_eq!(said, ["41", "41/chat,"]);
-        let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(Some(1000))), "{ended:?}");
-        let mut reasons = told.take(2);
+        let ended = client.expect_end();
+        assert!(
+            matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(Some(1000))),
+            "{ended:?}"
+        );
+        let mut reasons = reports.take(2);
         reasons.sort();
         assert_eq!(reasons, ["chat: server namespace disconnect", "server namespace disconnect"]);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_disconnected_polling_client_gets_its_packet_without_a_waiting_poll() {
-    // `client.expect` polls only after the POST was answered, so the packet lay in the outbox when the session ended.
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    // `client.expect` polls only after the POST was answered, so the packet was in the outbox when
+    // the session ended.
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     let mut client = hub.join(crate::support::Transport::Polling);
     client.send(r#"42["end"]"#);
-    assert_eq!(told.next(), "server namespace disconnect");
+    assert_eq!(reports.next(), "server namespace disconnect");
     client.expect(r#"42["bye"]"#);
     client.expect("41");
-    client.ends();
+    client.expect_end();
 }
 
 #[test]
-fn a_disconnected_polling_client_that_never_polls_is_forgotten() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+fn a_disconnected_polling_client_that_never_polls_is_removed() {
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     let mut client = hub.join(crate::support::Transport::Polling);
     client.send(r#"42["end"]"#);
-    assert_eq!(told.next(), "server namespace disconnect");
+    assert_eq!(reports.next(), "server namespace disconnect");
     hub.wait_for_sessions(0);
-    assert_eq!(hub.http().get(&client.polls()).head.status, 400);
+    assert_eq!(hub.http().get(&client.poll_target()).head.status, 400);
 }
 
 #[test]
-fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
-    let (tell, told) = report();
+fn a_handler_of_a_disconnected_socket_gets_errors_and_runs_to_its_end() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let tell = tell.clone();
+            let reporter = reporter.clone();
             io.of("/").on("leave me", move |socket, _: Event<()>| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     socket.disconnect(true);
-                    // Until it is gone: joining takes a turn at the hub.
+                    // Repeated until the socket is gone: each join waits for the hub.
                     while let Ok(joined) = socket.join("room").await {
-                        tell.say(format!("joined with {} members", joined.members));
+                        reporter.report(format!("joined with {} members", joined.members));
                     }
-                    tell.say(format!("emit: {:?}", socket.emit("more", ()).await.map_err(|error| error.to_string())));
-                    tell.say(format!(
+                    reporter.report(format!(
+                        "emit: {:?}",
+                        socket.emit("more", ()).await.map_err(|error| error.to_string())
+                    ));
+                    reporter.report(format!(
                         "call: {:?}",
                         socket.emit_with_ack::<(), _>("?", ()).await.map_err(|e| e.to_string())
                     ));
@@ -203,35 +210,38 @@ fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
         let mut client = hub.join(transport);
         client.send(r#"421["leave me"]"#);
         client.expect("41");
-        client.ends();
-        let heard = told.take(2);
-        assert_eq!(heard, [r#"emit: Err("socket is disconnected")"#, r#"call: Err("socket is disconnected")"#]);
+        client.expect_end();
+        let received = reports.take(2);
+        assert_eq!(received, [r#"emit: Err("socket is disconnected")"#, r#"call: Err("socket is disconnected")"#]);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_client_that_stops_polling_after_close_ends_as_transport_close() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send("1");
-        assert_eq!(told.next(), "transport close");
-        let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(Some(1000))), "{ended:?}");
+        assert_eq!(reports.next(), "transport close");
+        let ended = client.expect_end();
+        assert!(
+            matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(Some(1000))),
+            "{ended:?}"
+        );
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn final_packets_beyond_one_poll_come_with_the_next_polls() {
-    // What did not fit into the poll that waited was dropped with the session.
+fn final_packets_over_the_poll_limit_come_with_the_next_polls() {
+    // Regression: packets that did not fit into the waiting poll were dropped with the session.
     let hub = Hub::limited(
         |limits| limits.transport.poll_bytes_max = 30,
         |io| {
             io.of("/").on("leave", |socket, _: Event<()>| async move {
-                // Behind a broadcast, so that all of them leave the hub together.
+                // A broadcast comes first, so that all of them leave the hub together.
                 let word = |letter: &str| letter.repeat(20);
                 let (a, b, c) = (word("a"), word("b"), word("c"));
                 let _ = tokio::join!(
@@ -246,28 +256,28 @@ fn final_packets_beyond_one_poll_come_with_the_next_polls() {
         },
     );
     let client = hub.join(Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let (mut gets, mut posts) = client.connections();
-    gets.park(&target);
-    assert_eq!(posts.post(&target, r#"42["leave"]"#).told(), (200, "ok"));
-    let mut heard = gets.response().body;
+    gets.start_poll(&target);
+    assert_eq!(posts.post(&target, r#"42["leave"]"#).status_and_body(), (200, "ok"));
+    let mut received = gets.response().body;
     for _ in 0..5 {
-        if heard.ends_with("\x1e1") {
+        if received.ends_with("\x1e1") {
             break;
         }
         let response = gets.get(&target);
-        assert_eq!(response.head.status, 200, "{heard:?}, then {response:?}");
-        heard += "\x1e";
-        heard += &response.body;
+        assert_eq!(response.head.status, 200, "{received:?}, then {response:?}");
+        received += "\x1e";
+        received += &response.body;
     }
     let event = |letter: &str| format!(r#"42["last","{}"]"#, letter.repeat(20));
-    assert_eq!(heard.split('\x1e').collect::<Vec<_>>(), [&event("a"), &event("b"), &event("c"), "41", "1"]);
-    hub.is_unharmed();
+    assert_eq!(received.split('\x1e').collect::<Vec<_>>(), [&event("a"), &event("b"), &event("c"), "41", "1"]);
+    hub.expect_healthy();
 }
 
 #[test]
-fn what_a_handler_emits_to_others_while_its_session_ends_is_heard() {
-    // The emit was handed to the session, which ended in the same turn and dropped it.
+fn events_emitted_to_others_while_a_session_ends_are_delivered() {
+    // Regression: the emit was handed to the session, which ended in the same turn and dropped it.
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -286,7 +296,7 @@ fn what_a_handler_emits_to_others_while_its_session_ends_is_heard() {
     on_every_transport(|transport| {
         let mut stays = hub.join(Transport::Websocket);
         let mut leaves = hub.join(transport);
-        leaves.echoes();
+        leaves.expect_echo();
         leaves.send(r#"42["leave",1]"#);
         stays.expect(r#"42["first",1]"#);
         stays.expect(r#"42["second",1]"#);

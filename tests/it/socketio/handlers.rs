@@ -1,4 +1,4 @@
-//! Handlers: when they start, in which order, and whom their panics hurt.
+//! Event handlers: start, order, limits, errors and panics.
 
 use std::future::{Ready, poll_fn};
 use std::sync::Arc;
@@ -8,35 +8,35 @@ use std::time::Duration;
 use stentor::{Event, HandlerError, Socket};
 use tokio::sync::Notify;
 
-use crate::support::{Hub, Packet, Tell, Transport, ends, on_every_transport, report};
+use crate::support::{Hub, Packet, Reporter, Transport, on_every_transport, report_channel, report_disconnects};
 
 fn text(packet: impl Into<String>) -> Packet {
     Packet::Text(packet.into())
 }
 
-/// A handler of `n` that says which number came.
-fn numbers(tell: &Tell) -> impl Fn(Socket, Event<u32>) -> Ready<Result<(), HandlerError>> + use<> {
-    let tell = tell.clone();
+/// A handler of `n` that reports the number.
+fn numbers(reporter: &Reporter) -> impl Fn(Socket, Event<u32>) -> Ready<Result<(), HandlerError>> + use<> {
+    let reporter = reporter.clone();
     move |_, event| {
-        tell.say(format!("event {}", event.data));
+        reporter.report(format!("event {}", event.data));
         std::future::ready(Ok(()))
     }
 }
 
 #[test]
 fn events_are_held_in_order_until_the_connection_handler_returns() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (tell, go) = (tell.clone(), go.clone());
-            let namespace = io.of("/").on("n", numbers(&tell));
+            let (reporter, go) = (reporter.clone(), go.clone());
+            let namespace = io.of("/").on("n", numbers(&reporter));
             namespace.on_connection(move |_| {
-                let (tell, go) = (tell.clone(), go.clone());
+                let (reporter, go) = (reporter.clone(), go.clone());
                 async move {
                     go.notified().await;
-                    tell.say("connected");
+                    reporter.report("connected");
                     Ok(())
                 }
             });
@@ -46,25 +46,25 @@ fn events_are_held_in_order_until_the_connection_handler_returns() {
         let mut client = hub.join(transport);
         client.send_all(&[text(r#"42["n",1]"#), text(r#"42["n",2]"#)]);
         client.send(r#"42["n",3]"#);
-        client.settle();
-        assert_eq!(told.rest(), [""; 0]);
+        client.wait_until_handled();
+        assert_eq!(reports.rest(), [""; 0]);
         go.notify_one();
-        assert_eq!(told.take(4), ["connected", "event 1", "event 2", "event 3"]);
+        assert_eq!(reports.take(4), ["connected", "event 1", "event 2", "event 3"]);
     });
 }
 
 #[test]
 fn events_sent_together_with_connect_are_handled_after_it() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let namespace = io.of("/").on("n", numbers(&tell));
+            let namespace = io.of("/").on("n", numbers(&reporter));
             namespace.on_connection(move |socket| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     socket.join("room").await?;
-                    tell.say("connected");
+                    reporter.report("connected");
                     Ok(())
                 }
             });
@@ -73,67 +73,67 @@ fn events_sent_together_with_connect_are_handled_after_it() {
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         client.send_all(&[text("40"), text(r#"42["n",1]"#), text(r#"42["n",2]"#)]);
-        assert_eq!(told.take(3), ["connected", "event 1", "event 2"]);
+        assert_eq!(reports.take(3), ["connected", "event 1", "event 2"]);
         assert!(client.recv_text().starts_with(r#"40{"sid":"#));
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn an_endless_connection_handler_releases_events_at_its_deadline() {
-    let (tell, told) = report();
+fn a_hanging_connection_handler_releases_events_at_its_deadline() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| limits.handlers.connection_timeout = Duration::from_millis(100),
         |io| {
-            let namespace = io.of("/").on("n", numbers(&tell));
+            let namespace = io.of("/").on("n", numbers(&reporter));
             namespace.on_connection(|_| std::future::pending());
         },
     );
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"42["n",1]"#);
-        assert_eq!(told.next(), "event 1");
+        assert_eq!(reports.next(), "event 1");
     });
 }
 
 #[test]
 fn a_held_event_does_not_hold_up_another_namespace() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            io.of("/held").on_connection(|_| std::future::pending()).on("n", numbers(&tell));
+            io.of("/held").on_connection(|_| std::future::pending()).on("n", numbers(&reporter));
         },
     );
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.connect("/held,");
         client.send(r#"42/held,["n",1]"#);
-        client.echoes();
-        assert_eq!(told.rest(), [""; 0]);
+        client.expect_echo();
+        assert_eq!(reports.rest(), [""; 0]);
     });
 }
 
 #[test]
-fn handlers_start_in_the_order_in_which_their_events_came() {
-    let (tell, told) = report();
+fn handlers_start_in_the_order_of_their_events() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::on_workers(
         2,
         |builder| builder,
         |io| {
             let namespace = io.of("/").on("n", {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 move |socket: Socket, event: Event<u32>| {
-                    let tell = tell.clone();
+                    let reporter = reporter.clone();
                     async move {
-                        tell.say(format!("event {}", event.data));
-                        // Every handler goes on while later ones start.
+                        reporter.report(format!("event {}", event.data));
+                        // Earlier handlers are still running when later ones start.
                         socket.join(format!("room {}", event.data)).await?;
                         Ok(())
                     }
                 }
             });
-            namespace.on("m", numbers(&tell));
+            namespace.on("m", numbers(&reporter));
         },
     );
     let expected: Vec<_> = (0..300).map(|number| format!("event {number}")).collect();
@@ -141,27 +141,27 @@ fn handlers_start_in_the_order_in_which_their_events_came() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send_all(&(0..300).map(event).collect::<Vec<_>>());
-        assert_eq!(told.take(300), expected);
+        assert_eq!(reports.take(300), expected);
         for number in 0..300 {
             client.send_all(&[event(number)]);
         }
-        assert_eq!(told.take(300), expected);
+        assert_eq!(reports.take(300), expected);
     });
 }
 
 #[test]
-fn a_handler_that_waits_does_not_keep_the_next_from_starting() {
-    let (tell, told) = report();
+fn a_waiting_handler_does_not_delay_the_next() {
+    let (reporter, reports) = report_channel();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (tell, go) = (tell.clone(), go.clone());
-            io.of("/").on("n", numbers(&tell)).on("wait", move |_, _: Event<()>| {
-                let (tell, go) = (tell.clone(), go.clone());
+            let (reporter, go) = (reporter.clone(), go.clone());
+            io.of("/").on("n", numbers(&reporter)).on("wait", move |_, _: Event<()>| {
+                let (reporter, go) = (reporter.clone(), go.clone());
                 async move {
                     go.notified().await;
-                    tell.say("waited");
+                    reporter.report("waited");
                     Ok(())
                 }
             });
@@ -170,15 +170,15 @@ fn a_handler_that_waits_does_not_keep_the_next_from_starting() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send_all(&[text(r#"42["wait"]"#), text(r#"42["n",1]"#)]);
-        assert_eq!(told.next(), "event 1");
+        assert_eq!(reports.next(), "event 1");
         go.notify_one();
-        assert_eq!(told.next(), "waited");
+        assert_eq!(reports.next(), "waited");
     });
 }
 
 #[test]
-fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
-    let (tell, told) = report();
+fn events_over_the_number_of_handlers_are_held_and_handled_in_order() {
+    let (reporter, reports) = report_channel();
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let hub = Hub::limited(
         |limits| {
@@ -186,11 +186,11 @@ fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
             limits.handlers.held_events_max = 8;
         },
         |io| {
-            let (tell, go) = (tell.clone(), go.clone());
+            let (reporter, go) = (reporter.clone(), go.clone());
             io.of("/").on("n", move |_, event: Event<u32>| {
-                let (tell, go) = (tell.clone(), go.clone());
+                let (reporter, go) = (reporter.clone(), go.clone());
                 async move {
-                    tell.say(format!("event {}", event.data));
+                    reporter.report(format!("event {}", event.data));
                     go.acquire().await?.forget();
                     Ok(())
                 }
@@ -199,21 +199,21 @@ fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
     );
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
-        // Past both bounds: the session stops reading meanwhile.
+        // Both bounds are exceeded: the session stops reading meanwhile.
         for number in 0..40 {
             client.send(&format!(r#"42["n",{number}]"#));
         }
-        assert_eq!(told.take(4), ["event 0", "event 1", "event 2", "event 3"]);
-        assert_eq!(told.rest(), [""; 0]);
+        assert_eq!(reports.take(4), ["event 0", "event 1", "event 2", "event 3"]);
+        assert_eq!(reports.rest(), [""; 0]);
         go.add_permits(40);
-        assert_eq!(told.take(36), (4..40).map(|number| format!("event {number}")).collect::<Vec<_>>());
-        client.echoes();
+        assert_eq!(reports.take(36), (4..40).map(|number| format!("event {number}")).collect::<Vec<_>>());
+        client.expect_echo();
     }
 }
 
 #[test]
-fn a_post_that_fills_the_held_events_is_answered_once_there_is_room_again() {
-    let (tell, told) = report();
+fn a_post_that_fills_the_held_events_is_answered_once_there_is_room() {
+    let (reporter, reports) = report_channel();
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let hub = Hub::limited(
         |limits| {
@@ -221,11 +221,11 @@ fn a_post_that_fills_the_held_events_is_answered_once_there_is_room_again() {
             limits.handlers.held_events_max = 2;
         },
         |io| {
-            let (tell, go) = (tell.clone(), go.clone());
+            let (reporter, go) = (reporter.clone(), go.clone());
             io.of("/").on("n", move |_, event: Event<u32>| {
-                let (tell, go) = (tell.clone(), go.clone());
+                let (reporter, go) = (reporter.clone(), go.clone());
                 async move {
-                    tell.say(format!("event {}", event.data));
+                    reporter.report(format!("event {}", event.data));
                     go.acquire().await?.forget();
                     Ok(())
                 }
@@ -233,29 +233,29 @@ fn a_post_that_fills_the_held_events_is_answered_once_there_is_room_again() {
         },
     );
     let client = hub.join(Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let (_gets, mut posts) = client.connections();
     let body = "42[\"n\",0]\x1e42[\"n\",1]\x1e42[\"n\",2]\x1e42[\"n\",3]";
-    posts.begin("POST", &target, &[], Some(body.len()));
+    posts.write_head("POST", &target, &[], Some(body.len()));
     posts.write(body.as_bytes());
-    assert_eq!(told.next(), "event 0");
+    assert_eq!(reports.next(), "event 0");
     go.add_permits(4);
-    assert_eq!(posts.response().told(), (200, "ok"));
-    assert_eq!(told.take(3), ["event 1", "event 2", "event 3"]);
-    assert_eq!(posts.post(&target, "3").told(), (200, "ok"));
+    assert_eq!(posts.response().status_and_body(), (200, "ok"));
+    assert_eq!(reports.take(3), ["event 1", "event 2", "event 3"]);
+    assert_eq!(posts.post(&target, "3").status_and_body(), (200, "ok"));
 }
 
-/// A future that is ready after so many polls, and keeps until then what panics when it is dropped.
-fn dropped_with_a_panic(mut waits: u32) -> impl Future<Output = Result<(), HandlerError>> {
-    struct Bomb;
-    impl Drop for Bomb {
+/// A future that is ready after this many polls and panics if it is dropped before.
+fn panics_if_dropped(mut waits: u32) -> impl Future<Output = Result<(), HandlerError>> {
+    struct PanicOnDrop;
+    impl Drop for PanicOnDrop {
         fn drop(&mut self) {
             panic!("a handler that panics as it is dropped");
         }
     }
-    let bomb = Bomb;
+    let bomb = PanicOnDrop;
     poll_fn(move |cx| {
-        let Bomb = &bomb;
+        let PanicOnDrop = &bomb;
         if waits == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -266,12 +266,12 @@ fn dropped_with_a_panic(mut waits: u32) -> impl Future<Output = Result<(), Handl
 }
 
 #[test]
-fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
-    let (tell, told) = report();
+fn a_panicking_handler_disconnects_only_its_socket() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/")
                 .on("panic at once", |_, event: Event<()>| {
                     assert!(event.ack.is_wanted(), "a handler that panics before its future is made");
@@ -281,8 +281,8 @@ fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
                     socket.join("room").await?;
                     panic!("a handler that panics while it runs");
                 })
-                .on("panic when dropped", |_, _: Event<()>| dropped_with_a_panic(0))
-                .on("panic when dropped later", |_, _: Event<()>| dropped_with_a_panic(1));
+                .on("panic when dropped", |_, _: Event<()>| panics_if_dropped(0))
+                .on("panic when dropped later", |_, _: Event<()>| panics_if_dropped(1));
         },
     );
     let mut other = hub.join(Transport::Websocket);
@@ -290,29 +290,29 @@ fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
         for event in ["panic at once", "panic later", "panic when dropped", "panic when dropped later"] {
             let mut client = hub.join(transport);
             client.send(&format!(r#"42["{event}"]"#));
-            assert_eq!(told.next(), "server namespace disconnect", "{event}");
+            assert_eq!(reports.next(), "server namespace disconnect", "{event}");
             client.expect("41");
-            // The connection lives, and may join again.
+            // The connection stays open, and the client may connect again.
             client.connect("");
-            client.echoes();
-            other.echoes();
+            client.expect_echo();
+            other.expect_echo();
             client.send("1");
-            assert_eq!(told.next(), "transport close", "{event}");
+            assert_eq!(reports.next(), "transport close", "{event}");
         }
     });
     other.send("1");
-    assert_eq!(told.next(), "transport close");
-    hub.is_unharmed();
+    assert_eq!(reports.next(), "transport close");
+    hub.expect_healthy();
 }
 
 #[test]
-fn a_connection_handler_that_panics_puts_its_socket_out_and_nothing_else() {
-    let (tell, told) = report();
+fn a_panicking_connection_handler_disconnects_only_its_socket() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             for (path, later) in [("/at once", false), ("/later", true)] {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 let namespace = io.of(path).on_connection(move |socket| {
                     assert!(later, "a connection handler that panics before its future is made");
                     async move {
@@ -321,7 +321,7 @@ fn a_connection_handler_that_panics_puts_its_socket_out_and_nothing_else() {
                     }
                 });
                 namespace.on_disconnect(move |_, reason| {
-                    tell.say(reason.as_str());
+                    reporter.report(reason.as_str());
                     async { Ok(()) }
                 });
             }
@@ -332,28 +332,28 @@ fn a_connection_handler_that_panics_puts_its_socket_out_and_nothing_else() {
         for namespace in ["/later", "/at once"] {
             let mut client = hub.join(transport);
             client.send(&format!("40{namespace},"));
-            told.expect("server namespace disconnect", namespace);
+            reports.expect("server namespace disconnect", namespace);
             assert!(client.recv_text().starts_with(&format!("40{namespace},")));
             client.expect(&format!("41{namespace},"));
-            client.echoes();
-            other.echoes();
+            client.expect_echo();
+            other.expect_echo();
             client.send("1");
         }
     });
     other.send("1");
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn a_disconnect_handler_that_panics_leaves_nothing_behind() {
-    let (tell, told) = report();
+fn a_panicking_disconnect_handler_leaves_nothing_behind() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             for (path, later) in [("/at once", false), ("/later", true)] {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 io.of(path).on_disconnect(move |_, reason| {
-                    tell.say(reason.as_str());
+                    reporter.report(reason.as_str());
                     assert!(later, "a disconnect handler that panics before its future is made");
                     async { panic!("a disconnect handler that panics while it runs") }
                 });
@@ -363,25 +363,25 @@ fn a_disconnect_handler_that_panics_leaves_nothing_behind() {
     let mut other = hub.join(Transport::Websocket);
     on_every_transport(|transport| {
         for namespace in ["/later", "/at once"] {
-            // By leaving, and by the end of the connection.
+            // Both by leaving and by closing the connection.
             let mut client = hub.join(transport);
             client.connect(&format!("{namespace},"));
             client.send(&format!("41{namespace},"));
-            assert_eq!(told.next(), "client namespace disconnect", "{namespace}");
-            client.echoes();
+            assert_eq!(reports.next(), "client namespace disconnect", "{namespace}");
+            client.expect_echo();
             client.connect(&format!("{namespace},"));
             client.send("1");
-            assert_eq!(told.next(), "transport close", "{namespace}");
-            client.ends();
-            other.echoes();
+            assert_eq!(reports.next(), "transport close", "{namespace}");
+            client.expect_end();
+            other.expect_echo();
         }
     });
     other.send("1");
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn a_handler_that_fails_leaves_its_socket_alone() {
+fn a_handler_that_fails_leaves_its_socket_connected() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -397,11 +397,11 @@ fn a_handler_that_fails_leaves_its_socket_alone() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"421["fail"]"#);
-        client.echoes();
-        // Arguments of another type fail like the handler would.
+        client.expect_echo();
+        // Arguments of another type fail as the handler does.
         for event in [r#"421["number","seven"]"#, r#"421["number"]"#, r#"421["number",-1]"#] {
             client.send(event);
-            client.echoes();
+            client.expect_echo();
         }
         client.send(r#"421["number",7,"and more"]"#);
         client.expect("431[8]");
@@ -409,14 +409,14 @@ fn a_handler_that_fails_leaves_its_socket_alone() {
 }
 
 #[test]
-fn events_without_a_handler_of_their_own_go_to_the_one_for_the_rest() {
-    let (tell, told) = report();
+fn events_without_their_own_handler_go_to_the_fallback_handler() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let rest = tell.clone();
-            io.of("/").on("n", numbers(&tell)).on_unhandled(move |_, event: Event<stentor::Args>| {
-                rest.say(format!("unhandled {:?} {}", event.name, event.data.json()));
+            let rest = reporter.clone();
+            io.of("/").on("n", numbers(&reporter)).on_unhandled(move |_, event: Event<stentor::Args>| {
+                rest.report(format!("unhandled {:?} {}", event.name, event.data.json()));
                 async { Ok(()) }
             });
         },
@@ -424,7 +424,7 @@ fn events_without_a_handler_of_their_own_go_to_the_one_for_the_rest() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send_all(&[text(r#"42["n",1]"#), text(r#"42["\u00e4",{},2]"#), text(r#"42[7,"x"]"#)]);
-        assert_eq!(told.take(3), ["event 1", "unhandled \"ä\" {},2", "unhandled \"7\" \"x\""]);
+        assert_eq!(reports.take(3), ["event 1", "unhandled \"ä\" {},2", "unhandled \"7\" \"x\""]);
     });
 }
 
@@ -447,11 +447,11 @@ fn reading_resumes_when_held_events_end_with_their_socket() {
         client.connect("");
         client.send("1");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn a_disconnect_handler_can_tell_the_others() {
+fn a_disconnect_handler_can_notify_other_sockets() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -473,18 +473,18 @@ fn a_disconnect_handler_can_tell_the_others() {
 }
 
 #[test]
-fn requests_of_many_handlers_do_not_crowd_out_other_sessions() {
+fn requests_of_many_handlers_do_not_delay_other_sessions() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on("emit", |socket, event: Event<()>| async move {
-                let emitted = socket.all().emit("heard", ()).await;
+                let emitted = socket.all().emit("received", ()).await;
                 event.ack.send(emitted.err().map(|error| error.to_string()))?;
                 Ok(())
             });
         },
     );
-    // More acks than a session has room for requests.
+    // More acks than the session has room for requests.
     const ECHOES: usize = 3_000;
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -494,13 +494,13 @@ fn requests_of_many_handlers_do_not_crowd_out_other_sessions() {
         for id in 0..ECHOES {
             client.expect(&format!("43{id}[{id}]"));
         }
-        client.expect(r#"42["heard"]"#);
+        client.expect(r#"42["received"]"#);
         client.expect(&format!("43{ECHOES}[null]"));
     });
 }
 
 #[test]
-fn an_event_that_is_not_handled_is_answered_when_the_application_says_so() {
+fn an_event_without_handler_is_answered_if_the_application_asks() {
     for ack_errors in [true, false] {
         let hub = Hub::start(
             |builder| builder.ack_errors(ack_errors),
@@ -509,7 +509,7 @@ fn an_event_that_is_not_handled_is_answered_when_the_application_says_so() {
                     event.ack.send(event.data)?;
                     Ok(())
                 });
-                // Where events take the long way, past middleware.
+                // With middleware, events take the slow path.
                 io.of("/long").with_events(|_, event| async move { Ok(Some(event)) });
             },
         );

@@ -1,21 +1,21 @@
-//! What handlers ask and emit while their clients leave.
+//! Requests and emits of handlers while their clients leave.
 
 use stentor::{Event, Server};
 
-use crate::support::{Hub, Tell, on_every_transport, report};
+use crate::support::{Hub, Reporter, on_every_transport, report_channel};
 
-/// Asks the hub whatever can be asked, when a client has left.
-fn with_questions(io: &Server, tell: &Tell) {
-    let tell = tell.clone();
+/// Sends every kind of request to the hub after a client has left.
+fn with_questions(io: &Server, reporter: &Reporter) {
+    let reporter = reporter.clone();
     io.of("/").on_disconnect(move |socket, _| {
-        let tell = tell.clone();
+        let reporter = reporter.clone();
         async move {
             let namespace = socket.namespace();
             let fetched = namespace.fetch_sockets().await.map(|_| ());
             let rooms = namespace.rooms().await.map(|_| ());
             let emitted = namespace.to("hall").emit_confirmed("left", ()).await.map(|_| ());
             let answers = namespace.to("nobody").emit_with_ack::<(), _>("who", ()).await.map(|_| ());
-            tell.say(format!("{fetched:?} {rooms:?} {emitted:?} {answers:?}"));
+            reporter.report(format!("{fetched:?} {rooms:?} {emitted:?} {answers:?}"));
             Ok(())
         }
     });
@@ -26,10 +26,11 @@ fn with_questions(io: &Server, tell: &Tell) {
 }
 
 #[test]
-fn questions_in_on_disconnect_are_answered_while_many_clients_leave() {
-    // What was in flight when a session ended failed, so some of forty clients that left together got no answer.
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_questions(io, &tell));
+fn requests_in_on_disconnect_are_answered_while_many_clients_leave() {
+    // Regression: requests in flight failed when a session ended, so some of forty clients that
+    // left together got no answer.
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_questions(io, &reporter));
     on_every_transport(|transport| {
         let mut clients: Vec<_> = (0..40).map(|_| hub.join(transport)).collect();
         for client in &mut clients {
@@ -38,10 +39,10 @@ fn questions_in_on_disconnect_are_answered_while_many_clients_leave() {
         for client in &mut clients {
             client.send("1");
         }
-        for heard in told.take(40) {
-            assert_eq!(heard, "Ok(()) Ok(()) Ok(()) Ok(())");
+        for received in reports.take(40) {
+            assert_eq!(received, "Ok(()) Ok(()) Ok(()) Ok(())");
         }
         hub.wait_for_sessions(0);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }

@@ -1,13 +1,13 @@
-//! What listens beside a namespace's handlers: handlers on one socket, filters, catch-all listeners.
+//! Handlers on one socket, event middleware, and catch-all listeners.
 
 use std::sync::Arc;
 
 use serde_json::json;
 use stentor::{Args, Event, Server};
 
-use crate::support::{Hub, Packet, Tell, on_every_transport, report};
+use crate::support::{Hub, Packet, Reporter, on_every_transport, report_channel};
 
-/// A handler that answers with this.
+/// A handler that answers with this text.
 macro_rules! answer {
     ($with:expr) => {
         |_, event: Event<Args>| async move {
@@ -54,7 +54,7 @@ fn a_sockets_own_handler_precedes_its_namespaces_for_it_alone() {
 struct Args2 {}
 
 #[test]
-fn a_handler_taken_off_leaves_the_one_below_it() {
+fn a_removed_handler_uncovers_the_one_below_it() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -81,12 +81,12 @@ fn a_handler_taken_off_leaves_the_one_below_it() {
 }
 
 #[test]
-fn filters_pass_on_change_or_swallow_events() {
-    let (tell, told) = report();
+fn middleware_forwards_changes_or_drops_events() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let tell = tell.clone();
+            let reporter = reporter.clone();
             io.of("/")
                 .with_events(|_, mut event| async move {
                     match &*event.name {
@@ -101,7 +101,7 @@ fn filters_pass_on_change_or_swallow_events() {
                     Ok(Some(event))
                 })
                 .with_events(move |_, event| {
-                    tell.say(&*event.name);
+                    reporter.report(&*event.name);
                     async move { Ok(Some(event)) }
                 });
         },
@@ -113,17 +113,21 @@ fn filters_pass_on_change_or_swallow_events() {
         client.send(r#"422["broken"]"#);
         client.send(r#"423["old name",1]"#);
         client.expect("433[1]");
-        assert_eq!(told.next(), "echo", "what the first filter swallowed or failed does not reach the second");
+        assert_eq!(
+            reports.next(),
+            "echo",
+            "an event dropped or failed by the first middleware does not reach the second"
+        );
         client.send("1");
     });
 }
 
-/// Says every event that comes and every event that is sent.
-fn watch(io: &Server, tell: &Tell) {
-    let (incoming, outgoing) = (tell.clone(), tell.clone());
+/// Reports every incoming and every outgoing event.
+fn watch(io: &Server, reporter: &Reporter) {
+    let (incoming, outgoing) = (reporter.clone(), reporter.clone());
     io.of("/")
-        .on_any(move |_, name, args| incoming.say(format!("in {name} {}", args.json())))
-        .on_any_outgoing(move |_, name, args| outgoing.say(format!("out {name} {}", args.json())))
+        .on_any(move |_, name, args| incoming.report(format!("in {name} {}", args.json())))
+        .on_any_outgoing(move |_, name, args| outgoing.report(format!("out {name} {}", args.json())))
         .on("go", |socket, _: Event<Args>| async move {
             socket.join("room").await?;
             socket.emit("direct", (1, "a")).await?;
@@ -134,10 +138,10 @@ fn watch(io: &Server, tell: &Tell) {
 }
 
 #[test]
-fn catch_all_listeners_see_everything_both_ways_without_the_token() {
+fn catch_all_listeners_see_all_events_without_the_offset() {
     for recovery in [stentor::Recovery::off(), stentor::Recovery::memory()] {
-        let (tell, told) = report();
-        let hub = Hub::start(|builder| builder.recovery(recovery), |io| watch(io, &tell));
+        let (reporter, reports) = report_channel();
+        let hub = Hub::start(|builder| builder.recovery(recovery), |io| watch(io, &reporter));
         on_every_transport(|transport| {
             let mut client = hub.join(transport);
             client.send(r#"42["go",1,"x"]"#);
@@ -147,7 +151,7 @@ fn catch_all_listeners_see_everything_both_ways_without_the_token() {
             client.send(&format!("43{id}[1]"));
             client.send(r#"42["unheard"]"#);
             assert_eq!(
-                told.take(5),
+                reports.take(5),
                 [r#"in go 1,"x""#, r#"out direct 1,"a""#, r#"out to the room {"n":2}"#, "out question ", "in unheard "]
             );
             client.send("1");
@@ -156,12 +160,12 @@ fn catch_all_listeners_see_everything_both_ways_without_the_token() {
 }
 
 #[test]
-fn an_observer_that_panics_puts_out_its_socket_and_nothing_else() {
-    let (tell, told) = report();
+fn a_panicking_observer_disconnects_only_its_socket() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            crate::support::ends(io, &tell);
+            crate::support::report_disconnects(io, &reporter);
             io.of("/").on_any(|_, name, _| assert_ne!(name, "panic"));
         },
     );
@@ -170,10 +174,10 @@ fn an_observer_that_panics_puts_out_its_socket_and_nothing_else() {
         let mut client = hub.join(transport);
         client.send(r#"42["panic"]"#);
         client.expect("41");
-        assert_eq!(told.next(), "server namespace disconnect");
-        other.echoes();
+        assert_eq!(reports.next(), "server namespace disconnect");
+        other.expect_echo();
         other.send("1");
-        assert_eq!(told.next(), "transport close");
+        assert_eq!(reports.next(), "transport close");
     });
 }
 
@@ -194,27 +198,28 @@ fn handlers_registered_on_another_thread_serve_later_events() {
         let mut client = hub.join(transport);
         let socket = connected.recv_timeout(crate::support::DEADLINE).unwrap();
         socket.on("late", answer!("here"));
-        // What a socket is told goes through one mailbox, so an answered echo says that the handler is there.
-        client.echoes();
+        // All messages to a socket use one mailbox, so after an answered echo the handler is
+        // registered.
+        client.expect_echo();
         client.send(r#"421["late"]"#);
         client.expect(r#"431["here"]"#);
     });
 }
 
 #[test]
-fn a_handler_for_one_event_takes_one_and_leaves_those_that_came_with_it() {
-    let (tell, told) = report();
+fn a_once_handler_takes_one_event_of_several_sent_together() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let says = |tell: &Tell, what: &'static str| {
-                let tell = tell.clone();
+            let says = |reporter: &Reporter, what: &'static str| {
+                let reporter = reporter.clone();
                 move |_, _: Event<Args>| {
-                    tell.say(what);
+                    reporter.report(what);
                     async { Ok(()) }
                 }
             };
-            let (once, every) = (says(&tell, "once"), says(&tell, "every"));
+            let (once, every) = (says(&reporter, "once"), says(&reporter, "every"));
             io.of("/").on("e", every).on_connection(move |socket| {
                 socket.once("e", once.clone());
                 async { Ok(()) }
@@ -225,7 +230,7 @@ fn a_handler_for_one_event_takes_one_and_leaves_those_that_came_with_it() {
         let mut client = hub.join(transport);
         let events: Vec<_> = (0..4).map(|_| Packet::Text(r#"42["e"]"#.into())).collect();
         client.send_all(&events);
-        assert_eq!(told.take(4), ["once", "every", "every", "every"]);
+        assert_eq!(reports.take(4), ["once", "every", "every", "every"]);
         client.send("1");
     });
 }

@@ -1,4 +1,4 @@
-//! Socket.IO v5 as clients speak it. What holds on every transport is stated once and run on all of them.
+//! Socket.IO v5 as clients use it. A test that applies to every transport runs on all of them.
 
 mod acks;
 mod admission;

@@ -1,37 +1,41 @@
-//! A server whose parser is msgpack, in literal bytes. Clients' bytes are those of socket.io-msgpack-parser 3.0.2.
+//! The msgpack parser in literal bytes. The clients' bytes are those of socket.io-msgpack-parser
+//! 3.0.2.
 
 use serde_json::Value;
 use stentor::{Args, Builder, Event, Parser, Recovery};
 
-use crate::support::{Client, Ended, Hub, Packet, Told, Transport, ends, on_every_transport, report};
+use crate::support::{
+    Client, Ended, Hub, Packet, Reports, Transport, on_every_transport, report_channel, report_disconnects,
+};
 
-/// A hub that tells who connects with what and why sockets end, and whose clients can do the rest by events.
-fn hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
-    let (tell, told) = report();
+/// A hub that reports connects and the reasons of disconnects; clients request everything else by
+/// events.
+fn hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| build(builder.parser(Parser::Msgpack)),
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/")
                 .on_connection({
-                    let tell = tell.clone();
+                    let reporter = reporter.clone();
                     move |socket| {
-                        tell.say(socket.auth::<Value>().unwrap().to_string());
+                        reporter.report(socket.auth::<Value>().unwrap().to_string());
                         async { Ok(()) }
                     }
                 })
                 .on("what", {
-                    let tell = tell.clone();
+                    let reporter = reporter.clone();
                     move |_, event: Event<Args>| {
-                        tell.say(format!("{} {:?}", event.data.json(), event.data.attachments()));
+                        reporter.report(format!("{} {:?}", event.data.json(), event.data.attachments()));
                         async { Ok(()) }
                     }
                 })
                 .on("ask", move |socket, _: Event<()>| {
-                    let tell = tell.clone();
+                    let reporter = reporter.clone();
                     async move {
                         let answer: Args = socket.emit_with_ack("q", ()).await?;
-                        tell.say(answer.json());
+                        reporter.report(answer.json());
                         Ok(())
                     }
                 })
@@ -49,7 +53,7 @@ fn hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
                 });
         },
     );
-    (hub, told)
+    (hub, reports)
 }
 
 fn send(client: &mut Client, packet: &[u8]) {
@@ -65,57 +69,58 @@ fn recv(client: &mut Client) -> Vec<u8> {
 
 const CONNECT: &[u8] = b"\x83\xa4type\x00\xa4data\xd4\x00\x00\xa3nsp\xa1/";
 
-/// A client that has joined `/`, which was told.
-fn join(hub: &Hub, told: &Told, transport: Transport) -> Client {
+/// A client connected to `/`; its connect is reported.
+fn join(hub: &Hub, reports: &Reports, transport: Transport) -> Client {
     let mut client = hub.open(transport);
     send(&mut client, CONNECT);
     recv(&mut client);
-    told.expect("null", transport);
+    reports.expect("null", transport);
     client
 }
 
-/// The session lives: an echo with the ack id 9 comes back, and nothing else before it.
+/// Checks that the session is open and nothing else is pending: an echo with ack id 9 is the next
+/// packet.
 #[track_caller]
-fn echoes(client: &mut Client) {
+fn expect_echo(client: &mut Client) {
     send(client, b"\x84\xa4type\x02\xa4data\x92\xa4echo\x01\xa2id\x09\xa3nsp\xa1/");
     assert_eq!(recv(client), b"\x84\xa2id\x09\xa4type\x03\xa3nsp\xa1/\xa4data\x91\x01");
 }
 
 #[test]
 fn connect_is_answered_by_a_map_with_the_sid() {
-    let (hub, told) = hub(|builder| builder);
+    let (hub, reports) = hub(|builder| builder);
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         send(&mut client, b"\x83\xa4type\x00\xa4data\x81\xa5token\xa2\xc3\xa9\xa3nsp\xa1/");
         let reply = recv(&mut client);
         let sid = reply.strip_prefix(b"\x83\xa4type\x00\xa3nsp\xa1/\xa4data\x81\xa3sid\xb4");
         assert_eq!(sid.map(<[u8]>::len), Some(20), "{reply:x?}");
-        told.expect(r#"{"token":"é"}"#, transport);
-        echoes(&mut client);
+        reports.expect(r#"{"token":"é"}"#, transport);
+        expect_echo(&mut client);
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
 }
 
 #[test]
-fn a_namespace_that_is_not_there_is_refused_by_a_map() {
-    let (hub, told) = hub(|builder| builder);
+fn an_unknown_namespace_is_refused_by_a_map() {
+    let (hub, reports) = hub(|builder| builder);
     on_every_transport(|transport| {
-        let mut client = join(&hub, &told, transport);
+        let mut client = join(&hub, &reports, transport);
         send(&mut client, b"\x83\xa4type\x00\xa4data\xd4\x00\x00\xa3nsp\xa5/nope");
         let error = b"\x83\xa4type\x04\xa3nsp\xa5/nope\xa4data\x81\xa7message\xb1Invalid namespace";
         assert_eq!(recv(&mut client), error);
-        echoes(&mut client);
+        expect_echo(&mut client);
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
 }
 
 #[test]
-fn binary_travels_inside_the_packet() {
-    let (hub, told) = hub(|builder| builder);
+fn binary_data_is_part_of_the_packet() {
+    let (hub, reports) = hub(|builder| builder);
     on_every_transport(|transport| {
-        let mut client = join(&hub, &told, transport);
+        let mut client = join(&hub, &reports, transport);
         // ["back", {data: <01 02>, list: [<>, 1.5]}, <70 000 bytes, as an ArrayBuffer>]
         let large = vec![0xab; 70_000];
         let arguments = b"\x82\xa4data\xc4\x02\x01\x02\xa4list\x92\xc4\x00\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00";
@@ -131,30 +136,30 @@ fn binary_travels_inside_the_packet() {
             [b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x93\xa4here", &arguments[..], b"\xc6\x00\x01\x11\x70", &large];
         assert_eq!(recv(&mut client), back.concat());
         send(&mut client, b"\x83\xa4type\x02\xa4data\x93\xa4what\xc4\x02hi\xd4\x00\x00\xa3nsp\xa1/");
-        told.expect(r#"{"_placeholder":true,"num":0},null [b"hi"]"#, transport);
+        reports.expect(r#"{"_placeholder":true,"num":0},null [b"hi"]"#, transport);
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
 }
 
 #[test]
-fn more_than_ten_pieces_of_binary_data_are_legal() {
-    let (hub, told) = hub(|builder| builder);
+fn more_than_ten_pieces_of_binary_data_are_accepted() {
+    let (hub, reports) = hub(|builder| builder);
     on_every_transport(|transport| {
-        let mut client = join(&hub, &told, transport);
+        let mut client = join(&hub, &reports, transport);
         let many = [&b"\xdc\x00\x32"[..], &b"\xc4\x01x".repeat(50)].concat();
         send(&mut client, &[b"\x83\xa4type\x02\xa4data\x92\xa4back", &many[..], b"\xa3nsp\xa1/"].concat());
         assert_eq!(recv(&mut client), [b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa4here", &many[..]].concat());
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
 }
 
 #[test]
 fn a_client_answers_a_question() {
-    let (hub, told) = hub(|builder| builder);
+    let (hub, reports) = hub(|builder| builder);
     on_every_transport(|transport| {
-        let mut client = join(&hub, &told, transport);
+        let mut client = join(&hub, &reports, transport);
         send(&mut client, b"\x83\xa4type\x02\xa4data\x91\xa3ask\xa3nsp\xa1/");
         let question = recv(&mut client);
         let id = question
@@ -162,16 +167,16 @@ fn a_client_answers_a_question() {
             .and_then(|rest| rest.strip_suffix(b"\xa4type\x02\xa3nsp\xa1/\xa4data\x91\xa1q"));
         let id = id.unwrap_or_else(|| panic!("no question with an id: {question:x?}"));
         send(&mut client, &[b"\x84\xa4type\x03\xa2id", id, b"\xa4data\x92\xcd\x01\x00\xc3\xa3nsp\xa1/"].concat());
-        told.expect("256,true", transport);
+        reports.expect("256,true", transport);
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
 }
 
 #[test]
 fn a_broadcast_is_one_packet_for_all() {
-    let (hub, told) = hub(|builder| builder);
-    let mut clients = Transport::ALL.map(|transport| join(&hub, &told, transport));
+    let (hub, reports) = hub(|builder| builder);
+    let mut clients = Transport::ALL.map(|transport| join(&hub, &reports, transport));
     send(&mut clients[0], b"\x83\xa4type\x02\xa4data\x93\xa3all\xd0\x80\xa3\xe2\x82\xac\xa3nsp\xa1/");
     for client in &mut clients {
         assert_eq!(recv(client), b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x93\xa3all\xd0\x80\xa3\xe2\x82\xac");
@@ -179,34 +184,34 @@ fn a_broadcast_is_one_packet_for_all() {
 }
 
 #[test]
-fn with_recovery_events_bear_their_token_as_last_argument() {
-    let (hub, told) = hub(|builder| builder.recovery(Recovery::memory()));
+fn with_recovery_events_have_their_offset_as_last_argument() {
+    let (hub, reports) = hub(|builder| builder.recovery(Recovery::memory()));
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         send(&mut client, CONNECT);
         let reply = recv(&mut client);
         let ids = reply.strip_prefix(b"\x83\xa4type\x00\xa3nsp\xa1/\xa4data\x82\xa3sid\xb4").expect("a reply");
         assert_eq!(ids[20..].strip_prefix(b"\xa3pid\xb4").map(<[u8]>::len), Some(20), "{reply:x?}");
-        told.expect("null", transport);
+        reports.expect("null", transport);
         send(&mut client, b"\x83\xa4type\x02\xa4data\x92\xa3all\xc4\x01x\xa3nsp\xa1/");
         let event = recv(&mut client);
         let token = event.strip_prefix(b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x93\xa3all\xc4\x01x\xb5");
-        let token = token.unwrap_or_else(|| panic!("no event with a token: {event:x?}"));
+        let token = token.unwrap_or_else(|| panic!("no event with an offset: {event:x?}"));
         assert!(stentor::Offset::parse(std::str::from_utf8(token).unwrap()).is_ok(), "{token:?}");
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
 }
 
 #[test]
-fn observers_see_what_is_sent_without_its_token() {
-    let (tell, told) = report();
+fn observers_see_events_without_the_offset() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder.parser(Parser::Msgpack).recovery(Recovery::memory()),
         |io| {
             io.of("/")
                 .on_any_outgoing(move |_, name, args| {
-                    tell.say(format!("{name} {} {:?}", args.json(), args.attachments()));
+                    reporter.report(format!("{name} {} {:?}", args.json(), args.attachments()));
                 })
                 .on("back", |socket, event: Event<Args>| async move {
                     socket.emit("here", event.data).await?;
@@ -219,29 +224,29 @@ fn observers_see_what_is_sent_without_its_token() {
         send(&mut client, CONNECT);
         recv(&mut client);
         send(&mut client, b"\x83\xa4type\x02\xa4data\x93\xa4back\x01\xc4\x01x\xa3nsp\xa1/");
-        told.expect(r#"here 1,{"_placeholder":true,"num":0} [b"x"]"#, transport);
+        reports.expect(r#"here 1,{"_placeholder":true,"num":0} [b"x"]"#, transport);
     });
 }
 
 #[test]
 fn namespaces_are_left_by_maps() {
-    let (hub, told) = hub(|builder| builder);
+    let (hub, reports) = hub(|builder| builder);
     on_every_transport(|transport| {
-        let mut client = join(&hub, &told, transport);
+        let mut client = join(&hub, &reports, transport);
         send(&mut client, b"\x82\xa4type\x01\xa3nsp\xa1/");
-        told.expect("client namespace disconnect", transport);
+        reports.expect("client namespace disconnect", transport);
         send(&mut client, CONNECT);
         recv(&mut client);
-        told.expect("null", transport);
+        reports.expect("null", transport);
         send(&mut client, b"\x83\xa4type\x02\xa4data\x91\xa3out\xa3nsp\xa1/");
         assert_eq!(recv(&mut client), b"\x82\xa4type\x01\xa3nsp\xa1/");
-        told.expect("server namespace disconnect", transport);
+        reports.expect("server namespace disconnect", transport);
     });
 }
 
 #[test]
-fn what_is_no_msgpack_packet_is_a_parse_error() {
-    let (hub, told) = hub(|builder| builder);
+fn an_invalid_msgpack_packet_is_a_parse_error() {
+    let (hub, reports) = hub(|builder| builder);
     on_every_transport(|transport| {
         for packet in [
             &b""[..],
@@ -250,26 +255,27 @@ fn what_is_no_msgpack_packet_is_a_parse_error() {
             b"\x83\xa4type\x09\xa4data\x91\xa1a\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\xdd\xff\xff\xff\xff\xa1a\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\x91\xa1a\xa3nsp\xa1/\x00",
-            // JSON, in a binary message.
+            // JSON in a binary message.
             br#"2["a"]"#,
         ] {
-            let mut client = join(&hub, &told, transport);
+            let mut client = join(&hub, &reports, transport);
             send(&mut client, packet);
-            told.expect("parse error", packet);
+            reports.expect("parse error", packet);
             ended(&mut client);
         }
     });
 }
 
 #[test]
-fn a_msgpack_packet_that_is_not_accepted_is_dropped_or_refused_alone() {
-    let (hub, told) = hub(|builder| builder);
+fn an_unaccepted_msgpack_packet_is_dropped_or_refused_alone() {
+    let (hub, reports) = hub(|builder| builder);
     let deep = [&b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a"[..], &[0x91; 100_000], &[0xc0]].concat();
     on_every_transport(|transport| {
-        let mut client = join(&hub, &told, transport);
+        let mut client = join(&hub, &reports, transport);
         for packet in [
             &deep[..],
-            // No name, a reserved one, a namespace that is not connected, an ack without an id, a placeholder, CONNECT_ERROR.
+            // No name, a reserved name, a namespace that is not connected, an ack without id, a
+            // placeholder, CONNECT_ERROR.
             b"\x83\xa4type\x02\xa4data\x90\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\x91\xc0\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\x91\xa7connect\xa3nsp\xa1/",
@@ -280,7 +286,7 @@ fn a_msgpack_packet_that_is_not_accepted_is_dropped_or_refused_alone() {
         ] {
             send(&mut client, packet);
         }
-        // A string for credentials, and a namespace without a slash.
+        // Credentials that are a string, and a namespace without a slash.
         for (packet, namespace) in [
             (&b"\x83\xa4type\x00\xa4data\xa1x\xa3nsp\xa6/other"[..], &b"/other"[..]),
             (b"\x82\xa4type\x00\xa3nsp\xa1x", b"x"),
@@ -294,15 +300,15 @@ fn a_msgpack_packet_that_is_not_accepted_is_dropped_or_refused_alone() {
             );
         }
         send(&mut client, b"\x82\xa4type\x01\xa3nsp\xa1/");
-        told.expect("client namespace disconnect", transport);
+        reports.expect("client namespace disconnect", transport);
     });
 }
 
 #[test]
 fn a_client_with_another_parser_gets_a_parse_error() {
     let (on_msgpack, told_msgpack) = hub(|builder| builder);
-    let (tell, told_json) = report();
-    let on_json = Hub::start(|builder| builder, |io| ends(io, &tell));
+    let (reporter, told_json) = report_channel();
+    let on_json = Hub::start(|builder| builder, |io| report_disconnects(io, &reporter));
     on_every_transport(|transport| {
         let mut json_client = on_msgpack.open(transport);
         json_client.send("40");
@@ -320,13 +326,13 @@ fn a_client_with_another_parser_gets_a_parse_error() {
         told_json.expect("parse error", transport);
         ended(&mut turncoat);
     });
-    on_json.is_unharmed();
+    on_json.expect_healthy();
     on_msgpack.wait_for_sessions(0);
 }
 
-/// The session has ended, and its client is told so.
+/// Checks that the session has ended and its client received the reason.
 #[track_caller]
 fn ended(client: &mut Client) {
-    let ended = client.ends();
-    assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(_)), "{ended:?}");
+    let ended = client.expect_end();
+    assert!(matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(_)), "{ended:?}");
 }

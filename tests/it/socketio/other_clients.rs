@@ -1,5 +1,5 @@
-//! Clients in other languages, byte for byte: their heads, the order of their queries, their CONNECTs, their upgrades. Each was
-//! read in the source of the version that is named.
+//! Clients in other languages, byte for byte: request headers, order of query parameters, CONNECT
+//! packets, upgrades. The bytes follow the source of the named versions.
 
 use std::net::SocketAddr;
 
@@ -9,22 +9,21 @@ use stentor::{Args, Event, Recovery, Server};
 
 use crate::support::{Frame, Http, Hub, Websocket, frame};
 
-/// A client in another language.
 #[derive(Debug, Clone, Copy)]
-struct Dialect {
+struct Profile {
     name: &'static str,
-    /// Queries and headers of its polls; none if it speaks websocket only. `{host}` stands for the server's address.
+    /// Queries and headers of its polls; empty if it uses only websockets. `{host}` stands for the
+    /// server's address.
     polling: Option<Polling>,
-    /// Query of a websocket, behind which it puts the session id of an upgrade.
+    /// Query of a websocket; the session id of an upgrade is appended.
     websocket: &'static str,
-    /// Headers of a websocket's handshake.
     upgrade: &'static str,
     /// CONNECT to `/`, without and with credentials.
     connects: &'static [&'static str],
     /// CONNECT to `/chat`, without and with credentials.
     chat: &'static [&'static str],
     leaves_chat: &'static str,
-    /// The packets that it sends over the websocket behind `5`, before anything of Socket.IO.
+    /// Packets that it sends over the websocket after `5` and before any Socket.IO packet.
     behind_upgrade: &'static [&'static str],
 }
 
@@ -33,16 +32,16 @@ struct Polling {
     query: &'static str,
     get: &'static str,
     post: &'static str,
-    /// Base64 as it writes it.
     base64: fn(&[u8]) -> String,
 }
 
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-const DIALECTS: [Dialect; 4] = [
-    // socket.io-client-java 2.1.2, engine.io-client-java 2.1.0, okhttp 3.12.12. The query is a `HashMap`; binary goes through
-    // Android's `Base64.DEFAULT`, which ends each line, and the last one, with a line feed.
-    Dialect {
+const PROFILES: [Profile; 4] = [
+    // socket.io-client-java 2.1.2, engine.io-client-java 2.1.0, okhttp 3.12.12. The query is a
+    // `HashMap`; binary uses Android's `Base64.DEFAULT`, which ends each line, including the last,
+    // with a line feed.
+    Profile {
         name: "Java",
         polling: Some(Polling {
             query: "EIO=4&transport=polling",
@@ -57,9 +56,9 @@ const DIALECTS: [Dialect; 4] = [
         leaves_chat: "41/chat,",
         behind_upgrade: &[],
     },
-    // socket.io-client-swift 16.1.1, Starscream 4.0.8, whose origin has the scheme of the websocket. A namespace is written out
-    // even if it is `/`. A noop that could not be posted any more follows the upgrade.
-    Dialect {
+    // socket.io-client-swift 16.1.1, Starscream 4.0.8, whose Origin has the websocket's scheme. It
+    // always writes the namespace, even `/`. A noop that it could not post follows the upgrade.
+    Profile {
         name: "Swift",
         polling: Some(Polling {
             query: "transport=polling&b64=1&EIO=4",
@@ -74,8 +73,8 @@ const DIALECTS: [Dialect; 4] = [
         leaves_chat: "41/chat,",
         behind_upgrade: &["6"],
     },
-    // socket_io_client 3.1.6 on dart:io, which has no other transport than websocket. A GET says that it has no body.
-    Dialect {
+    // socket_io_client 3.1.6 on dart:io, which has only websockets. Its GET declares an empty body.
+    Profile {
         name: "Dart",
         polling: None,
         websocket: "EIO=4&transport=websocket",
@@ -85,8 +84,9 @@ const DIALECTS: [Dialect; 4] = [
         leaves_chat: "41/chat,",
         behind_upgrade: &[],
     },
-    // socket.io-client-cpp 3.1.0 (main of 2025-05), websocketpp 0.8.2. A namespace without data has no comma behind it.
-    Dialect {
+    // socket.io-client-cpp 3.1.0 (main of 2025-05), websocketpp 0.8.2. A namespace without data has
+    // no comma.
+    Profile {
         name: "C++",
         polling: None,
         websocket: "EIO=4&transport=websocket&t=1764354321",
@@ -98,16 +98,15 @@ const DIALECTS: [Dialect; 4] = [
     },
 ];
 
-/// Base64 in lines of 76 characters, each with a line feed behind it.
+/// Base64 in lines of 76 characters, each ended by a line feed.
 fn base64_lines(data: &[u8]) -> String {
     let whole = BASE64_STANDARD.encode(data);
     whole.as_bytes().chunks(76).map(|line| format!("{}\n", str::from_utf8(line).unwrap())).collect()
 }
 
-/// A connection in a dialect.
-struct Speaker {
+struct OtherClient {
     address: SocketAddr,
-    dialect: Dialect,
+    profile: Profile,
     wire: Wire,
 }
 
@@ -116,37 +115,37 @@ enum Wire {
     Websocket(Websocket),
 }
 
-impl Speaker {
-    fn websocket(address: SocketAddr, dialect: Dialect) -> Self {
-        let mut websocket = open_websocket(address, dialect, "");
+impl OtherClient {
+    fn websocket(address: SocketAddr, profile: Profile) -> Self {
+        let mut websocket = open_websocket(address, profile, "");
         let open = websocket.text();
         assert!(open.starts_with(r#"0{"sid":""#), "{open}");
-        Self { address, dialect, wire: Wire::Websocket(websocket) }
+        Self { address, profile, wire: Wire::Websocket(websocket) }
     }
 
-    fn polling(address: SocketAddr, dialect: Dialect) -> Self {
+    fn polling(address: SocketAddr, profile: Profile) -> Self {
         let (gets, posts) = (Http::connect(address), Http::connect(address));
         let wire = Wire::Polling { sid: String::new(), gets, posts, waiting: Vec::new() };
-        let mut speaker = Self { address, dialect, wire };
-        let open = speaker.recv();
+        let mut client = Self { address, profile, wire };
+        let open = client.recv();
         let open: serde_json::Value = serde_json::from_str(&open[1..]).expect("JSON");
         assert_eq!(open["upgrades"], serde_json::json!(["websocket"]));
-        let Wire::Polling { sid, .. } = &mut speaker.wire else { unreachable!() };
+        let Wire::Polling { sid, .. } = &mut client.wire else { unreachable!() };
         *sid = open["sid"].as_str().expect("a sid").to_owned();
-        speaker
+        client
     }
 
-    /// Upgrades while a poll waits, as all of them do.
+    /// Upgrades while a poll waits, as all of these clients do.
     fn upgrade(&mut self) {
         let Wire::Polling { sid, gets, .. } = &mut self.wire else { panic!("a websocket") };
-        write_poll(gets, self.address, self.dialect.polling.unwrap(), sid);
-        gets.await_taken();
-        let mut candidate = open_websocket(self.address, self.dialect, &format!("&sid={sid}"));
+        write_poll(gets, self.address, self.profile.polling.unwrap(), sid);
+        gets.wait_until_polling();
+        let mut candidate = open_websocket(self.address, self.profile, &format!("&sid={sid}"));
         candidate.send("2probe");
         assert_eq!(candidate.text(), "3probe");
-        assert_eq!(gets.response().told(), (200, "6"));
+        assert_eq!(gets.response().status_and_body(), (200, "6"));
         candidate.send("5");
-        for packet in self.dialect.behind_upgrade {
+        for packet in self.profile.behind_upgrade {
             candidate.send(packet);
         }
         self.wire = Wire::Websocket(candidate);
@@ -156,11 +155,11 @@ impl Speaker {
         match &mut self.wire {
             Wire::Websocket(websocket) => websocket.send(packet),
             Wire::Polling { sid, posts, .. } => {
-                let polling = self.dialect.polling.unwrap();
+                let polling = self.profile.polling.unwrap();
                 let headers = polling.post.replace("{host}", &self.address.to_string());
                 let head = format!("POST /socket.io/?{}&sid={sid} HTTP/1.1\r\n{headers}", polling.query);
                 posts.write(format!("{head}Content-Length: {}\r\n\r\n{packet}", packet.len()).as_bytes());
-                assert_eq!(posts.response().told(), (200, "ok"), "{packet}");
+                assert_eq!(posts.response().status_and_body(), (200, "ok"), "{packet}");
             }
         }
     }
@@ -171,7 +170,7 @@ impl Speaker {
             websocket.send(packet);
             websocket.write(&frame(0x82, attachment));
         } else {
-            let base64 = self.dialect.polling.unwrap().base64;
+            let base64 = self.profile.polling.unwrap().base64;
             self.send(&format!("{packet}\u{1e}b{}", base64(attachment)));
         }
     }
@@ -181,7 +180,7 @@ impl Speaker {
             Wire::Websocket(websocket) => websocket.text(),
             Wire::Polling { sid, gets, waiting, .. } => {
                 if waiting.is_empty() {
-                    write_poll(gets, self.address, self.dialect.polling.unwrap(), sid);
+                    write_poll(gets, self.address, self.profile.polling.unwrap(), sid);
                     let response = gets.response();
                     assert_eq!(response.head.status, 200, "{response:?}");
                     waiting.extend(response.body.split('\u{1e}').map(str::to_owned));
@@ -193,7 +192,7 @@ impl Speaker {
 
     #[track_caller]
     fn expect(&mut self, packet: &str) {
-        assert_eq!(self.recv(), packet, "{}", self.dialect.name);
+        assert_eq!(self.recv(), packet, "{}", self.profile.name);
     }
 
     #[track_caller]
@@ -204,11 +203,11 @@ impl Speaker {
         assert_eq!(websocket.recv(), Frame::Whole(0x82, bytes.to_vec()));
     }
 
-    /// All that an application does.
-    fn talk(&mut self, connect: &str, chat: &str) {
+    /// Runs the steps of an ordinary application.
+    fn run_session(&mut self, connect: &str, chat: &str) {
         self.send(connect);
         self.expect_reply("40{");
-        self.talk_in("");
+        self.exchange_events("");
         // Swift's dictionaries have no order.
         self.send_binary(r#"451-1["echo",{"num":0,"_placeholder":true}]"#, &[7; 100]);
         self.expect(r#"461-1[{"num":0,"_placeholder":true}]"#);
@@ -216,22 +215,22 @@ impl Speaker {
 
         self.send(chat);
         self.expect_reply("40/chat,{");
-        self.talk_in("/chat,");
-        self.send(self.dialect.leaves_chat);
-        self.talk_in("");
+        self.exchange_events("/chat,");
+        self.send(self.profile.leaves_chat);
+        self.exchange_events("");
         self.send("1");
     }
 
-    /// The reply to a CONNECT, which says nothing of recovery.
+    /// The reply to a CONNECT, without recovery.
     #[track_caller]
     fn expect_reply(&mut self, prefix: &str) {
         let reply = self.recv();
-        assert!(reply.starts_with(prefix) && !reply.contains("pid"), "{}: {reply}", self.dialect.name);
+        assert!(reply.starts_with(prefix) && !reply.contains("pid"), "{}: {reply}", self.profile.name);
     }
 
-    /// Acks both ways, and an event with just its arguments.
+    /// Acks in both directions, and an event that has only its own arguments.
     #[track_caller]
-    fn talk_in(&mut self, namespace: &str) {
+    fn exchange_events(&mut self, namespace: &str) {
         self.send(&format!(r#"42{namespace}0["echo","hé"]"#));
         self.expect(&format!(r#"43{namespace}0["hé"]"#));
         self.send(&format!(r#"42{namespace}["news",1,{{"a":null}}]"#));
@@ -244,13 +243,13 @@ impl Speaker {
     }
 }
 
-fn open_websocket(address: SocketAddr, dialect: Dialect, sid: &str) -> Websocket {
+fn open_websocket(address: SocketAddr, profile: Profile, sid: &str) -> Websocket {
     let mut http = Http::connect(address);
-    let headers = dialect.upgrade.replace("{host}", &address.to_string());
-    http.write(format!("GET /socket.io/?{}{sid} HTTP/1.1\r\n{headers}{KEY}\r\n", dialect.websocket).as_bytes());
+    let headers = profile.upgrade.replace("{host}", &address.to_string());
+    http.write(format!("GET /socket.io/?{}{sid} HTTP/1.1\r\n{headers}{KEY}\r\n", profile.websocket).as_bytes());
     let head = http.head();
-    assert_eq!(head.status, 101, "{}: {head:?}", dialect.name);
-    Websocket::after(http)
+    assert_eq!(head.status, 101, "{}: {head:?}", profile.name);
+    Websocket::from_http(http)
 }
 
 fn write_poll(gets: &mut Http, address: SocketAddr, polling: Polling, sid: &str) {
@@ -259,7 +258,7 @@ fn write_poll(gets: &mut Http, address: SocketAddr, polling: Polling, sid: &str)
     gets.write(format!("GET /socket.io/?{}{sid} HTTP/1.1\r\n{headers}\r\n", polling.query).as_bytes());
 }
 
-/// A hub with recovery on, which offers tokens to those that it takes for JavaScript's, and guards origins.
+/// A hub with recovery for JavaScript clients only, which checks origins.
 fn hub() -> Hub {
     let build = |builder: stentor::Builder| builder.recovery(Recovery::memory()).guard_origins();
     Hub::start(build, |io: &Server| {
@@ -282,49 +281,49 @@ fn hub() -> Hub {
     })
 }
 
-/// States a fact for every dialect, at the hub's own port and inside a host.
-fn in_every_dialect(fact: impl Fn(SocketAddr, Dialect)) {
+/// Runs a test for every client, on the hub's own port and inside a host application.
+fn on_every_profile(fact: impl Fn(SocketAddr, Profile)) {
     let hub = hub();
-    for dialect in DIALECTS {
+    for profile in PROFILES {
         for address in [hub.address, hub.host.address] {
-            fact(address, dialect);
+            fact(address, profile);
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
-fn websockets_of_other_languages_talk_and_get_no_tokens() {
-    in_every_dialect(|address, dialect| {
-        for (connect, chat) in dialect.connects.iter().zip(dialect.chat) {
-            Speaker::websocket(address, dialect).talk(connect, chat);
+fn websocket_clients_in_other_languages_work_and_get_no_offsets() {
+    on_every_profile(|address, profile| {
+        for (connect, chat) in profile.connects.iter().zip(profile.chat) {
+            OtherClient::websocket(address, profile).run_session(connect, chat);
         }
     });
 }
 
 #[test]
-fn polling_of_other_languages_talks_and_gets_no_tokens() {
-    in_every_dialect(|address, dialect| {
-        for (connect, chat) in dialect.connects.iter().zip(dialect.chat).filter(|_| dialect.polling.is_some()) {
-            Speaker::polling(address, dialect).talk(connect, chat);
+fn polling_clients_in_other_languages_work_and_get_no_offsets() {
+    on_every_profile(|address, profile| {
+        for (connect, chat) in profile.connects.iter().zip(profile.chat).filter(|_| profile.polling.is_some()) {
+            OtherClient::polling(address, profile).run_session(connect, chat);
         }
     });
 }
 
 #[test]
-fn upgrades_of_other_languages_talk_and_get_no_tokens() {
-    in_every_dialect(|address, dialect| {
-        for (connect, chat) in dialect.connects.iter().zip(dialect.chat).filter(|_| dialect.polling.is_some()) {
-            let mut speaker = Speaker::polling(address, dialect);
-            speaker.upgrade();
-            speaker.talk(connect, chat);
+fn upgrading_clients_in_other_languages_work_and_get_no_offsets() {
+    on_every_profile(|address, profile| {
+        for (connect, chat) in profile.connects.iter().zip(profile.chat).filter(|_| profile.polling.is_some()) {
+            let mut client = OtherClient::polling(address, profile);
+            client.upgrade();
+            client.run_session(connect, chat);
 
-            // The CONNECT goes out while the candidate opens: over polling, if it was faster.
-            let mut speaker = Speaker::polling(address, dialect);
-            speaker.send(connect);
-            speaker.expect_reply("40{");
-            speaker.upgrade();
-            speaker.talk_in("");
+            // The client sends CONNECT while the candidate opens: over polling if that is faster.
+            let mut client = OtherClient::polling(address, profile);
+            client.send(connect);
+            client.expect_reply("40{");
+            client.upgrade();
+            client.exchange_events("");
         }
     });
 }

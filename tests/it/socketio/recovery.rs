@@ -1,4 +1,4 @@
-//! Recovery on: events bear tokens, and tokens only grow. Recovery off: no event bears one.
+//! Offsets of events: present and growing with recovery on, absent with recovery off.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use stentor::{Args, ConnectError, Event, Offset, Recovery, Server};
 use tokio::sync::Notify;
 
-use crate::support::{Client, Hub, Packet, Transport, on_every_transport, report};
+use crate::support::{Client, Hub, Packet, Transport, on_every_transport, report_channel};
 
-/// A hub whose `emit` emits to the client in every way there is.
+/// A hub whose `emit` emits to the client in every way.
 fn hub(recovery: Recovery) -> Hub {
     Hub::start(
         |builder| builder.recovery(recovery),
@@ -45,7 +45,7 @@ fn hub(recovery: Recovery) -> Hub {
     )
 }
 
-/// The token at the end of the next packet, which must begin with `prefix`.
+/// The offset at the end of the next packet, which must begin with `prefix`.
 fn token(client: &mut Client, prefix: &str) -> Offset {
     let packet = client.recv_text();
     let token = packet.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(r#""]"#));
@@ -54,7 +54,7 @@ fn token(client: &mut Client, prefix: &str) -> Offset {
 }
 
 #[test]
-fn with_recovery_off_no_event_bears_a_token() {
+fn with_recovery_off_no_event_has_an_offset() {
     let hub = hub(Recovery::off());
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -68,7 +68,7 @@ fn with_recovery_off_no_event_bears_a_token() {
 }
 
 #[test]
-fn a_client_that_declined_gets_no_tokens_whichever_way_events_come() {
+fn a_client_that_opted_out_gets_no_offsets_on_any_kind_of_event() {
     let hub = hub(Recovery::memory());
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -91,7 +91,7 @@ fn a_client_that_declined_gets_no_tokens_whichever_way_events_come() {
 }
 
 #[test]
-fn with_recovery_on_events_bear_tokens_as_last_argument_and_tokens_grow() {
+fn with_recovery_on_offsets_are_the_last_argument_and_grow() {
     let hub = hub(Recovery::memory());
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -111,9 +111,9 @@ fn with_recovery_on_events_bear_tokens_as_last_argument_and_tokens_grow() {
 }
 
 #[test]
-fn a_volatile_event_is_not_numbered_and_bears_the_position_before_it() {
+fn a_volatile_event_has_the_offset_of_the_event_before_it() {
     let hub = hub(Recovery::memory());
-    // Where no poll waits it may be dropped.
+    // It may be dropped where no poll waits.
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
         client.send(r#"421["volatile"]"#);
@@ -125,7 +125,7 @@ fn a_volatile_event_is_not_numbered_and_bears_the_position_before_it() {
 }
 
 #[test]
-fn a_binary_event_bears_its_token_behind_the_placeholders() {
+fn a_binary_event_has_its_offset_after_the_placeholders() {
     let hub = hub(Recovery::memory());
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -137,21 +137,21 @@ fn a_binary_event_bears_its_token_behind_the_placeholders() {
 }
 
 #[test]
-fn an_event_that_wants_an_ack_bears_no_token() {
+fn an_event_with_an_ack_has_no_offset() {
     let hub = hub(Recovery::memory());
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"421["ask"]"#);
         let question = client.recv_text();
         let id = question.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["question",1]"#));
-        let id = id.unwrap_or_else(|| panic!("a token? {question}")).to_owned();
+        let id = id.unwrap_or_else(|| panic!("an offset? {question}")).to_owned();
         client.send(&format!("43{id}[7]"));
         client.expect("431[7]");
     });
 }
 
 #[test]
-fn members_of_a_room_see_the_same_token() {
+fn members_of_a_room_get_the_same_offset() {
     let hub = hub(Recovery::memory());
     on_every_transport(|transport| {
         let (mut one, mut other) = (hub.join(transport), hub.join(transport));
@@ -163,10 +163,11 @@ fn members_of_a_room_see_the_same_token() {
     });
 }
 
-/// Both sockets have the id of the session that they resume, so the id does not tell whose middleware has decided.
+/// Both sockets have the id of the session that they resume, so the id does not tell their
+/// middleware apart.
 #[test]
-fn middleware_of_a_replaced_resume_decides_nothing_on_its_successor() {
-    let (tell, told) = report();
+fn middleware_of_a_replaced_resume_does_not_affect_its_successor() {
+    let (reporter, reports) = report_channel();
     let admit = Arc::new(Notify::new());
     let refuse = Arc::new(Notify::new());
     let hub = Hub::start(
@@ -175,13 +176,13 @@ fn middleware_of_a_replaced_resume_decides_nothing_on_its_successor() {
             let (admit, refuse) = (admit.clone(), refuse.clone());
             io.of("/")
                 .with(move |socket| {
-                    let (admit, refuse, tell) = (admit.clone(), refuse.clone(), tell.clone());
+                    let (admit, refuse, reporter) = (admit.clone(), refuse.clone(), reporter.clone());
                     async move {
                         if !socket.recovered() {
                             return Ok(());
                         }
                         let auth: Value = socket.auth().unwrap_or_default();
-                        tell.say(format!("{} {}", socket.id(), auth["token"]));
+                        reporter.report(format!("{} {}", socket.id(), auth["token"]));
                         if auth["token"] == "good" {
                             admit.notified().await;
                             return Ok(());
@@ -204,26 +205,26 @@ fn middleware_of_a_replaced_resume_decides_nothing_on_its_successor() {
         let mut after = hub.open(transport);
         for token in ["good", "bad"] {
             after.send(&format!("40{}", json!({ "pid": first["pid"], "token": token })));
-            assert_eq!(told.next(), format!("{sid} \"{token}\""), "{transport:?}");
+            assert_eq!(reports.next(), format!("{sid} \"{token}\""), "{transport:?}");
         }
         admit.notify_one();
-        after.settle();
+        after.wait_until_handled();
         refuse.notify_one();
-        assert!(after.recv_text().starts_with("44{"), "{transport:?}: the token that counts is bad");
-        // Nothing of it is left at the hub: the session can be resumed.
+        assert!(after.recv_text().starts_with("44{"), "{transport:?}: the counted token is bad");
+        // The hub keeps nothing of it: the session can be resumed.
         after.send(&format!("40{}", json!({ "pid": first["pid"], "token": "good" })));
-        told.next();
+        reports.next();
         admit.notify_one();
         let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
         assert_eq!(reply["sid"], sid, "{transport:?}");
         after.send("1");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn claim_lost_during_middleware_yields_a_new_socket() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
         |builder| builder.recovery(Recovery::memory()),
@@ -231,11 +232,11 @@ fn claim_lost_during_middleware_yields_a_new_socket() {
             let go = go.clone();
             io.of("/")
                 .with(move |socket| {
-                    let (go, tell) = (go.clone(), tell.clone());
+                    let (go, reporter) = (go.clone(), reporter.clone());
                     async move {
                         if socket.recovered() {
                             let data: Option<String> = socket.data().map_err(|_| ConnectError::new("unreadable"))?;
-                            tell.say(format!("{} {data:?}", socket.id()));
+                            reporter.report(format!("{} {data:?}", socket.id()));
                             go.notified().await;
                             socket.set_data("from middleware").map_err(|_| ConnectError::new("no data"))?;
                         }
@@ -258,28 +259,28 @@ fn claim_lost_during_middleware_yields_a_new_socket() {
         let mut before = hub.open(transport);
         let first = before.connect("");
         let mut after = hub.open(transport);
-        // It does not wait for the reply; what it says is heard by whoever it will be.
+        // The client sends before the reply; the socket that it finally gets handles the event.
         after.send_all(&[
             Packet::Text(format!("40{}", json!({ "pid": first["pid"] }))),
             Packet::Text(r#"420["me"]"#.into()),
         ]);
         let sid = first["sid"].as_str().unwrap();
-        assert_eq!(told.next(), format!("{sid} None"), "middleware sees who it was");
-        // Its DISCONNECT over the old connection was on its way all the time.
+        assert_eq!(reports.next(), format!("{sid} None"), "middleware sees the old identity");
+        // The DISCONNECT of the old connection was in flight all the time.
         before.send("41");
-        before.settle();
+        before.wait_until_handled();
         go.notify_one();
         let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
         assert_ne!(reply["sid"], first["sid"]);
         assert_ne!(reply["pid"], first["pid"]);
         let sid = reply["sid"].as_str().unwrap();
         after.expect(&format!(r#"430["{sid}","from middleware",false]"#));
-        // What middleware gave it is kept with the new one.
+        // The new socket keeps the data that middleware set.
         after.send("1");
         go.notify_one();
         let mut again = hub.open(transport);
         let back = again.connect_with("", &json!({ "pid": reply["pid"] }).to_string());
         assert_eq!((&back["sid"], &back["pid"]), (&reply["sid"], &reply["pid"]));
-        assert_eq!(told.next(), format!(r#"{sid} Some("from middleware")"#));
+        assert_eq!(reports.next(), format!(r#"{sid} Some("from middleware")"#));
     });
 }

@@ -1,10 +1,12 @@
-//! Rooms: who gets what. Each client reads up to a mark that everybody gets, so what it did not get is known as well.
+//! Rooms and their recipients. Each client reads up to a mark emitted to all, so a missing event is
+//! noticed as well.
 
 use stentor::{Args, Event, Server};
 
 use crate::support::{Client, Hub, Transport, eventually, on_every_transport};
 
-/// The hub's verbs, each answered when it has taken effect. Broadcasts are followed by a mark to everybody.
+/// Room operations as events, each answered when it has taken effect. A mark to all sockets follows
+/// each broadcast.
 fn register(io: &Server) {
     let server = io.clone();
     io.of("/")
@@ -68,7 +70,7 @@ fn hub() -> Hub {
     Hub::on_workers(2, |builder| builder, register)
 }
 
-/// A client in these rooms, and its socket's id.
+/// A client in these rooms, and the id of its socket.
 fn member(hub: &Hub, transport: Transport, rooms: &[&str]) -> (Client, String) {
     let mut client = hub.open(transport);
     let id = client.connect("")["sid"].as_str().unwrap().to_owned();
@@ -84,8 +86,8 @@ fn join(client: &mut Client, room: &str) {
     assert!(reply.starts_with("431["), "{reply}");
 }
 
-/// What a client hears up to the next mark.
-fn heard(client: &mut Client) -> Vec<String> {
+/// Events that a client receives up to the next mark.
+fn received(client: &mut Client) -> Vec<String> {
     let mut said = Vec::new();
     loop {
         match client.recv_text() {
@@ -101,7 +103,7 @@ fn heard(client: &mut Client) -> Vec<String> {
 const NOTHING: [&str; 0] = [];
 
 #[test]
-fn a_room_hears_what_is_said_to_it_and_socket_to_leaves_the_sender_out() {
+fn a_room_receives_its_events_and_socket_to_excludes_the_sender() {
     on_every_transport(|transport| {
         let hub = hub();
         let (mut sender, _) = member(&hub, transport, &["red"]);
@@ -109,36 +111,39 @@ fn a_room_hears_what_is_said_to_it_and_socket_to_leaves_the_sender_out() {
         let (mut other, _) = member(&hub, transport, &["blue"]);
 
         sender.send(r#"42["others in","red"]"#);
-        assert_eq!((heard(&mut sender), heard(&mut same), heard(&mut other)), (vec![], vec!["red".into()], vec![]));
+        assert_eq!(
+            (received(&mut sender), received(&mut same), received(&mut other)),
+            (vec![], vec!["red".into()], vec![])
+        );
 
         sender.send(r#"42["all in","red"]"#);
-        assert_eq!(heard(&mut sender), ["red"]);
-        assert_eq!(heard(&mut same), ["red"]);
-        assert_eq!(heard(&mut other), NOTHING);
+        assert_eq!(received(&mut sender), ["red"]);
+        assert_eq!(received(&mut same), ["red"]);
+        assert_eq!(received(&mut other), NOTHING);
 
         sender.send(r#"42["others"]"#);
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut same), ["others"]);
-        assert_eq!(heard(&mut other), ["others"]);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut same), ["others"]);
+        assert_eq!(received(&mut other), ["others"]);
     });
 }
 
 #[test]
-fn a_member_of_two_rooms_hears_once() {
+fn a_member_of_two_rooms_receives_an_event_once() {
     on_every_transport(|transport| {
         let hub = hub();
         let (mut sender, _) = member(&hub, transport, &[]);
         let (mut both, _) = member(&hub, transport, &["red", "blue"]);
         let (mut one, _) = member(&hub, transport, &["blue"]);
         sender.send(r#"42["all in both","red","blue"]"#);
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut both), ["both"]);
-        assert_eq!(heard(&mut one), ["both"]);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut both), ["both"]);
+        assert_eq!(received(&mut one), ["both"]);
     });
 }
 
 #[test]
-fn members_of_an_excepted_room_hear_nothing() {
+fn members_of_an_excepted_room_receive_nothing() {
     on_every_transport(|transport| {
         let hub = hub();
         let (mut sender, _) = member(&hub, transport, &["red"]);
@@ -146,14 +151,14 @@ fn members_of_an_excepted_room_hear_nothing() {
         let (mut outside, _) = member(&hub, transport, &[]);
 
         sender.send(r#"42["all in but not in","red","quiet"]"#);
-        assert_eq!(heard(&mut sender), ["except"]);
-        assert_eq!(heard(&mut quiet), NOTHING);
-        assert_eq!(heard(&mut outside), NOTHING);
+        assert_eq!(received(&mut sender), ["except"]);
+        assert_eq!(received(&mut quiet), NOTHING);
+        assert_eq!(received(&mut outside), NOTHING);
 
         sender.send(r#"42["others not in","quiet"]"#);
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut quiet), NOTHING);
-        assert_eq!(heard(&mut outside), ["not in"]);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut quiet), NOTHING);
+        assert_eq!(received(&mut outside), ["not in"]);
     });
 }
 
@@ -166,42 +171,42 @@ fn a_sockets_id_is_a_room_of_its_own() {
         let (mut other, _) = member(&hub, transport, &[]);
 
         sender.send(&format!(r#"42["others in","{id}"]"#));
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut meant), [id.as_str()]);
-        assert_eq!(heard(&mut other), NOTHING);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut meant), [id.as_str()]);
+        assert_eq!(received(&mut other), NOTHING);
 
         sender.send(&format!(r#"42["all in","{own}"]"#));
-        assert_eq!(heard(&mut sender), [own.as_str()]);
-        assert_eq!(heard(&mut meant), NOTHING);
-        assert_eq!(heard(&mut other), NOTHING);
+        assert_eq!(received(&mut sender), [own.as_str()]);
+        assert_eq!(received(&mut meant), NOTHING);
+        assert_eq!(received(&mut other), NOTHING);
 
         sender.send(&format!(r#"42["others not in","{id}"]"#));
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut meant), NOTHING);
-        assert_eq!(heard(&mut other), ["not in"]);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut meant), NOTHING);
+        assert_eq!(received(&mut other), ["not in"]);
     });
 }
 
 #[test]
-fn who_has_left_a_room_hears_nothing_of_it() {
+fn a_socket_that_left_a_room_receives_nothing_of_it() {
     on_every_transport(|transport| {
         let hub = hub();
         let (mut sender, _) = member(&hub, transport, &[]);
         let (mut client, _) = member(&hub, transport, &["red"]);
         sender.send(r#"42["all in","red"]"#);
-        assert_eq!((heard(&mut sender), heard(&mut client)), (vec![], vec!["red".into()]));
+        assert_eq!((received(&mut sender), received(&mut client)), (vec![], vec!["red".into()]));
         for _ in 0..2 {
-            // The second time it is not in the room: no error.
+            // The second time it is not in the room, which is no error.
             client.send(r#"422["leave","red"]"#);
             client.expect("432[]");
             sender.send(r#"42["all in","red"]"#);
-            assert_eq!((heard(&mut sender), heard(&mut client)), (vec![], vec![]));
+            assert_eq!((received(&mut sender), received(&mut client)), (vec![], vec![]));
         }
     });
 }
 
 #[test]
-fn a_room_is_as_large_as_its_members_are_many() {
+fn the_member_count_of_a_room_follows_joins_and_leaves() {
     on_every_transport(|transport| {
         let hub = hub();
         let (mut one, first) = member(&hub, transport, &[]);
@@ -226,13 +231,13 @@ fn a_room_is_as_large_as_its_members_are_many() {
 }
 
 #[test]
-fn who_has_gone_is_in_no_room() {
+fn a_disconnected_socket_is_in_no_room() {
     on_every_transport(|transport| {
         let hub = hub();
         let (mut stays, id) = member(&hub, transport, &["red"]);
         let (mut goes, _) = member(&hub, transport, &["red"]);
         goes.send("1");
-        // Two workers: the hub may hear the question before it hears that the other has gone.
+        // Two workers: the request may reach the hub before the disconnect of the other client.
         eventually("one member is left", || {
             stays.send(r#"421["list","red"]"#);
             stays.recv_text() == format!(r#"431[["{id}"]]"#)
@@ -258,12 +263,12 @@ fn a_room_of_another_namespace_is_another_room() {
         let (mut client, _) = member(&hub, transport, &[]);
         client.connect("/chat,");
         client.send(r#"42["all in","red"]"#);
-        assert_eq!(heard(&mut client), NOTHING);
+        assert_eq!(received(&mut client), NOTHING);
     });
 }
 
 #[test]
-fn all_members_see_the_events_of_a_room_in_one_order() {
+fn all_members_receive_the_events_of_a_room_in_one_order() {
     on_every_transport(|transport| {
         let hub = hub();
         let mut clients: Vec<_> = (0..4).map(|_| member(&hub, transport, &[]).0).collect();
@@ -286,7 +291,7 @@ fn all_members_see_the_events_of_a_room_in_one_order() {
 }
 
 #[test]
-fn an_event_that_bears_attachments_reaches_every_member() {
+fn an_event_with_attachments_reaches_every_member() {
     use crate::support::Packet;
     on_every_transport(|transport| {
         let hub = hub();
@@ -301,7 +306,7 @@ fn an_event_that_bears_attachments_reaches_every_member() {
 }
 
 #[test]
-fn a_room_name_that_is_none_is_an_error_of_the_handler_alone() {
+fn an_invalid_room_name_is_an_error_of_the_handler_only() {
     on_every_transport(|transport| {
         let hub = hub();
         let (mut client, _) = member(&hub, transport, &[]);
@@ -314,18 +319,18 @@ fn a_room_name_that_is_none_is_an_error_of_the_handler_alone() {
             format!(r#"421["join","{long}"]"#),
         ] {
             client.send(&event);
-            client.echoes();
+            client.expect_echo();
         }
     });
 }
 
 #[test]
-fn a_socket_may_be_in_so_many_rooms_and_no_more() {
+fn rooms_of_a_socket_are_limited_in_number() {
     on_every_transport(|transport| {
         let hub = Hub::limited(|limits| limits.sockets.rooms_max = 5, register);
         let (mut client, _) = member(&hub, transport, &["1", "2", "3", "4", "5"]);
         client.send(r#"421["join","6"]"#);
-        client.echoes();
+        client.expect_echo();
         client.send(r#"421["join","5"]"#);
         client.expect("431[1]");
         client.send(r#"421["leave","5"]"#);
@@ -336,12 +341,12 @@ fn a_socket_may_be_in_so_many_rooms_and_no_more() {
 }
 
 #[test]
-fn names_of_a_sockets_rooms_have_so_many_bytes() {
+fn room_names_of_a_socket_are_limited_in_bytes() {
     on_every_transport(|transport| {
         let hub = Hub::limited(|limits| limits.sockets.room_bytes_max = 5, register);
         let (mut client, _) = member(&hub, transport, &["1", "234"]);
         client.send(r#"421["join","56"]"#);
-        client.echoes();
+        client.expect_echo();
         client.send(r#"421["join","5"]"#);
         client.expect("431[1]");
     });

@@ -1,40 +1,39 @@
-//! What server code knows of sockets and rooms: credentials, data, who is where.
+//! Credentials, data and extensions of sockets, and queries of rooms and sockets.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use stentor::{DataError, Event};
 
-use crate::support::{Client, Hub, Transport, on_every_transport, report};
+use crate::support::{Client, Hub, Transport, on_every_transport, report_channel};
 
-/// Ends these sessions.
 fn leave(hub: &Hub, clients: impl IntoIterator<Item = Client>) {
     clients.into_iter().for_each(|mut client| client.send("1"));
     hub.wait_for_sessions(0);
 }
 
 #[test]
-fn credentials_come_with_the_socket_and_data_stays_with_it_to_the_end() {
-    let (tell, told) = report();
+fn credentials_and_data_stay_with_the_socket_to_its_end() {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (connecting, ending) = (tell.clone(), tell.clone());
+            let (connecting, ending) = (reporter.clone(), reporter.clone());
             io.of("/")
                 .on_connection(move |socket| {
-                    let tell = connecting.clone();
+                    let reporter = connecting.clone();
                     async move {
                         let auth: Value = socket.auth()?;
                         assert_eq!(socket.data::<Option<Value>>()?, None);
                         socket.set_data(json!({ "name": auth["name"] }))?;
-                        tell.say(format!("{auth} connected={}", socket.is_connected()));
+                        reporter.report(format!("{auth} connected={}", socket.is_connected()));
                         Ok(())
                     }
                 })
                 .on_disconnect(move |socket, _| {
-                    let tell = ending.clone();
+                    let reporter = ending.clone();
                     async move {
-                        tell.say(format!("{} connected={}", socket.data::<Value>()?, socket.is_connected()));
+                        reporter.report(format!("{} connected={}", socket.data::<Value>()?, socket.is_connected()));
                         Ok(())
                     }
                 });
@@ -44,9 +43,9 @@ fn credentials_come_with_the_socket_and_data_stays_with_it_to_the_end() {
         let mut client = hub.open(transport);
         client.send(r#"40{"name":"kim","n":1}"#);
         assert!(client.recv_text().starts_with(r#"40{"sid":"#));
-        assert_eq!(told.next(), r#"{"n":1,"name":"kim"} connected=true"#);
+        assert_eq!(reports.next(), r#"{"n":1,"name":"kim"} connected=true"#);
         client.send("1");
-        assert_eq!(told.next(), r#"{"name":"kim"} connected=false"#);
+        assert_eq!(reports.next(), r#"{"name":"kim"} connected=false"#);
     });
 }
 
@@ -54,34 +53,34 @@ fn credentials_come_with_the_socket_and_data_stays_with_it_to_the_end() {
 fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
     struct Visits(AtomicU32);
 
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (visiting, leaving) = (tell.clone(), tell.clone());
+            let (visiting, leaving) = (reporter.clone(), reporter.clone());
             io.of("/")
                 .with(|socket| async move {
                     assert!(socket.extensions().get::<Visits>().is_none(), "of another socket");
                     socket.extensions().insert(Visits(AtomicU32::new(0)));
-                    // Its id is another once it is connected, if it was to be recovered.
+                    // A socket to be recovered gets another id when it is connected.
                     socket.decline_recovery();
                     Ok(())
                 })
                 .on("visit", move |socket, event: Event<()>| {
-                    let tell = visiting.clone();
+                    let reporter = visiting.clone();
                     async move {
                         let visits = socket
                             .extensions()
                             .get::<Visits>()
                             .ok_or_else(|| std::io::Error::other("nothing is kept"))?;
-                        tell.say((visits.0.fetch_add(1, Ordering::Relaxed) + 1).to_string());
+                        reporter.report((visits.0.fetch_add(1, Ordering::Relaxed) + 1).to_string());
                         event.ack.send(())?;
                         Ok(())
                     }
                 })
                 .on_disconnect(move |socket, _| {
                     let visits = socket.extensions().remove::<Visits>();
-                    leaving.say(format!("{:?} at the end", visits.map(|visits| visits.0.load(Ordering::Relaxed))));
+                    leaving.report(format!("{:?} at the end", visits.map(|visits| visits.0.load(Ordering::Relaxed))));
                     async { Ok(()) }
                 });
         },
@@ -90,32 +89,32 @@ fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
         let mut client = hub.join(transport);
         client.send(r#"42["visit"]"#);
         client.send(r#"42["visit"]"#);
-        assert_eq!((told.next(), told.next()), ("1".into(), "2".into()));
+        assert_eq!((reports.next(), reports.next()), ("1".into(), "2".into()));
         client.send("1");
-        assert_eq!(told.next(), "Some(2) at the end");
+        assert_eq!(reports.next(), "Some(2) at the end");
     });
 }
 
 #[test]
 fn a_socket_without_credentials_reads_null() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on_connection(move |socket| {
-                tell.say(format!("{:?}", socket.auth::<Option<Value>>()));
+                reporter.report(format!("{:?}", socket.auth::<Option<Value>>()));
                 async { Ok(()) }
             });
         },
     );
     on_every_transport(|transport| {
         hub.join(transport);
-        assert_eq!(told.next(), "Ok(None)");
+        assert_eq!(reports.next(), "Ok(None)");
     });
 }
 
 #[test]
-fn credentials_over_the_limit_are_refused_and_the_transport_stays() {
+fn credentials_over_the_limit_are_refused_and_the_transport_stays_open() {
     let hub = Hub::limited(|limits| limits.sockets.auth_bytes_max = 20, |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -123,12 +122,12 @@ fn credentials_over_the_limit_are_refused_and_the_transport_stays() {
         client.expect(r#"44{"message":"Auth is too large"}"#);
         client.send(r#"40{"token":"01234567"}"#);
         assert!(client.recv_text().starts_with(r#"40{"sid":"#));
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
-fn data_over_the_limit_is_refused_and_what_was_kept_stays() {
+fn data_over_the_limit_is_refused_and_earlier_data_stays() {
     let hub = Hub::limited(
         |limits| limits.sockets.data_bytes_max = 8,
         |io| {
@@ -200,7 +199,7 @@ fn rooms_are_listed_with_their_members_on_all_workers() {
 }
 
 #[test]
-fn a_namespace_with_more_rooms_than_one_look_takes_is_listed_whole() {
+fn a_namespace_with_more_rooms_than_one_page_is_listed_completely() {
     let hub = Hub::limited(
         |limits| limits.sockets.rooms_max = 3_000,
         |io| {
@@ -255,7 +254,7 @@ fn fetched_sockets_are_handles_of_sockets_on_any_worker() {
             client
         });
         clients[0].send(r#"421["greet all"]"#);
-        // Its own greeting first: what a handler emits reaches its own client in order.
+        // Its own greeting comes first: events emitted by a handler reach its own client in order.
         clients[0].expect(r#"42["greeting"]"#);
         clients[0].expect(r#"431[["ada","bob","cy","dee"]]"#);
         clients[1..].iter_mut().for_each(|client| client.expect(r#"42["greeting"]"#));

@@ -1,4 +1,5 @@
-//! A client on any transport: packets out, packets in. It answers pings unless told otherwise, and nothing else.
+//! A client on any transport: packets out, packets in. By default it answers pings by itself, and
+//! nothing else.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,32 +12,32 @@ use serde_json::Value;
 use super::websocket::{BINARY, CLOSE, TEXT, close_code};
 use super::{Frame, Http, Websocket, frame};
 
-/// The ways to a session. What holds on every transport is one row of this table.
+/// Ways to a session. A test that applies to every transport runs for each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Polling,
     Websocket,
-    /// Begun by polling, then upgraded.
+    /// Starts with polling, then upgrades.
     Upgraded,
     /// A websocket inside a host application.
     Pump,
-    /// Begun by polling inside a host application, then upgraded there.
+    /// Starts with polling inside a host application, then upgrades there.
     PumpUpgraded,
 }
 
 impl Transport {
     pub(crate) const ALL: [Self; 5] = [Self::Polling, Self::Websocket, Self::Upgraded, Self::Pump, Self::PumpUpgraded];
 
-    /// Those that are websockets in the end.
+    /// Transports that end as websockets.
     pub(crate) const WEBSOCKETS: [Self; 4] = [Self::Websocket, Self::Upgraded, Self::Pump, Self::PumpUpgraded];
 
-    /// Whether a host application has the sockets.
+    /// True if a host application owns the connections.
     pub(crate) fn is_hosted(self) -> bool {
         matches!(self, Self::Pump | Self::PumpUpgraded)
     }
 }
 
-/// States a fact for every transport, and names the one on which it failed.
+/// Runs a test for every transport and names the one on which it failed.
 pub(crate) fn on_every_transport(mut fact: impl FnMut(Transport)) {
     struct Named(Transport);
     impl Drop for Named {
@@ -52,37 +53,34 @@ pub(crate) fn on_every_transport(mut fact: impl FnMut(Transport)) {
     }
 }
 
-/// An Engine.IO packet, as it comes out of either transport.
+/// An Engine.IO packet as received on either transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// With its type digit.
+    /// Text including its type digit.
     Text(String),
     Binary(Vec<u8>),
 }
 
-/// How a client learnt that its session has ended.
+/// Signs by which a client notices the end of its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// By a close packet, `1`, in a poll.
-    Told,
-    /// Its polls are refused: `Session ID unknown`.
-    Unknown,
-    /// By a close frame.
-    Closed(Option<u16>),
-    /// The connection ended without a word.
+    /// A close packet, `1`, in a poll.
+    ClosePacket,
+    /// A refused poll: `Session ID unknown`.
+    UnknownSession,
+    CloseFrame(Option<u16>),
+    /// The end of the connection (FIN) without a close frame.
     Fin,
-    /// The connection was reset.
     Reset,
 }
 
-/// A session, as its client has it.
 #[derive(Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
     pub(crate) sid: String,
     wire: Wire,
     queue: VecDeque<Packet>,
-    /// Leaves pings to the test, which then sees them.
+    /// The test answers pings, and therefore receives them.
     pub(crate) is_silent: bool,
 }
 
@@ -93,13 +91,12 @@ enum Wire {
 }
 
 impl Client {
-    /// Opens a session.
     pub(crate) fn open(address: SocketAddr, transport: Transport) -> Self {
         match transport {
             Transport::Polling => Self::open_polling(address),
             Transport::Websocket | Transport::Pump => {
                 let websocket = Websocket::open(address, "/socket.io/?EIO=4&transport=websocket");
-                Self::begin(address, Wire::Websocket(websocket))
+                Self::with_wire(address, Wire::Websocket(websocket))
             }
             Transport::Upgraded | Transport::PumpUpgraded => Self::open_polling(address).upgrade(),
         }
@@ -107,16 +104,16 @@ impl Client {
 
     fn open_polling(address: SocketAddr) -> Self {
         let (gets, posts) = (Http::connect(address), Http::connect(address));
-        Self::begin(address, Wire::Polling { gets, posts })
+        Self::with_wire(address, Wire::Polling { gets, posts })
     }
 
-    /// A websocket that jams soon.
-    pub(crate) fn open_narrow(address: SocketAddr) -> Self {
-        let websocket = Websocket::open_narrow(address, "/socket.io/?EIO=4&transport=websocket");
-        Self::begin(address, Wire::Websocket(websocket))
+    /// A websocket whose send buffer fills soon.
+    pub(crate) fn open_with_small_buffer(address: SocketAddr) -> Self {
+        let websocket = Websocket::open_with_small_buffer(address, "/socket.io/?EIO=4&transport=websocket");
+        Self::with_wire(address, Wire::Websocket(websocket))
     }
 
-    fn begin(address: SocketAddr, wire: Wire) -> Self {
+    fn with_wire(address: SocketAddr, wire: Wire) -> Self {
         let mut client = Self { address, sid: String::new(), wire, queue: VecDeque::new(), is_silent: false };
         let open = client.recv_text();
         let open: Value = serde_json::from_str(open.strip_prefix('0').expect("an open packet")).expect("JSON");
@@ -124,43 +121,39 @@ impl Client {
         client
     }
 
-    /// Whether it polls at present.
     pub(crate) fn is_polling(&self) -> bool {
         matches!(self.wire, Wire::Polling { .. })
     }
 
-    /// The target of this session's polls.
-    pub(crate) fn polls(&self) -> String {
-        polls(&self.sid)
+    pub(crate) fn poll_target(&self) -> String {
+        poll_target(&self.sid)
     }
 
-    /// The target of an upgrade of this session.
-    pub(crate) fn upgrades(&self) -> String {
+    pub(crate) fn upgrade_target(&self) -> String {
         format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid)
     }
 
-    /// The probe, the upgrade. No poll waits, since polls wait only while a packet is awaited.
+    /// Probes and upgrades. No poll is waiting, because polls wait only while a packet is expected.
     pub(crate) fn upgrade(mut self) -> Self {
         let candidate = self.probe();
         self.promote(candidate);
         self
     }
 
-    /// The first half of an upgrade: a candidate that has been probed. Polling goes on meanwhile.
+    /// First half of an upgrade: a probed candidate. Polling continues meanwhile.
     pub(crate) fn probe(&self) -> Websocket {
-        let mut candidate = Websocket::open(self.address, &self.upgrades());
+        let mut candidate = Websocket::open(self.address, &self.upgrade_target());
         candidate.send("2probe");
         assert_eq!(candidate.text(), "3probe");
         candidate
     }
 
-    /// The second half: from here on the websocket is the transport. No poll may wait.
+    /// Second half: from here on the websocket is the transport. No poll may be waiting.
     pub(crate) fn promote(&mut self, mut candidate: Websocket) {
         candidate.send("5");
         self.wire = Wire::Websocket(candidate);
     }
 
-    /// Sends an Engine.IO text packet.
     pub(crate) fn send(&mut self, packet: &str) {
         self.send_all(&[Packet::Text(packet.into())]);
     }
@@ -169,15 +162,14 @@ impl Client {
     pub(crate) fn send_all(&mut self, packets: &[Packet]) {
         match &mut self.wire {
             Wire::Polling { posts, .. } => {
-                posts.refresh();
-                let response = posts.post(&polls(&self.sid), payload(packets));
-                assert_eq!(response.told(), (200, "ok"), "POST of {packets:?}");
+                posts.reconnect_if_closed();
+                let response = posts.post(&poll_target(&self.sid), payload(packets));
+                assert_eq!(response.status_and_body(), (200, "ok"), "POST of {packets:?}");
             }
             Wire::Websocket(websocket) => websocket.write(&frames(packets)),
         }
     }
 
-    /// The next packet.
     pub(crate) fn recv(&mut self) -> Packet {
         loop {
             match self.queue.pop_front() {
@@ -186,14 +178,14 @@ impl Client {
                 Some(packet) => return packet,
                 None => {
                     if let Err(ended) = self.fill() {
-                        panic!("a packet was awaited, and the session has ended: {ended:?}");
+                        panic!("expected a packet, but the session has ended: {ended:?}");
                     }
                 }
             }
         }
     }
 
-    /// The next packet, which must be text.
+    /// Reads the next packet, which must be text.
     pub(crate) fn recv_text(&mut self) -> String {
         match self.recv() {
             Packet::Text(text) => text,
@@ -201,25 +193,25 @@ impl Client {
         }
     }
 
-    /// The next packet must be this one.
+    /// Checks that the next packet is this one.
     #[track_caller]
     pub(crate) fn expect(&mut self, packet: &str) {
         assert_eq!(self.recv(), Packet::Text(packet.into()));
     }
 
-    /// The next packet must be these bytes.
+    /// Checks that the next packet has these bytes.
     #[track_caller]
     pub(crate) fn expect_binary(&mut self, bytes: &[u8]) {
         assert_eq!(self.recv(), Packet::Binary(bytes.into()));
     }
 
-    /// Joins a namespace (`/name,` or nothing), and gives the reply's data.
+    /// Connects to a namespace (`/name,` or empty); gives the data of the reply.
     #[track_caller]
     pub(crate) fn connect(&mut self, namespace: &str) -> Value {
         self.connect_with(namespace, "")
     }
 
-    /// The same with credentials, a JSON object.
+    /// Connects to a namespace with credentials, a JSON object.
     #[track_caller]
     pub(crate) fn connect_with(&mut self, namespace: &str, auth: &str) -> Value {
         self.send(&format!("40{namespace}{auth}"));
@@ -229,16 +221,17 @@ impl Client {
         serde_json::from_str(data).expect("a CONNECT reply is JSON")
     }
 
-    /// The session lives, and nothing is on its way to this client: the next packet is the answer to an echo.
+    /// Checks that the session is open and nothing is pending: the next packet is the answer to an
+    /// echo.
     #[track_caller]
-    pub(crate) fn echoes(&mut self) {
+    pub(crate) fn expect_echo(&mut self) {
         self.send(r#"4277["echo","there?"]"#);
         self.expect(r#"4377["there?"]"#);
     }
 
-    /// The same, where texts like these may be on their way.
+    /// Checks that the session is open, where texts like these may be pending.
     #[track_caller]
-    pub(crate) fn echoes_after(&mut self, expected: impl Fn(&str) -> bool) {
+    pub(crate) fn expect_echo_after(&mut self, expected: impl Fn(&str) -> bool) {
         self.send(r#"4277["echo","there?"]"#);
         loop {
             match self.recv_text() {
@@ -248,33 +241,33 @@ impl Client {
         }
     }
 
-    /// Waits until the server has taken in everything that was sent.
-    pub(crate) fn settle(&mut self) {
+    /// Waits until the server has handled everything that was sent.
+    pub(crate) fn wait_until_handled(&mut self) {
         match &mut self.wire {
-            // A POST is answered when it has been taken in.
+            // A POST is answered when it has been handled.
             Wire::Polling { .. } => {}
             Wire::Websocket(websocket) => {
-                let before = websocket.settle();
+                let before = websocket.wait_until_handled();
                 self.queue.extend(before.into_iter().map(|frame| packet(frame).expect("a packet")));
             }
         }
     }
 
-    /// The session ends with nothing more said than pings.
+    /// Expects the end of the session, preceded by pings at most.
     #[track_caller]
-    pub(crate) fn ends(&mut self) -> Ended {
-        self.ends_after(|_| false)
+    pub(crate) fn expect_end(&mut self) -> Ended {
+        self.expect_end_after(|_| false)
     }
 
-    /// The session ends with nothing more said than pings, and texts like these.
+    /// Expects the end of the session, preceded by pings and texts like these at most.
     #[track_caller]
-    pub(crate) fn ends_after(&mut self, expected: impl Fn(&str) -> bool) -> Ended {
+    pub(crate) fn expect_end_after(&mut self, expected: impl Fn(&str) -> bool) -> Ended {
         loop {
             while let Some(packet) = self.queue.pop_front() {
                 match packet {
-                    Packet::Text(text) if text == "1" => return Ended::Told,
+                    Packet::Text(text) if text == "1" => return Ended::ClosePacket,
                     Packet::Text(text) if text == "2" || text == "6" || expected(&text) => {}
-                    packet => panic!("the session should have ended, and said {packet:?}"),
+                    packet => panic!("expected the end of the session, got {packet:?}"),
                 }
             }
             if let Err(ended) = self.fill() {
@@ -283,28 +276,27 @@ impl Client {
         }
     }
 
-    /// Asks the transport for more.
+    /// Reads more packets from the transport.
     fn fill(&mut self) -> Result<(), Ended> {
         match &mut self.wire {
             Wire::Polling { gets, .. } => {
-                let target = if self.sid.is_empty() { HANDSHAKE.to_owned() } else { polls(&self.sid) };
-                gets.refresh();
+                let target = if self.sid.is_empty() { HANDSHAKE.to_owned() } else { poll_target(&self.sid) };
+                gets.reconnect_if_closed();
                 let response = gets.get(&target);
-                match response.told() {
+                match response.status_and_body() {
                     (200, body) => self.queue.extend(packets(body)),
-                    (400, r#"{"code":1,"message":"Session ID unknown"}"#) => return Err(Ended::Unknown),
+                    (400, r#"{"code":1,"message":"Session ID unknown"}"#) => return Err(Ended::UnknownSession),
                     other => panic!("a poll was answered {other:?}"),
                 }
             }
             Wire::Websocket(websocket) => self.queue.push_back(packet(websocket.recv()).inspect_err(|_| {
-                // The server closes its side after its close frame, and awaits ours.
-                websocket.closed();
+                // The server closes its side after its close frame, and waits for ours.
+                websocket.read_to_end();
             })?),
         }
         Ok(())
     }
 
-    /// The two connections of a polling client: of GETs, of POSTs.
     pub(crate) fn connections(self) -> (Http, Http) {
         match self.wire {
             Wire::Polling { gets, posts } => (gets, posts),
@@ -312,7 +304,6 @@ impl Client {
         }
     }
 
-    /// The websocket of a client that has one.
     pub(crate) fn websocket(&mut self) -> &mut Websocket {
         match &mut self.wire {
             Wire::Websocket(websocket) => websocket,
@@ -320,7 +311,6 @@ impl Client {
         }
     }
 
-    /// The websocket, taken out.
     pub(crate) fn into_websocket(self) -> Websocket {
         match self.wire {
             Wire::Websocket(websocket) => websocket,
@@ -331,7 +321,7 @@ impl Client {
 
 const HANDSHAKE: &str = "/socket.io/?EIO=4&transport=polling";
 
-fn polls(sid: &str) -> String {
+fn poll_target(sid: &str) -> String {
     format!("{HANDSHAKE}&sid={sid}")
 }
 
@@ -351,7 +341,7 @@ fn frames(packets: &[Packet]) -> Vec<u8> {
     written.collect::<Vec<_>>().concat()
 }
 
-/// The packets of a poll's body, of which there is at least one.
+/// Packets in the body of a poll; there is at least one.
 fn packets(body: &str) -> impl Iterator<Item = Packet> {
     assert!(!body.is_empty(), "a client decodes an empty poll body as an error");
     body.split('\x1e').map(|packet| match packet.strip_prefix('b') {
@@ -364,7 +354,7 @@ fn packet(frame: Frame) -> Result<Packet, Ended> {
     match frame {
         Frame::Whole(TEXT, text) => Ok(Packet::Text(String::from_utf8(text).expect("text is UTF-8"))),
         Frame::Whole(BINARY, bytes) => Ok(Packet::Binary(bytes)),
-        Frame::Whole(CLOSE, payload) => Err(Ended::Closed(close_code(&payload))),
+        Frame::Whole(CLOSE, payload) => Err(Ended::CloseFrame(close_code(&payload))),
         Frame::Fin => Err(Ended::Fin),
         Frame::Reset => Err(Ended::Reset),
         other => panic!("unexpected frame {other:?}"),

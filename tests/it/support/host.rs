@@ -1,4 +1,5 @@
-//! A host application: somebody's actix-web server on a free port of 127.0.0.1, in a thread of its own, gone when dropped.
+//! A host application: an actix-web server on a free port of 127.0.0.1, in its own thread, stopped
+//! when dropped.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -11,26 +12,25 @@ use tokio::sync::oneshot;
 
 use super::{DEADLINE, eventually};
 
-/// How its owner has set it up.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Manners {
+pub(crate) struct HostSettings {
     pub(crate) workers: usize,
-    /// For a client to close a connection that is over; by default none, so that tests do not wait. (Other values below half
-    /// a second may never pass: actix-http 3.20 counts them from a clock that it reads twice a second.)
+    /// Time for a client to close a finished connection; 0 by default, so that tests do not wait.
+    /// (Other values below half a second may never pass: actix-http 3.20 measures them with a clock
+    /// that it reads twice a second.)
     pub(crate) linger: Duration,
-    /// actix-web's default: a client that closes its side may still want its answer.
+    /// Default of actix-web: a client that closed its side may still expect its response.
     pub(crate) half_closed: bool,
-    /// Whether `stentor::on_connect` was installed.
+    /// True if `stentor::on_connect` is installed.
     pub(crate) prepared: bool,
 }
 
-impl Default for Manners {
+impl Default for HostSettings {
     fn default() -> Self {
         Self { workers: 1, linger: Duration::ZERO, half_closed: true, prepared: true }
     }
 }
 
-/// A running host.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) address: SocketAddr,
@@ -39,11 +39,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Serves what `configure` puts into its application.
-    pub(crate) fn start(manners: Manners, configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static) -> Self {
+    /// Serves the application that `configure` sets up.
+    pub(crate) fn start(
+        settings: HostSettings,
+        configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ) -> Self {
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || serve(manners, configure, &ready, stopped));
+        let thread = thread::spawn(move || serve(settings, configure, &ready, stopped));
         let address = started.recv_timeout(DEADLINE).expect("the host starts");
         Self { address, stop: Some(stop), thread: Some(thread) }
     }
@@ -59,12 +62,12 @@ impl Drop for Host {
 }
 
 fn serve(
-    manners: Manners,
+    settings: HostSettings,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
     ready: &mpsc::Sender<SocketAddr>,
     stop: oneshot::Receiver<()>,
 ) {
-    let Manners { workers, linger, half_closed, prepared } = manners;
+    let HostSettings { workers, linger, half_closed, prepared } = settings;
     actix::System::new().block_on(async {
         let mut server = HttpServer::new(move || App::new().configure(configure.clone()))
             .workers(workers)
@@ -81,6 +84,6 @@ fn serve(
         let running = actix::spawn(running);
         let _ = stop.await;
         handle.stop(false).await;
-        running.await.expect("the host has not panicked").expect("the host ends in order");
+        running.await.expect("the host has not panicked").expect("the host ends without error");
     });
 }

@@ -1,4 +1,5 @@
-//! An HTTP/1.1 connection, blocking, kept alive between requests. Knows `Content-Length` and chunks, no more.
+//! A blocking HTTP/1.1 connection, kept alive between requests. Supports `Content-Length` and
+//! chunks only.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,24 +9,21 @@ use socket2::SockRef;
 
 use super::DEADLINE;
 
-/// The first part of an answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) status: u16,
-    /// As it came.
+    /// The bytes as received.
     pub(crate) raw: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Head {
-    /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// An answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) head: Head,
@@ -33,13 +31,12 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Status and body: what most facts are about.
-    pub(crate) fn told(&self) -> (u16, &str) {
+    /// Status and body, which most tests compare.
+    pub(crate) fn status_and_body(&self) -> (u16, &str) {
         (self.head.status, &self.body)
     }
 }
 
-/// A connection.
 #[derive(Debug)]
 pub(crate) struct Http {
     address: SocketAddr,
@@ -59,22 +56,22 @@ impl Http {
         Self { address: stream.peer_addr().expect("connected"), stream, buffer: Vec::new() }
     }
 
-    /// Sends a request and reads its answer.
     pub(crate) fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-        self.begin(method, target, headers, Some(body.len()));
+        self.write_head(method, target, headers, Some(body.len()));
         self.write(body);
         self.response()
     }
 
-    /// Connects anew if the server has closed the connection since the last answer: idle ones it keeps for seconds.
-    pub(crate) fn refresh(&mut self) {
-        if self.has_answer() {
+    /// Reconnects if the server has closed the connection since the last response; idle connections
+    /// are closed after seconds.
+    pub(crate) fn reconnect_if_closed(&mut self) {
+        if self.has_response() {
             *self = Self::connect(self.address);
         }
     }
 
-    /// Whether the server has answered by now, or closed the connection.
-    pub(crate) fn has_answer(&mut self) -> bool {
+    /// True if the server has responded or closed the connection by now.
+    pub(crate) fn has_response(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();
@@ -89,9 +86,10 @@ impl Http {
         self.request("POST", target, &[("Content-Type", "text/plain;charset=UTF-8")], body.as_ref())
     }
 
-    /// Sends a request's head. Without a length, the caller names the transfer encoding, or there is no body.
-    pub(crate) fn begin(&mut self, method: &str, target: &str, headers: &[(&str, &str)], length: Option<usize>) {
-        // As the stock client in Node, which is recoverable by default.
+    /// Sends the headers of a request. Without a length the caller names the transfer encoding, or
+    /// there is no body.
+    pub(crate) fn write_head(&mut self, method: &str, target: &str, headers: &[(&str, &str)], length: Option<usize>) {
+        // The headers of the stock client in Node, which is recoverable by default.
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
             head += "User-Agent: node-XMLHttpRequest\r\n";
@@ -109,30 +107,31 @@ impl Http {
         self.stream.write_all(bytes).expect("the hub reads");
     }
 
-    /// Writes where the server may have closed already.
+    /// Writes to a connection that the server may have closed.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// A second hand on the same connection, to write with from another thread.
+    /// A second handle of the same connection, for writing from another thread.
     pub(crate) fn writer(&self) -> Self {
         Self { address: self.address, stream: self.stream.try_clone().unwrap(), buffer: Vec::new() }
     }
 
-    /// Sends a GET that will wait, and returns when the server has it: what comes in later over other connections is answered.
+    /// Sends a GET that waits; returns when the server has it, so requests on other connections
+    /// come later.
     #[track_caller]
-    pub(crate) fn park(&mut self, target: &str) {
-        self.begin("GET", target, &[], None);
-        self.await_taken();
+    pub(crate) fn start_poll(&mut self, target: &str) {
+        self.write_head("GET", target, &[], None);
+        self.wait_until_polling();
     }
 
-    /// Returns when the server has a GET that was written and waits.
+    /// Waits until the server has a waiting GET that was written.
     #[track_caller]
-    pub(crate) fn await_taken(&mut self) {
+    pub(crate) fn wait_until_polling(&mut self) {
         for _ in 0..3 {
             Self::connect(self.address).get("/");
         }
-        assert!(!self.has_answer(), "the poll was answered immediately");
+        assert!(!self.has_response(), "the poll was answered immediately");
     }
 
     pub(crate) fn response(&mut self) -> Response {
@@ -143,14 +142,14 @@ impl Http {
 
     pub(crate) fn head(&mut self) -> Head {
         let text = self.until(b"\r\n\r\n");
-        let text = String::from_utf8(text).expect("a head is text");
+        let text = String::from_utf8(text).expect("headers are text");
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
         let headers = text.lines().skip(1).filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
         Head { status: status.unwrap_or_else(|| panic!("no status line: {text:?}")), headers, raw: text }
     }
 
-    /// The body that belongs to a head.
+    /// Reads the body that belongs to these headers.
     pub(crate) fn body(&mut self, head: &Head) -> String {
         let body = match (head.header("transfer-encoding"), head.header("content-length")) {
             (Some("chunked"), _) => self.chunks(),
@@ -173,7 +172,6 @@ impl Http {
         }
     }
 
-    /// Everything up to and including `mark`.
     fn until(&mut self, mark: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
@@ -208,17 +206,14 @@ impl Http {
         }
     }
 
-    /// Ends the connection in order: FIN.
-    pub(crate) fn finish(self) {
+    pub(crate) fn send_fin(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Ends the connection by a reset: RST.
     pub(crate) fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// The socket, and what was read already.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.buffer)
     }

@@ -1,4 +1,5 @@
-//! A hub on two free ports of 127.0.0.1, its own and a host application's; in a thread of its own, gone when dropped.
+//! A hub on two free ports of 127.0.0.1, its own and that of a host application, in its own thread,
+//! stopped when dropped.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -10,9 +11,9 @@ use tokio::sync::oneshot;
 
 use super::product::http::{self, ApiLimits};
 use super::product::secret::Secret;
-use super::{Client, DEADLINE, Host, Http, Manners, Transport, eventually};
+use super::{Client, DEADLINE, Host, HostSettings, Http, Transport, eventually};
 
-/// Mounts a hub in a host application, where clients expect it.
+/// Mounts a hub in a host application under the default path.
 pub(crate) fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
     let io = io.clone();
     move |config| {
@@ -20,10 +21,8 @@ pub(crate) fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send +
     }
 }
 
-/// The key of every hub's HTTP API.
 pub(crate) const API_KEY: &str = "0123456789abcdef";
 
-/// A running server.
 pub(crate) struct Hub {
     pub(crate) address: SocketAddr,
     /// A host application that serves the same hub.
@@ -34,19 +33,19 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// With defaults, and `echo` in `/`.
+    /// A hub with default limits and `echo` in `/`.
     pub(crate) fn plain() -> Self {
         Self::start(|builder| builder, |_| {})
     }
 
-    /// With these limits, and `echo` in `/`.
+    /// A hub with these limits and `echo` in `/`.
     pub(crate) fn limited(change: impl FnOnce(&mut Limits), register: impl FnOnce(&Server)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
         Self::start(|builder| builder.limits(limits), register)
     }
 
-    /// With these limits of the HTTP API.
+    /// A hub with these limits of the HTTP API.
     pub(crate) fn with_api(
         api: ApiLimits,
         build: impl FnOnce(Builder) -> Builder,
@@ -55,12 +54,12 @@ impl Hub {
         Self::run(1, api, build(any_host()), |_, listener| listener, register)
     }
 
-    /// On one worker: then what two connections do happens in the order in which they did it.
+    /// A hub with one worker, which handles the input of two connections in order of arrival.
     pub(crate) fn start(build: impl FnOnce(Builder) -> Builder, register: impl FnOnce(&Server)) -> Self {
         Self::on_workers(1, build, register)
     }
 
-    /// With HTTP resources of the test's own beside those of `stentor serve`.
+    /// A hub with resources of the test beside those of `stentor serve`.
     pub(crate) fn with_http<C>(resources: impl FnOnce(&Server) -> C + Send + 'static) -> Self
     where
         C: Fn(&mut ServiceConfig) + Send + Sync + 'static,
@@ -68,7 +67,6 @@ impl Hub {
         Self::run(1, ApiLimits::default(), any_host(), |io, listener| listener.configure(resources(io)), |_| {})
     }
 
-    /// On this many workers.
     pub(crate) fn on_workers(
         workers: usize,
         build: impl FnOnce(Builder) -> Builder,
@@ -88,59 +86,57 @@ impl Hub {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || serve(builder, workers, api, listen, &ready, stopped));
         let (address, io) = started.recv_timeout(DEADLINE).expect("the hub starts");
-        // `echo` answers with what it was sent; every hub has it, to see whether it lives.
+        // `echo` answers with its arguments; every hub has it, as a check that it responds.
         io.of("/").on("echo", |_, event: Event<Args>| async move {
             event.ack.send(&event.data)?;
             Ok(())
         });
         register(&io);
-        let host = Host::start(Manners { workers, ..Manners::default() }, mount(&io));
+        let host = Host::start(HostSettings { workers, ..HostSettings::default() }, mount(&io));
         Self { address, host, io, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Opens a session.
     pub(crate) fn open(&self, transport: Transport) -> Client {
         Client::open(if transport.is_hosted() { self.host.address } else { self.address }, transport)
     }
 
-    /// Opens a session and joins `/`.
+    /// Opens a session and connects to `/`.
     pub(crate) fn join(&self, transport: Transport) -> Client {
         let mut client = self.open(transport);
         client.connect("");
         client
     }
 
-    /// Opens a session on a websocket that jams after a few kilobytes, and joins `/`.
-    pub(crate) fn join_narrow(&self) -> Client {
-        let mut client = Client::open_narrow(self.address);
+    /// Opens a session on a websocket whose send buffer fills after a few kilobytes, and connects
+    /// to `/`.
+    pub(crate) fn join_with_small_buffer(&self) -> Client {
+        let mut client = Client::open_with_small_buffer(self.address);
         client.connect("");
         client
     }
 
-    /// An HTTP connection.
     pub(crate) fn http(&self) -> Http {
         Http::connect(self.address)
     }
 
-    /// What the metric of this name and these labels counts.
+    /// Value of the metric with this name and these labels.
     #[track_caller]
-    pub(crate) fn counted(&self, metric: &str) -> u64 {
+    pub(crate) fn metric(&self, metric: &str) -> u64 {
         let metrics = self.io.metrics();
         let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {metric} in\n{metrics}"))
     }
 
-    /// Waits until this many sessions are left.
     pub(crate) fn wait_for_sessions(&self, count: usize) {
         eventually(&format!("{count} sessions, there are {}", self.io.sessions()), || self.io.sessions() == count);
     }
 
-    /// Whatever has happened: nobody is left behind, and new clients are served on every transport.
-    pub(crate) fn is_unharmed(&self) {
+    /// Checks that all sessions are removed and that new clients are served on every transport.
+    pub(crate) fn expect_healthy(&self) {
         self.wait_for_sessions(0);
         for transport in Transport::ALL {
             let mut client = self.join(transport);
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
         self.wait_for_sessions(0);
@@ -156,7 +152,7 @@ impl Drop for Hub {
     }
 }
 
-/// Tests send any Host; those about it set the hosts that they want.
+/// Tests send any Host header; tests about hosts set the allowed ones.
 fn any_host() -> Builder {
     Server::builder().allowed_hosts(["*"])
 }
@@ -181,7 +177,7 @@ fn serve(
         io.close().await;
         running.abort();
     });
-    // Ends the arbiters of workers and hub.
+    // Stops the arbiters of workers and hub.
     actix::System::current().stop();
     system.run().expect("the system ends");
 }

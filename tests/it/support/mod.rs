@@ -1,4 +1,4 @@
-//! A hub in this process, and clients that write and read bytes. Everything that waits has a deadline.
+//! A hub in this process, and clients that write and read bytes. Every wait has a deadline.
 
 mod client;
 mod host;
@@ -12,18 +12,23 @@ pub(crate) mod websocket;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transport};
-pub(crate) use self::host::{Host, Manners};
+pub(crate) use self::host::{Host, HostSettings};
 pub(crate) use self::http::{Head, Http};
 pub(crate) use self::hub::{API_KEY, Hub, mount};
 pub(crate) use self::process::{Process, stentor};
-pub(crate) use self::report::{Tell, Told, ends, report};
+pub(crate) use self::report::{Reporter, Reports, report_channel, report_disconnects};
 pub(crate) use self::websocket::{Frame, Websocket, frame, header};
 
-/// For anything that must happen. Generous: it is only ever waited for in full when a test fails.
+/// Deadline of any expected event. It is generous: only a failing test waits for all of it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Writes `chunk` over and over until `bytes_max` are out or the server takes no more, and gives how much that was.
-pub(crate) fn pour(mut write: impl FnMut(&[u8]) -> std::io::Result<()>, chunk: &[u8], bytes_max: usize) -> usize {
+/// Writes `chunk` repeatedly until `bytes_max` are written or the server accepts no more; gives the
+/// number of bytes written.
+pub(crate) fn write_until_blocked(
+    mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
+    chunk: &[u8],
+    bytes_max: usize,
+) -> usize {
     let mut written = 0;
     while written < bytes_max && write(chunk).is_ok() {
         written += chunk.len();
@@ -31,14 +36,14 @@ pub(crate) fn pour(mut write: impl FnMut(&[u8]) -> std::io::Result<()>, chunk: &
     written
 }
 
-/// Writes `bytes` again and again until the server has closed the connection, and has another client answered between any two.
-pub(crate) fn drip_until_closed(http: &mut Http, bytes: &[u8], other: &mut Client) {
+/// Writes `bytes` repeatedly until the server has closed the connection; another client gets an
+/// answer between two writes.
+pub(crate) fn write_until_closed(http: &mut Http, bytes: &[u8], other: &mut Client) {
     while http.try_write(bytes).is_ok() {
-        other.echoes();
+        other.expect_echo();
     }
 }
 
-/// Waits until `fact` holds.
 pub(crate) fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !fact() {

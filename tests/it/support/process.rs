@@ -1,4 +1,4 @@
-//! `stentor serve` as a child process: the real binary, so that what it logs and what memory it takes are its own.
+//! `stentor serve` as a child process, whose log and memory are its own.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,13 +10,14 @@ use std::thread::{self, JoinHandle};
 
 use super::{Client, Http, Transport, eventually};
 
-/// What memory may grow by and still be called flat: allocators keep some of what they were given, leaks grow on.
+/// Growth of memory that still counts as flat: allocators keep some freed memory, a leak grows on.
 const SLACK: usize = 6 << 20;
 
-/// Rounds that are not counted: buffers, pools and tables reach their sizes.
+/// Rounds before the measurement: buffers, pools and tables reach their sizes.
 const WARM_UP: usize = 2;
 
-/// The binary with these arguments, and nothing of this process's environment that would configure it.
+/// The binary with these arguments, without variables of this process's environment that would
+/// configure it.
 pub(crate) fn stentor(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
     command.args(args);
@@ -31,15 +32,15 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
-    /// Ends with the child.
+    /// The log reader, which ends with the child.
     logger: Option<JoinHandle<()>>,
-    /// What it keeps, removed when dropped.
+    /// Folder of its data, removed when dropped.
     data: PathBuf,
 }
 
 impl Process {
-    /// Starts one on a free port and two workers, with these flags beside; without recovery if they do not say otherwise, so that
-    /// what it keeps is no part of the memory that is looked at.
+    /// Starts one on a free port with two workers and these flags. Recovery is off unless the flags
+    /// set it, so that stored events do not count as memory growth.
     pub(crate) fn start(flags: &[&str]) -> Self {
         let mut command = stentor(&["serve", "--workers", "2"]);
         if !flags.contains(&"--log-level") {
@@ -51,7 +52,7 @@ impl Process {
         Self::run(command.args(flags))
     }
 
-    /// Runs this `stentor serve` on a free port.
+    /// Starts this `stentor serve` on a free port.
     pub(crate) fn run(command: &mut Command) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let nth = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -68,17 +69,15 @@ impl Process {
         Self { child, address, log, logger: Some(thread::spawn(logger)), data }
     }
 
-    /// Where it keeps what it keeps.
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Sends it a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Asks the process to end; what it had written to its log.
+    /// Ends the process; gives its log.
     pub(crate) fn stop(mut self) -> String {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -87,26 +86,24 @@ impl Process {
         std::mem::take(&mut *self.log.lock().unwrap()).join("\n")
     }
 
-    /// Opens a session.
     pub(crate) fn open(&self, transport: Transport) -> Client {
         Client::open(self.address, transport)
     }
 
-    /// Opens a session and joins `/`.
+    /// Opens a session and connects to `/`.
     pub(crate) fn join(&self, transport: Transport) -> Client {
         let mut client = self.open(transport);
         client.connect("");
         client
     }
 
-    /// An HTTP connection.
     pub(crate) fn http(&self) -> Http {
         Http::connect(self.address)
     }
 
-    /// The log says so, now or soon. What was said up to there is not looked at again.
+    /// Waits for this text in the log. Text up to there is not searched again.
     #[track_caller]
-    pub(crate) fn logs(&self, words: &str) {
+    pub(crate) fn expect_log(&self, words: &str) {
         eventually(&format!("a log line with {words:?}"), || {
             let mut log = self.log.lock().unwrap();
             let found = log.iter().position(|line| line.contains(words));
@@ -114,17 +111,17 @@ impl Process {
         });
     }
 
-    /// What the metric of this name and these labels counts.
+    /// Value of the metric with this name and these labels.
     #[track_caller]
-    pub(crate) fn counted(&self, metric: &str) -> u64 {
+    pub(crate) fn metric(&self, metric: &str) -> u64 {
         let metrics = self.http().get("/metrics").body;
         let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {metric} in\n{metrics}"))
     }
 
-    /// Does this over and over; what memory the process takes must not grow with it.
+    /// Runs `round` repeatedly and checks that the memory of the process stays flat.
     #[track_caller]
-    pub(crate) fn stays_flat(&self, rounds: usize, mut round: impl FnMut(&Self)) {
+    pub(crate) fn expect_flat_memory(&self, rounds: usize, mut round: impl FnMut(&Self)) {
         (0..WARM_UP).for_each(|_| round(self));
         let before = self.resident_bytes();
         (0..rounds).for_each(|_| round(self));
@@ -132,28 +129,28 @@ impl Process {
         assert!(after < before + SLACK, "{} KiB resident, {} KiB after {rounds} rounds", before >> 10, after >> 10);
     }
 
-    /// Resident memory, as the kernel counts it.
     pub(crate) fn resident_bytes(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process lives");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
         kilobytes.expect("VmRSS").parse::<usize>().unwrap() << 10
     }
 
-    /// It has not ended, has forgotten everybody, and serves new clients on every transport.
-    pub(crate) fn is_unharmed(&mut self) {
+    /// Checks that the process runs, has removed all sessions, and serves new clients on every
+    /// transport.
+    pub(crate) fn expect_healthy(&mut self) {
         assert_eq!(self.child.try_wait().unwrap(), None, "the process has ended");
         for transport in Transport::ALL {
             let mut client = self.join(transport);
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
-        eventually("all sessions are forgotten", || {
+        eventually("all sessions are removed", || {
             ["polling", "websocket"].iter().all(|transport| self.sessions(transport) == 0)
         });
     }
 
     fn sessions(&self, transport: &str) -> u64 {
-        self.counted(&format!(r#"stentor_connections{{transport="{transport}"}}"#))
+        self.metric(&format!(r#"stentor_connections{{transport="{transport}"}}"#))
     }
 }
 

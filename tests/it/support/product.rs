@@ -1,4 +1,5 @@
-//! Modules of the binary `stentor`, compiled into the tests too, so that they serve a hub whose handle a test holds.
+//! Modules of the binary `stentor`, compiled into the tests, so that they serve a hub whose handle
+//! the test holds.
 
 #[path = "../../../src/bin/stentor/demo.rs"]
 pub(crate) mod demo;

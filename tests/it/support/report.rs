@@ -1,4 +1,4 @@
-//! What handlers tell a test: one channel of sentences, in the order in which they were said.
+//! Reports of handlers to a test: one channel of sentences, in order.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -6,37 +6,35 @@ use stentor::Server;
 
 use super::DEADLINE;
 
-/// The end that handlers hold.
+/// The sending end, for handlers.
 #[derive(Debug, Clone)]
-pub(crate) struct Tell(Sender<String>);
+pub(crate) struct Reporter(Sender<String>);
 
-impl Tell {
-    /// Says something. A test that is over does not listen any more.
-    pub(crate) fn say(&self, what: impl Into<String>) {
+impl Reporter {
+    /// Sends a sentence; ignored once the test has ended.
+    pub(crate) fn report(&self, what: impl Into<String>) {
         let _ = self.0.send(what.into());
     }
 }
 
-/// The end that the test holds.
+/// The receiving end, for the test.
 #[derive(Debug)]
-pub(crate) struct Told(Receiver<String>);
+pub(crate) struct Reports(Receiver<String>);
 
-impl Told {
-    /// What was said next.
+impl Reports {
     #[track_caller]
     pub(crate) fn next(&self) -> String {
         match self.0.recv_timeout(DEADLINE) {
             Ok(said) => said,
-            Err(_) => panic!("no handler said anything within {DEADLINE:?}"),
+            Err(_) => panic!("no handler reported anything within {DEADLINE:?}"),
         }
     }
 
-    /// What is said next must be this.
     #[track_caller]
     pub(crate) fn expect(&self, said: &str, context: impl std::fmt::Debug) {
         match self.0.recv_timeout(DEADLINE) {
             Ok(next) => assert_eq!(next, said, "{context:?}"),
-            Err(_) => panic!("{said:?} was not said within {DEADLINE:?}: {context:?}"),
+            Err(_) => panic!("no report {said:?} within {DEADLINE:?}: {context:?}"),
         }
     }
 
@@ -45,23 +43,22 @@ impl Told {
         (0..count).map(|_| self.next()).collect()
     }
 
-    /// What was said by now and not yet heard.
+    /// Sentences sent by now and not yet read.
     pub(crate) fn rest(&self) -> Vec<String> {
         self.0.try_iter().collect()
     }
 }
 
-/// A channel.
-pub(crate) fn report() -> (Tell, Told) {
-    let (tell, told) = channel();
-    (Tell(tell), Told(told))
+pub(crate) fn report_channel() -> (Reporter, Reports) {
+    let (reporter, reports) = channel();
+    (Reporter(reporter), Reports(reports))
 }
 
-/// Says why each socket of `/` ends.
-pub(crate) fn ends(io: &Server, tell: &Tell) {
-    let tell = tell.clone();
+/// Reports the reason of each disconnect in `/`.
+pub(crate) fn report_disconnects(io: &Server, reporter: &Reporter) {
+    let reporter = reporter.clone();
     io.of("/").on_disconnect(move |_, reason| {
-        tell.say(reason.as_str());
+        reporter.report(reason.as_str());
         async { Ok(()) }
     });
 }

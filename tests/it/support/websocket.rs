@@ -1,4 +1,5 @@
-//! A websocket as a client sees it: masked frames out, plain frames in. Answers nothing on its own.
+//! A websocket from the client's side: masked frames out, unmasked frames in. It answers nothing by
+//! itself.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,18 +9,18 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{DEADLINE, Head, Http};
 
-/// The key of RFC 6455, section 1.3, and the answer to it.
+/// Key and accept value of RFC 6455, section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// First bytes of whole frames.
+/// First bytes of unfragmented frames.
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;
 pub(crate) const CLOSE: u8 = 0x88;
 pub(crate) const PING: u8 = 0x89;
 pub(crate) const PONG: u8 = 0x8a;
 
-/// A masked frame, as clients send it.
+/// A masked frame of a client.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = header(first, payload.len(), 0x80);
@@ -28,7 +29,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame's header, without a mask's key.
+/// Header of a frame, without the masking key.
 pub(crate) fn header(first: u8, length: usize, masked: u8) -> Vec<u8> {
     let mut header = vec![first];
     match length {
@@ -45,18 +46,16 @@ pub(crate) fn header(first: u8, length: usize, masked: u8) -> Vec<u8> {
     header
 }
 
-/// What came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
     /// A whole frame: its first byte and its payload.
     Whole(u8, Vec<u8>),
-    /// The server ended its side in order.
+    /// The server ended its side by a FIN.
     Fin,
     /// The server reset the connection.
     Reset,
 }
 
-/// A websocket.
 #[derive(Debug)]
 pub(crate) struct Websocket {
     stream: TcpStream,
@@ -64,27 +63,27 @@ pub(crate) struct Websocket {
 }
 
 impl Websocket {
-    /// Opens one.
     pub(crate) fn open(address: SocketAddr, target: &str) -> Self {
-        match Self::ask(Http::connect(address), target, &[]) {
+        match Self::try_upgrade(Http::connect(address), target, &[]) {
             Ok(websocket) => websocket,
             Err(refused) => panic!("upgrade of {target} refused: {:?}", String::from_utf8_lossy(&refused)),
         }
     }
 
-    /// Opens one that jams after a few kilobytes. No smaller: once less than an event fits, the system passes a piece each time its
-    /// window probe is due, five a second.
-    pub(crate) fn open_narrow(address: SocketAddr, target: &str) -> Self {
+    /// Opens one whose send buffer fills after a few kilobytes. A smaller buffer would hold less
+    /// than one event, and the kernel would then send a piece on each window probe, five per
+    /// second.
+    pub(crate) fn open_with_small_buffer(address: SocketAddr, target: &str) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(8 << 10).unwrap();
         socket.connect_timeout(&address.into(), DEADLINE).expect("the hub listens");
         let http = Http::from_stream(socket.into());
-        Self::ask(http, target, &[]).expect("the upgrade is accepted")
+        Self::try_upgrade(http, target, &[]).expect("the upgrade is accepted")
     }
 
-    /// Asks for the upgrade; the server's whole answer if it refuses. A header of this list replaces the usual one; an
-    /// empty value leaves it out.
-    pub(crate) fn ask(mut http: Http, target: &str, changed: &[(&str, &str)]) -> Result<Self, Vec<u8>> {
+    /// Requests the upgrade; a refusal gives the whole response. A header of this list replaces the
+    /// usual one; an empty value omits it.
+    pub(crate) fn try_upgrade(mut http: Http, target: &str, changed: &[(&str, &str)]) -> Result<Self, Vec<u8>> {
         let usual = [
             ("Connection", "Upgrade"),
             ("Upgrade", "websocket"),
@@ -97,27 +96,26 @@ impl Websocket {
         });
         let added = changed.iter().filter(|(name, _)| usual.iter().all(|(other, _)| name != other));
         let headers: Vec<_> = headers.iter().chain(added).filter(|(_, value)| !value.is_empty()).copied().collect();
-        http.begin("GET", target, &headers, None);
+        http.write_head("GET", target, &headers, None);
         let head = http.head();
         if head.status != 101 {
             return Err([head.raw.into_bytes(), http.rest()].concat());
         }
         Self::check(&head);
-        Ok(Self::after(http))
+        Ok(Self::from_http(http))
     }
 
-    /// The websocket behind an answer that was read already.
-    pub(crate) fn after(http: Http) -> Self {
+    /// The websocket after a response that was read already.
+    pub(crate) fn from_http(http: Http) -> Self {
         let (stream, buffer) = http.into_parts();
         Self { stream, buffer }
     }
 
     fn check(head: &Head) {
         assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT), "{head:?}");
-        assert_eq!(head.header("sec-websocket-extensions"), None, "none was offered: {head:?}");
+        assert_eq!(head.header("sec-websocket-extensions"), None, "no protocol was offered: {head:?}");
     }
 
-    /// Sends an Engine.IO text packet.
     pub(crate) fn send(&mut self, packet: &str) {
         self.write(&frame(TEXT, packet.as_bytes()));
     }
@@ -126,17 +124,17 @@ impl Websocket {
         self.try_write(bytes).expect("the hub reads");
     }
 
-    /// Writes where the server may have closed already.
+    /// Writes to a connection that the server may have closed.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// A second hand on the same connection, to write with from another thread.
+    /// A second handle of the same connection, for writing from another thread.
     pub(crate) fn writer(&self) -> Self {
         Self { stream: self.stream.try_clone().unwrap(), buffer: Vec::new() }
     }
 
-    /// The next frame, or how the connection ended.
+    /// Reads the next frame or the end of the connection.
     pub(crate) fn recv(&mut self) -> Frame {
         loop {
             if let Some(frame) = self.take() {
@@ -166,7 +164,7 @@ impl Websocket {
         Some(Frame::Whole(first, payload))
     }
 
-    /// The next frame, which must be text.
+    /// Reads the next frame, which must be text.
     pub(crate) fn text(&mut self) -> String {
         match self.recv() {
             Frame::Whole(TEXT, payload) => String::from_utf8(payload).expect("text is UTF-8"),
@@ -174,8 +172,9 @@ impl Websocket {
         }
     }
 
-    /// Waits until the server has read everything that was sent, and gives what came meanwhile.
-    pub(crate) fn settle(&mut self) -> Vec<Frame> {
+    /// Waits until the server has read everything that was sent; gives the frames received
+    /// meanwhile.
+    pub(crate) fn wait_until_handled(&mut self) -> Vec<Frame> {
         self.write(&frame(PING, b"settled?"));
         let mut before = Vec::new();
         loop {
@@ -187,23 +186,23 @@ impl Websocket {
         }
     }
 
-    /// Whether the server has reset the connection by now; takes nothing of what can still be read.
+    /// True if the server has reset the connection by now; readable bytes stay.
     pub(crate) fn was_reset(&self) -> bool {
         self.stream.take_error().unwrap().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset)
     }
 
-    /// Ends the connection in order: FIN, without a close frame.
-    pub(crate) fn finish(self) {
+    /// Ends the connection by a FIN, without a close frame.
+    pub(crate) fn send_fin(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Ends the connection by a reset: RST.
     pub(crate) fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Reads and forgets until the server has ended the connection; the code of its close frame, and the end.
-    pub(crate) fn closed(&mut self) -> (Option<u16>, Frame) {
+    /// Reads until the server has ended the connection; gives the code of its close frame and the
+    /// kind of end.
+    pub(crate) fn read_to_end(&mut self) -> (Option<u16>, Frame) {
         let mut code = None;
         loop {
             match self.recv() {
@@ -215,7 +214,7 @@ impl Websocket {
     }
 }
 
-/// What a close frame's payload says.
+/// Code and reason in the payload of a close frame.
 pub(crate) fn close_code(payload: &[u8]) -> Option<u16> {
     payload.first_chunk().map(|code| u16::from_be_bytes(*code))
 }

@@ -1,6 +1,7 @@
-//! socketioxide with the events that the load generator emits; with feature `mimalloc`, on that allocator.
+//! socketioxide with the events of the load generator; with feature `mimalloc`, on that allocator.
 //!
-//! One thread, since it is measured on one core; TCP_NODELAY, which axum does not set unless told. The rest are defaults.
+//! One thread, because it is measured on one core; TCP_NODELAY, which axum does not set by default.
+//! The rest are defaults.
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ async fn on_connect(socket: SocketRef) {
         ack.send(&reply).ok();
     });
     socket.on("publish", async |io: SocketIo, Data((room, event, argument)): Data<(String, String, Value)>| {
-        // What a full buffer refuses is lost, and the load generator will say so.
+        // An event refused by a full buffer is lost, and the load generator reports it.
         io.to(room).emit(event, &argument).await.ok();
     });
     socket.on("echo", async |Data(argument): Data<Value>, ack: AckSender| {

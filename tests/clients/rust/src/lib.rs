@@ -1,4 +1,4 @@
-//! rust_socketio against the real binary with recovery on, about which this client says nothing.
+//! rust_socketio against the real binary with recovery on, which this client does not know.
 #![cfg(test)]
 
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// `stentor serve` on a port of its own; killed when dropped.
+/// `stentor serve` on its own port; killed when dropped.
 struct Hub {
     port: u16,
     data: PathBuf,
@@ -28,7 +28,7 @@ impl Hub {
         Self { port, data, process }
     }
 
-    /// Kills the process and starts another one in its place.
+    /// Kills the process and starts another one on the same port.
     fn restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -62,7 +62,7 @@ fn serve(port: u16, data: &PathBuf) -> Child {
     process
 }
 
-/// A client, and what it hears.
+/// A client and the events that it receives.
 struct Heard {
     client: Client,
     connects: Receiver<()>,
@@ -83,13 +83,13 @@ impl Heard {
         Self { client, connects, news }
     }
 
-    /// Emits, and waits for the ack's first argument.
+    /// Emits; gives the first argument of the ack.
     fn ask(&self, event: &str, args: Vec<Value>) -> Value {
         let (answer, answers) = mpsc::channel();
         let callback = move |payload: Payload, _: RawClient| drop(answer.send(values(payload)));
         self.client.emit_with_ack(event, Payload::Text(args), DEADLINE, callback).expect("the event is sent");
         let answer = answers.recv_timeout(DEADLINE).expect("an ack comes");
-        // This client hands the ack's arguments over in one array.
+        // This client passes all arguments of an ack in one array.
         match answer.as_slice() {
             [Value::Array(args)] => args[0].clone(),
             _ => panic!("{answer:?}"),
@@ -101,7 +101,7 @@ impl Heard {
         assert_eq!(self.ask("echo", vec![json!(text)]), json!(text));
         assert_eq!(self.ask("join", vec![json!("lobby")])["room"], json!("lobby"));
         self.ask("publish", vec![json!("lobby"), json!("news"), json!(text), json!({ "n": 1 })]);
-        // Exactly the arguments: an offset token would be a third.
+        // Exactly the event's arguments: an offset would be a third.
         assert_eq!(self.news.recv_timeout(DEADLINE).expect("the event comes"), [json!(text), json!({ "n": 1 })]);
     }
 }

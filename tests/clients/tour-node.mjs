@@ -1,4 +1,4 @@
-/** `examples/tour.rs` in JavaScript, on Node's own socket.io: what the tests expect of one is what the other does. */
+/** `examples/tour.rs` in JavaScript on Node's socket.io: the tests expect the same of both. */
 
 import { Server } from "socket.io";
 

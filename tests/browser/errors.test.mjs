@@ -1,4 +1,7 @@
-/** Servers that are none, or will not have this page, and a browser that is odd: a sentence each, and nothing thrown. */
+/**
+ * Errors of the demo page: missing or refusing servers and unusual browsers. Each gives one
+ * sentence, and nothing throws.
+ */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -8,7 +11,7 @@ import { Server } from "../clients/node_modules/socket.io/wrapper.mjs";
 import { startHub } from "../clients/harness.mjs";
 import { isCalm, launch, openTab, picture, says, saysOnlyNetwork, shiftsLineByLine, watchedPage, WIDE } from "./browser.mjs";
 
-describe("the demo page in trouble", () => {
+describe("errors on the demo page", () => {
   let browser;
   let hub;
   let context;
@@ -26,14 +29,14 @@ describe("the demo page in trouble", () => {
     await hub?.stop();
   });
 
-  /** The page of our hub, told to use another server. */
+  /** The hub's own page, set to use another server. */
   const open = async (query) => {
     context = await browser.newContext({ viewport: WIDE, permissions: ["local-network-access"] });
     const page = await watchedPage(context);
     await page.goto(`${hub.url}/?${new URLSearchParams(query)}`);
     return page;
   };
-  /** A server of another origin that answers like that. */
+  /** A server of another origin with this response. */
   const stranger = async (answer) => {
     const server = createServer(answer).listen(0, "127.0.0.1");
     await once(server, "listening");
@@ -45,20 +48,20 @@ describe("the demo page in trouble", () => {
   };
   const ANYBODY = { "access-control-allow-origin": "*" };
 
-  test("an address that is none", async () => {
+  test("an invalid address", async () => {
     const page = await open({ server: "http://" });
     await says(page, "#state", /Not connected/);
-    await says(page, "#detail", /That is no address: invalid URL "http:\/\/"/);
+    await says(page, "#detail", /Invalid address: invalid URL "http:\/\/"/);
     await isCalm(page);
   });
 
-  test("nobody there", async () => {
+  test("no server at the address", async () => {
     const server = await stranger(() => {});
     closing.pop()();
     const page = await open({ server });
-    await says(page, "#detail", /Nobody answers at http:.*: is the server running\?/);
+    await says(page, "#detail", /No answer at http:.*: is the server running\?/);
     await says(page, "[data-stage=retrying]", /attempt \d+\swithin \d s/);
-    await says(page, "#log", /Nobody answers/);
+    await says(page, "#log", /No answer/);
     await saysOnlyNetwork(page);
   });
 
@@ -66,23 +69,23 @@ describe("the demo page in trouble", () => {
     const other = await startHub();
     closing.push(() => other.stop());
     const page = await open({ server: other.url });
-    await says(page, "#detail", /There is a server at .*, but it does not allow this page’s origin .*--cors-origins/);
+    await says(page, "#detail", /The server at .* does not allow this page’s origin .*--cors-origins/);
     await picture(page, "trouble-origin");
     await saysOnlyNetwork(page);
   });
 
-  test("a server that allows it", async () => {
+  test("a server that allows this page's origin", async () => {
     const other = await startHub({ flags: ["--cors-origins", hub.url] });
     closing.push(() => other.stop());
     const page = await open({ server: other.url });
     await says(page, "#detail", new RegExp(`to ${other.url}`));
     await page.click("#emit-form button");
-    await says(page, "#client-outcome", /The server heard/);
+    await says(page, "#client-outcome", /The server received/);
     await isCalm(page);
   });
 
   for (const width of [WIDE.width, 900, 640, 320]) {
-    test(`a page that comes line by line: ${width} pixels wide`, async () => {
+    test(`a page that loads line by line: ${width} pixels wide`, async () => {
       assert.deepEqual(await shiftsLineByLine(browser, hub, width), [], "layout shifts");
     });
   }
@@ -90,17 +93,17 @@ describe("the demo page in trouble", () => {
   test("a server that speaks no Socket.IO", async () => {
     const server = await stranger((_, response) => response.writeHead(200, ANYBODY).end("<html>Hello</html>"));
     const page = await open({ server });
-    await says(page, "#detail", /There is a server at .*, but no Socket.IO server: it answered "<html>Hello/);
+    await says(page, "#detail", /The server at .* is no Socket.IO server: it answered "<html>Hello/);
     await isCalm(page);
   });
 
-  test("a path at which there is none", async () => {
+  test("a path without Socket.IO", async () => {
     const page = await open({ path: "/nowhere" });
-    await says(page, "#detail", /There is a server at .*, but no Socket.IO server where it was expected: .*HTTP 404/);
+    await says(page, "#detail", /The server at .* has no Socket.IO endpoint at this path: .*HTTP 404/);
     await saysOnlyNetwork(page);
   });
 
-  test("a server that refuses, until it gets a better token", async () => {
+  test("a server that refuses until it gets a better token", async () => {
     const node = new Server(0, { cors: { origin: "*" }, serveClient: false });
     closing.push(() => new Promise((resolve) => node.close(resolve)));
     node.use((socket, next) => next(socket.handshake.auth.token === "good" ? undefined : new Error("not authorized")));
@@ -109,8 +112,8 @@ describe("the demo page in trouble", () => {
     });
     const page = await open({ server: `http://127.0.0.1:${node.httpServer.address().port}`, token: "bad" });
     await says(page, "#state", /Refused/);
-    await says(page, "#detail", /The server refuses this tab: not authorized\. It will not be asked again by itself/);
-    await says(page, "[data-stage=retrying]", /not by itself/);
+    await says(page, "#detail", /The server refuses this tab: not authorized\. There is no automatic retry/);
+    await says(page, "[data-stage=retrying]", /not automatic/);
     await picture(page, "trouble-refused");
     await page.fill("#server-token", "good");
     await page.click("#server-form button");
@@ -118,7 +121,7 @@ describe("the demo page in trouble", () => {
     await saysOnlyNetwork(page);
   });
 
-  test("a browser that stores nothing", async () => {
+  test("a browser without storage", async () => {
     context = await browser.newContext();
     await context.addInitScript(() => {
       for (const name of ["sessionStorage", "localStorage"]) {
@@ -130,9 +133,9 @@ describe("the demo page in trouble", () => {
       }
     });
     const page = await openTab(context, hub.url);
-    await says(page, "#log", /This browser keeps nothing for this page: .* All else works\./);
+    await says(page, "#log", /This browser stores nothing for this page, .* All else works\./);
     await page.click("#publish-form button");
-    await says(page, "#server-outcome", /heard “hello, everybody”/);
+    await says(page, "#server-outcome", /received “hello, everybody”/);
     await isCalm(page);
   });
 
@@ -145,9 +148,9 @@ describe("the demo page in trouble", () => {
       globalThis.jump(-5);
     });
     await page.click("#emit-form button");
-    await says(page, "#client-outcome", /The server heard/);
+    await says(page, "#client-outcome", /The server received/);
     await page.evaluate(() => globalThis.jump(5));
-    await says(page, "#log", /The connection is lost: nothing came for longer than the server promised: .* its clock was changed/);
+    await says(page, "#log", /Connection lost: no ping for longer than the server announced: .* its clock was changed/);
     await says(page, "[data-stage=back]", /after \d+ s/);
     await says(page, "#state", /Connected/);
     assert.deepEqual(page.errors, []);

@@ -1,14 +1,15 @@
 /**
- * What tests say to a server and wait for, in Node and in a page: it imports nothing. Nothing here sleeps for a fixed time:
- * everything waits for a fact, with a deadline that says in its error which fact did not come.
+ * Operations of clients and waits for their results, in Node and in pages; it has no imports.
+ * Nothing sleeps for a fixed time: every wait has a deadline, and its error names the missing
+ * result.
  */
 
 export const FACT_MS = 5_000;
 
-/** How often a fact that announces itself by no event is looked at again. */
+/** Interval between two checks of a condition without an event. */
 const POLL_MS = 20;
 
-/** What holds on every transport holds for each of these rows. */
+/** Transports; a test that applies to all runs for each row. */
 export const TRANSPORTS = [
   { name: "websocket", transports: ["websocket"] },
   { name: "polling", transports: ["polling"] },
@@ -16,7 +17,7 @@ export const TRANSPORTS = [
 ];
 
 /**
- * Settles as `promise` does, or rejects once `ms` have passed without `what`.
+ * Settles like `promise`; rejects with the name `what` after `ms`.
  * @template T
  * @param {string} what
  * @param {Promise<T>} promise
@@ -35,7 +36,7 @@ export async function within(what, promise, ms = FACT_MS) {
 }
 
 /**
- * Asks `probe` again and again until what it returns is `ok`.
+ * Calls `probe` repeatedly until its result is `ok`.
  * @template T
  * @param {string} what
  * @param {() => Promise<T>} probe
@@ -53,16 +54,14 @@ export async function eventually(what, probe, ok, ms = FACT_MS) {
 
 const clients = new Set();
 
-/**
- * A client of `hub` that is not connected yet, as far as anyone has waited for it, made by `io`. Closed by `closeClients`.
- */
+/** A client of `hub` made by `io`, which may not be connected yet. Closed by `closeClients`. */
 export function client(hub, { io, transports, namespace = "/", ...options }) {
   const socket = io(hub.url + namespace, { transports, forceNew: true, reconnection: false, ...options });
   clients.add(socket);
   return socket;
 }
 
-/** A connected client of `hub`; with two transports, one that has finished its upgrade. */
+/** A connected client of `hub`; with two transports its upgrade has finished. */
 export async function connect(hub, { transports, ...options }) {
   const socket = client(hub, { transports, ...options });
   const upgraded = transports.length > 1 ? next(socket.io.engine, "upgrade") : null;
@@ -84,46 +83,46 @@ export function closeClients() {
   clients.clear();
 }
 
-/** The arguments of the next `event` on a socket, an engine or a manager. */
+/** Arguments of the next `event` on a socket, an engine or a manager. */
 export function next(emitter, event) {
   return later(`"${event}"`, new Promise((resolve) => emitter.once(event, (...args) => resolve(args))));
 }
 
-/** Emits and resolves with the arguments of the ack. */
+/** Emits; resolves with the arguments of the ack. */
 export function ask(socket, event, ...args) {
   const answer = new Promise((resolve) => socket.emit(event, ...args, (...answer) => resolve(answer)));
   return later(`ack of "${event}"`, answer);
 }
 
-/** A fact that a test may start to wait for only later: a test that has failed by then is not told a second time. */
+/** A result that a test may await later: a rejection before that is not reported as unhandled. */
 function later(what, promise) {
   const fact = within(what, promise);
   fact.catch(() => {});
   return fact;
 }
 
-/** Collects every `event` that a socket hears, without the offset token that recovery appends. */
+/** Collects every `event` of a socket, without the offset that recovery appends. */
 export function listen(socket, event) {
-  const heard = [];
+  const received = [];
   const waiting = [];
   socket.on(event, (...args) => {
-    heard.push(socket._pid ? args.slice(0, -1) : args);
+    received.push(socket._pid ? args.slice(0, -1) : args);
     for (const check of waiting) check();
   });
   return {
-    heard,
-    /** Resolves once `count` events have come. */
+    received,
+    /** Resolves once `count` events have arrived. */
     async count(count) {
       const enough = new Promise((resolve) => {
-        const check = () => heard.length >= count && resolve();
+        const check = () => received.length >= count && resolve();
         waiting.push(check);
         check();
       });
       const said = `${count} × "${event}"`;
       await within(said, enough).catch((error) => {
-        throw new Error(`${error.message}, heard ${heard.length}: ${JSON.stringify(heard).slice(0, 400)}`);
+        throw new Error(`${error.message}, received ${received.length}: ${JSON.stringify(received).slice(0, 400)}`);
       });
-      return heard;
+      return received;
     },
   };
 }

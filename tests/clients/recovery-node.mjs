@@ -1,13 +1,14 @@
 /**
- * `examples/recovery.rs` in JavaScript, on Node's own socket.io with its connection state recovery: what the acceptance tests of
- * recovery are run against by hand (`RECOVERY_AGAINST=node`), to see each of them find the defect that it is about.
+ * `examples/recovery.rs` in JavaScript on Node's socket.io with its connection state recovery. The
+ * recovery tests run against it by hand (`RECOVERY_AGAINST=node`) to show that each finds the
+ * defect it is about.
  */
 
 import { Server } from "socket.io";
 
 const [port, window, pingTimeout] = process.argv.slice(2).map(Number);
 
-// Node's adapter looks for what is too old once a minute; tests cannot wait for that.
+// Node's adapter deletes expired sessions once a minute, which is too slow for tests.
 const { setInterval } = globalThis;
 globalThis.setInterval = (run, ms, ...args) => setInterval(run, ms === 60_000 ? 100 : ms, ...args);
 

@@ -1,11 +1,14 @@
-/** What the demo page shows of a connection that is lost: cut by the tab itself, or with its server; and what comes back. */
+/**
+ * The demo page while a connection is lost and restored: cut by the tab itself, or by the end of
+ * its server.
+ */
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { freshFolder, startHub } from "../clients/harness.mjs";
 import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
 
-describe("a tab that was away", () => {
+describe("a tab that was disconnected", () => {
   let browser;
   let hub;
   let context;
@@ -26,57 +29,57 @@ describe("a tab that was away", () => {
   };
   const cut = async (tab) => {
     await tab.click("#offline");
-    await says(tab, "#offline", /^Come back online$/);
+    await says(tab, "#offline", /^Reconnect$/);
     await tab.waitForSelector("body:not([data-connected])");
   };
   const publish = async (tab, text) => {
     await tab.fill("#publish-text", text);
     await tab.click("#publish-form button");
-    await says(tab, "#server-outcome", new RegExp(`heard “${text}”`));
+    await says(tab, "#server-outcome", new RegExp(`received “${text}”`));
   };
 
-  test("missed events are counted and come back marked, volatile ones do not", async () => {
+  test("missed events are counted and marked on return, volatile ones lost", async () => {
     hub = await start("memory");
     const [one, two] = await open(2);
     const name = await nameOf(one);
     const other = await nameOf(two);
     await says(one, "#server-diagram", new RegExp(other));
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", new RegExp(`The server heard “hello” and answered this tab. ${other} heard nothing.`));
+    await says(one, "#client-outcome", new RegExp(`The server received “hello” and sent its ack. ${other} received nothing.`));
     await publish(one, "hello, everybody");
     await cut(one);
     await says(two, "#rooms", new RegExp(`${name}’s second connection`));
     await publish(two, "for everybody");
     await one.click("#while-plain");
     await one.click("#while-volatile");
-    await says(one, "#away-outcome", /Missed so far: 2 events kept by the server, 1 volatile event kept by nobody\./);
-    assert.equal(await one.locator("#kept [data-fate=missed]").count(), 2);
+    await says(one, "#away-outcome", /Missed so far: 2 events stored by the server, 1 volatile event not stored\./);
+    assert.equal(await one.locator("#stored [data-fate=missed]").count(), 2);
     assert.doesNotMatch(await one.locator("#server-outcome").textContent(), /for everybody/);
     await says(one, "#log", /“event 1” was published in lobby by this page’s second connection\. This tab missed it/);
     await picture(one, "away-missing");
 
     await one.click("#offline");
-    await says(one, "#away-outcome", /Back after \d+ s\. 2 of 2 missed events came on return, marked recovered\. 1 volatile event lost for good\./);
-    assert.deepEqual(await one.locator("#kept [data-fate=recovered]").allTextContents(), [
+    await says(one, "#away-outcome", /Reconnected after \d+ s\. 2 of 2 missed events recovered\. 1 volatile event lost\./);
+    assert.deepEqual(await one.locator("#stored [data-fate=recovered]").allTextContents(), [
       `for everybodyrecovered from ${other}`,
       "event 1recovered from this page’s second connection",
     ]);
     assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 1lost from this page’s second connection"]);
-    await one.locator("#log .bad", { hasText: /1 volatile event lost for good/ }).waitFor();
+    await one.locator("#log .bad", { hasText: /1 volatile event lost/ }).waitFor();
     assert.doesNotMatch((await one.locator("#log .good").allTextContents()).join(), /lost/);
-    await says(one, "#log", /Recovered: “event 1”, which this page’s second connection had published in lobby/);
-    await says(one, "#log", /Recovered: “for everybody”, which .* had published in lobby while this tab was away/);
+    await says(one, "#log", /Recovered: “event 1”, published in lobby by this page’s second connection/);
+    await says(one, "#log", /Recovered: “for everybody”, published in lobby by .* while this tab was disconnected/);
     assert.equal(await nameOf(one), name);
     await picture(one, "away-returned");
 
     await publish(two, "now live");
     await says(one, "#server-outcome", /now live/);
-    assert.equal(await one.locator("#kept li").count(), 2);
+    assert.equal(await one.locator("#stored li").count(), 2);
     await one.waitForFunction(() => !/second connection/.test(document.querySelector("#rooms").textContent));
     await isCalm(one, two);
   });
 
-  test("what it did itself is not taken for the server's end", async () => {
+  test("its own disconnect is not reported as the server's", async () => {
     hub = await start("memory");
     const [one] = await open(1);
     const stage = (name) => one.locator(`[data-stage=${name}] span`).textContent();
@@ -85,14 +88,14 @@ describe("a tab that was away", () => {
     await cut(one);
     await untouched();
     await one.click("#offline");
-    await says(one, "#away-outcome", /Back after \d+ s\. Nothing was published meanwhile\./);
+    await says(one, "#away-outcome", /Reconnected after \d+ s\. No event was published meanwhile\./);
     await untouched();
     await one.waitForSelector("[data-stage=connected][data-now]");
     assert.deepEqual(await one.locator("#survivors dd").allTextContents(), ["–", "–", "–", "–"]);
     await isCalm(one);
   });
 
-  test("it came back to no server: that is shown as the server's", async () => {
+  test("a reconnect without a server is reported as the server's fault", async () => {
     hub = await start("disk");
     const [one] = await open(1);
     await cut(one);
@@ -104,56 +107,56 @@ describe("a tab that was away", () => {
     await saysOnlyNetwork(one);
   });
 
-  test("without a connection it claims nothing of rooms, gaps or listeners", async () => {
+  test("without a connection it shows no rooms, gaps or listeners", async () => {
     hub = await start("disk");
     const [one, two] = await open(2);
     await says(one, "#server-diagram", new RegExp(await nameOf(two)));
     await publish(one, "before");
-    await says(one, "#rooms-outcome", /hears what is published there/);
-    await says(one, "#away-outcome", /Nothing missed so far/);
+    await says(one, "#rooms-outcome", /receives its events/);
+    await says(one, "#away-outcome", /No event missed so far/);
     await hub.kill();
-    await says(one, "#rooms-outcome", /Without a connection this tab hears nothing/);
-    await says(one, "#away-outcome", /No connection: what this tab misses meanwhile shows on its return/);
-    assert.equal(await one.locator("#kept").getAttribute("data-empty"), "not known without a connection");
+    await says(one, "#rooms-outcome", /Without a connection this tab receives no events/);
+    await says(one, "#away-outcome", /No connection: missed events are shown after the reconnect/);
+    assert.equal(await one.locator("#stored").getAttribute("data-empty"), "unknown while disconnected");
     for (const drawing of ["#client-diagram", "#server-diagram"]) {
-      await says(one, drawing, /Serverout of reach.*not known/);
-      assert.equal(await one.locator(`${drawing} [data-mood=heard]`).count(), 0);
+      await says(one, drawing, /Serverunreachable.*unknown/);
+      assert.equal(await one.locator(`${drawing} [data-mood=received]`).count(), 0);
     }
     for (const [form, drawing] of [["#emit-form", "#client-diagram"], ["#publish-form", "#server-diagram"]]) {
-      assert.ok(await one.locator(`${drawing} .parked`).isHidden());
+      assert.ok(await one.locator(`${drawing} .buffered`).isHidden());
       await one.click(`${form} button`);
-      await one.waitForSelector(`${drawing} [data-mood=waits] .parked`);
+      await one.waitForSelector(`${drawing} [data-mood=waits] .buffered`);
     }
     hub = await start("disk", hub.port);
-    await says(one, "#rooms-outcome", /This tab is still in its rooms, and hears again/);
-    await says(one, "#away-outcome", /Nothing that the server keeps was missed|came on return/);
-    assert.equal(await one.locator("#kept").getAttribute("data-empty"), "none missed");
-    await says(one, "#log", /It waited \d+ s in this tab; then the server heard it and answered after \d+ ms/);
+    await says(one, "#rooms-outcome", /This tab is still in its rooms and receives/);
+    await says(one, "#away-outcome", /No stored event was missed|recovered/);
+    assert.equal(await one.locator("#stored").getAttribute("data-empty"), "none missed");
+    await says(one, "#log", /It was buffered for \d+ s; then the server received it and sent its ack after \d+ ms/);
     await saysOnlyNetwork(one);
   });
 
-  test("what it published itself while away is its own, and its outcome ends", async () => {
+  test("its own publishes while disconnected get their outcome", async () => {
     hub = await start("memory");
     const [one, two] = await open(2);
     await says(one, "#server-diagram", new RegExp(await nameOf(two)));
     await publish(one, "before");
     await cut(one);
-    await says(one, "#server-outcome", /out of reach/);
-    assert.doesNotMatch(await one.locator("#client-outcome, #server-outcome").allTextContents().then(String), /heard/);
+    await says(one, "#server-outcome", /unreachable/);
+    assert.doesNotMatch(await one.locator("#client-outcome, #server-outcome").allTextContents().then(String), /received/);
     await one.fill("#publish-text", "my own");
     await one.click("#publish-form button");
-    await says(one, "#server-outcome", /“my own” waits in this tab/);
+    await says(one, "#server-outcome", /“my own” is buffered in this tab/);
     await one.click("#offline");
-    await says(one, "#server-outcome", /“my own” waited \d+ s in this tab; then the server published it|heard “my own”\. This tab had published it/);
-    await says(one, "#away-outcome", /Nothing was published meanwhile/);
-    await says(one, "#log", /“my own” to everybody in lobby; this tab had asked it to/);
-    await says(two, "#server-outcome", new RegExp(`heard “my own”\\. ${await nameOf(one)} had published it`));
-    assert.equal(await one.locator("#kept li").count(), 0);
-    for (const tab of [one, two]) assert.doesNotMatch(await tab.locator("#log").textContent(), /without a connection/);
+    await says(one, "#server-outcome", /“my own” was buffered for \d+ s; then the server published it|received “my own”, published by this tab/);
+    await says(one, "#away-outcome", /No event was published meanwhile/);
+    await says(one, "#log", /“my own” to the room lobby, published by this tab/);
+    await says(two, "#server-outcome", new RegExp(`received “my own”, published by ${await nameOf(one)}`));
+    assert.equal(await one.locator("#stored li").count(), 0);
+    for (const tab of [one, two]) assert.doesNotMatch(await tab.locator("#log").textContent(), /a disconnected tab/);
     await isCalm(one, two);
   });
 
-  test("a join lost on the way is repeated though the session is recovered", async () => {
+  test("a join lost in transit is repeated though the session is recovered", async () => {
     hub = await start("memory");
     const [one] = await open(1);
     await cut(one);
@@ -161,39 +164,39 @@ describe("a tab that was away", () => {
     await one.click("#join-form button");
     await says(one, "#rooms-outcome", /Could not join attic/);
     await one.click("#offline");
-    await says(one, "#away-outcome", /Back after/);
+    await says(one, "#away-outcome", /Reconnected after/);
     await says(one, "#rooms [data-room=attic]", /this tab/);
   });
 
-  test("its button says what it will do, and does nothing without a server", async () => {
+  test("its button names its action and does nothing without a server", async () => {
     hub = await start("disk");
     const [one] = await open(1);
-    const button = one.getByRole("button", { name: "Go offline" });
+    const button = one.getByRole("button", { name: "Disconnect" });
     assert.ok(await button.isEnabled());
     await hub.kill();
-    await says(one, "#detail", /Nobody answers/);
-    await says(one, "#offline", /^Go offline$/);
+    await says(one, "#detail", /No answer/);
+    await says(one, "#offline", /^Disconnect$/);
     assert.ok(await button.isDisabled());
     hub = await start("disk", hub.port);
     await one.waitForSelector("#offline[aria-disabled=false]");
     await cut(one);
-    assert.ok(await one.getByRole("button", { name: "Come back online" }).isEnabled());
+    assert.ok(await one.getByRole("button", { name: "Reconnect" }).isEnabled());
     await saysOnlyNetwork(one);
   });
 
-  test("a server that keeps nothing is called one", async () => {
+  test("a server without recovery is labelled as one", async () => {
     hub = await start("off");
     const [one] = await open(1);
     await cut(one);
     await one.click("#while-plain");
-    await says(one, "#away-outcome", /1 event kept by nobody: its recovery is off/);
+    await says(one, "#away-outcome", /1 event not stored: recovery is off/);
     await one.click("#offline");
-    await says(one, "#away-outcome", /The server could not recover this connection, and says so: 1 event lost\./);
+    await says(one, "#away-outcome", /The server could not recover this session: 1 event lost\./);
     await says(one, "#rooms .members", /this tab/);
     await isCalm(one);
   });
 
-  test("its server was killed: gone, retried, back, and nothing of it lost", async () => {
+  test("a killed server: gone, retried, back, and no event lost", async () => {
     hub = await start("disk");
     const [one, two] = await open(2);
     const name = await nameOf(one);
@@ -202,19 +205,19 @@ describe("a tab that was away", () => {
     await says(one, "#state", /Connection lost|Not connected/);
     await one.fill("#emit-text", "meanwhile");
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", /“meanwhile” waits in this tab/);
-    await says(one, "#detail", /Nobody answers at .*: is the server running\?/);
+    await says(one, "#client-outcome", /“meanwhile” is buffered in this tab/);
+    await says(one, "#detail", /No answer at .*: is the server running\?/);
     await says(one, "[data-stage=retrying]", /attempt \d+/);
     await picture(one, "server-gone");
 
     hub = await start("disk", hub.port);
     await one.click("#try-now");
     await says(one, "[data-stage=back]", /after \d+ s/);
-    await says(one, "#client-outcome", /The server heard “meanwhile”/);
+    await says(one, "#client-outcome", /The server received “meanwhile”/);
     assert.equal(await nameOf(one), name);
     assert.deepEqual(
       await one.locator("#survivors dd").allTextContents(),
-      ["kept", "kept by the server", "nothing", "1 kept here, sent now"],
+      ["the same", "recovered", "none", "1, sent now"],
     );
     await picture(one, "server-back");
     await says(two, "#state", /Connected/);
@@ -224,18 +227,18 @@ describe("a tab that was away", () => {
     await saysOnlyNetwork(two);
   });
 
-  test("its server came back without memory: told, and the rooms joined again", async () => {
+  test("a server restarted without memory: reported, and rooms joined again", async () => {
     hub = await start("memory");
     const [one] = await open(1);
     const name = await nameOf(one);
     await hub.kill();
-    await says(one, "#detail", /Nobody answers/);
+    await says(one, "#detail", /No answer/);
     hub = await start("memory", hub.port);
     await says(one, "#survivor-id", /a new one/);
     await says(one, "#survivor-rooms", /joined again/);
     assert.notEqual(await nameOf(one), name);
     await says(one, "#rooms .members", /this tab/);
-    await publish(one, "heard again");
+    await publish(one, "received again");
     await saysOnlyNetwork(one);
   });
 });

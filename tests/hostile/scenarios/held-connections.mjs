@@ -1,22 +1,22 @@
 /**
- * Connections that hold a place without being served: silent ones, slow ones, and ones that do not
- * read.
+ * Connections that occupy the connection limit without being served: silent ones, slow ones, and
+ * ones that do not read.
  */
 
 import { dial, sleep } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
-/** Between two bytes of a slow connection, and before a closed one comes again. */
+/** Pause between two bytes of a slow connection, and before a closed one reconnects. */
 const DRIP_MS = 250;
 
-/** Requests that are written at a time: their responses exceed what the kernel buffers. */
+/** Number of requests written together: their responses exceed what the kernel buffers. */
 const PIPELINED = 100;
 
 const head = (port, line) => `${line} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n`;
 const chunked = (port, path) => `${head(port, `POST ${path}`)}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n`;
 
-/** How a connection begins, and what it adds again and again. */
+/** First bytes of a connection and the bytes that it repeats. */
 const KINDS = {
   "silent after a request": { begins: (port) => `${head(port, "GET /healthz")}\r\nG` },
   "slow head": { begins: (port) => `${head(port, "GET /healthz")}X-`, adds: "a" },
@@ -28,10 +28,13 @@ const KINDS = {
   "unread answers": { begins: (port) => `${head(port, "GET /client/engine.js")}\r\n`.repeat(PIPELINED), isUnread: true },
 };
 
-/** From the first connection until all places can be taken. */
+/** Time from the first connection until the limit can be reached. */
 const ARRIVAL_MS = 1_000;
 
-/** Holds `count` connections of these kinds for `ms`; each that the server ends comes again. */
+/**
+ * Holds `count` connections of these kinds for `ms`; a connection that the server closes is
+ * reopened.
+ */
 async function hold(port, { count, kinds, ms }, begin) {
   const end = performance.now() + ARRIVAL_MS + ms;
   setTimeout(begin, ARRIVAL_MS);
@@ -66,7 +69,7 @@ export default [
   {
     ...common,
     name: "silent-connections",
-    about: "one whole request, one byte, silence: 24 connections at a limit of 20",
+    about: "one complete request, one byte, then nothing: 24 connections at a limit of 20",
     flags: at20,
     full: { count: 24, kinds: ["silent after a request"], ms: 15_000, budget: 128 * MIB },
     ci: { count: 24, kinds: ["silent after a request"], ms: 4_000, budget: 128 * MIB },
@@ -75,14 +78,14 @@ export default [
   {
     ...common,
     name: "silent-at-1024",
-    about: "the same, 1 020 connections at 1 024 descriptors",
+    about: "one complete request, one byte, then nothing: 1 020 connections at 1 024 descriptors",
     full: { nofile: 1_024, count: 1_020, kinds: ["silent after a request"], ms: 15_000, budget: 256 * MIB },
     life: { count: 1_020, kinds: ["silent after a request"], ms: 10_000 },
   },
   {
     ...common,
     name: "slow-requests",
-    about: "heads and bodies a byte at a time, also where nobody wants a body",
+    about: "headers and bodies byte by byte, also bodies that no handler reads",
     flags: at20,
     full: { count: 30, kinds: slow, ms: 15_000, budget: 128 * MIB },
     ci: { count: 30, kinds: slow, ms: 4_000, budget: 128 * MIB },
@@ -91,7 +94,7 @@ export default [
   {
     ...common,
     name: "unread-answers",
-    about: "100 pipelined requests a connection, of which no answer is read",
+    about: "100 pipelined requests per connection with unread responses",
     flags: at20,
     full: { count: 24, kinds: ["unread answers"], ms: 15_000, budget: 128 * MIB },
     life: { count: 400, kinds: ["unread answers"], ms: 10_000 },

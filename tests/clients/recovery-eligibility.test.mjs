@@ -1,46 +1,49 @@
-/** What comes back with a recovered client, who is recovered and who is not, and that one who is not is told so. */
+/**
+ * State of a recovered client, and the conditions under which a client is recovered or gets a new
+ * session.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import msgpack from "socket.io-msgpack-parser";
 import { ask, client, CLIENTS, connect, connected, freshRoom, listen, next } from "./harness.mjs";
 import {
-  back,
-  claim,
+  reconnected,
+  connectWith,
   cut,
-  gone,
+  leftRoom,
   members,
-  newsroom,
-  NONE,
+  serveExample,
+  NO_RECOVERIES,
   onEveryTransport,
   PING_MS,
   publish,
   restore,
   serve,
-  shared,
-  stage,
+  sharedServer,
+  setUp,
   verdicts,
-  witness,
-} from "./recovery.mjs";
+  connectPeer,
+} from "./recovery-setup.mjs";
 
-describe("what comes back", () => {
-  const hub = shared(newsroom);
+describe("recovered state", () => {
+  const hub = sharedServer(serveExample);
   for (const [library, io] of Object.entries(CLIENTS)) {
     describe(library, () => {
       onEveryTransport((transports) => {
-        test("id, rooms, data and what was missed", async () => {
-          const scene = await stage(hub, { io, transports, auth: { name: "kim" } });
-          const { witness, socket, room, news } = scene;
+        test("id, rooms, data and missed events", async () => {
+          const setup = await setUp(hub, { io, transports, auth: { name: "kim" } });
+          const { peer, socket, room, news } = setup;
           await ask(socket, "bookmark", { page: 17, marks: ["é", null] });
           await ask(socket, "join", freshRoom());
           const [before] = await ask(socket, "me");
           assert.deepEqual(before.data, { name: "kim", bookmark: { page: 17, marks: ["é", null] } });
-          await cut(scene);
-          await publish(witness, room, "missed");
-          await restore(scene);
+          await cut(setup);
+          await publish(peer, room, "missed");
+          await restore(setup);
           assert.equal(socket.recovered, true);
           assert.deepEqual(await ask(socket, "me"), [{ ...before, recovered: true }]);
-          await publish(witness, room, "after");
+          await publish(peer, room, "after");
           assert.deepEqual(await news.count(3), [["first"], ["missed"], ["after"]]);
         });
       });
@@ -48,77 +51,77 @@ describe("what comes back", () => {
   }
 
   onEveryTransport((transports) => {
-    test("data that was removed stays removed", async () => {
-      const scene = await stage(hub, { transports, auth: { name: "kim" } });
-      const { socket } = scene;
+    test("deleted data stays deleted", async () => {
+      const setup = await setUp(hub, { transports, auth: { name: "kim" } });
+      const { socket } = setup;
       await ask(socket, "forget me");
-      await cut(scene);
-      await restore(scene);
+      await cut(setup);
+      await restore(setup);
       assert.equal(socket.recovered, true);
       const [{ data }] = await ask(socket, "me");
       assert.equal(data, null);
     });
 
-    test("again and again", async () => {
-      const scene = await stage(hub, { transports });
-      const { witness, socket, room, news, id } = scene;
+    test("repeated recoveries", async () => {
+      const setup = await setUp(hub, { transports });
+      const { peer, socket, room, news, id } = setup;
       for (const word of ["second", "third", "fourth"]) {
-        await cut(scene);
-        await publish(witness, room, word);
-        await restore(scene);
+        await cut(setup);
+        await publish(peer, room, word);
+        await restore(setup);
         assert.deepEqual([socket.recovered, socket.id], [true, id]);
       }
       assert.deepEqual((await news.count(4)).flat(), ["first", "second", "third", "fourth"]);
     });
 
-    test("binary news", async () => {
-      const scene = await stage(hub, { transports });
-      await missedBinary(scene);
+    test("binary events", async () => {
+      const setup = await setUp(hub, { transports });
+      await missedBinary(setup);
     });
 
-    test("much news, all of it once and in order", async () => {
-      const scene = await stage(hub, { transports, heard: [] });
-      const { witness, socket, room, news } = scene;
-      await cut(scene);
+    test("thousands of missed events, each once and in order", async () => {
+      const setup = await setUp(hub, { transports, received: [] });
+      const { peer, socket, room, news } = setup;
+      await cut(setup);
       const words = Array.from({ length: 2_000 }, (_, n) => `${n}`.padEnd(1_000, "."));
       for (let n = 0; n < words.length; n += 50) {
-        await Promise.all(words.slice(n, n + 50).map((word) => publish(witness, room, word)));
+        await Promise.all(words.slice(n, n + 50).map((word) => publish(peer, room, word)));
       }
-      await restore(scene);
+      await restore(setup);
       assert.equal(socket.recovered, true);
       assert.deepEqual((await news.count(words.length)).flat(), words);
     });
   });
 });
 
-describe("what comes back over msgpack", () => {
-  const hub = shared(() => serve({ flags: ["--parser", "msgpack"] }));
+describe("recovered state with msgpack", () => {
+  const hub = sharedServer(() => serve({ flags: ["--parser", "msgpack"] }));
   onEveryTransport((transports) => {
-    test("binary news", async () => {
-      const scene = await stage(hub, { transports, parser: msgpack });
-      await missedBinary(scene);
+    test("binary events", async () => {
+      const setup = await setUp(hub, { transports, parser: msgpack });
+      await missedBinary(setup);
     });
   });
 });
 
-async function missedBinary(scene) {
-  const { witness, socket, room, news } = scene;
+async function missedBinary(setup) {
+  const { peer, socket, room, news } = setup;
   const args = ["text", { list: [Buffer.from([1, 0, 255])] }, Buffer.alloc(70_000, 7)];
-  await cut(scene);
-  await ask(witness, "publish", room, "news", ...args);
-  await publish(witness, room, "after");
-  await restore(scene);
+  await cut(setup);
+  await ask(peer, "publish", room, "news", ...args);
+  await publish(peer, room, "after");
+  await restore(setup);
   assert.equal(socket.recovered, true);
   assert.deepEqual(await news.count(3), [["first"], args, ["after"]]);
 }
 
-describe("what is claimed wrongly", () => {
-  const hub = shared(serve);
+describe("invalid credentials", () => {
+  const hub = sharedServer(serve);
 
   const DIGITS = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
   const FIELDS = { epoch: [0, 8], lsn: [8, 17], fingerprint: [17, 21] };
 
-  /** A token like `offset`, one field of which is another. */
+  /** `offset` with one changed field. */
   function altered(offset, field, change) {
     const [from, to] = FIELDS[field];
     let value = change([...offset.slice(from, to)].reduce((value, digit) => value * 64 + DIGITS.indexOf(digit), 0));
@@ -132,11 +135,11 @@ describe("what is claimed wrongly", () => {
 
   const NO_PID = "A".repeat(20);
 
-  /** What somebody says in a CONNECT who knows a reader's private id and last offset, but for one of them. */
+  /** CONNECT data with a reader's private id and last offset, one of them changed. */
   const withOffset = (change) => ({ pid, offset }) => ({ pid, offset: change(offset) });
   const withId = (change) => ({ id, pid, offset }) => ({ pid: change(pid, id), offset });
 
-  const CLAIMS = [
+  const CREDENTIALS = [
     ["an offset in the future", "future_offset", withOffset((offset) => altered(offset, "lsn", (n) => n + 1_000_000))],
     ["the farthest offset there can be", "future_offset", withOffset((offset) => altered(offset, "lsn", () => 2 ** 51 - 1))],
     ["an offset beyond that", "malformed", withOffset((offset) => altered(offset, "lsn", () => 2 ** 51))],
@@ -169,15 +172,15 @@ describe("what is claimed wrongly", () => {
     ["nothing", null, () => ({})],
   ];
 
-  for (const [what, verdict, auth, namespace] of CLAIMS) {
-    test(`${what} gives a fresh session, and takes nothing from the reader`, async () => {
-      const scene = await stage(hub, { transports: ["websocket"] });
-      const { witness: publisher, socket, room, news, id, pid } = scene;
+  for (const [what, verdict, auth, namespace] of CREDENTIALS) {
+    test(`${what}: new session, no effect on the reader`, async () => {
+      const setup = await setUp(hub, { transports: ["websocket"] });
+      const { peer: publisher, socket, room, news, id, pid } = setup;
       const known = auth({ pid, id, offset: socket._lastOffset });
 
       const tryIt = async () => {
         const before = await verdicts(hub);
-        const forger = await claim(hub, known, { namespace });
+        const forger = await connectWith(hub, known, { namespace });
         assert.notEqual(forger.socket.id, id);
         assert.notEqual(forger.socket._pid, pid);
         assert.deepEqual(await verdicts(hub), { ...before, ...(verdict && { [verdict]: before[verdict] + 1 }) });
@@ -188,11 +191,11 @@ describe("what is claimed wrongly", () => {
       assert.equal(socket.connected, true);
       await publish(publisher, room, "secret");
       await news.count(2);
-      await cut(scene);
+      await cut(setup);
       await publish(publisher, room, "secret too");
       forgers.push(await tryIt());
 
-      await restore(scene);
+      await restore(setup);
       assert.deepEqual([socket.recovered, socket.id], [true, id]);
       assert.deepEqual((await news.count(3)).flat(), ["first", "secret", "secret too"]);
       for (const forger of forgers) {
@@ -205,55 +208,55 @@ describe("what is claimed wrongly", () => {
   }
 
   test("an offset from before the last recovery is refused", async () => {
-    const scene = await stage(hub, { transports: ["websocket"] });
-    const { witness: publisher, socket, room, news, pid } = scene;
+    const setup = await setUp(hub, { transports: ["websocket"] });
+    const { peer: publisher, socket, room, news, pid } = setup;
     const stale = socket._lastOffset;
     await publish(publisher, room, "second");
     await news.count(2);
-    await cut(scene);
-    await restore(scene);
+    await cut(setup);
+    await restore(setup);
     const before = await verdicts(hub);
-    const { socket: forger } = await claim(hub, { pid, offset: stale });
+    const { socket: forger } = await connectWith(hub, { pid, offset: stale });
     assert.notEqual(forger._pid, pid);
     assert.equal((await verdicts(hub)).old_offset, before.old_offset + 1);
     assert.equal(socket.connected, true);
   });
 
-  // The stock client keeps the last offset of the session before until it hears of something.
+  // The stock client keeps the last offset of an earlier session until it receives an event.
   const EARLIER = {
     "an earlier session": (offset) => offset,
     "an earlier journal": (offset) => altered(offset, "epoch", (n) => n - 1),
   };
   for (const [which, change] of Object.entries(EARLIER)) {
-    test(`an offset of ${which} is ignored: the session starts at its beginning`, async () => {
-      const early = await stage(hub, { transports: ["websocket"] });
-      const scene = await stage(hub, { transports: ["websocket"], heard: [] });
-      const { witness: publisher, socket, room, news, id } = scene;
+    test(`an offset of ${which} is ignored: the replay starts with the session`, async () => {
+      const early = await setUp(hub, { transports: ["websocket"] });
+      const setup = await setUp(hub, { transports: ["websocket"], received: [] });
+      const { peer: publisher, socket, room, news, id } = setup;
       socket._lastOffset = change(early.socket._lastOffset);
-      await cut(scene);
+      await cut(setup);
       await publish(publisher, room, "missed");
-      await restore(scene);
+      await restore(setup);
       assert.deepEqual([socket.recovered, socket.id], [true, id]);
       assert.deepEqual(await news.count(1), [["missed"]]);
     });
   }
 
-  test("credentials beyond their bound are refused, with what else is in them", async () => {
+  test("oversized credentials are refused with the whole CONNECT", async () => {
     const socket = client(hub, { transports: ["websocket"], auth: { pid: "A".repeat(20_000) } });
     const [error] = await next(socket, "connect_error");
     assert.equal(error.message, "Auth is too large");
   });
 });
 
-describe("who declines", () => {
-  const hub = shared(newsroom);
+describe("clients without recovery", () => {
+  const hub = sharedServer(serveExample);
   const WAYS = { "in its credentials": { auth: { recovery: false } }, "in its query": { query: { recovery: 0 } } };
 
   onEveryTransport((transports) => {
     for (const [how, options] of Object.entries(WAYS)) {
-      test(`${how}: gets events as they were emitted, beside those who get a token`, async () => {
-        const scene = await stage(hub, { transports, heard: [], ...options });
-        const { witness: publisher, socket, room, id } = scene;
+      test(`${how}: events have no offset, while other clients get one`, async () => {
+        const setup = await setUp(hub, { transports, received: [], ...options });
+        const { peer: publisher, socket, room, id } = setup;
         const member = await connect(hub, { transports });
         await ask(member, "join", room);
         const args = (socket) => {
@@ -270,16 +273,16 @@ describe("who declines", () => {
         await count(5);
         assert.equal(socket._pid, undefined);
         assert.deepEqual(without, [1, 2, 1, 1, 1]);
-        // One of these was for the other alone.
+        // One of these events was for the first client only.
         assert.deepEqual(withToken, [2, 3, 2, 2]);
       });
 
-      test(`${how}: is not recovered`, async () => {
-        const scene = await stage(hub, { transports, heard: ["one", "two"], ...options });
-        const { witness: publisher, socket, room, news, id } = scene;
-        await cut(scene);
+      test(`${how}: not recovered`, async () => {
+        const setup = await setUp(hub, { transports, received: ["one", "two"], ...options });
+        const { peer: publisher, socket, room, news, id } = setup;
+        await cut(setup);
         await publish(publisher, room, "missed");
-        await restore(scene);
+        await restore(setup);
         assert.ok(!socket.recovered);
         assert.notEqual(socket.id, id);
         await ask(socket, "join", room);
@@ -288,15 +291,15 @@ describe("who declines", () => {
       });
     }
 
-    test("middleware, for a client that is another user by now", async () => {
+    test("middleware prevents the recovery of another user", async () => {
       const auth = { name: "kim" };
-      const scene = await stage(hub, { transports, auth: (give) => give(auth) });
-      const { witness: publisher, socket, room, news, id } = scene;
+      const setup = await setUp(hub, { transports, auth: (give) => give(auth) });
+      const { peer: publisher, socket, room, news, id } = setup;
       await ask(socket, "bookmark", "kim's");
-      await cut(scene);
+      await cut(setup);
       await publish(publisher, room, "missed");
       auth.name = "lou";
-      await restore(scene);
+      await restore(setup);
       assert.ok(!socket.recovered);
       const [me] = await ask(socket, "me");
       assert.deepEqual(me, { id: socket.id, rooms: ["everybody"], data: { name: "lou", bookmark: null }, recovered: false });
@@ -307,9 +310,9 @@ describe("who declines", () => {
     });
   });
 
-  test("a client that declines takes nobody's place", async () => {
-    const { witness: publisher, socket, room, news, id, pid } = await stage(hub, { transports: ["websocket"] });
-    const { socket: other } = await claim(hub, { pid, offset: socket._lastOffset, recovery: false });
+  test("a client without recovery does not replace a session", async () => {
+    const { peer: publisher, socket, room, news, id, pid } = await setUp(hub, { transports: ["websocket"] });
+    const { socket: other } = await connectWith(hub, { pid, offset: socket._lastOffset, recovery: false });
     assert.notEqual(other.id, id);
     assert.equal(other._pid, undefined);
     await publish(publisher, room, "after");
@@ -317,28 +320,28 @@ describe("who declines", () => {
   });
 });
 
-describe("what ends for good", () => {
-  const hub = shared(newsroom);
+describe("disconnects that end the session", () => {
+  const hub = sharedServer(serveExample);
   const ENDS = {
-    "the client leaves the namespace": ({ socket, witness, room, id }) => (socket.disconnect(), gone(witness, room, id)),
-    "the server puts it out": ({ witness, room }) => ask(witness, "kick", room, false),
-    "the server closes its connection": ({ witness, room }) => ask(witness, "kick", room, true),
+    "the client leaves the namespace": ({ socket, peer, room, id }) => (socket.disconnect(), leftRoom(peer, room, id)),
+    "the server disconnects it": ({ peer, room }) => ask(peer, "kick", room, false),
+    "the server closes its connection": ({ peer, room }) => ask(peer, "kick", room, true),
     "it breaks the protocol": async ({ socket }) => socket.io.engine.send("nonsense"),
   };
 
   onEveryTransport((transports) => {
     for (const [how, end] of Object.entries(ENDS)) {
-      test(`${how}: when it is back it starts afresh`, async () => {
-        const scene = await stage(hub, { transports });
-        const { line, witness: publisher, socket, room, news, id } = scene;
+      test(`${how}: a later connect gets a new session`, async () => {
+        const setup = await setUp(hub, { transports });
+        const { proxy, peer: publisher, socket, room, news, id } = setup;
         const before = await verdicts(hub);
         const disconnected = next(socket, "disconnect");
-        await end(scene);
+        await end(setup);
         await disconnected;
-        line.cut();
+        proxy.cut();
         await publish(publisher, room, "missed");
-        const returned = back(socket);
-        line.restore();
+        const returned = reconnected(socket);
+        proxy.restore();
         socket.connect();
         await returned;
         assert.ok(!socket.recovered);
@@ -352,16 +355,16 @@ describe("what ends for good", () => {
   });
 });
 
-describe("a window that has passed", () => {
-  const hub = shared(() => serve({ window: PING_MS }));
+describe("an expired recovery window", () => {
+  const hub = sharedServer(() => serve({ window: PING_MS }));
 
-  test("is over, and the client is notified", async () => {
-    const scene = await stage(hub, { transports: ["websocket"] });
-    const { witness: publisher, socket, room, news, id } = scene;
-    await cut(scene);
+  test("gives the client a new session", async () => {
+    const setup = await setUp(hub, { transports: ["websocket"] });
+    const { peer: publisher, socket, room, news, id } = setup;
+    await cut(setup);
     await publish(publisher, room, "missed");
     for (let n = 0; n < 3; n += 1) await next(publisher.io.engine, "ping");
-    await restore(scene);
+    await restore(setup);
     assert.ok(!socket.recovered);
     assert.notEqual(socket.id, id);
     const { expired, unknown_pid: forgotten } = await verdicts(hub);
@@ -373,65 +376,65 @@ describe("a window that has passed", () => {
 });
 
 describe("two namespaces on one connection", () => {
-  const hub = shared(serve);
+  const hub = sharedServer(serve);
 
   onEveryTransport((transports) => {
-    test("are recovered each by itself", async () => {
-      const [scene, other] = await both(transports);
-      await cut(scene);
-      await missed(scene, other);
-      const returned = back(other.socket);
-      await restore(scene);
+    test("are recovered independently", async () => {
+      const [setup, other] = await both(transports);
+      await cut(setup);
+      await missed(setup, other);
+      const returned = reconnected(other.socket);
+      await restore(setup);
       await returned;
-      for (const { socket, id, news } of [scene, other]) {
+      for (const { socket, id, news } of [setup, other]) {
         assert.deepEqual([socket.recovered, socket.id], [true, id]);
         assert.deepEqual((await news.count(2)).length, 2);
       }
-      assert.deepEqual([scene.news.heard, other.news.heard], [[["first"], ["missed"]], [["other first"], ["other missed"]]]);
+      assert.deepEqual([setup.news.received, other.news.received], [[["first"], ["missed"]], [["other first"], ["other missed"]]]);
     });
 
-    test("the end of one is not the other's", async () => {
-      const [scene, other] = await both(transports);
+    test("one ends without effect on the other", async () => {
+      const [setup, other] = await both(transports);
       other.socket.disconnect();
-      await gone(other.witness, other.room, other.id);
-      await cut(scene);
-      await missed(scene, other);
-      await restore(scene);
-      assert.deepEqual([scene.socket.recovered, scene.socket.id], [true, scene.id]);
+      await leftRoom(other.peer, other.room, other.id);
+      await cut(setup);
+      await missed(setup, other);
+      await restore(setup);
+      assert.deepEqual([setup.socket.recovered, setup.socket.id], [true, setup.id]);
       other.socket.connect();
       await connected(other.socket);
       assert.ok(!other.socket.recovered);
-      assert.deepEqual(await scene.news.count(2), [["first"], ["missed"]]);
+      assert.deepEqual(await setup.news.count(2), [["first"], ["missed"]]);
       assert.deepEqual(await ask(other.socket, "echo", 1), [1]);
-      assert.deepEqual(other.news.heard, [["other first"]]);
+      assert.deepEqual(other.news.received, [["other first"]]);
     });
   });
 
   async function both(transports) {
-    const scene = await stage(hub, { transports });
-    const socket = scene.socket.io.socket("/other");
+    const setup = await setUp(hub, { transports });
+    const socket = setup.socket.io.socket("/other");
     await connected(socket);
-    const [publisher, news] = [await witness(hub, { namespace: "/other" }), listen(socket, "news")];
-    await ask(socket, "join", scene.room);
-    await publish(publisher, scene.room, "other first");
+    const [publisher, news] = [await connectPeer(hub, { namespace: "/other" }), listen(socket, "news")];
+    await ask(socket, "join", setup.room);
+    await publish(publisher, setup.room, "other first");
     await news.count(1);
-    return [scene, { witness: publisher, socket, news, room: scene.room, id: socket.id }];
+    return [setup, { peer: publisher, socket, news, room: setup.room, id: socket.id }];
   }
 
-  async function missed(scene, other) {
-    await publish(scene.witness, scene.room, "missed");
-    await publish(other.witness, other.room, "other missed");
+  async function missed(setup, other) {
+    await publish(setup.peer, setup.room, "missed");
+    await publish(other.peer, other.room, "other missed");
   }
 });
 
-describe("the scrape", () => {
-  const hub = shared(serve);
+describe("metrics", () => {
+  const hub = sharedServer(serve);
 
-  test("counts who was recovered, and nobody who did not ask", async () => {
-    const scene = await stage(hub, { transports: ["websocket"] });
-    assert.deepEqual(await verdicts(hub), NONE);
-    await cut(scene);
-    await restore(scene);
-    assert.deepEqual(await verdicts(hub), { ...NONE, recovered: 1 });
+  test("count requested recoveries only", async () => {
+    const setup = await setUp(hub, { transports: ["websocket"] });
+    assert.deepEqual(await verdicts(hub), NO_RECOVERIES);
+    await cut(setup);
+    await restore(setup);
+    assert.deepEqual(await verdicts(hub), { ...NO_RECOVERIES, recovered: 1 });
   });
 });

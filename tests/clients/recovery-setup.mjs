@@ -1,4 +1,4 @@
-/** What the tests of recovery share: servers to be recovered by, and readers that lose their line and come back. */
+/** Set-up of the recovery tests: servers, and readers that lose their connection and reconnect. */
 
 import { after, afterEach, before, describe } from "node:test";
 import {
@@ -13,68 +13,70 @@ import {
   listen,
   next,
   startHub,
-  startNewsroom,
-  startReference,
+  startRecoveryExample,
+  startNodeRecovery,
   TRANSPORTS,
   within,
 } from "./harness.mjs";
-import { closeLines, openLine } from "./line.mjs";
+import { closeProxies, openProxy } from "./proxy.mjs";
 
-/** `RECOVERY_AGAINST=node` runs the rows against Node's socket.io, by hand: each must fail there. */
+/**
+ * `RECOVERY_AGAINST=node` runs the tests against Node's socket.io, by hand: each must fail there.
+ */
 export const AGAINST_NODE = process.env.RECOVERY_AGAINST === "node";
 
-/** Short, so that idle connections have a clock to tell time by. */
+/** Short, so that tests can count pings to measure time. */
 export const PING_MS = 300;
 
-/** The real binary, or Node, which over polling notices the end of a line by its ping timeout alone. */
+/** The real binary, or Node, which notices a lost polling connection only by its ping timeout. */
 export async function serve({ window = 120_000, pingTimeout = 20_000, recovery = "disk", flags = [], ...options } = {}) {
-  if (AGAINST_NODE) return startReference({ window, ...options, pingTimeout: 1_000 });
+  if (AGAINST_NODE) return startNodeRecovery({ window, ...options, pingTimeout: 1_000 });
   const times = { "--recovery-window": window, "--ping-interval": PING_MS, "--ping-timeout": pingTimeout };
   const set = Object.entries(times).flatMap(([flag, ms]) => [flag, `${ms}ms`]);
   return startHub({ recovery, flags: ["--namespaces", "/other", ...set, ...flags], ...options });
 }
 
-/** The example with middleware and handlers of its own. */
-export async function newsroom(options) {
-  return AGAINST_NODE ? startReference({ ...options, pingTimeout: 1_000 }) : startNewsroom(options);
+/** The example with its own middleware and handlers. */
+export async function serveExample(options) {
+  return AGAINST_NODE ? startNodeRecovery({ ...options, pingTimeout: 1_000 }) : startRecoveryExample(options);
 }
 
-/** A server for all tests of a block. */
-export function shared(start) {
+/** One server for all tests of a suite. */
+export function sharedServer(start) {
   const hub = {};
   before(async () => Object.assign(hub, await start()));
   afterEach(() => {
     closeClients();
-    closeLines();
+    closeProxies();
     hub.assertRunning();
   });
   after(() => hub.stop());
   return hub;
 }
 
-/** A block for each transport. */
+/** Declares a suite for each transport. */
 export function onEveryTransport(rows) {
   for (const { name, transports } of TRANSPORTS) describe(name, () => rows(transports));
 }
 
-/** Comes back at once. */
-const RETURNING = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 20, randomizationFactor: 0 };
+/** Options of a client that reconnects immediately. */
+const RECONNECTING = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 20, randomizationFactor: 0 };
 
-/** A client that is never cut off, to act and to look. */
-export function witness(hub, options) {
-  return connect(hub, { transports: ["websocket"], auth: { name: "witness" }, ...options });
+/** A client that never disconnects; it publishes and queries. */
+export function connectPeer(hub, options) {
+  return connect(hub, { transports: ["websocket"], auth: { name: "peer" }, ...options });
 }
 
-/** A reader on a line of its own, in a room of its own, who has heard of `heard`; and a witness. */
-export async function stage(hub, { heard = ["first"], ...options }) {
-  const [line, seen] = [await openLine(hub), await witness(hub, { parser: options.parser })];
-  const socket = await connect(line, { ...RETURNING, ...options });
+/** A reader behind its own proxy and in its own room, which has received `received`, and a peer. */
+export async function setUp(hub, { received = ["first"], ...options }) {
+  const [proxy, peer] = [await openProxy(hub), await connectPeer(hub, { parser: options.parser })];
+  const socket = await connect(proxy, { ...RECONNECTING, ...options });
   const room = freshRoom();
   const news = listen(socket, "news");
   await ask(socket, "join", room);
-  await publish(seen, room, ...heard);
-  await news.count(heard.length);
-  return { line, witness: seen, socket, transports: options.transports, id: socket.id, pid: socket._pid, room, news };
+  await publish(peer, room, ...received);
+  await news.count(received.length);
+  return { proxy, peer, socket, transports: options.transports, id: socket.id, pid: socket._pid, room, news };
 }
 
 /** Publishes words as news to a room, one after the other. */
@@ -87,26 +89,29 @@ export async function members(by, room) {
   return members;
 }
 
-/** The server has noticed that a socket has gone. */
-export function gone(by, room, id) {
+/** Resolves once the server has noticed that a socket has disconnected. */
+export function leftRoom(by, room, id) {
   return eventually(`end of ${id}`, () => members(by, room), (ids) => !ids.includes(id));
 }
 
-/** Cuts the line, and waits for the server to notice: there is nothing to be noticed between two polls, nor during an upgrade. */
-export async function cut({ line, socket, transports, witness, room, id }) {
+/**
+ * Cuts the connection and waits for the server to notice. Between two polls or during an upgrade
+ * there would be nothing to notice.
+ */
+export async function cut({ proxy, socket, transports, peer, room, id }) {
   const { engine } = socket.io;
   if (engine.transport.name !== transports.at(-1)) await next(engine, "upgrade");
   await ask(socket, "echo", "settled");
-  if (transports.at(-1) === "polling" && !AGAINST_NODE) await line.polled();
-  line.cut();
-  await gone(witness, room, id);
+  if (transports.at(-1) === "polling" && !AGAINST_NODE) await proxy.waitingPoll();
+  proxy.cut();
+  await leftRoom(peer, room, id);
 }
 
-/** Settles when a client that has lost its connection is back: rejects when it is refused. */
-export function back(socket) {
+/** Resolves when a client has reconnected; rejects when it is refused. */
+export function reconnected(socket) {
   const settled = new Promise((resolve, reject) => {
     socket.once("connect", resolve);
-    // A client that does not get through goes on trying.
+    // A client that cannot connect tries again.
     socket.on("connect_error", (error) => socket.active || reject(error));
   });
   const fact = within("reconnect", settled, 2 * FACT_MS);
@@ -114,39 +119,42 @@ export function back(socket) {
   return fact;
 }
 
-/** Opens the line again, and waits for the client to come back. A polling one would tell the server first that it has gone. */
-export async function restore({ line, socket }) {
-  const returned = back(socket);
+/**
+ * Restores the connection and waits for the client to reconnect. A polling client must notice the
+ * loss first, or it would send a close packet.
+ */
+export async function restore({ proxy, socket }) {
+  const returned = reconnected(socket);
   if (socket.connected) await next(socket, "disconnect");
-  await line.knocked();
-  line.restore();
+  await proxy.nextAttempt();
+  proxy.restore();
   await returned;
 }
 
-/** What comes from the wire for a client from here on: packets as they are decoded, whatever becomes of them. */
+/** Packets that a client decodes from now on. */
 export function packets(socket) {
   const seen = [];
   socket.io.on("packet", (packet) => seen.push(packet));
   return seen;
 }
 
-/** A client that does not connect yet, with the private id and the last offset of another. */
-export function twin(hub, socket, options) {
+/** A client, not yet connected, with the private id and the last offset of another. */
+export function staleCopy(hub, socket, options) {
   const other = client(hub, { transports: ["websocket"], auth: socket.auth, autoConnect: false, ...options });
   [other._pid, other._lastOffset] = [socket._pid, socket._lastOffset];
   return other;
 }
 
-/** A client whose CONNECT says what the test wants it to say. */
-export async function claim(hub, auth, { transports = ["websocket"], ...options } = {}) {
+/** Connects a client with this CONNECT data. */
+export async function connectWith(hub, auth, { transports = ["websocket"], ...options } = {}) {
   const socket = client(hub, { transports, auth, ...options });
   const news = listen(socket, "news");
   await connected(socket);
   return { socket, news };
 }
 
-/** A scrape before anybody has asked to be recovered. */
-export const NONE = Object.fromEntries(
+/** Recovery metrics before any recovery was requested. */
+export const NO_RECOVERIES = Object.fromEntries(
   [
     "recovered",
     "malformed",
@@ -165,14 +173,14 @@ export const NONE = Object.fromEntries(
   ].map((verdict) => [verdict, 0]),
 );
 
-/** What a scrape tells of recoveries, by verdict. */
+/** Recovery metrics by verdict. */
 export async function verdicts(hub) {
   const text = await scrape(hub);
   const found = text.matchAll(/^stentor_recoveries_total\{verdict="(\w+)"\} (\d+)$/gm);
   return Object.fromEntries(Array.from(found, ([, verdict, count]) => [verdict, Number(count)]));
 }
 
-/** Sessions open now, by whatever transport. */
+/** Number of open sessions on any transport. */
 export async function connections(hub) {
   const text = await scrape(hub);
   const found = text.matchAll(/^stentor_connections\{transport="\w+"\} (\d+)$/gm);

@@ -1,4 +1,4 @@
-/** Pages of other origins and names of other hosts. */
+/** Requests of foreign origins and hosts. */
 
 import { Client, request } from "../wire.mjs";
 

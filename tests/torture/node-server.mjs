@@ -1,4 +1,7 @@
-/** The vocabulary of `stentor serve` on Node's own socket.io, with or without its connection state recovery. Only what the torture uses. */
+/**
+ * The part of the vocabulary of `stentor serve` that the torture uses, on Node's socket.io, with or
+ * without its connection state recovery.
+ */
 
 import { Server } from "socket.io";
 

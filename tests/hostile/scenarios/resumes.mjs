@@ -1,4 +1,4 @@
-/** Sessions in many rooms that are resumed again and again. */
+/** Sessions in many rooms that are resumed repeatedly. */
 
 import { Client, each } from "../wire.mjs";
 
@@ -29,7 +29,7 @@ async function resumeAgain(port, { sockets, rooms, ms }) {
         current.end();
         current = next;
       } catch {
-        // Refused; the next try is made with the same claim.
+        // Refused; the next attempt uses the same credentials.
       }
     }
   });
@@ -39,7 +39,7 @@ async function resumeAgain(port, { sockets, rooms, ms }) {
 export default ["memory", "disk"].map((recovery) => ({
   name: `claims-${recovery}`,
   line: 4,
-  about: `8 sockets in as many rooms as allowed resume their sessions again and again, recovery in ${recovery}`,
+  about: `8 sockets in as many rooms as allowed resume their sessions repeatedly, recovery in ${recovery}`,
   flags: { "--recovery": recovery },
   full: { sockets: 8, rooms: 65_535, ms: 10_000, budget: 512 * MIB },
   life: recovery === "disk" && { sockets: 8, rooms: 65_535, ms: 8_000 },
