@@ -1,7 +1,9 @@
 //! Configuration of `stentor serve`, from a file, the environment (`STENTOR_*`) and flags.
 //!
-//! `keys` is the table of settings, `load` merges the sources, `text` explains settings.
+//! `keys` is the table of settings, `load` merges the sources, `contradictions` checks
+//! them, `text` explains settings.
 
+mod contradictions;
 mod keys;
 mod load;
 mod text;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use stentor::{Builder, Cookie, Cors, Limits, Parser, Recovery, RecoveryClients, SameSite, Server};
 
-use self::load::RECORD_BYTES;
+use self::contradictions::RECORD_BYTES;
 use super::http::ApiLimits;
 use super::secret::Secret;
 

@@ -157,7 +157,7 @@ impl fmt::Display for Form {
     }
 }
 
-/// Writes TOML.
+/// Writes the value as TOML.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -66,7 +66,6 @@ pub(super) async fn members(api: Data<Api>, request: HttpRequest, room: Path<Str
     answer("GET", listed.await)
 }
 
-/// Parsed query.
 struct ListQuery {
     namespace: Namespace,
     after: Option<String>,
