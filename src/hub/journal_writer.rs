@@ -164,7 +164,7 @@ impl JournalWriter {
     }
 
     fn append(&mut self, offset: Offset, body: RecordBody) -> bool {
-        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: body };
+        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body };
         // Before the record moves into the journal. If the journal rejects it, the index has an
         // event too many, which can only refuse a resume.
         self.sessions.apply(&record);

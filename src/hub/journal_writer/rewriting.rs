@@ -87,7 +87,7 @@ impl JournalWriter {
             self.append(offset, body);
         } else {
             let Offset { lsn, fingerprint, .. } = self.applied;
-            self.sessions.apply(&Record { lsn, fingerprint, body: body });
+            self.sessions.apply(&Record { lsn, fingerprint, body });
         }
     }
 
