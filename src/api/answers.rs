@@ -3,7 +3,7 @@
 use super::args::FromArgs;
 use super::error::AckError;
 use crate::ids::SocketId;
-use crate::messages::request::{Collected, Missing};
+use crate::messages::answer::{Collected, Missing};
 
 /// The acks of one emit to many sockets. Everyone to whom the event went is in one of the two lists.
 #[derive(Debug)]

@@ -69,10 +69,10 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::messages::socket::tests::socket;
+    use crate::messages::session::tests::link;
 
     fn in_session<F: Future + Unpin>(server: usize, future: F) -> InSession<F> {
-        InSession::new(server, socket(1).link.clone(), future)
+        InSession::new(server, link(), future)
     }
 
     fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::ids::IdError;
-use crate::messages::request::{ClientGone, EmitRefusal, NoAnswer, RequestError};
+use crate::messages::answer::{ClientGone, EmitRefusal, NoAnswer, RequestError};
 use crate::state::rooms::MembershipError;
 
 /// Why an event was not emitted.

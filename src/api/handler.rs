@@ -1,86 +1,14 @@
 //! Handlers with their types erased, and which of them serve a socket: what the session starts when something happens.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::FromArgs;
+use super::core::{HandlerFn, Handlers, Socket};
 use super::error::{ConnectError, EventError, HandlerError};
 use super::event::{Disconnecting, Event};
 use super::recovery_clients::RecoveryClients;
-use super::socket::Socket;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
-
-/// Something of the application that runs. Need not be `Send`: it runs on its session's worker.
-pub(crate) type HandlerFuture<T = (), E = HandlerError> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
-
-/// A handler of something that carries a `T`.
-pub(crate) type HandlerFn<T> = Arc<dyn Fn(Socket, T) -> HandlerFuture + Send + Sync>;
-
-/// Lets a socket in, or refuses it.
-pub(crate) type ConnectMiddleware = Arc<dyn Fn(Socket) -> HandlerFuture<(), ConnectError> + Send + Sync>;
-
-/// Passes an event on, changed or not, or swallows it.
-pub(crate) type EventMiddleware = Arc<dyn Fn(Socket, Event<Args>) -> HandlerFuture<Option<Event<Args>>> + Send + Sync>;
-
-/// Sees every event.
-pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
-
-/// A handler of an event, by name.
-#[derive(Clone)]
-pub(crate) struct EventHandler {
-    handler: HandlerFn<Event<Args>>,
-    /// For one that handles one event: whether it has done so. Shared, since what runs already keeps what it began with.
-    used: Option<Arc<AtomicBool>>,
-}
-
-impl EventHandler {
-    /// For every event.
-    pub(crate) fn every(handler: HandlerFn<Event<Args>>) -> Self {
-        Self { handler, used: None }
-    }
-
-    /// For the next event alone.
-    pub(crate) fn once(handler: HandlerFn<Event<Args>>) -> Self {
-        Self { handler, used: Some(Arc::default()) }
-    }
-
-    /// Whether it handles no more.
-    pub(crate) fn is_used(&self) -> bool {
-        self.used.as_ref().is_some_and(|used| used.load(Ordering::Relaxed))
-    }
-
-    /// The handler, for one event; `None` if it was for one and has had it.
-    fn take(&self) -> Option<&HandlerFn<Event<Args>>> {
-        let used = self.used.as_ref().is_some_and(|used| used.swap(true, Ordering::Relaxed));
-        (!used).then_some(&self.handler)
-    }
-}
-
-/// Everything registered in one place: for a namespace, for a pattern of namespaces, or for one socket.
-#[derive(Clone, Default)]
-pub(crate) struct Handlers {
-    /// The clients that are recoverable, if that is not as for the whole server.
-    pub(crate) recovery_clients: Option<RecoveryClients>,
-    pub(crate) connect_middleware: Vec<ConnectMiddleware>,
-    pub(crate) event_middleware: Vec<EventMiddleware>,
-    pub(crate) incoming: Vec<Observer>,
-    pub(crate) outgoing: Vec<Observer>,
-    pub(crate) events: HashMap<String, EventHandler>,
-    pub(crate) unhandled: Option<HandlerFn<Event<Args>>>,
-    pub(crate) connection: Option<HandlerFn<()>>,
-    pub(crate) disconnecting: Option<HandlerFn<Disconnecting>>,
-    pub(crate) disconnect: Vec<HandlerFn<DisconnectReason>>,
-}
-
-impl fmt::Debug for Handlers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handlers").field("events", &self.events.keys()).finish_non_exhaustive()
-    }
-}
 
 /// What serves one socket: what was registered for its namespace when it connected, and for the socket itself. Where only
 /// one handler can run, the socket's own goes first.

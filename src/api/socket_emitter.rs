@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
+use super::core::Socket;
 use super::error::{AckError, EmitError};
-use super::socket::Socket;
-use crate::messages::hub::Grade;
+use crate::messages::event::Grade;
 
 /// An emit to one socket. Nothing happens until [`emit`](Self::emit) or [`emit_with_ack`](Self::emit_with_ack).
 ///

@@ -53,12 +53,12 @@ impl OrderedCommand {
             Self::CheckResume { from, .. }
             | Self::Data { from, .. }
             | Self::Join { from, .. }
+            | Self::Broadcast { from, .. }
             | Self::Leave { from, .. }
             | Self::Relay { from, .. }
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => from.slot,
             Self::Connect(connect) => connect.from.slot,
-            Self::Broadcast(broadcast) => broadcast.from.slot,
             // In its place behind what its session sent before.
             Self::Disconnect { slot, .. } => *slot,
         }
@@ -78,7 +78,7 @@ impl OrderedCommand {
 
     /// Whether workers have work with it for each member of a room.
     fn fans_out(&self) -> bool {
-        matches!(self, Self::Broadcast(_) | Self::Fetch { .. })
+        matches!(self, Self::Broadcast { .. } | Self::Fetch { .. })
     }
 }
 

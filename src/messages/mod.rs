@@ -9,11 +9,12 @@
 //! Mailboxes are bounded by what each message's own protocol allows (credit, one poll, one POST), said at each type.
 
 pub(crate) mod abort;
+pub(crate) mod answer;
+pub(crate) mod event;
 pub(crate) mod extensions;
 pub(crate) mod fanout;
 pub(crate) mod handshake;
 pub(crate) mod hub;
-pub(crate) mod request;
 pub(crate) mod room_change;
 pub(crate) mod session;
 pub(crate) mod sink;

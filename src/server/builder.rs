@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use super::http_permits::HttpPermits;
 use super::{Server, memory};
 use crate::api::core::Core;
+use crate::api::encoder::Encoder;
 use crate::api::namespace::Namespace;
 use crate::api::recovery_clients::RecoveryClients;
 use crate::api::registry::Registry;
@@ -346,10 +347,8 @@ impl Builder {
         let http_permits = HttpPermits::new(limits.http.connections_max, limits.http.reserve);
         let core = Arc::new(Core {
             server_sender,
-            recovery: recovery.journal_kind != JournalKind::Off,
+            encoder: Encoder { parser, recovery: recovery.journal_kind != JournalKind::Off, ack_errors },
             recovery_clients: recovery.clients,
-            ack_errors,
-            parser,
             limits: limits.into(),
             registry: Registry::default(),
             room_changes,

@@ -11,27 +11,18 @@ use super::{Session, random};
 use crate::api::error::ConnectError;
 use crate::api::handler::HandlerStack;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
-use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
-use crate::messages::hub::{Connect, ConnectKind, DirectPacket, OrderedCommand, ResumeAttempt};
+use crate::messages::answer::{Answer, ConnectAnswer, ResumedSession};
+use crate::messages::event::DirectPacket;
+use crate::messages::hub::{Connect, ConnectKind, OrderedCommand};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::reason::{DisconnectReason, NotRecovered};
-use crate::protocol::socketio::resume::{RecoveryRequest, ResumeRequest};
+use crate::protocol::socketio::resume::{RecoveryRequest, ResumeAttempt, ResumeRequest};
 use crate::protocol::socketio::{DecodeError, Parser};
 use crate::state::credit::Ticket;
 use crate::state::rooms::MembershipError;
 use crate::worker::credit_window::{PendingReply, SessionAnswer};
-
-/// What a CONNECT wants of recovery.
-enum RecoveryIntent {
-    /// To be left alone by it.
-    Declined,
-    /// To be recoverable from here on.
-    Nothing,
-    /// To go on with a session.
-    Session(ResumeAttempt),
-}
 
 const NO_RANDOM_BYTES: &str = "the system gives no random bytes";
 
@@ -66,16 +57,11 @@ impl Session {
         // As they came they share their whole packet's memory; this copy stays as long as the socket.
         let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
         let handlers = HandlerStack::new(handlers);
-        let (recoverable, claim) = match self.recovery_intent(&handlers, auth.as_deref()) {
-            RecoveryIntent::Declined => (false, None),
-            RecoveryIntent::Nothing => (true, None),
-            RecoveryIntent::Session(claim) => (true, Some(claim)),
-        };
-        let (link, handshake) = (self.link.clone(), self.handshake.clone());
-        let info = SocketInfo::new(id, namespace.clone(), link, handshake, auth, recoverable);
-        let socket = SessionSocket::new(info, self.core.clone(), handlers, claim.map(Box::new));
+        let (recoverable, attempt) = self.recovery_intent(&handlers, auth.as_deref());
+        let info = SocketInfo::new(id, namespace.clone(), self.handshake.clone(), auth, recoverable);
+        let socket = SessionSocket::new(info, self.link.clone(), self.core.clone(), handlers, attempt.map(Box::new));
         self.add_socket(socket, replaces_answered);
-        match claim {
+        match attempt {
             Some(claim) => self.credit_window.submit(Instant::now(), 0, PendingReply::Resume(id), move |from| {
                 OrderedCommand::CheckResume { from, namespace, claim }
             }),
@@ -83,8 +69,8 @@ impl Session {
         }
     }
 
-    /// What the client wants of recovery.
-    fn recovery_intent(&self, handlers: &HandlerStack, auth: Option<&str>) -> RecoveryIntent {
+    /// Whether the socket is to be recoverable, and which session it is to resume.
+    fn recovery_intent(&self, handlers: &HandlerStack, auth: Option<&str>) -> (bool, Option<ResumeAttempt>) {
         let RecoveryRequest { wants, claim } = RecoveryRequest::read(auth);
         let asked = wants.or_else(|| match self.handshake.query_value("recovery").as_deref() {
             Some("0" | "false") => Some(false),
@@ -92,19 +78,18 @@ impl Session {
             _ => None,
         });
         let clients = handlers.recovery_clients().unwrap_or(self.core.recovery_clients);
-        // Who comes back with an id of ours has not declined before.
-        if !self.core.recovery
-            || !asked.unwrap_or_else(|| claim != ResumeRequest::Nothing || clients.includes(&self.handshake))
-        {
-            return RecoveryIntent::Declined;
+        // A client with a private id of this server has not declined before.
+        let is_default = || claim != ResumeRequest::Nothing || clients.includes(&self.handshake);
+        if !self.core.encoder.recovery || !asked.unwrap_or_else(is_default) {
+            return (false, None);
         }
         match claim {
-            ResumeRequest::Nothing => RecoveryIntent::Nothing,
-            ResumeRequest::Session(pid, offset) => RecoveryIntent::Session(ResumeAttempt { pid, offset }),
+            ResumeRequest::Nothing => (true, None),
+            ResumeRequest::Session(attempt) => (true, Some(attempt)),
             ResumeRequest::Malformed => {
                 self.outbox.worker.metrics().claims_malformed.add(1);
-                log::debug!("not recovered sid={:?} reason=\"malformed pid or offset\"", self.guard.id);
-                RecoveryIntent::Nothing
+                log::debug!("session not resumed sid={:?} reason=\"malformed pid or offset\"", self.guard.id);
+                (true, None)
             }
         }
     }
@@ -190,9 +175,9 @@ impl Session {
         let Some(session_socket) = self.state.sockets.get_mut(id).map(|record| &mut record.kept) else { return };
         session_socket.is_in_hub = true;
         let info = session_socket.socket.info().clone();
-        let (parser, namespace) = (self.core.parser, info.namespace.clone());
+        let (parser, namespace) = (self.core.encoder.parser, info.namespace.clone());
         let (kind, pid) = match session_socket.claim.as_deref() {
-            _ if !self.core.recovery || !info.is_recoverable() => (ConnectKind::Unrecoverable, None),
+            _ if !self.core.encoder.recovery || !info.is_recoverable() => (ConnectKind::Unrecoverable, None),
             Some(claim) => (ConnectKind::Resuming(*claim), Some(claim.pid)),
             None => {
                 let Ok(pid) = random().map(PrivateId::from_random) else {
@@ -219,7 +204,7 @@ impl Session {
     pub(super) fn keep_data(&mut self, socket: SocketId, now: Instant) {
         let changed =
             self.find_socket(socket).and_then(|session_socket| session_socket.socket.info().take_changed_data());
-        let Some(data) = changed.filter(|_| self.core.recovery) else { return };
+        let Some(data) = changed.filter(|_| self.core.encoder.recovery) else { return };
         let bytes = data.as_ref().map_or(0, |data| data.len());
         self.credit_window.submit(now, bytes, PendingReply::Nobody, move |from| OrderedCommand::Data {
             from,
@@ -231,7 +216,7 @@ impl Session {
     /// Refuses a socket that is not connected yet; the transport stays.
     pub(super) fn refuse(&mut self, socket: SocketId, error: &ConnectError) {
         if let Some(session_socket) = self.find_socket(socket) {
-            let packet = refusal_packet(self.core.parser, session_socket.socket.path(), error);
+            let packet = refusal_packet(self.core.encoder.parser, session_socket.socket.path(), error);
             self.refuse_with(socket, packet);
         }
     }
@@ -240,8 +225,11 @@ impl Session {
         // Gone, or refused already because its middleware was late.
         let Some(removed) = self.remove_socket(socket) else { return };
         self.leave_hub(&removed, false, None);
-        let packet =
-            if removed.is_answered() { disconnect(self.core.parser, removed.kept.socket.path()) } else { packet };
+        let packet = if removed.is_answered() {
+            disconnect(self.core.encoder.parser, removed.kept.socket.path())
+        } else {
+            packet
+        };
         self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
 
@@ -264,9 +252,9 @@ impl Session {
         let path: String = namespace.as_str().chars().take(64).collect();
         log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.guard.id);
         let packet = if is_answered {
-            disconnect(self.core.parser, namespace)
+            disconnect(self.core.encoder.parser, namespace)
         } else {
-            refusal_packet(self.core.parser, namespace, error)
+            refusal_packet(self.core.encoder.parser, namespace, error)
         };
         self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }

@@ -6,7 +6,7 @@ use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{ActorContext, AsyncContext, Context};
 
 use super::{Session, Transport};
-use crate::messages::request::{NoAnswer, answer};
+use crate::messages::answer::{NoAnswer, answer};
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::CloseReason;
 use crate::protocol::encoded::EncodedFrame;

@@ -6,7 +6,7 @@ use actix::Context;
 
 use super::Session;
 use crate::ids::AckOwner;
-use crate::messages::request::answer;
+use crate::messages::answer::answer;
 use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::session::Effect;

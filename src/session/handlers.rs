@@ -5,6 +5,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,13 @@ use super::Session;
 use super::admission::refusal_packet;
 use super::sockets::SessionSocket;
 use crate::api::ack::Ack;
+use crate::api::core::{HandlerFn, HandlerFuture};
 use crate::api::current::InSession;
 use crate::api::error::{ConnectError, EventError, HandlerError};
 use crate::api::event::{Disconnecting, Event};
-use crate::api::handler::{HandlerFn, HandlerFuture};
 use crate::ids::{RoomName, SessionId, SocketId};
 use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Packet;
@@ -168,10 +170,10 @@ impl Session {
         let Some(session_socket) = self.find_socket(socket) else { return };
         let ClientEvent { name, ack, args } = event;
         let socket = session_socket.socket.clone();
-        let event = Event::new(name.clone(), args, Ack::new(ack, &socket));
+        let event = Event::new(name.clone(), args, Ack::new(ack, socket.reference(), self.core.encoder));
         if !session_socket.handlers.is_direct() {
             let handlers = session_socket.handlers.clone();
-            return self.run(socket.id(), name, move || Box::pin(handlers.run(socket, event)));
+            return self.run(socket.info().clone(), name, move || Box::pin(handlers.run(socket, event)));
         }
         let Some(handler) = session_socket.handlers.event(&name).cloned() else {
             event.ack.refuse(&EventError::NoHandler);
@@ -181,7 +183,7 @@ impl Session {
             }
             return;
         };
-        self.run(socket.id(), name, move || handler(socket, event));
+        self.run(socket.info().clone(), name, move || handler(socket, event));
     }
 
     /// An event was queued for a socket of this session, of which someone watches what it is sent.
@@ -195,10 +197,11 @@ impl Session {
         let watched = self.state.sockets.in_namespace(&namespace).map(|record| &record.kept);
         if let Some(session_socket) = watched.filter(|session_socket| session_socket.handlers.observes_outgoing()) {
             // As the client's listeners get it.
-            let bears_token = self.core.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
+            let bears_token =
+                self.core.encoder.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
             let args = if bears_token { args.first(args.len().saturating_sub(1)) } else { args };
             let (handlers, socket) = (session_socket.handlers.clone(), session_socket.socket.clone());
-            self.spawn(socket.id(), name.clone(), move || {
+            self.spawn(socket.info().clone(), name.clone(), move || {
                 handlers.observe_outgoing(&socket, &name, &args);
                 Box::pin(std::future::ready(Ok(())))
             });
@@ -209,7 +212,7 @@ impl Session {
     pub(super) fn start_connection_handler(&self, id: SocketId, handler: HandlerFn<()>) {
         let Some(socket) = self.find_socket(id).map(|session_socket| session_socket.socket.clone()) else { return };
         let (link, opened) = (self.link.clone(), socket.info().clone());
-        self.spawn(id, ByteString::from_static("connection"), move || {
+        self.spawn(opened.clone(), ByteString::from_static("connection"), move || {
             let running = handler(socket, ());
             Box::pin(async move {
                 let result = running.await;
@@ -237,7 +240,7 @@ impl Session {
             let socket = session_socket.socket.clone();
             let (done, ended) = oneshot::channel::<()>();
             before = Some(ended);
-            self.spawn(socket.id(), ByteString::from_static("disconnecting"), move || {
+            self.spawn(socket.info().clone(), ByteString::from_static("disconnecting"), move || {
                 Box::pin(async move {
                     // Dropped at the end, also by a panic.
                     let _done = done;
@@ -253,7 +256,7 @@ impl Session {
             let socket = session_socket.socket.clone();
             let (done, ended) = oneshot::channel::<()>();
             let before = before.replace(ended);
-            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || {
+            self.spawn(socket.info().clone(), ByteString::from_static("disconnect"), move || {
                 Box::pin(async move {
                     let _done = done;
                     if let Some(before) = before {
@@ -271,8 +274,9 @@ impl Session {
     pub(super) fn start_admission(&self, session_socket: &SessionSocket) {
         let (link, socket, handlers) =
             (self.link.clone(), session_socket.socket.clone(), session_socket.handlers.clone());
-        let (id, parser, patience) = (socket.id(), self.core.parser, self.core.limits.handlers.middleware_timeout);
-        self.spawn(id, ByteString::from_static("middleware"), move || {
+        let (info, parser) = (socket.info().clone(), self.core.encoder.parser);
+        let patience = self.core.limits.handlers.middleware_timeout;
+        self.spawn(info, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
                 let passed = tokio::time::timeout(patience, handlers.admit(&socket)).await;
                 let passed = passed.unwrap_or_else(|_| Err(ConnectError::new("Middleware timed out")));
@@ -285,7 +289,12 @@ impl Session {
 
     /// Starts a handler in a task of its own. Tasks are first polled in the order in which they were spawned, so handlers
     /// start in arrival order. They run to completion also when the session has ended.
-    fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
+    fn spawn(
+        &self,
+        socket: Arc<SocketInfo>,
+        name: ByteString,
+        start: impl FnOnce() -> HandlerFuture + Unpin + 'static,
+    ) {
         let (supervisor, handler) = self.supervised(socket, name, start);
         actix::spawn(async move {
             let begun = Instant::now();
@@ -295,7 +304,7 @@ impl Session {
 
     /// Runs the handler of an event as far as it gets without waiting; only one that waits gets a task. Most never do, and cost no
     /// turn of the executor. As many of them in a row as may run beside each other; then what they asked for comes first.
-    fn run(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
+    fn run(&self, socket: Arc<SocketInfo>, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
         let (supervisor, mut handler) = self.supervised(socket, name, start);
         let begun = Instant::now();
         let Poll::Ready(outcome) = Pin::new(&mut handler).poll(&mut Context::from_waker(Waker::noop())) else {
@@ -313,7 +322,7 @@ impl Session {
     /// A handler, and who is to be told how it ended.
     fn supervised<F: FnOnce() -> HandlerFuture + Unpin>(
         &self,
-        socket: SocketId,
+        socket: Arc<SocketInfo>,
         name: ByteString,
         start: F,
     ) -> (Supervisor, InSession<CatchPanic<F>>) {
@@ -333,7 +342,7 @@ struct Supervisor {
     running: RunningHandler,
     worker: Rc<Worker>,
     session: SessionId,
-    socket: SocketId,
+    socket: Arc<SocketInfo>,
     name: ByteString,
 }
 
@@ -355,7 +364,7 @@ impl Supervisor {
             }
             Err(Panicked) => {
                 metrics.handlers_panicked.add(1);
-                let panicked = SessionCommand::HandlerPanicked { socket: *socket, handler: name.to_string() };
+                let panicked = SessionCommand::HandlerPanicked { socket: socket.clone(), handler: name.to_string() };
                 let _ = running.0.link.post(panicked);
             }
         }

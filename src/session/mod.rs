@@ -22,8 +22,8 @@ use actix::{Actor, AsyncContext, Context, Handler, StreamHandler};
 
 use crate::api::core::Core;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
+use crate::messages::answer::{Done, NoAnswer, answer};
 use crate::messages::handshake::Handshake;
-use crate::messages::request::{Done, NoAnswer, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
@@ -147,7 +147,7 @@ impl Session {
         let guard = SessionGuard::new(id, worker.metrics().clone(), permit, link.clone(), transport_kind);
         let outbox = OutboxHandle::open(worker, link.clone());
         let session = Self {
-            state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
+            state: SessionState::new(core.encoder.parser, core.limits.clone(), Instant::now()),
             credit_window: CreditWindow::new(outbox.clone()),
             acks: Acks::default(),
             congested: LazyQueue::default(),
@@ -299,7 +299,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Opened { socket } if self.is_current(&socket) => self.state.mark_open(socket.id),
             SessionCommand::Opened { .. } => {}
             SessionCommand::Sent(message) => self.on_sent(&message),
-            SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(socket, &handler),
+            SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(&socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),
             SessionCommand::Post { packets, reply } => self.on_post(packets, reply, ctx),
             SessionCommand::ResumePost => self.take_post(ctx),

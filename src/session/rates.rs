@@ -12,7 +12,7 @@ use crate::api::error::ConnectError;
 use crate::api::error_answer::ErrorAnswer;
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
-use crate::messages::hub::DirectPacket;
+use crate::messages::event::DirectPacket;
 use crate::state::rate::{Cost, Meter, Rates};
 use crate::state::rooms::MembershipError;
 use crate::state::session::ClientEvent;
@@ -187,11 +187,12 @@ impl Session {
             return;
         }
         let Some(session_socket) = self.find_socket(socket) else { return };
-        let (core, info, refused) = (&self.core, session_socket.socket.info(), ErrorAnswer::new(RATE_LIMITED, message));
+        let (encoder, info, refused) =
+            (self.core.encoder, session_socket.socket.info(), ErrorAnswer::new(RATE_LIMITED, message));
         let packet = match event.ack {
-            Some(id) => core.answer(&info.namespace, id, &refused).map(DirectPacket::Sealed),
-            None => core
-                .draft(&info.namespace, "stentor:error", &refused, info.is_recoverable())
+            Some(id) => encoder.ack(&info.namespace, id, &refused).map(DirectPacket::Sealed),
+            None => encoder
+                .event(&info.namespace, "stentor:error", &refused, info.is_recoverable())
                 .map(|draft| DirectPacket::Unnumbered { draft, volatile: false }),
         };
         // Two texts are always JSON.

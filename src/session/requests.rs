@@ -1,5 +1,6 @@
 //! What code asks of this session through handles.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -8,14 +9,17 @@ use super::Session;
 use super::sockets::Call;
 use crate::api::error::ConnectError;
 use crate::ids::{AckId, SocketId};
-use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, OrderedCommand};
-use crate::messages::request::{Done, HandlerRegistration, Listing, NoAnswer, Receipt, Request, answer};
+use crate::messages::answer::{Done, NoAnswer, Receipt, answer};
+use crate::messages::event::{AckWanted, DirectPacket, Emit, Grade};
+use crate::messages::hub::OrderedCommand;
+use crate::messages::session::{HandlerRegistration, Listing, Request};
+use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
 use crate::state::sockets::SocketRecord;
 use crate::worker::credit_window::PendingReply;
-use crate::worker::server_sender::{self, Emit};
+use crate::worker::server_sender;
 
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
@@ -31,11 +35,9 @@ impl Session {
         }
         let now = Instant::now();
         match request {
-            Request::Broadcast { target, draft, grade, done } => {
-                server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
-            }
-            Request::Collect { target, draft, grade, timeout, answer } => {
-                server_sender::collect(&mut self.credit_window, now, Emit { target, draft, grade }, timeout, answer);
+            Request::Broadcast { emit, done } => server_sender::emit(&mut self.credit_window, now, emit, done),
+            Request::Collect { emit, timeout, answer } => {
+                server_sender::collect(&mut self.credit_window, now, emit, timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
                 server_sender::fetch(&mut self.credit_window, now, namespace, target, answer);
@@ -134,16 +136,13 @@ impl Session {
             self.outbox.worker.metrics().credit_refusals.add(1);
             return done.fail(NoAnswer::Overloaded);
         }
-        if self.core.recovery && grade != Grade::Volatile {
-            let target = Target::socket(socket);
+        if self.core.encoder.recovery && grade != Grade::Volatile {
+            let emit = Emit { target: Target::socket(socket), draft, grade };
             if !self.outbox.is_behind() {
-                return server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
+                return server_sender::emit(&mut self.credit_window, now, emit, done);
             }
             // It has its place; its sender continues at the pace of the client, or the journal would turn under both.
-            self.credit_window.submit(now, draft.byte_len(), PendingReply::Nobody, move |from| {
-                let ack = AckWanted::No;
-                OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
-            });
+            server_sender::submit_emit(&mut self.credit_window, now, emit, AckWanted::No, PendingReply::Nobody);
             return self.congested.push_back((now + self.core.limits.hub.credit_timeout, done));
         }
         let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
@@ -172,26 +171,25 @@ impl Session {
 
     /// An emit that wants an ack takes the same ways as one that does not.
     fn call(&mut self, socket: SocketId, draft: Draft, grade: Grade, id: AckId, now: Instant) {
-        if !self.core.recovery && grade != Grade::Volatile {
+        if !self.core.encoder.recovery && grade != Grade::Volatile {
             return self.credit_window.push(|| now, DirectPacket::Sealed(draft.seal(Some(id.to_wire()), None)));
         }
-        let target = Target::socket(socket);
+        let emit = Emit { target: Target::socket(socket), draft, grade };
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
         let (done, _) = tokio::sync::oneshot::channel();
-        self.credit_window.submit(now, draft.byte_len(), PendingReply::Emit(Done::WhenTaken(done)), move |from| {
-            OrderedCommand::Broadcast(Box::new(EmitCommand {
-                from,
-                target,
-                draft,
-                grade,
-                ack: AckWanted::OfOne { socket, id },
-            }))
-        });
+        let (ack, reply) = (AckWanted::OfOne { socket, id }, PendingReply::Emit(Done::WhenTaken(done)));
+        server_sender::submit_emit(&mut self.credit_window, now, emit, ack, reply);
     }
 
     /// A handler panicked: its socket is disconnected, and nothing else happens.
-    pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
-        log::error!("handler panicked, its socket is disconnected sid={:?} handler={handler:?}", self.guard.id);
+    pub(super) fn on_panic(&mut self, info: &Arc<SocketInfo>, handler: &str) {
+        let (sid, socket, namespace) = (self.guard.id, info.id, &info.namespace);
+        log::error!(
+            "handler panicked, its socket is disconnected sid={sid:?} socket={socket} namespace={namespace} handler={handler:?}"
+        );
+        if !self.is_current(info) {
+            return;
+        }
         if self.is_admitting(socket) {
             self.refuse(socket, &ConnectError::new("Internal error"));
         } else {
@@ -204,7 +202,7 @@ impl Session {
         let sockets = if close_session { self.state.sockets.ids() } else { SmallVec::from_elem(socket, 1) };
         for socket in sockets {
             if let Some(session_socket) = self.find_socket(socket) {
-                let packet = disconnect(self.core.parser, session_socket.socket.path());
+                let packet = disconnect(self.core.encoder.parser, session_socket.socket.path());
                 self.credit_window.push(|| now, DirectPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }

@@ -6,15 +6,16 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::Session;
-use crate::api::core::Core;
-use crate::api::handler::{HandlerFn, HandlerStack};
-use crate::api::socket::Socket;
+use crate::api::core::{Core, HandlerFn, Socket};
+use crate::api::handler::HandlerStack;
 use crate::ids::{NamespacePath, RoomName, SocketId};
-use crate::messages::hub::{OrderedCommand, ResumeAttempt};
-use crate::messages::request::{ClientGone, RequestError, answer};
+use crate::messages::answer::{ClientGone, RequestError, answer};
+use crate::messages::hub::OrderedCommand;
+use crate::messages::session::{SessionLink, SocketRef};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
+use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::state::sockets::SocketRecord;
 
 /// The session's own part of the record of a socket.
@@ -30,11 +31,12 @@ pub(super) struct SessionSocket {
 impl SessionSocket {
     pub(super) fn new(
         info: SocketInfo,
+        link: SessionLink,
         core: Arc<Core>,
         handlers: HandlerStack,
         claim: Option<Box<ResumeAttempt>>,
     ) -> Self {
-        Self { socket: Socket::new(Arc::new(info), core), handlers, claim, is_in_hub: false }
+        Self { socket: Socket::new(SocketRef { info: Arc::new(info), link }, core), handlers, claim, is_in_hub: false }
     }
 
     /// The hub has connected the socket. Returns the handler to run.
@@ -86,9 +88,9 @@ impl Session {
 
     /// Continues with a socket under another id; events that its client has sent already are held for that.
     pub(super) fn replace_socket(&mut self, from: SocketId, info: SocketInfo) {
-        let (core, to) = (self.core.clone(), info.id);
+        let (core, link, to) = (self.core.clone(), self.link.clone(), info.id);
         let Some(socket) = self.find_socket_mut(from) else { return };
-        socket.socket = Socket::new(Arc::new(info), core);
+        socket.socket = Socket::new(SocketRef { info: Arc::new(info), link }, core);
         self.state.sockets.rename(from, to);
         self.inbox.rename(&from, &to);
     }

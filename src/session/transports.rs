@@ -10,7 +10,7 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use super::{Numbered, Session, Transport};
-use crate::messages::request::answer;
+use crate::messages::answer::answer;
 use crate::messages::session::{SessionCommand, TransportRefusal};
 use crate::messages::sink::{Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;

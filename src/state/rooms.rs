@@ -91,6 +91,8 @@ pub(crate) struct Target {
     pub except: SmallVec<[Recipient; 1]>,
     /// One socket that does not get it, mostly the sender.
     pub exclude: Option<SocketId>,
+    /// Only sockets of this server, which is one process today.
+    pub local: bool,
 }
 
 impl Target {

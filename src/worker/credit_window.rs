@@ -5,7 +5,6 @@
 //! takes the same way as everything before and behind it, through the hub.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -15,10 +14,12 @@ use super::ack_collector::AckCollector;
 use super::outbox_handle::OutboxHandle;
 use crate::ids::SocketId;
 use crate::limits::Limits;
-use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
-use crate::messages::hub::{DirectPacket, OrderedCommand, ReplyTo};
-use crate::messages::request::{Done, Joined, NoAnswer, RequestError, RoomPage, answer};
-use crate::messages::socket::SocketInfo;
+use crate::messages::answer::{
+    Answer, ConnectAnswer, Done, Joined, NoAnswer, ReplyTo, RequestError, ResumedSession, RoomPage, answer,
+};
+use crate::messages::event::DirectPacket;
+use crate::messages::hub::OrderedCommand;
+use crate::messages::session::SocketRef;
 use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Charge;
@@ -45,11 +46,11 @@ pub(crate) enum PendingReply {
     /// A question, of which parts come in.
     Fetch {
         /// Gets the whole.
-        asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
+        asker: oneshot::Sender<Result<Vec<SocketRef>, NoAnswer>>,
         /// Parts still to come, once the hub has said how many.
         missing: Option<usize>,
         /// The answers so far.
-        sockets: Vec<Arc<SocketInfo>>,
+        sockets: Vec<SocketRef>,
     },
 }
 
@@ -237,14 +238,16 @@ impl CreditWindow {
     }
 
     /// A part of an answer to a question came.
-    pub(crate) fn on_sockets(&mut self, ticket: Ticket, part: Vec<Arc<SocketInfo>>) {
+    pub(crate) fn on_sockets(&mut self, ticket: Ticket, part: Vec<SocketRef>) {
         let Some(at) = self.position(ticket) else { return };
         match self.reply(at) {
             Some(PendingReply::Fetch { missing, sockets, .. }) => {
                 sockets.extend(part);
                 *missing = missing.map(|parts| parts.saturating_sub(1));
             }
-            Some(PendingReply::Collect(collecting)) => collecting.add_receivers(part.iter().map(|socket| socket.id)),
+            Some(PendingReply::Collect(collecting)) => {
+                collecting.add_receivers(part.iter().map(|socket| socket.info.id))
+            }
             _ => {}
         }
         self.finish_question(at);

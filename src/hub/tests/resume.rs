@@ -328,7 +328,7 @@ fn a_question_of_an_evicted_connection_is_not_asked_for_its_successor() {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "question", "", Vec::new(), false);
         let (from, target, grade) = (rig.from(), Target::socket(socket(1)), Grade::Plain);
         let ack = AckWanted::OfOne { socket: socket(1), id: AckId::new(AckOwner::Session, 0) };
-        rig.tell(OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack })));
+        rig.tell(OrderedCommand::Broadcast { from, emit: Box::new(Emit { target, draft, grade }), ack });
         assert_eq!(rig.heard().await, ["answer 4 refused NotConnected"]);
     });
 }
@@ -455,9 +455,8 @@ fn a_session_that_is_resumed_again_over_new_connections_has_one_account() {
             let body = format!("\"{}\"", "x".repeat(200 << 10));
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);
             let from = ReplyTo { slot: SlotKey { index: 99, generation: 0 }, ..rig.from() };
-            let (target, grade, ack) = (Target::default(), Grade::Plain, AckWanted::No);
-            let event = EmitCommand { from, target, draft, grade, ack };
-            commands.push(OrderedCommand::Broadcast(Box::new(event)).into());
+            let emit = Box::new(Emit { target: Target::default(), draft, grade: Grade::Plain });
+            commands.push(OrderedCommand::Broadcast { from, emit, ack: AckWanted::No }.into());
         }
         assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
         let mut told = Vec::new();

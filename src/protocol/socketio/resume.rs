@@ -17,16 +17,22 @@ pub(crate) struct RecoveryRequest {
     pub claim: ResumeRequest,
 }
 
-/// What a client says that it had.
+/// The session that a client asks to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ResumeRequest {
-    /// It asks for nothing.
     #[default]
     Nothing,
-    /// A session, and the last token that it saw there, if it saw one.
-    Session(PrivateId, Option<Offset>),
-    /// What cannot be: this server gave away no such id, or no such token.
+    Session(ResumeAttempt),
+    /// An id or a token that no server of this version issues.
     Malformed,
+}
+
+/// A well-formed request to resume a session, which may not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResumeAttempt {
+    pub pid: PrivateId,
+    /// The last offset token that the client received; `None` if it received no event.
+    pub offset: Option<Offset>,
 }
 
 impl RecoveryRequest {
@@ -56,8 +62,8 @@ impl RecoveryRequest {
                 let pid = pid.and_then(|pid| PrivateId::parse(&pid).ok());
                 let offset = offset.map(|offset| offset.and_then(|offset| Offset::parse(&offset).ok()));
                 match (pid, offset) {
-                    (Some(pid), None) => ResumeRequest::Session(pid, None),
-                    (Some(pid), Some(Some(offset))) => ResumeRequest::Session(pid, Some(offset)),
+                    (Some(pid), None) => ResumeRequest::Session(ResumeAttempt { pid, offset: None }),
+                    (Some(pid), Some(offset @ Some(_))) => ResumeRequest::Session(ResumeAttempt { pid, offset }),
                     _ => ResumeRequest::Malformed,
                 }
             }
@@ -75,16 +81,17 @@ mod tests {
     fn what_a_client_claims_is_read_and_all_else_is_not_minded() {
         let pid = PrivateId::from_random([7; 15]);
         let offset = Offset { epoch: Epoch::new(1, 2), lsn: Lsn(3), fingerprint: Fingerprint::new(4) };
+        let session = |offset| ResumeRequest::Session(ResumeAttempt { pid, offset });
         let claim = |auth: &str| RecoveryRequest::read(Some(auth)).claim;
         for nothing in ["", "null", "[]", "7", "{}", r#"{"pid":null}"#, r#"{"offset":"x"}"#, r#"{"pid":"#] {
             assert_eq!(claim(nothing), ResumeRequest::Nothing, "{nothing}");
         }
         assert_eq!(RecoveryRequest::read(None), RecoveryRequest::default());
-        assert_eq!(claim(&format!(r#"{{"token":{{"a":1}},"pid":"{pid}"}}"#)), ResumeRequest::Session(pid, None));
+        assert_eq!(claim(&format!(r#"{{"token":{{"a":1}},"pid":"{pid}"}}"#)), session(None));
         let surrogate = format!(r#"{{"\ud800":"\udc00","pid":"{pid}"}}"#);
-        assert_eq!(claim(&surrogate), ResumeRequest::Session(pid, None), "what else it says is not minded");
+        assert_eq!(claim(&surrogate), session(None), "what else it says is not minded");
         let both = format!(r#"{{"pid":"{pid}","offset":"{offset}"}}"#);
-        assert_eq!(claim(&both), ResumeRequest::Session(pid, Some(offset)));
+        assert_eq!(claim(&both), session(Some(offset)));
         let long = "x".repeat(100_000);
         for (pid, offset) in [
             ("7", "null"),
