@@ -39,7 +39,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) sessions_opened: Labelled<TransportKind, Counter, { TransportKind::COUNT }>,
     pub(crate) upgrades: Counter,
     /// Sessions closed, by reason.
-    pub(crate) sessions_closed: Labelled<DisconnectReason, Counter, { DisconnectReason::ALL.len() }>,
+    pub(crate) sessions_closed: Labelled<DisconnectReason, Counter, { DisconnectReason::COUNT }>,
     /// Requests refused by transports.
     pub(crate) requests_refused: Labelled<RefusalKind, Counter, { RefusalKind::COUNT }>,
     /// HTTP connections that a port closed by itself.

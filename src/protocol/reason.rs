@@ -4,75 +4,38 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::label::{Label, labels};
+use super::label::labels;
 
-/// Why a session, and with it its sockets, ended; or why one socket left its namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DisconnectReason {
-    /// The connection broke: reset, an HTTP request out of turn, a peer that takes no bytes.
-    TransportError,
-    /// The client closed the connection, or it ended in order.
-    TransportClose,
-    /// The server closed the connection.
-    ForcedClose,
-    /// No pong within the ping timeout.
-    PingTimeout,
-    /// The client sent what is no packet, or one that is illegal where it stood.
-    ParseError,
-    /// The server is going away; the client may come back.
-    ServerShuttingDown,
-    /// The session ended because the server closed it while sockets were joined.
-    ForcedServerClose,
-    /// The client left this namespace.
-    ClientNamespaceDisconnect,
-    /// The server put the socket out of this namespace.
-    ServerNamespaceDisconnect,
+labels! {
+    /// The reason why a socket, or a whole session, was disconnected; [`as_str`](Self::as_str) is
+    /// Socket.IO's text of it.
+    pub enum DisconnectReason {
+        /// The connection broke: a reset, an HTTP request out of turn, a peer that reads nothing.
+        TransportError = "transport error",
+        /// The client closed the connection.
+        TransportClose = "transport close",
+        /// The server closed the connection.
+        ForcedClose = "forced close",
+        /// No pong arrived within the ping timeout.
+        PingTimeout = "ping timeout",
+        /// The client sent an invalid packet, or a valid one at an invalid time.
+        ParseError = "parse error",
+        /// The server is shutting down; the client may reconnect.
+        ServerShuttingDown = "server shutting down",
+        /// The server ended the session while sockets were connected.
+        ForcedServerClose = "forced server close",
+        /// The client left this namespace.
+        ClientNamespaceDisconnect = "client namespace disconnect",
+        /// The server disconnected the socket from this namespace.
+        ServerNamespaceDisconnect = "server namespace disconnect",
+    }
 }
 
 impl DisconnectReason {
-    /// Every reason, in the order of their declaration.
-    pub(crate) const ALL: [Self; 9] = [
-        Self::TransportError,
-        Self::TransportClose,
-        Self::ForcedClose,
-        Self::PingTimeout,
-        Self::ParseError,
-        Self::ServerShuttingDown,
-        Self::ForcedServerClose,
-        Self::ClientNamespaceDisconnect,
-        Self::ServerNamespaceDisconnect,
-    ];
-
-    /// Whether a socket that ends so cannot come back: it is for good for both sides, or nobody can tell what its client has got.
+    /// Whether a socket with this reason cannot be recovered: one side left for good, or it is unknown
+    /// which events the client has received.
     pub(crate) const fn is_final(self) -> bool {
         matches!(self, Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect | Self::ParseError)
-    }
-
-    /// The words that Socket.IO uses.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TransportError => "transport error",
-            Self::TransportClose => "transport close",
-            Self::ForcedClose => "forced close",
-            Self::PingTimeout => "ping timeout",
-            Self::ParseError => "parse error",
-            Self::ServerShuttingDown => "server shutting down",
-            Self::ForcedServerClose => "forced server close",
-            Self::ClientNamespaceDisconnect => "client namespace disconnect",
-            Self::ServerNamespaceDisconnect => "server namespace disconnect",
-        }
-    }
-}
-
-impl Label for DisconnectReason {
-    const ALL: &'static [Self] = &Self::ALL;
-
-    fn as_str(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn index(self) -> usize {
-        self as usize
     }
 }
 
@@ -150,7 +113,7 @@ labels! {
         OtherNamespace = "other_namespace",
         /// It stayed in more rooms, one after another, or has more bytes of rooms and data, than one session may have.
         #[error("session was in too many rooms")]
-        TooManyIntervals = "too_many_stays",
+        TooManyIntervals = "too_many_rooms",
         /// All sessions together had more bytes than the journal can carry, and this one was the largest, or away for longest.
         #[error("session was given up, there was no room for it")]
         GivenUp = "given_up",

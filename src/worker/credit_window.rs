@@ -67,6 +67,25 @@ impl PendingReply {
         matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
     }
 
+    /// Completes with the answer of its kind. Returns an answer that concerns the session itself.
+    fn resolve(self, given: Answer) -> Option<SessionAnswer> {
+        match (self, given) {
+            (Self::Connect(socket), Answer::Connect(how)) => return Some(SessionAnswer::Connect(socket, how)),
+            (Self::Resume(socket), Answer::ResumeChecked(session)) => {
+                return Some(SessionAnswer::ResumeChecked(socket, session));
+            }
+            (Self::Emit(done), Answer::Emit(result)) => done.complete(result.map_err(RequestError::Refused)),
+            (Self::Join(done), Answer::Join(result)) => answer(done, result.map_err(RequestError::Refused)),
+            (Self::Leave(done), Answer::Leave) => answer(done, Ok(())),
+            (Self::List(asker), Answer::List(page)) => answer(asker, Ok(page)),
+            (Self::Collect(collecting), Answer::Collect(Err(refusal))) => {
+                collecting.fail(RequestError::Refused(refusal));
+            }
+            (reply, given) => log::error!("hub answered another request pending={reply:?} answer={given:?}"),
+        }
+        None
+    }
+
     fn fail(self, error: NoAnswer) {
         match self {
             Self::Nobody | Self::Connect(_) | Self::Resume(_) => {}
@@ -430,59 +449,15 @@ impl CreditWindow {
         Some(awaited)
     }
 
-    /// Gives an answer to the reply of its kind. That may have been given up, or there was none.
+    /// Passes an answer to the reply that awaits it. The reply may have been given up, or there was none.
     fn resolve(&mut self, ticket: Ticket, given: Answer) -> Option<SessionAnswer> {
         let at = self.position(ticket)?;
-        match given {
-            Answer::Connect(how) => {
-                if let PendingReply::Connect(socket) = self.take_reply(at)? {
-                    return Some(SessionAnswer::Connect(socket, how));
-                }
-            }
-            Answer::ResumeChecked(session) => {
-                if let PendingReply::Resume(socket) = self.take_reply(at)? {
-                    return Some(SessionAnswer::ResumeChecked(socket, session));
-                }
-            }
-            Answer::Emit(done) => {
-                if let PendingReply::Emit(asker) = self.take_reply(at)? {
-                    asker.complete(done.map_err(RequestError::Refused));
-                }
-            }
-            Answer::Join(done) => {
-                if let PendingReply::Join(asker) = self.take_reply(at)? {
-                    answer(asker, done.map_err(RequestError::Refused));
-                }
-            }
-            Answer::Leave => {
-                if let PendingReply::Leave(asker) = self.take_reply(at)? {
-                    answer(asker, Ok(()));
-                }
-            }
-            Answer::List(page) => {
-                if let PendingReply::List(asker) = self.take_reply(at)? {
-                    answer(asker, Ok(page));
-                }
-            }
-            Answer::Collect(Err(refusal)) => {
-                if let PendingReply::Collect(collecting) = self.take_reply(at)? {
-                    collecting.fail(RequestError::Refused(refusal));
-                }
-            }
-            Answer::Collect(Ok(parts)) => {
-                if let PendingReply::Collect(collecting) = self.reply(at)? {
-                    collecting.expect(parts);
-                }
-                self.finish_question(at);
-            }
-            Answer::Fetch(parts) => {
-                if let PendingReply::Fetch { missing, .. } = self.reply(at)? {
-                    *missing = Some(parts);
-                }
-                self.finish_question(at);
-            }
-            Answer::Done => {}
+        match (self.reply(at)?, &given) {
+            (PendingReply::Collect(collecting), Answer::Collect(Ok(parts))) => collecting.expect(*parts),
+            (PendingReply::Fetch { missing, .. }, Answer::Fetch(parts)) => *missing = Some(*parts),
+            _ => return self.take_reply(at)?.resolve(given),
         }
+        self.finish_question(at);
         None
     }
 
