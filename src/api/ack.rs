@@ -21,7 +21,7 @@ impl Ack {
         Self { wanted: id.map(|id| (id, socket.clone())), encoder }
     }
 
-    /// Whether the client has asked for an ack.
+    /// Returns true if the client has asked for an ack.
     pub fn is_wanted(&self) -> bool {
         self.wanted.is_some()
     }

@@ -42,8 +42,8 @@ impl Broadcast {
         self
     }
 
-    /// Adds a room, of 1 to 256 bytes. The id of a socket is the name of a room of its own. An invalid
-    /// name makes the emit fail with [`EmitError::Room`].
+    /// Adds a room, of 1 to 256 bytes. The id of a socket is the name of a room of its own. An
+    /// invalid name makes the emit fail with [`EmitError::Room`].
     pub fn to(mut self, room: impl AsRef<str>) -> Self {
         match Recipient::parse(room.as_ref()) {
             Ok(recipient) => self.target.rooms.push(recipient),
@@ -57,7 +57,8 @@ impl Broadcast {
         self.to(room)
     }
 
-    /// Excludes the members of a room. An invalid name makes the emit fail with [`EmitError::Room`].
+    /// Excludes the members of a room. An invalid name makes the emit fail with
+    /// [`EmitError::Room`].
     pub fn except(mut self, room: impl AsRef<str>) -> Self {
         match Recipient::parse(room.as_ref()) {
             Ok(recipient) => self.target.except.push(recipient),
@@ -66,8 +67,8 @@ impl Broadcast {
         self
     }
 
-    /// Allows the event to be dropped for sockets whose connection is not ready. A volatile event is
-    /// not numbered, and not replayed after a reconnection.
+    /// Allows the event to be dropped for sockets whose connection is not ready. A volatile event
+    /// is not numbered, and not replayed after a reconnection.
     pub fn volatile(mut self) -> Self {
         self.grade = Grade::Volatile;
         self
@@ -91,13 +92,14 @@ impl Broadcast {
         self
     }
 
-    /// Emits the event. Completes when the hub's credit covers it, which slows a fast publisher down.
-    /// From then on its position in the order is fixed.
+    /// Emits the event. Completes when the hub's credit covers it, which slows a fast publisher
+    /// down. From then on its position in the order is fixed.
     ///
     /// # Errors
     ///
     /// Fails with [`EmitError::Overloaded`] if there is no credit within
-    /// [`limits.hub.credit_timeout`](crate::limits::HubLimits::credit_timeout). See [`EmitError`] for the others.
+    /// [`limits.hub.credit_timeout`](crate::limits::HubLimits::credit_timeout). See [`EmitError`]
+    /// for the others.
     pub async fn emit<T: ToArgs>(self, name: &str, data: T) -> Result<(), EmitError> {
         self.send(name, data, Done::WhenTaken).await
     }
@@ -109,7 +111,8 @@ impl Broadcast {
 
     /// Emits the event and collects the acks of its receivers. Completes when all have answered or
     /// disconnected, or at the [`timeout`](Self::timeout) with the acks received so far. Acks that
-    /// together exceed [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max) are dropped.
+    /// together exceed
+    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max) are dropped.
     ///
     /// The event carries no offset token.
     ///
@@ -130,8 +133,8 @@ impl Broadcast {
     }
 
     /// Makes the target's sockets join rooms, and returns the number of sockets. When this returns,
-    /// they receive what is emitted to the rooms from then on. A socket that connects meanwhile may be
-    /// missed.
+    /// they receive what is emitted to the rooms from then on. A socket that connects meanwhile may
+    /// be missed.
     pub async fn sockets_join(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
         let rooms = room_names(rooms)?;
         let sockets = self.fetch().await?;
@@ -145,7 +148,8 @@ impl Broadcast {
         Ok(sockets.len())
     }
 
-    /// Makes the target's sockets leave rooms, and returns the number of sockets.
+    /// Makes the target's sockets leave rooms, and returns the number of sockets. After an error, some
+    /// of the sockets may have left.
     pub async fn sockets_leave(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
         let rooms = room_names(rooms)?;
         let sockets = self.fetch().await?;
@@ -158,8 +162,9 @@ impl Broadcast {
         Ok(sockets.len())
     }
 
-    /// Disconnects the target's sockets from the namespace, and returns their number. Their clients are
-    /// notified and do not reconnect by themselves. With `close`, their connections end as well.
+    /// Disconnects the target's sockets from the namespace, and returns their number. Their clients
+    /// are notified and do not reconnect by themselves. With `close`, their connections end as
+    /// well.
     pub async fn disconnect_sockets(self, close: bool) -> Result<usize, RoomError> {
         let sockets = self.fetch().await?;
         for SocketRef { info, link } in &sockets {
@@ -174,7 +179,8 @@ impl Broadcast {
         Ok(self.fetch().await?.into_iter().map(|socket| socket.info.id).collect())
     }
 
-    /// Handles of the target's sockets, in no particular order, as of one position in the hub's order.
+    /// Handles of the target's sockets, in no particular order, as of one position in the hub's
+    /// order.
     pub async fn fetch_sockets(self) -> Result<Vec<Socket>, RoomError> {
         let core = self.core.clone();
         Ok(self.fetch().await?.into_iter().map(|socket| Socket::new(socket, core.clone())).collect())
@@ -213,7 +219,8 @@ fn room_names(rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<RoomName
     rooms.into_iter().map(|room| RoomName::parse(room.as_ref())).collect()
 }
 
-/// Awaits all answers and returns the first error. A socket that has disconnected meanwhile is none.
+/// Awaits all answers and returns the first error. A socket that has disconnected meanwhile is
+/// none.
 async fn finish<T, E: From<NoAnswer> + Into<RoomError>>(begun: Vec<PendingAnswer<T, E>>) -> Result<(), RoomError> {
     let mut failure = Ok(());
     for asked in begun {

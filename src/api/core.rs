@@ -44,8 +44,9 @@ impl Core {
         Arc::as_ptr(self) as usize
     }
 
-    /// The sender of an emit to rooms: the session whose handler runs, else `own`; the server sender if
-    /// there is neither or the session has ended, since a disconnect handler may still emit.
+    /// The sender of an emit to rooms: the session whose handler runs, else `own`; the server
+    /// sender if there is neither or the session has ended, since a disconnect handler may still
+    /// emit.
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
         let session = current::session(self.identity()).or_else(|| own.cloned());
         session.filter(SessionLink::is_open).unwrap_or_else(|| self.server_sender.clone())
@@ -53,8 +54,8 @@ impl Core {
 
     /// Sends a request and awaits its answer.
     ///
-    /// There is no deadline here: the receiver answers every request in time or, when it ends, drops
-    /// the sender.
+    /// There is no deadline here: the receiver answers every request in time or, when it ends,
+    /// drops the sender.
     pub(crate) async fn ask<T, E: From<NoAnswer>>(
         link: &SessionLink,
         request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
@@ -125,7 +126,8 @@ pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct EventHandler {
     handler: HandlerFn<Event<Args>>,
-    /// For a handler of one event: true once it has run. Shared by all copies of the handlers.
+    /// True once the handler of a single event has run. Shared by all copies of the handlers; `None` for
+    /// a handler of every event.
     used: Option<Arc<AtomicBool>>,
 }
 

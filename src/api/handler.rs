@@ -11,7 +11,7 @@ use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 
 /// The handlers of one socket: those of its namespace at the time of its connect, and its own.
-/// Where only one handler can run, the socket's own takes precedence.
+/// If only one of two handlers can run, the socket's own takes precedence.
 #[derive(Debug, Clone)]
 pub(crate) struct HandlerStack {
     namespace: Arc<Handlers>,

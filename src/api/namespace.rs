@@ -68,9 +68,9 @@ impl Namespace {
 
     /// The rooms with members, sorted by name, without the sockets' own rooms.
     ///
-    /// The hub is asked for about a thousand rooms at a time, so that other commands are not delayed. A
-    /// room that exists throughout is listed once; one that is created or deleted meanwhile may be
-    /// listed or not.
+    /// The hub is asked for about a thousand rooms at a time, so that other commands are not
+    /// delayed. A room that exists throughout is listed once; one that is created or deleted
+    /// meanwhile may be listed or not.
     ///
     /// # Errors
     ///
@@ -107,8 +107,8 @@ impl Namespace {
     }
 }
 
-/// All namespaces whose paths match a pattern. Such a namespace exists while it has sockets, and takes
-/// no memory otherwise.
+/// All namespaces whose paths match a pattern. Such a namespace exists while it has sockets, and
+/// takes no memory otherwise.
 #[derive(Debug, Clone)]
 pub struct NamespacePattern {
     core: Arc<Core>,

@@ -29,7 +29,8 @@ impl<H> Default for Registry<H> {
 }
 
 impl<H: Clone + Default> Registry<H> {
-    /// The handlers of a namespace, if it exists. Sockets keep those of the time at which they connected.
+    /// The handlers of a namespace, if it exists. Sockets keep those of the time at which they
+    /// connected.
     pub(crate) fn handlers(&self, namespace: &NamespacePath) -> Option<Arc<H>> {
         let namespaces = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(handlers) = namespaces.by_path.get(namespace) {
@@ -51,7 +52,8 @@ impl<H: Clone + Default> Registry<H> {
         self.handlers(namespace).is_some()
     }
 
-    /// Changes the handlers of a namespace. A new namespace starts with those of its pattern, if any.
+    /// Changes the handlers of a namespace. A new namespace starts with those of its pattern, if
+    /// any.
     pub(crate) fn register(&self, namespace: &NamespacePath, change: impl FnOnce(&mut H)) {
         let inherited = self.handlers(namespace).unwrap_or_default();
         let mut namespaces = self.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -66,8 +66,8 @@ impl Socket {
 
     registration!(self, &Self, &Self);
 
-    /// Handles the next event `name`, once; see [`on`](Self::on). Later events go to the namespace's
-    /// handler again.
+    /// Handles the next event `name`, once; see [`on`](Self::on). Later events go to the
+    /// namespace's handler again.
     pub fn once<T, F, R>(&self, name: &str, handler: F) -> &Self
     where
         T: FromArgs,
@@ -87,8 +87,8 @@ impl Socket {
         &self.socket.info.handshake
     }
 
-    /// The payload of the client's CONNECT (`auth` in JavaScript), read as a `T`. A missing payload is
-    /// read as `null`, a lone surrogate as U+FFFD.
+    /// The payload of the client's CONNECT (`auth` in JavaScript), read as a `T`. A missing payload
+    /// is read as `null`, a lone surrogate as U+FFFD.
     ///
     /// # Errors
     ///
@@ -97,26 +97,25 @@ impl Socket {
         serde_json::from_str(&well_formed(self.socket.info.auth.as_deref().unwrap_or("null")))
     }
 
-    /// Whether the socket is connected: false in connection middleware, true from its CONNECT reply to
-    /// its end.
+    /// Returns true from the socket's CONNECT reply to its end; false in connection middleware.
     pub fn is_connected(&self) -> bool {
         self.socket.info.is_connected()
     }
 
-    /// Whether the client has resumed its session after a lost connection. A recovered socket has its
-    /// former id, rooms and data, and receives every event that it has missed. Any other client that
-    /// reconnects may have missed events, and is notified of that.
+    /// Returns true if the client has resumed its session after a lost connection. A recovered
+    /// socket has its former id, rooms and data, and receives every event that it has missed. Any
+    /// other client that reconnects may have missed events, and is notified of that.
     ///
-    /// In connection middleware: whether the session can be resumed at this moment. It may still be
-    /// lost before the socket is connected.
+    /// In connection middleware, it returns true if the session can be resumed at this moment. The
+    /// session may still be lost before the socket is connected.
     pub fn recovered(&self) -> bool {
         self.socket.info.is_recovered()
     }
 
-    /// Excludes this client from recovery: its events carry no offset tokens, and after a reconnection
-    /// it is a new socket. To be called in connection middleware; has no effect on a connected socket
-    /// or without recovery. A client can decline by itself with `auth: { recovery: false }` or
-    /// `?recovery=0`.
+    /// Excludes this client from recovery: its events carry no offset tokens, and after a
+    /// reconnection it is a new socket. To be called in connection middleware; has no effect on a
+    /// connected socket or without recovery. A client can decline by itself with `auth: { recovery:
+    /// false }` or `?recovery=0`.
     ///
     /// A socket that was about to resume its session becomes a new one: its data is removed
     /// immediately, and its id changes when it is connected.
@@ -136,9 +135,9 @@ impl Socket {
 
     /// Replaces the application's data of this socket: any type with a JSON form.
     ///
-    /// With recovery on, the data is journalled, and a recovered socket has it again. It is journalled
-    /// in the order of the session's other operations: before an event that was emitted later and is
-    /// confirmed.
+    /// With recovery on, the data is journalled, and a recovered socket has it again. It is
+    /// journalled in the order of the session's other operations: before an event that was emitted
+    /// later and is confirmed.
     ///
     /// # Errors
     ///
@@ -152,12 +151,13 @@ impl Socket {
             return Err(DataError::TooLarge { bytes, limit });
         }
         if self.socket.info.set_data(Some(json.into())) {
-            self.request(Request::KeepData { socket: self.id() });
+            self.request(Request::JournalData { socket: self.id() });
         }
         Ok(())
     }
 
-    /// Typed values of the application for this socket. They stay in this process and are not journalled.
+    /// Typed values of the application for this socket. They stay in this process and are not
+    /// journalled.
     pub fn extensions(&self) -> &Extensions {
         &self.socket.info.extensions
     }
@@ -175,7 +175,8 @@ impl Socket {
     }
 
     /// Emits an event to this client only and awaits its ack, for at most
-    /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout); [`timeout`](Self::timeout) sets another limit.
+    /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout); [`timeout`](Self::timeout) sets
+    /// another limit.
     ///
     /// # Errors
     ///
@@ -184,7 +185,8 @@ impl Socket {
         self.call(Grade::Plain, None, name, data).await
     }
 
-    /// Allows the event to be dropped while the connection is not ready; see [`SocketEmitter::volatile`].
+    /// Allows the event to be dropped while the connection is not ready; see
+    /// [`SocketEmitter::volatile`].
     pub fn volatile(&self) -> SocketEmitter {
         SocketEmitter::new(self.clone()).volatile()
     }
@@ -206,7 +208,8 @@ impl Socket {
         }
         let link = self.core.outlet(Some(own_link));
         let own = link.is(own_link);
-        // An event through the hub has room for a token; the worker removes it for a client without tokens.
+        // An event through the hub has room for a token; the worker removes it for a client without
+        // tokens.
         let token_hole = !(own && grade == Grade::Volatile) || info.is_recoverable();
         let draft = self.core.encoder.event(&info.namespace, name, &data, token_hole)?;
         let socket = info.id;
@@ -238,8 +241,8 @@ impl Socket {
         R::from_args(Core::ask(&self.socket.link, request).await?).map_err(AckError::Data)
     }
 
-    /// Joins a room, of 1 to 256 bytes. When this returns, the socket receives what is emitted to the
-    /// room from then on.
+    /// Joins a room, of 1 to 256 bytes. When this returns, the socket receives what is emitted to
+    /// the room from then on.
     ///
     /// # Errors
     ///

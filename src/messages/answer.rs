@@ -141,12 +141,12 @@ pub(crate) struct Collected {
     pub missing: Vec<(SocketId, Missing)>,
 }
 
-/// The moment at which an emit completes, with its caller.
+/// The condition on which an emit completes, with its caller.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// When the command has credit.
+    /// The command has credit.
     WhenTaken(oneshot::Sender<Result<(), RequestError<EmitRefusal>>>),
-    /// When the hub has numbered the event.
+    /// The hub has numbered the event.
     WhenNumbered(oneshot::Sender<Result<Receipt, RequestError<EmitRefusal>>>),
 }
 

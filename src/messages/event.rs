@@ -17,7 +17,8 @@ pub(crate) enum Grade {
     Plain,
 }
 
-/// An event and its recipients. It names no sender: any part of this process, or a peer, may emit it.
+/// An event and its recipients. It names no sender: any part of this process, or a peer, may emit
+/// it.
 #[derive(Debug)]
 pub(crate) struct Emit {
     pub target: Target,

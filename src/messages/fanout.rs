@@ -1,6 +1,7 @@
 //! Messages from the hub to a worker: the only channel in that direction.
 //!
-//! The fanout applies deliveries first and passes answers on afterwards, so an answer cannot overtake an event.
+//! The fanout applies deliveries first and passes answers on afterwards, so an answer cannot
+//! overtake an event.
 
 use std::time::Duration;
 

@@ -71,7 +71,8 @@ pub(crate) enum OrderedCommand {
     /// Looks up the session that a client wants to resume; nothing changes. Answered by
     /// `ResumeChecked`.
     CheckResume { from: ReplyTo, namespace: NamespacePath, claim: ResumeAttempt },
-    /// Connects a socket. Answered by `Connect`, behind the `Attach` that carries the CONNECT reply.
+    /// Connects a socket. Answered by `Connect`, behind the `Attach` that carries the CONNECT
+    /// reply.
     Connect(Box<Connect>),
     /// Journals the application's JSON of a socket. Answered by `Done`.
     Data { from: ReplyTo, socket: SocketId, data: Option<Box<str>> },
@@ -111,7 +112,8 @@ pub(crate) enum ImmediateCommand {
     Read { slot: SlotKey, socket: SocketId, after: Lsn },
     /// The sockets on one worker, for the sender `to` on `worker`.
     Fetched { worker: WorkerId, to: ReplyTo, sockets: Vec<SocketRef> },
-    /// A client's ack for the collector `to` on `worker`; `None` if the client disconnected without.
+    /// A client's ack for the collector `to` on `worker`; `None` if the client disconnected
+    /// without.
     Acked { worker: WorkerId, to: ReplyTo, socket: SocketId, answer: Option<Args> },
     /// Bytes of events (all members counted) and of replays that the worker has written since its
     /// last report.

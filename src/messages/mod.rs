@@ -1,12 +1,13 @@
-//! The telephone book: every arrow between actors is a type here, and every type says who sends it and why.
+//! The messages between actors, each with its sender and its bound.
 //!
 //! ```text
-//! transport ──SessionCommand──▶ session ──HubCommand (one batch a turn)───────────▶ hub
+//! transport ──SessionCommand──▶ session ──HubCommand (one batch per turn)─────────▶ hub
 //! handles   ──Request─────────▶ session, server sender                              │
 //!                               session ◀──SessionCommand── fanout ◀──FanoutCommand─┘  one channel from hub to worker
 //! ```
 //!
-//! Mailboxes are bounded by what each message's own protocol allows (credit, one poll, one POST), said at each type.
+//! Mailboxes are bounded by the protocol of each message (credit, one poll, one POST), which its
+//! type documents.
 
 pub(crate) mod abort;
 pub(crate) mod answer;

@@ -124,7 +124,7 @@ pub(crate) enum Request {
         answer: oneshot::Sender<Result<RoomPage, NoAnswer>>,
     },
     /// Journals the changed data of a socket. At most one in flight per socket.
-    KeepData {
+    JournalData {
         socket: SocketId,
     },
     /// Disconnects a socket from its namespace, or ends the whole session.
@@ -144,7 +144,8 @@ pub(crate) enum SessionCommand {
         /// Answered when all packets are processed and the session reads on.
         reply: oneshot::Sender<Result<(), TransportRefusal>>,
     },
-    /// The next slice of a POST is due. Sent by the session to itself, behind other work of its worker.
+    /// The next slice of a POST is due. Sent by the session to itself, behind other work of its
+    /// worker.
     ResumePost,
     /// A websocket was accepted for this session. Sent by the websocket transport.
     Websocket(Box<dyn Handoff>),
@@ -176,7 +177,8 @@ pub(crate) enum SessionCommand {
     Request(Request),
     /// Handlers have finished while events are held. Sent by the last of them, once per turn.
     HandlersFreed,
-    /// Many handlers have completed in one turn. Sent by the session to itself, behind their requests.
+    /// Many handlers have completed in one turn. Sent by the session to itself, behind their
+    /// requests.
     Pause,
     /// A deadline may be over. Sent by the worker, which stores far deadlines.
     Wake,
@@ -193,8 +195,8 @@ pub(crate) enum SessionCommand {
     /// An ack for an event of this session, or `None` for a receiver that disconnected. Sent by the
     /// fanout; bounded by the number of receivers.
     Acked { ticket: Ticket, socket: SocketId, answer: Option<Args> },
-    /// A message was queued for this session's client while outgoing events are observed. Sent by the
-    /// worker; dropped when the mailbox is full.
+    /// A message was queued for this session's client while outgoing events are observed. Sent by
+    /// the worker; dropped when the mailbox is full.
     Sent(Packets),
     /// A handler panicked: its socket is disconnected, nothing else.
     HandlerPanicked {
@@ -227,7 +229,8 @@ pub(crate) enum OfferError {
 struct Mailbox {
     commands: Recipient<SessionCommand>,
     posting: AtomicBool,
-    /// Cleared when the session closes for the application; its connection may still send final packets.
+    /// Cleared when the session closes for the application; its connection may still send final
+    /// packets.
     open: AtomicBool,
 }
 
@@ -241,8 +244,8 @@ impl SessionLink {
         Self(Arc::new(Mailbox { commands, posting: AtomicBool::new(false), open: AtomicBool::new(true) }))
     }
 
-    /// Sends a command whose number is bounded by its own protocol. Never waits; fails only when the
-    /// session has ended.
+    /// Sends a command whose number is bounded by its own protocol. Never waits; fails only when
+    /// the session has ended.
     pub(crate) fn post(&self, command: SessionCommand) -> Result<(), SessionGone> {
         match self.0.commands.try_send(command) {
             Ok(()) => Ok(()),
@@ -269,7 +272,8 @@ impl SessionLink {
         self.0.commands.try_send(command).is_ok()
     }
 
-    /// Sends a request that belongs to one event of the client, or occurs once; accepted by a full mailbox.
+    /// Sends a request that belongs to one event of the client, or occurs once; accepted by a full
+    /// mailbox.
     pub(crate) fn request(&self, request: Request) -> Result<(), SessionGone> {
         if !self.is_open() {
             return Err(SessionGone);

@@ -23,8 +23,8 @@ pub(crate) struct SocketInfo {
     recoverable: AtomicBool,
     /// True if its data has changed since its session last read it.
     data_changed: AtomicBool,
-    /// The application's JSON. A lock, since handles on any thread read and write it; no code of the
-    /// application runs while it is held.
+    /// The application's JSON. A lock, since handles on any thread read and write it; no code of
+    /// the application runs while it is held.
     data: Mutex<Option<Box<str>>>,
     pub extensions: Extensions,
 }
@@ -51,7 +51,7 @@ impl SocketInfo {
         }
     }
 
-    /// The same client under the id and with the data of the session that it resumes.
+    /// A socket of the same client, with the id and the data of the session that it resumes.
     pub(crate) fn as_resumed(&self, id: SocketId, data: Option<Box<str>>) -> Self {
         let mut socket = self.with_id(id);
         (socket.data, socket.recovered) = (Mutex::new(data), AtomicBool::new(true));
@@ -85,7 +85,7 @@ impl SocketInfo {
         }
     }
 
-    /// The same client as a new socket that resumes nothing, with the data and extensions that
+    /// A new socket of the same client that resumes nothing, with the data and extensions that
     /// middleware has stored.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
         let mut socket = self.with_id(id);

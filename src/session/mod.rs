@@ -1,7 +1,9 @@
-//! A session: one actor per client connection, on the worker that took its handshake, alive across transports.
+//! A session: one actor per client connection, on the worker that accepted its handshake, across
+//! transports.
 //!
-//! It drives the sans-IO [`SessionState`], owns the timers, starts handlers, and forwards what code asks to the hub.
-//! Here stand its fields, its life and its one `match`; what it does is in the files beside.
+//! It drives the sans-IO [`SessionState`], owns timers, starts handlers, and forwards requests to
+//! the hub. This file has its fields, its lifecycle and the `match` of its commands; the other
+//! files have the behaviour.
 
 mod admission;
 mod closing;
@@ -48,22 +50,17 @@ use self::rates::RateLimiter;
 use self::sockets::{Call, SessionSocket};
 use self::transports::{PendingPost, ProbedWebsocket};
 
-/// What every session of a server needs.
+/// The shared state that every session of a server uses.
 #[derive(Clone)]
 pub(crate) struct Services {
-    /// The handles' shared part.
     pub(crate) core: Arc<Core>,
-    /// Where sessions are found.
     pub(crate) directory: Arc<Directory>,
 }
 
 /// A handshake that was admitted and may open a session.
 pub(crate) struct PendingSession {
-    /// What the session will be called.
     pub(crate) id: SessionId,
-    /// What its client said.
     pub(crate) handshake: Handshake,
-    /// Its place among the sessions.
     pub(crate) permit: SessionPermit,
 }
 
@@ -76,7 +73,7 @@ impl PendingSession {
 
 /// The transport on which a session starts.
 pub(crate) enum InitialTransport {
-    /// A GET, which drains it next.
+    /// The handshake is a GET, which drains the outbox next.
     Polling,
     Websocket(Box<dyn Handoff>),
 }
@@ -90,11 +87,11 @@ impl InitialTransport {
     }
 }
 
-/// Which connection drives the session at present.
+/// The current transport of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Polling,
-    /// The connection of this number.
+    /// The number of the connection.
     Websocket(u32),
 }
 
@@ -107,32 +104,32 @@ pub(crate) struct Session {
     state: SessionState<SessionSocket>,
     credit_window: CreditWindow,
     acks: Acks<Call>,
-    /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
-    /// may wait for credit.
+    /// Emits whose events are queued but whose client is lagging. Each completes when the client
+    /// has caught up, or at its deadline. Bounded by `limits.hub.credit_waiting_max`.
     congested: LazyQueue<(Instant, Done)>,
     inbox: Inbox<SocketId, ClientEvent>,
-    /// For what is held of what the client sent. Boxed, since most sessions hold nothing.
+    /// The charge for held input of the client. Boxed, since most sessions hold nothing.
     charge: Option<Box<Charge>>,
-    /// Bytes of what came with the CONNECTs of its sockets.
+    /// Bytes of the `auth` payloads of its sockets.
     auth_bytes: usize,
     running: Rc<RunningHandlers>,
     transport: Transport,
     upgrade: Upgrade<ProbedWebsocket>,
-    /// Connections counted, so that a late word of an old one is not taken for the present one's.
+    /// The number of connections so far, which distinguishes late input of a former one.
     connections: u32,
-    /// False while more has been taken in than may be.
+    /// False while input limits are exceeded and reading is paused.
     reading: bool,
-    /// The POST that is being taken in, or whose answer waits until the session reads again. Boxed, since it is rare.
+    /// The POST in progress, or whose answer waits until reading resumes. Boxed, since it is rare.
     post: Option<Box<PendingPost>>,
     phase: ClosePhase,
-    /// `None` where nothing is limited.
+    /// `None` if no rate is limited.
     rates: Option<Box<RateLimiter>>,
-    /// When it is to be woken; it may be woken besides.
+    /// Deadline of the next wake-up; earlier ones may occur.
     armed: Option<Instant>,
 }
 
 impl Session {
-    /// Opens a session on the current thread. Its open packet is the first in its outbox.
+    /// Opens a session on the current thread. The open packet is the first in its outbox.
     pub(crate) fn open(
         worker: Rc<Worker>,
         core: Arc<Core>,
@@ -192,7 +189,7 @@ impl Session {
         context.run(self);
     }
 
-    /// The end of every turn: what may start now starts, and it will be woken at the next deadline.
+    /// Ends a turn: starts handlers of held events, and schedules the next wake-up.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if !self.inbox.is_empty() {
             self.release_events();
@@ -233,7 +230,7 @@ impl Session {
         }
     }
 
-    /// Its deadline is over, or one that it had before it got a nearer one.
+    /// Handles a wake-up, which may be for a deadline that was replaced by a nearer one.
     fn on_wake(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
         if self.armed.is_none_or(|armed| armed > now) {
@@ -244,7 +241,7 @@ impl Session {
             return self.credit_window.on_timeout(now);
         }
         if !self.reading {
-            // The pong deadline stands still, so it does not tell that the client has gone.
+            // The pong deadline is suspended, so it cannot detect that the client has disconnected.
             if self.outbox.is_peer_gone() {
                 return self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
             }
@@ -290,7 +287,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Request(request) => self.on_request(request),
             SessionCommand::Answered { ticket, answer } => self.on_answer(ticket, answer, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
-            // The end of this turn starts what may start now.
+            // The end of this turn starts handlers.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Pause => self.on_pause(),
             SessionCommand::Wake => self.on_wake(ctx),
@@ -310,16 +307,16 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::OutboxCut { detail, can_be_told } => self.on_outbox_cut(&detail, can_be_told, ctx),
             SessionCommand::OutboxLow => self.complete_congested(|_| true),
             SessionCommand::Evicted => {
-                self.close(DisconnectReason::ForcedServerClose, "its client came back over another connection", ctx);
+                self.close(DisconnectReason::ForcedServerClose, "resumed over another connection", ctx);
             }
             SessionCommand::ClosingDrained => self.on_closing_drained(ctx),
-            SessionCommand::Close(reason) => self.close(reason, "asked to", ctx),
+            SessionCommand::Close(reason) => self.close(reason, "requested by the server", ctx),
         }
         self.end_turn(ctx);
     }
 }
 
-/// Something came in over connection number `.0`.
+/// Input of the connection with this number.
 struct Numbered(u32, Incoming);
 
 impl StreamHandler<Numbered> for Session {
@@ -328,6 +325,6 @@ impl StreamHandler<Numbered> for Session {
         self.end_turn(ctx);
     }
 
-    // The stream says why it ends in its last item; its end itself means nothing (by default it would stop the actor).
+    // The last item has the reason of the end. The default implementation would stop the actor.
     fn finished(&mut self, _: &mut Context<Self>) {}
 }

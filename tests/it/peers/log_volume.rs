@@ -34,7 +34,7 @@ fn a_client_that_takes_nothing_is_named_when_disconnected() {
         other.echoes();
         jammed.websocket().was_reset()
     });
-    process.logs(r#"client takes nothing sid="#);
+    process.logs(r#"client reads nothing sid="#);
     other.send("1");
     process.is_unharmed();
 }

@@ -124,7 +124,7 @@ fn posts_that_are_never_completed_are_given_back() {
             if number % 2 == 0 { http.reset() } else { http.finish() }
         }
     });
-    process.logs("a POST broke off");
+    process.logs("a POST was aborted");
     process.is_unharmed();
 }
 

@@ -188,7 +188,7 @@ fn a_client_that_exceeds_its_rate_is_not_read_for_a_while() {
     let mut hub = Process::start(&["--events-per-second", "10", "--address-events-per-second", "100000"]);
     let mut client = hub.join(Transport::Websocket);
     client.send_all(&vec![Packet::Text(r#"42["echo"]"#.into()); 200]);
-    hub.logs("session stops reading for a while, too many packets above its rate");
+    hub.logs("session pauses reading, too many packets above its rate");
     // It is read again.
     let answer = (0..10).find_map(|id| {
         client.send(&format!(r#"42{id}["echo",1]"#));
@@ -208,7 +208,7 @@ fn a_client_whose_joins_are_refused_is_named_and_not_read_for_a_while() {
     let joins: Vec<_> = (0..150).map(|n| Packet::Text(format!(r#"42{n}["join","room {n}"]"#))).collect();
     client.send_all(&joins);
     hub.logs("join refused sid=");
-    hub.logs("session stops reading for a while, too many joins that are refused");
+    hub.logs("session pauses reading, too many joins that are refused");
     let answers: Vec<_> = joins.iter().map(|_| client.recv_text()).collect();
     let refused = answers.iter().filter(|answer| answer.contains(r#""code":"too_many_rooms""#)).count();
     assert_eq!(refused, 147, "{answers:?}");

@@ -225,7 +225,7 @@ fn who_waits_for_an_answer_hears_that_the_client_has_gone() {
         client.send(r#"42["ask",1]"#);
         question(&mut client, 1);
         client.send("1");
-        assert_eq!(told.next(), "1: client has gone before it answered");
+        assert_eq!(told.next(), "1: client has disconnected before it acknowledged");
     });
 }
 
@@ -237,6 +237,6 @@ fn who_waits_for_an_answer_hears_that_the_client_has_left_the_namespace() {
         client.send(r#"42["ask",1]"#);
         question(&mut client, 1);
         client.send("41");
-        assert_eq!(told.next(), "1: client has gone before it answered");
+        assert_eq!(told.next(), "1: client has disconnected before it acknowledged");
     });
 }

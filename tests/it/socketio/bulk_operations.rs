@@ -95,7 +95,7 @@ fn acks_of_many_are_collected_and_those_who_did_not_answer_are_named() {
         question(&mut silent);
         // Whoever has gone is not awaited to the end.
         silent.send("1");
-        asker.expect(r#"431[["1","2"],["client has gone before it answered","data"]]"#);
+        asker.expect(r#"431[["1","2"],["client has disconnected before it acknowledged","data"]]"#);
         for mut client in [asker, one, two, wrong] {
             client.echoes();
             client.send("1");
@@ -145,7 +145,7 @@ fn answers_past_their_bound_are_not_kept() {
             let id = question(client);
             client.send(&format!(r#"43{id}["12345"]"#));
         }
-        asker.expect(r#"431[["12345"],["answers together exceed their limit, this one was not kept"]]"#);
+        asker.expect(r#"431[["12345"],["acks together exceed their limit, this one was dropped"]]"#);
         for mut client in [asker, one, two] {
             client.send("1");
         }
