@@ -134,7 +134,7 @@ impl Broadcast {
 
     /// Makes the target's sockets join rooms, and returns the number of sockets. When this returns,
     /// they receive what is emitted to the rooms from then on. A socket that connects meanwhile may
-    /// be missed.
+    /// be missed. After an error, some of the sockets may have joined.
     pub async fn sockets_join(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
         let rooms = room_names(rooms)?;
         let sockets = self.fetch().await?;

@@ -15,7 +15,7 @@ pub(crate) type Matches = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 struct Namespaces<H> {
     by_path: HashMap<NamespacePath, Arc<H>>,
-    /// In the order of registration: the first match counts.
+    /// The patterns in the order of registration: the first match counts.
     patterns: Vec<(Matches, Arc<H>)>,
 }
 
@@ -101,7 +101,7 @@ mod tests {
 
     type Handler = Option<Arc<ReadsRegistry>>;
 
-    /// Captured by a handler: reads the registry when it is dropped.
+    /// A value that a handler captures, and that reads the registry when it is dropped.
     struct ReadsRegistry {
         registry: Arc<Registry<Handler>>,
         dropped: mpsc::Sender<bool>,

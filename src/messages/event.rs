@@ -10,9 +10,9 @@ use crate::state::rooms::Target;
 /// The delivery promise of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Grade {
-    /// May be dropped; is neither numbered nor journalled.
+    /// The event may be dropped; it is neither numbered nor journalled.
     Volatile,
-    /// Numbered and journalled while recovery is on.
+    /// The event is numbered and journalled while recovery is on.
     #[default]
     Plain,
 }
@@ -48,7 +48,7 @@ pub(crate) enum DirectPacket {
     /// An event that gets the newest offset token of the outbox when it is queued there.
     Unnumbered {
         draft: Draft,
-        /// Dropped while the drainer is not ready.
+        /// True if the packet is dropped while the drainer is not ready.
         volatile: bool,
     },
 }

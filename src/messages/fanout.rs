@@ -42,11 +42,11 @@ pub(crate) struct Delivery {
     pub message: Packets,
     /// Position of a recoverable event.
     pub offset: Option<Offset>,
-    /// Dropped where the drainer is not ready.
+    /// True if the event is dropped where the drainer is not ready.
     pub volatile: bool,
     /// Bytes that the hub has charged to this worker for the delivery.
     pub fanout_bytes: usize,
-    /// Set if the event asks for acks of all recipients.
+    /// The collector, if the event asks for acks of all recipients.
     pub collect: Option<Collect>,
 }
 

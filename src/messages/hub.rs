@@ -48,9 +48,9 @@ pub(crate) struct Connect {
 
 /// A command to the hub, sent through a worker's hub sender.
 pub(crate) enum HubCommand {
-    /// Charged to its sender; carried out in its sender's turn.
+    /// The hub charges the command to its sender and carries it out in the sender's turn.
     Ordered(OrderedCommand),
-    /// Carried out on arrival.
+    /// The hub carries the command out on arrival.
     Immediate(ImmediateCommand),
 }
 
@@ -88,9 +88,9 @@ pub(crate) enum OrderedCommand {
         /// Receives the rooms that the socket was in, behind everything that was delivered to it.
         rooms: Option<oneshot::Sender<Vec<RoomName>>>,
     },
-    /// Answered by `Join`.
+    /// Puts a socket into a room. Answered by `Join`.
     Join { from: ReplyTo, socket: SocketId, room: RoomName },
-    /// Answered by `Leave`, also if the socket was not in the room.
+    /// Takes a socket out of a room. Answered by `Leave`, also if it was not there.
     Leave { from: ReplyTo, socket: SocketId, room: RoomName },
     /// Emits an event. Answered by `Emit`, or by `Collect` for [`AckWanted::OfMany`].
     Broadcast { from: ReplyTo, emit: Box<Emit>, ack: AckWanted },

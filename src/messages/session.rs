@@ -29,13 +29,13 @@ use crate::state::rooms::{MembershipError, Target};
 /// A request of a transport that a session refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum TransportRefusal {
-    /// Answered with 400, code 3.
+    /// The response is 400 with code 3.
     #[error("session is on another transport")]
     WrongTransport,
-    /// Answered with 400; ends the session, and with it the first poll.
+    /// The response is 400, also that of the first poll; the session ends.
     #[error("a second poll while one waits")]
     SecondPoll,
-    /// Answered with 400, code 1.
+    /// The response is 400 with code 1.
     #[error("session has ended")]
     Ended,
 }
@@ -141,7 +141,7 @@ pub(crate) enum SessionCommand {
     /// transport.
     Post {
         packets: Result<PayloadReader, String>,
-        /// Answered when all packets are processed and the session reads on.
+        /// Completed when all packets are processed and the session reads on.
         reply: oneshot::Sender<Result<(), TransportRefusal>>,
     },
     /// The next slice of a POST is due. Sent by the session to itself, behind other work of its
@@ -173,7 +173,7 @@ pub(crate) enum SessionCommand {
     OutboxLow,
     /// The outbox of a closing session has been written out. Sent by the worker, once.
     ClosingDrained,
-    /// Sent by handles.
+    /// A request of the application. Sent by handles.
     Request(Request),
     /// Handlers have finished while events are held. Sent by the last of them, once per turn.
     HandlersFreed,
@@ -229,7 +229,7 @@ pub(crate) enum OfferError {
 struct Mailbox {
     commands: Recipient<SessionCommand>,
     posting: AtomicBool,
-    /// Cleared when the session closes for the application; its connection may still send final
+    /// False once the session is closed for the application; its connection may still send final
     /// packets.
     open: AtomicBool,
 }

@@ -14,7 +14,6 @@ use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
 
-/// The outcome of a drain.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Drained {
     /// The outbox is empty.
@@ -23,11 +22,9 @@ pub(crate) enum Drained {
     Blocked,
     /// The drainer has taken the one batch that it accepts.
     Finished,
-    /// The connection is broken.
     Lost(String),
 }
 
-/// The reason in a transport's final packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CloseReason {
     Ended(DisconnectReason),

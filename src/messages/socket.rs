@@ -63,7 +63,7 @@ impl SocketInfo {
         self.recovered.load(Ordering::Acquire)
     }
 
-    /// Called by its session when the hub has decided.
+    /// The session calls this when the hub has decided.
     pub(crate) fn set_recovered(&self, recovered: bool) {
         self.recovered.store(recovered, Ordering::Release);
     }
@@ -104,7 +104,7 @@ impl SocketInfo {
         self.connected.load(Ordering::Acquire)
     }
 
-    /// Called by its session when the hub has connected the socket, and at the socket's end.
+    /// The session calls this when the hub has connected the socket, and at the socket's end.
     pub(crate) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Release);
     }

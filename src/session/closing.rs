@@ -86,7 +86,7 @@ impl Session {
     }
 
     pub(super) fn on_transport_failed(&mut self, detail: String, ctx: &mut Context<Self>) {
-        // Sent by polling only. After an upgrade it concerns the former transport.
+        // Only polling sends this. After an upgrade it concerns the former transport.
         if self.transport == Transport::Polling {
             self.close(DisconnectReason::TransportError, &detail, ctx);
         }

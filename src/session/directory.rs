@@ -105,7 +105,7 @@ impl Directory {
         address: Option<IpAddr>,
         limits: &Limits,
     ) -> Result<SessionPermit, SessionLimit> {
-        // Dropped on refusal, which undoes the counts.
+        // A refusal drops the permit, which undoes the counts.
         let mut permit = SessionPermit { directory: self.clone(), prefix: None };
         if self.permits.fetch_add(1, Ordering::Relaxed) >= limits.sessions.max {
             return Err(SessionLimit::Server);

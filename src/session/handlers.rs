@@ -205,7 +205,7 @@ impl Session {
         let Some(Packet::Event { namespace, name, ack, args }) = message.read_back() else { return };
         let observed = self.state.sockets.in_namespace(&namespace).map(|record| &record.kept);
         if let Some(session_socket) = observed.filter(|session_socket| session_socket.handlers.observes_outgoing()) {
-            // Without the token, as the client's listeners receive it.
+            // The client's listeners do not receive the token either.
             let has_token =
                 self.core.encoder.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
             let args = if has_token { args.first(args.len().saturating_sub(1)) } else { args };
@@ -251,7 +251,7 @@ impl Session {
             before = Some(ended);
             self.spawn(socket.info().clone(), ByteString::from_static("disconnecting"), move || {
                 Box::pin(async move {
-                    // Dropped at the end, also after a panic.
+                    // This is dropped at the end, also after a panic.
                     let _done = done;
                     let rooms =
                         tokio::time::timeout(patience, rooms).await.ok().and_then(Result::ok).unwrap_or_default();
@@ -279,7 +279,6 @@ impl Session {
         disconnecting.map(|()| asker)
     }
 
-    /// Runs the connection middleware of a socket.
     pub(super) fn start_admission(&self, session_socket: &SessionSocket) {
         let (link, socket, handlers) =
             (self.link.clone(), session_socket.socket.clone(), session_socket.handlers.clone());

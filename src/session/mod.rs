@@ -65,7 +65,6 @@ pub(crate) struct PendingSession {
 }
 
 impl PendingSession {
-    /// Draws a random id.
     pub(crate) fn new(handshake: Handshake, permit: SessionPermit) -> Result<Self, getrandom::Error> {
         Ok(Self { id: SessionId::from_random(random()?), handshake, permit })
     }
@@ -87,7 +86,6 @@ impl InitialTransport {
     }
 }
 
-/// The current transport of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Polling,
@@ -263,7 +261,6 @@ impl Session {
     }
 }
 
-/// Fresh random bytes for an id.
 fn random() -> Result<[u8; RANDOM_ID_BYTES], getrandom::Error> {
     let mut bytes = [0; RANDOM_ID_BYTES];
     getrandom::fill(&mut bytes)?;

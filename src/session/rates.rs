@@ -20,8 +20,9 @@ use crate::state::session::ClientEvent;
 /// Minimum interval between two `stentor:error` events for events without an ack.
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
-/// Refused joins per second, in bursts of twice that, before reading is paused. Joins beyond the
-/// room limit have no use for a client, and each costs a look-up in the hub and an answer.
+/// Limit of refused joins per second, in bursts of twice that. Above it, reading is paused: joins
+/// beyond the room limit have no use for a client, and each costs a look-up in the hub and an
+/// answer.
 const REFUSED_JOINS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
 const RATE_LIMITED: &str = "rate_limited";
@@ -122,7 +123,6 @@ fn later(until: Option<Instant>, now: Instant, pause: Duration) -> Option<Instan
 }
 
 impl Session {
-    /// Charges the bytes of a packet.
     pub(super) fn charge_bytes(&mut self, bytes: usize, now: Instant) {
         if let Some(rates) = &mut self.rates {
             rates.exceeded = rates.charge(Cost::Bytes(bytes), now, &self.core.limits).err();

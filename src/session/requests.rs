@@ -185,7 +185,6 @@ impl Session {
         server_sender::submit_emit(&mut self.credit_window, now, emit, ack, reply);
     }
 
-    /// Disconnects the socket of a handler that panicked.
     pub(super) fn on_panic(&mut self, info: &Arc<SocketInfo>, handler: &str) {
         let (sid, socket, namespace) = (self.guard.id, info.id, &info.namespace);
         log::error!(

@@ -18,7 +18,6 @@ use crate::protocol::socketio::packet::Args;
 use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::state::sockets::SocketRecord;
 
-/// The session's own part of the record of a socket.
 pub(super) struct SessionSocket {
     pub(super) socket: Socket,
     pub(super) handlers: HandlerStack,
