@@ -120,8 +120,8 @@ impl Broadcast {
     /// # use std::time::Duration;
     /// # use stentor::{Answers, EmitError, Server};
     /// # async fn ask(io: &Server) -> Result<(), EmitError> {
-    /// let Answers { answers, missing, .. } =
-    ///     io.to("crew").timeout(Duration::from_secs(5)).emit_with_ack::<bool, _>("ready?", ()).await?;
+    /// let crew = io.to("crew").timeout(Duration::from_secs(5));
+    /// let Answers { answers, missing, .. } = crew.emit_with_ack::<bool, _>("ready?", ()).await?;
     /// let ready = answers.iter().filter(|(_, ready)| *ready).count();
     /// log::info!("{ready} are ready, {} did not answer", missing.len());
     /// # Ok(()) }
@@ -148,8 +148,8 @@ impl Broadcast {
         Ok(sockets.len())
     }
 
-    /// Makes the target's sockets leave rooms, and returns the number of sockets. After an error, some
-    /// of the sockets may have left.
+    /// Makes the target's sockets leave rooms, and returns the number of sockets. After an error,
+    /// some of the sockets may have left.
     pub async fn sockets_leave(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
         let rooms = room_names(rooms)?;
         let sockets = self.fetch().await?;

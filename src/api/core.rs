@@ -126,8 +126,8 @@ pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct EventHandler {
     handler: HandlerFn<Event<Args>>,
-    /// True once the handler of a single event has run. Shared by all copies of the handlers; `None` for
-    /// a handler of every event.
+    /// True once the handler of a single event has run. Shared by all copies of the handlers;
+    /// `None` for a handler of every event.
     used: Option<Arc<AtomicBool>>,
 }
 

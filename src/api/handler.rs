@@ -282,7 +282,7 @@ macro_rules! connection_registration {
 
         /// Registers the handler of new sockets. It replaces an earlier one. Events of the socket
         /// are held until the handler returns, for at most
-        /// [`limits.handlers.connection_timeout`](crate::limits::HandlerLimits::connection_timeout).
+        /// [`handlers.connection_timeout`](crate::limits::HandlerLimits::connection_timeout).
         pub fn on_connection<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket) -> R + Send + Sync + 'static,

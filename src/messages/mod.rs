@@ -1,10 +1,12 @@
 //! The messages between actors, each with its sender and its bound.
 //!
 //! ```text
-//! transport ──SessionCommand──▶ session ──HubCommand (one batch per turn)─────────▶ hub
-//! handles   ──Request─────────▶ session, server sender                              │
-//!                               session ◀──SessionCommand── fanout ◀──FanoutCommand─┘  one channel from hub to worker
+//! transport ──SessionCommand──▶ session ──HubCommand (one batch per turn)───▶ hub
+//! handles   ──Request─────────▶ session, server sender                        │
+//!                               session ◀─SessionCommand─ fanout ◀─FanoutCommand
 //! ```
+//!
+//! The fanout is the only channel from the hub to a worker.
 //!
 //! Mailboxes are bounded by the protocol of each message (credit, one poll, one POST), which its
 //! type documents.

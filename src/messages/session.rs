@@ -64,7 +64,7 @@ pub(crate) enum Listing {
 }
 
 /// A request of the application, sent by a handle to the current session or to the server sender.
-/// Bounded: each waits for its answer, or belongs to one event of the client.
+/// Requests are bounded: each waits for its answer, or belongs to one event of the client.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Emits to rooms.
@@ -79,7 +79,7 @@ pub(crate) enum Request {
         grade: Grade,
         done: Done,
     },
-    /// Emits to one of the session's own sockets and waits for its ack, until `timeout`.
+    /// Emits to one of the session's own sockets and waits for its ack, for at most `timeout`.
     Call {
         socket: SocketId,
         draft: Draft,

@@ -116,8 +116,8 @@ impl Session {
     }
 
     /// Removes the socket of a namespace to which the client connects again. Returns true if the
-    /// client considers the namespace connected. A session that the socket was about to resume stays
-    /// resumable, unless the hub has connected the socket.
+    /// client considers the namespace connected. A session that the socket was about to resume
+    /// stays resumable, unless the hub has connected the socket.
     pub(super) fn detach_replaced(&mut self, namespace: &NamespacePath) -> bool {
         let Some(record) = self.state.sockets.in_namespace(namespace) else { return false };
         let (socket, is_answered, is_resuming) = (record.id, record.is_answered(), record.kept.attempt.is_some());
