@@ -53,7 +53,7 @@ fn a_flood_fills_no_log() {
     client.into_websocket().reset();
     process.join(Transport::Websocket).echoes();
     let log = process.stop();
-    let stops = log.lines().filter(|line| line.contains("session stops reading")).count();
+    let stops = log.lines().filter(|line| line.contains("session pauses reading")).count();
     // Once a second, on each of two workers.
     let most = 2 * (begun.elapsed().as_secs() as usize + 1);
     assert!((1..=most).contains(&stops), "{stops} lines, at most {most} expected, in\n{log}");
