@@ -40,8 +40,10 @@ pub(crate) enum TransportRefusal {
     Ended,
 }
 
+type HandlerChange = Box<dyn FnOnce(&mut dyn Any) + Send>;
+
 /// A change of the handlers of one socket, whose type only `api` and `session` know.
-pub(crate) struct HandlerRegistration(pub Box<dyn FnOnce(&mut dyn Any) + Send>);
+pub(crate) struct HandlerRegistration(pub HandlerChange);
 
 impl fmt::Debug for HandlerRegistration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,7 +169,7 @@ pub(crate) enum SessionCommand {
         detail: String,
         /// False if a packet was dropped that was written in part: nothing can follow it on this
         /// connection.
-        can_be_told: bool,
+        can_notify: bool,
     },
     /// The outbox is low enough for emits to complete. Sent by the worker, once per request.
     OutboxLow,

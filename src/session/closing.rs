@@ -99,12 +99,12 @@ impl Session {
         self.end(DisconnectReason::TransportError, detail, CloseMode::Graceful(CloseReason::OutboxFull), ctx);
     }
 
-    pub(super) fn on_outbox_cut(&mut self, detail: &str, can_be_told: bool, ctx: &mut Context<Self>) {
+    pub(super) fn on_outbox_cut(&mut self, detail: &str, can_notify: bool, ctx: &mut Context<Self>) {
         let worker = &self.outbox.worker;
         if let Some(skipped) = worker.log_throttles().outbox_cut.is_due(Instant::now()) {
             log::warn!("outbox cut sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
-        let mode = if can_be_told { CloseMode::Graceful(CloseReason::OutboxFull) } else { CloseMode::Reset };
+        let mode = if can_notify { CloseMode::Graceful(CloseReason::OutboxFull) } else { CloseMode::Reset };
         self.end(DisconnectReason::TransportError, detail, mode, ctx);
     }
 

@@ -301,7 +301,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::TransportFailed(detail) => self.on_transport_failed(detail, ctx),
             SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),
             SessionCommand::OutboxFull(detail) => self.on_outbox_full(&detail, ctx),
-            SessionCommand::OutboxCut { detail, can_be_told } => self.on_outbox_cut(&detail, can_be_told, ctx),
+            SessionCommand::OutboxCut { detail, can_notify } => self.on_outbox_cut(&detail, can_notify, ctx),
             SessionCommand::OutboxLow => self.complete_congested(|_| true),
             SessionCommand::Evicted => {
                 self.close(DisconnectReason::ForcedServerClose, "resumed over another connection", ctx);

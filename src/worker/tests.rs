@@ -75,7 +75,7 @@ impl Handler<SessionCommand> for Listener {
             SessionCommand::DrainerLost(why) => format!("lost: {why}"),
             SessionCommand::Evicted => "evicted".into(),
             SessionCommand::OutboxFull(why) => format!("full: {why}"),
-            SessionCommand::OutboxCut { can_be_told, .. } => format!("cut, told: {can_be_told}"),
+            SessionCommand::OutboxCut { can_notify, .. } => format!("cut, told: {can_notify}"),
             _ => return,
         };
         self.log.borrow_mut().push(words);

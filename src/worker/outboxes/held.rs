@@ -238,9 +238,9 @@ impl Outboxes {
         let detail = format!("outboxes are over their budget, this one held {held} bytes");
         let dropped = self.with(key, |slot| {
             // A large packet that has left in part would stay as long as the client likes, so that the client cannot be told.
-            let can_be_told = slot.outbox.memory_bytes() - slot.outbox.event_bytes() <= SHORT_BYTES;
-            let dropped = if can_be_told { slot.outbox.clear() } else { slot.outbox.abandon() };
-            slot.notify(SlotPhase::Closed, SessionCommand::OutboxCut { detail, can_be_told });
+            let can_notify = slot.outbox.memory_bytes() - slot.outbox.event_bytes() <= SHORT_BYTES;
+            let dropped = if can_notify { slot.outbox.clear() } else { slot.outbox.abandon() };
+            slot.notify(SlotPhase::Closed, SessionCommand::OutboxCut { detail, can_notify });
             dropped
         });
         self.metrics.outboxes_cut.add(1);
