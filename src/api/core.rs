@@ -1,7 +1,7 @@
 //! The types of which all handles are made: a server's shared part, a socket, and handlers.
 //!
 //! A handler receives sockets, and a socket leads to its server's handlers, so these types contain
-//! each other. What applications do with them is in the other files.
+//! each other. The other files have the operations of applications.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -113,9 +113,9 @@ impl Socket {
     }
 
     /// Excludes this client from recovery: its events carry no offset tokens, and after a
-    /// reconnection it is a new socket. To be called in connection middleware; has no effect on a
-    /// connected socket or without recovery. A client can decline by itself with `auth: { recovery:
-    /// false }` or `?recovery=0`.
+    /// reconnection it is a new socket. This is for connection middleware: it has no effect on
+    /// a connected socket, or without recovery. A client can decline by itself with
+    /// `auth: { recovery: false }` or `?recovery=0`.
     ///
     /// A socket that was about to resume its session becomes a new one: its data is removed
     /// immediately, and its id changes when it is connected.

@@ -33,9 +33,9 @@ impl Message for FanoutBatch {
 pub(crate) struct Delivery {
     /// Rooms whose members receive the event.
     pub rooms: SmallVec<[RoomId; 2]>,
-    /// Rooms whose members do not, unless they are in `members`.
+    /// Rooms whose members do not receive it.
     pub except: SmallVec<[RoomId; 2]>,
-    /// Members that receive the event whatever their rooms.
+    /// Members that are addressed by their socket id, whatever rooms are in `rooms`.
     pub members: SmallVec<[MemberKey; 1]>,
     /// Members that never receive it.
     pub exclude: SmallVec<[MemberKey; 1]>,

@@ -76,8 +76,8 @@ pub(crate) enum OrderedCommand {
     Connect(Box<Connect>),
     /// Journals the application's JSON of a socket. Answered by `Done`.
     Data { from: ReplyTo, socket: SocketId, data: Option<Box<str>> },
-    /// Disconnects a socket. Not answered: `Detach` frees its member key. Needs no credit, since it
-    /// ends the holder of some.
+    /// Disconnects a socket. Not answered: `Detach` frees its member key. Needs no credit, since
+    /// the session may be at its end.
     Disconnect {
         /// The session of the socket; a socket of another session is not touched.
         slot: SlotKey,
@@ -113,7 +113,7 @@ pub(crate) enum ImmediateCommand {
     /// The sockets on one worker, for the sender `to` on `worker`.
     Fetched { worker: WorkerId, to: ReplyTo, sockets: Vec<SocketRef> },
     /// A client's ack for the collector `to` on `worker`; `None` if the client disconnected
-    /// without.
+    /// without an ack.
     Acked { worker: WorkerId, to: ReplyTo, socket: SocketId, answer: Option<Args> },
     /// Bytes of events (all members counted) and of replays that the worker has written since its
     /// last report.
