@@ -81,7 +81,7 @@ impl PendingReply {
             (Self::Collect(collecting), Answer::Collect(Err(refusal))) => {
                 collecting.fail(RequestError::Refused(refusal));
             }
-            (reply, given) => log::error!("hub answered another request pending={reply:?} answer={given:?}"),
+            _ => log::error!("hub answered a command with an answer of another kind"),
         }
         None
     }
