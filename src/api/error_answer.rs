@@ -18,7 +18,6 @@ impl ErrorAnswer {
 pub(crate) struct ErrorBody {
     /// Machine-readable code, such as `rate_limited`.
     pub(crate) code: &'static str,
-    /// Human-readable text.
     pub(crate) message: String,
 }
 
