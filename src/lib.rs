@@ -76,12 +76,12 @@ pub use crate::api::ack::Ack;
 pub use crate::api::answers::Answers;
 pub use crate::api::args::{FromArgs, OutgoingArgs, ToArgs};
 pub use crate::api::broadcast::Broadcast;
+pub use crate::api::core::Socket;
 pub use crate::api::error::{AckError, ConnectError, DataError, EmitError, HandlerError, RoomError};
 pub use crate::api::event::{Disconnecting, Event};
 pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
 pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
-pub use crate::api::socket::Socket;
 pub use crate::api::socket_emitter::SocketEmitter;
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
@@ -89,9 +89,9 @@ pub use crate::journal::inspect::{
     InspectedRecord, Inspection as JournalInspection, JournalStats, ReadError as JournalReadError,
 };
 pub use crate::limits::Limits;
+pub use crate::messages::answer::{Joined, Receipt};
 pub use crate::messages::extensions::Extensions;
 pub use crate::messages::handshake::Handshake;
-pub use crate::messages::request::{Joined, Receipt};
 pub use crate::protocol::reason::DisconnectReason;
 pub use crate::protocol::socketio::Parser;
 pub use crate::protocol::socketio::packet::Args;

@@ -1,45 +1,50 @@
-//! The answer to an event that a client emitted with an ack id.
+//! The ack of an event that a client emitted.
 
 use super::args::ToArgs;
+use super::encoder::Encoder;
 use super::error::{EmitError, EventError};
 use super::error_answer::ErrorAnswer;
-use super::socket::Socket;
-use crate::messages::request::Request;
+use crate::messages::session::{Request, SocketRef};
 
-/// Characters of an error in an answer.
+/// Characters of an error's text in an ack.
 const ERROR_CHARS_MAX: usize = 200;
 
-/// Answers one event of a client, at most once: sending consumes it. Dropped, the event stays without an answer.
+/// The acknowledgement of one event of a client, sent at most once. Dropped, it is never sent.
 #[derive(Debug)]
 pub struct Ack {
-    wanted: Option<(u64, Socket)>,
+    wanted: Option<(u64, SocketRef)>,
+    encoder: Encoder,
 }
 
 impl Ack {
-    pub(crate) fn new(id: Option<u64>, socket: &Socket) -> Self {
-        Self { wanted: id.map(|id| (id, socket.clone())) }
+    pub(crate) fn new(id: Option<u64>, socket: &SocketRef, encoder: Encoder) -> Self {
+        Self { wanted: id.map(|id| (id, socket.clone())), encoder }
     }
 
-    /// Whether the client wants an answer.
+    /// Returns true if the client has asked for an ack.
     pub fn is_wanted(&self) -> bool {
         self.wanted.is_some()
     }
 
-    /// Says why the event was not handled, if it wants an answer and the application wants such answers.
+    /// Sends an error in the ack, if the application wants errors there.
     pub(crate) fn refuse(self, error: &EventError) {
-        if self.wanted.as_ref().is_some_and(|(_, socket)| socket.core().ack_errors) {
+        if self.encoder.ack_errors {
             // The text of an error may quote what the client sent.
             let message: String = error.to_string().chars().take(ERROR_CHARS_MAX).collect();
             let _ = self.send(ErrorAnswer::new(error.code(), message));
         }
     }
 
-    /// Sends the answer, behind everything that was emitted to this socket before. Nothing happens if none is wanted, or
-    /// if the socket has left its namespace meanwhile.
+    /// Sends the ack, after everything that was emitted to this socket before. Does nothing if the
+    /// client has not asked for it, or if the socket has left its namespace since.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`EmitError::Data`] or [`EmitError::TooManyAttachments`] for data that cannot be
+    /// sent, and with [`EmitError::Disconnected`] if the session has ended.
     pub fn send<T: ToArgs>(self, data: T) -> Result<(), EmitError> {
-        let Some((id, socket)) = self.wanted else { return Ok(()) };
-        let message = socket.core().answer(socket.path(), id, &data)?;
-        let request = Request::Acknowledge { socket: socket.id(), message };
-        socket.link().request(request).map_err(|_| EmitError::Disconnected)
+        let Some((id, SocketRef { info, link })) = self.wanted else { return Ok(()) };
+        let message = self.encoder.ack(&info.namespace, id, &data)?;
+        link.request(Request::Acknowledge { socket: info.id, message }).map_err(|_| EmitError::Disconnected)
     }
 }

@@ -1,17 +1,17 @@
-//! What many sockets answered to one emit.
+//! The acks of one event from many sockets.
 
 use super::args::FromArgs;
 use super::error::AckError;
 use crate::ids::SocketId;
-use crate::messages::request::{Collected, Missing};
+use crate::messages::answer::{Collected, Missing};
 
-/// The acks of one emit to many sockets. Everyone to whom the event went is in one of the two lists.
+/// The acks of one event from many sockets. Every receiver of the event is in one of the two lists.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answers<R> {
-    /// Who answered what, in the order in which the answers came.
+    /// Acks that were received in time, in the order of arrival.
     pub answers: Vec<(SocketId, R)>,
-    /// Who did not answer in time, has gone, or answered what is no `R`.
+    /// Receivers without an ack in time, or with one that is no `R`.
     pub missing: Vec<(SocketId, AckError)>,
 }
 

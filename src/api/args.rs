@@ -1,6 +1,7 @@
-//! Between Rust values and the arguments of an event: one value is one argument, a tuple is several, `()` is none.
+//! The conversion between Rust values and the arguments of an event: one value is one argument, a
+//! tuple is several, `()` is none.
 //!
-//! No arity macros: serde itself tells a tuple from everything else.
+//! No arity macros: serde itself distinguishes a tuple from everything else.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,11 +15,15 @@ use serde_json::Error;
 
 use crate::protocol::socketio::packet::Args;
 
-/// A type that the arguments of an event can be read as: any [`DeserializeOwned`] type, or [`Args`] as they came.
+/// A type that the arguments of an event can be read as: any [`DeserializeOwned`] type, or the
+/// received [`Args`] themselves.
 ///
-/// A tuple takes the arguments one by one and ignores further ones; any other type takes the first argument. An argument that is
-/// missing is read as `null`, as which JavaScript's `undefined` travels: an `Option` is then `None`, also in a tuple. A lone surrogate,
-/// which JavaScript's strings can hold and Rust's cannot, is read as U+FFFD; [`Args`] keep it.
+/// A tuple reads one argument for each element and ignores further arguments. Any other type reads
+/// the first argument.
+///
+/// A missing argument is read as `null`, which is also how JavaScript sends `undefined`: an
+/// `Option` is then `None`, also in a tuple. A lone surrogate is legal in JavaScript's strings
+/// only, and is read as U+FFFD; [`Args`] preserve it.
 pub trait FromArgs: Sized {
     /// Reads the arguments.
     fn from_args(args: Args) -> Result<Self, Error>;
@@ -36,24 +41,28 @@ impl<T: DeserializeOwned> FromArgs for T {
     }
 }
 
-/// A type that can be sent as the arguments of an event: any [`Serialize`] type, or [`Args`] as they came. One of your own hands on
-/// what it holds, `self.args.to_args()`, or what it makes, `(1, "a").to_args().map(OutgoingArgs::into_owned)`.
+/// A type that can be sent as the arguments of an event: any [`Serialize`] type, or received
+/// [`Args`].
+///
+/// An implementation of your own passes on a value that it holds, `self.args.to_args()`, or one
+/// that it makes, `(1, "a").to_args().map(OutgoingArgs::into_owned)`.
 pub trait ToArgs {
     /// Writes the arguments.
     fn to_args(&self) -> Result<OutgoingArgs<'_>, Error>;
 }
 
-/// Arguments as JSON, joined by commas, with their attachments.
+/// Arguments of an outgoing event: JSON joined by commas, and attachments.
 #[derive(Debug)]
 pub struct OutgoingArgs<'a> {
     json: Cow<'a, str>,
     inside: Range<usize>,
-    /// Binary data that placeholders in the JSON refer to.
+    /// Binary data to which placeholders in the JSON refer.
     pub(crate) attachments: Cow<'a, [Bytes]>,
 }
 
 impl OutgoingArgs<'_> {
-    /// The same in memory of its own: what a `to_args` can return that has made the values it sends.
+    /// A copy that borrows nothing, for an implementation of [`ToArgs`] that makes the values it
+    /// sends.
     pub fn into_owned(self) -> OutgoingArgs<'static> {
         OutgoingArgs {
             json: self.json.into_owned().into(),
@@ -62,7 +71,6 @@ impl OutgoingArgs<'_> {
         }
     }
 
-    /// The arguments joined by commas.
     pub(crate) fn json(&self) -> &str {
         &self.json[self.inside.clone()]
     }
@@ -93,7 +101,7 @@ impl<T: Serialize> ToArgs for T {
     }
 }
 
-/// What a value looks like from outside. Reported as an "error", so that the probe stops at once.
+/// The outermost shape of a value. Reported as an "error", so that the probe stops immediately.
 #[derive(Debug)]
 enum Shape {
     Unit,
@@ -115,7 +123,7 @@ impl serde::ser::Error for Shape {
     }
 }
 
-/// Looks at a value's outermost shape and nothing else.
+/// Finds the outermost shape of a value.
 struct ShapeProbe;
 
 macro_rules! one {
@@ -195,10 +203,10 @@ impl Serializer for ShapeProbe {
     }
 }
 
-/// Offers the arguments to a type: in sequence to a tuple, the first one to anything else.
+/// Deserializes a tuple from all arguments, and anything else from the first.
 struct ArgsDeserializer<'a>(&'a Args);
 
-/// Passes each method on to the first argument, or to [`MissingArg`].
+/// Delegates each method to the first argument, or to [`MissingArg`].
 macro_rules! first_argument {
     ($($method:ident($($argument:ident: $type:ty),*);)*) => {
         $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, Error> {
@@ -242,7 +250,8 @@ impl<'de> Deserializer<'de> for ArgsDeserializer<'de> {
         identifier ignored_any
     }
 }
-/// The arguments one by one, and as many missing ones behind them as the type has elements.
+
+/// The arguments in order, followed by missing ones up to the number of the type's elements.
 struct EachArg<'a> {
     args: &'a Args,
     next: usize,
@@ -263,7 +272,7 @@ impl<'de> SeqAccess<'de> for EachArg<'de> {
     }
 }
 
-/// The argument at this index, which did not come: reads like `null`, and is an error for a type that takes none.
+/// A missing argument at this index: read as `null`, or an error for a type that has no `null`.
 struct MissingArg(usize);
 
 impl<'de> Deserializer<'de> for MissingArg {
@@ -337,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_of_ones_own_hands_on_what_it_holds_or_makes() {
+    fn an_own_type_passes_on_args_that_it_holds_or_makes() {
         struct Held(Args);
         impl ToArgs for Held {
             fn to_args(&self) -> Result<OutgoingArgs<'_>, Error> {
@@ -354,9 +363,9 @@ mod tests {
         assert_eq!(written(Made(7)), r#"7,"made""#);
     }
 
-    // JavaScript's `undefined` travels as null, or not at all at the end of the arguments.
+    // JavaScript's `undefined` is sent as null, or omitted at the end of the arguments.
     #[test]
-    fn null_and_a_missing_argument_are_not_given() {
+    fn null_and_a_missing_argument_are_read_as_none() {
         type Optional = (u8, Option<String>, Option<Wrapped>);
         #[derive(Debug, PartialEq, Deserialize)]
         struct Wrapped(Option<u8>);
@@ -384,7 +393,7 @@ mod tests {
         let expected = serde_json::json!({"text": "\u{fffd}", "\u{fffd}": 1});
         assert_eq!(<(String, serde_json::Value)>::from_args(sent.clone()).unwrap(), ("a\u{fffd}".into(), expected));
         assert_eq!(Chat::from_args(sent.skip(1)).unwrap(), Chat { text: "\u{fffd}".into() });
-        assert_eq!(Args::from_args(sent.clone()).unwrap(), sent, "raw arguments pass unchanged");
+        assert_eq!(Args::from_args(sent.clone()).unwrap(), sent, "raw arguments are unchanged");
     }
 
     #[test]

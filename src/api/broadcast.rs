@@ -1,4 +1,4 @@
-//! An emit that is being addressed: rooms, exceptions, grade; then one call that sends it.
+//! An event for many sockets: its rooms, exceptions and flags, and the call that emits it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +7,24 @@ use tokio::sync::oneshot;
 
 use super::answers::Answers;
 use super::args::{FromArgs, ToArgs};
-use super::core::{Core, PendingAnswer};
+use super::core::{Core, PendingAnswer, Socket};
 use super::error::{EmitError, RoomError};
-use super::socket::Socket;
 use crate::ids::{IdError, NamespacePath, Recipient, RoomName, SocketId};
-use crate::messages::hub::Grade;
-use crate::messages::request::{Done, EmitRefusal, NoAnswer, Receipt, Request, RequestError};
-use crate::messages::session::SessionLink;
-use crate::messages::socket::SocketInfo;
+use crate::messages::answer::{Done, EmitRefusal, NoAnswer, Receipt, RequestError};
+use crate::messages::event::{Emit, Grade};
+use crate::messages::session::{Request, SessionLink, SocketRef};
 use crate::state::rooms::Target;
 
-/// A set of sockets to emit to. Nothing happens until [`emit`](Self::emit).
+/// A set of sockets to emit to, as a builder. Nothing happens until [`emit`](Self::emit).
 ///
-/// Every member of the target rooms sees the event once, in the hub's order, whatever number of the rooms it is in.
+/// A socket receives the event once, however many of the rooms it is in. All sockets receive events
+/// in the hub's order.
 #[derive(Debug, Clone)]
 #[must_use = "a broadcast does nothing until `emit`"]
 pub struct Broadcast {
     core: Arc<Core>,
     namespace: NamespacePath,
-    /// The session of the socket from which this was begun.
+    /// The session of the socket on which the broadcast began; `None` if it began on a namespace.
     own: Option<SessionLink>,
     target: Target,
     grade: Grade,
@@ -43,7 +42,8 @@ impl Broadcast {
         self
     }
 
-    /// Adds a room (a socket's id is a room of its own). An invalid name fails the emit.
+    /// Adds a room, of 1 to 256 bytes. The id of a socket is the name of a room of its own. An
+    /// invalid name makes the emit fail with [`EmitError::Room`].
     pub fn to(mut self, room: impl AsRef<str>) -> Self {
         match Recipient::parse(room.as_ref()) {
             Ok(recipient) => self.target.rooms.push(recipient),
@@ -52,12 +52,13 @@ impl Broadcast {
         self
     }
 
-    /// The same as [`to`](Self::to); the name Socket.IO offers beside it.
+    /// Adds a room, like [`to`](Self::to).
     pub fn within(self, room: impl AsRef<str>) -> Self {
         self.to(room)
     }
 
-    /// Leaves out the members of a room. An invalid name fails the emit.
+    /// Excludes the members of a room. An invalid name makes the emit fail with
+    /// [`EmitError::Room`].
     pub fn except(mut self, room: impl AsRef<str>) -> Self {
         match Recipient::parse(room.as_ref()) {
             Ok(recipient) => self.target.except.push(recipient),
@@ -66,119 +67,126 @@ impl Broadcast {
         self
     }
 
-    /// Marks the event as one that may be dropped where a connection is not ready for it. It is not numbered.
+    /// Allows the event to be dropped for sockets whose connection is not ready. A volatile event
+    /// is not numbered, and not replayed after a reconnection.
     pub fn volatile(mut self) -> Self {
         self.grade = Grade::Volatile;
         self
     }
 
-    /// Only sockets of this process. A server is one process, so this changes nothing yet.
-    pub fn local(self) -> Self {
+    /// Restricts the event to sockets of this server. Has no effect while a server is one process.
+    pub fn local(mut self) -> Self {
+        self.target.local = true;
         self
     }
 
-    /// Accepted for the sake of Socket.IO's API; nothing is compressed.
+    /// Has no effect: messages are never compressed. Exists for parity with Socket.IO.
     pub fn compress(self, _compress: bool) -> Self {
         self
     }
 
-    /// How long [`emit_with_ack`](Self::emit_with_ack) waits, instead of
+    /// Time limit of [`emit_with_ack`](Self::emit_with_ack). Default:
     /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Emits. Completes when the hub's credit covers the event, which is what slows a fast publisher down; from then
-    /// on it keeps its place in the order. Fails with [`EmitError::Overloaded`] when there is no credit in time.
+    /// Emits the event. Completes when the hub's credit covers it, which slows a fast publisher
+    /// down. From then on its position in the order is fixed.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`EmitError::Overloaded`] if there is no credit within
+    /// [`limits.hub.credit_timeout`](crate::limits::HubLimits::credit_timeout). See [`EmitError`]
+    /// for the others.
     pub async fn emit<T: ToArgs>(self, name: &str, data: T) -> Result<(), EmitError> {
         self.send(name, data, Done::WhenTaken).await
     }
 
-    /// Emits, and completes when the hub has numbered the event.
+    /// Emits the event like [`emit`](Self::emit), and completes when the hub has numbered it.
     pub async fn emit_confirmed<T: ToArgs>(self, name: &str, data: T) -> Result<Receipt, EmitError> {
         self.send(name, data, Done::WhenNumbered).await
     }
 
-    /// Emits, and collects the acks of everyone to whom the event went: completes when all have answered or gone, or with
-    /// what has come at the timeout. Answers that together exceed
-    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max) are not kept.
+    /// Emits the event and collects the acks of its receivers. Completes when all have answered or
+    /// disconnected, or at the [`timeout`](Self::timeout) with the acks received so far. Acks that
+    /// together exceed
+    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max) are dropped.
     ///
-    /// The event bears no offset token.
+    /// The event carries no offset token.
     ///
     /// ```no_run
     /// # use std::time::Duration;
     /// # use stentor::{Answers, EmitError, Server};
     /// # async fn ask(io: &Server) -> Result<(), EmitError> {
-    /// let Answers { answers, missing, .. } =
-    ///     io.to("crew").timeout(Duration::from_secs(5)).emit_with_ack::<bool, _>("ready?", ()).await?;
+    /// let crew = io.to("crew").timeout(Duration::from_secs(5));
+    /// let Answers { answers, missing, .. } = crew.emit_with_ack::<bool, _>("ready?", ()).await?;
     /// let ready = answers.iter().filter(|(_, ready)| *ready).count();
-    /// log::info!("{ready} are ready, {} did not say", missing.len());
+    /// log::info!("{ready} are ready, {} did not answer", missing.len());
     /// # Ok(()) }
     /// ```
     pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(self, name: &str, data: T) -> Result<Answers<R>, EmitError> {
-        if let Some(error) = self.invalid {
-            return Err(error.into());
-        }
-        let draft = self.core.draft(&self.namespace, name, &data, false)?;
-        let link = self.core.outlet(self.own.as_ref());
         let timeout = self.timeout.unwrap_or(self.core.limits.acks.timeout);
-        let Self { target, grade, .. } = self;
-        let request = |answer| Request::Collect { target, draft, grade, timeout, answer };
-        Ok(Answers::read(Core::ask(&link, request).await?))
+        let (link, emit) = self.encode(name, data, false)?;
+        Ok(Answers::read(Core::ask(&link, |answer| Request::Collect { emit, timeout, answer }).await?))
     }
 
-    /// Puts the sockets in the target into rooms; a socket that connects meanwhile may be missed. When this returns, they
-    /// get what is emitted to the rooms from here on. Returns how many they are.
+    /// Makes the target's sockets join rooms, and returns the number of sockets. When this returns,
+    /// they receive what is emitted to the rooms from then on. A socket that connects meanwhile may
+    /// be missed. After an error, some of the sockets may have joined.
     pub async fn sockets_join(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
         let rooms = room_names(rooms)?;
         let sockets = self.fetch().await?;
-        let asked = sockets.iter().flat_map(|info| {
+        let asked = sockets.iter().flat_map(|SocketRef { info, link }| {
             rooms
                 .iter()
-                .map(|room| Core::begin(&info.link, |done| Request::Join { socket: info.id, room: room.clone(), done }))
+                .map(|room| Core::begin(link, |done| Request::Join { socket: info.id, room: room.clone(), done }))
         });
-        // All are asked before the first is awaited, so that they join at the pace of the hub.
+        // All requests are sent before the first is awaited, so that the hub sets the pace.
         finish(asked.collect()).await?;
         Ok(sockets.len())
     }
 
-    /// Takes the sockets in the target out of rooms. Returns how many they are.
+    /// Makes the target's sockets leave rooms, and returns the number of sockets. After an error,
+    /// some of the sockets may have left.
     pub async fn sockets_leave(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
         let rooms = room_names(rooms)?;
         let sockets = self.fetch().await?;
-        let asked = sockets.iter().flat_map(|info| {
-            rooms.iter().map(|room| {
-                Core::begin(&info.link, |done| Request::Leave { socket: info.id, room: room.clone(), done })
-            })
+        let asked = sockets.iter().flat_map(|SocketRef { info, link }| {
+            rooms
+                .iter()
+                .map(|room| Core::begin(link, |done| Request::Leave { socket: info.id, room: room.clone(), done }))
         });
         finish(asked.collect()).await?;
         Ok(sockets.len())
     }
 
-    /// Disconnects the sockets in the target from the namespace (their clients are notified, and stay away), or with `close` ends their
-    /// whole connections. Returns how many they were.
+    /// Disconnects the target's sockets from the namespace, and returns their number. Their clients
+    /// are notified and do not reconnect by themselves. With `close`, their connections end as
+    /// well.
     pub async fn disconnect_sockets(self, close: bool) -> Result<usize, RoomError> {
         let sockets = self.fetch().await?;
-        for info in &sockets {
-            // One that has gone meanwhile is what was wanted.
-            let _ = info.link.request(Request::Disconnect { socket: info.id, close_session: close });
+        for SocketRef { info, link } in &sockets {
+            // A socket that has disconnected meanwhile needs nothing.
+            let _ = link.request(Request::Disconnect { socket: info.id, close_session: close });
         }
         Ok(sockets.len())
     }
 
-    /// Ids of the sockets in the target, in no particular order, as of one position in the hub's order.
+    /// Ids of the target's sockets, in no particular order, as of one position in the hub's order.
     pub async fn socket_ids(self) -> Result<Vec<SocketId>, RoomError> {
-        Ok(self.fetch().await?.into_iter().map(|socket| socket.id).collect())
+        Ok(self.fetch().await?.into_iter().map(|socket| socket.info.id).collect())
     }
 
-    /// Handles of the sockets in the target, in no particular order, as of one position in the hub's order.
+    /// Handles of the target's sockets, in no particular order, as of one position in the hub's
+    /// order.
     pub async fn fetch_sockets(self) -> Result<Vec<Socket>, RoomError> {
         let core = self.core.clone();
-        Ok(self.fetch().await?.into_iter().map(|info| Socket::new(info, core.clone())).collect())
+        Ok(self.fetch().await?.into_iter().map(|socket| Socket::new(socket, core.clone())).collect())
     }
 
-    async fn fetch(self) -> Result<Vec<Arc<SocketInfo>>, RoomError> {
+    async fn fetch(self) -> Result<Vec<SocketRef>, RoomError> {
         if let Some(error) = self.invalid {
             return Err(error.into());
         }
@@ -193,13 +201,17 @@ impl Broadcast {
         data: T,
         done: impl FnOnce(oneshot::Sender<Result<R, RequestError<EmitRefusal>>>) -> Done,
     ) -> Result<R, EmitError> {
+        let (link, emit) = self.encode(name, data, true)?;
+        Ok(Core::ask(&link, |sender| Request::Broadcast { emit, done: done(sender) }).await?)
+    }
+
+    fn encode<T: ToArgs>(self, name: &str, data: T, token_hole: bool) -> Result<(SessionLink, Emit), EmitError> {
         if let Some(error) = self.invalid {
             return Err(error.into());
         }
-        let draft = self.core.draft(&self.namespace, name, &data, true)?;
+        let draft = self.core.encoder.event(&self.namespace, name, &data, token_hole)?;
         let link = self.core.outlet(self.own.as_ref());
-        let Self { target, grade, .. } = self;
-        Ok(Core::ask(&link, |sender| Request::Broadcast { target, draft, grade, done: done(sender) }).await?)
+        Ok((link, Emit { target: self.target, draft, grade: self.grade }))
     }
 }
 
@@ -207,7 +219,8 @@ fn room_names(rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<RoomName
     rooms.into_iter().map(|room| RoomName::parse(room.as_ref())).collect()
 }
 
-/// Awaits what was begun. Sockets that have gone meanwhile are no failure; otherwise the first failure counts.
+/// Awaits all answers and returns the first error. A socket that has disconnected meanwhile is
+/// none.
 async fn finish<T, E: From<NoAnswer> + Into<RoomError>>(begun: Vec<PendingAnswer<T, E>>) -> Result<(), RoomError> {
     let mut failure = Ok(());
     for asked in begun {
@@ -217,4 +230,35 @@ async fn finish<T, E: From<NoAnswer> + Into<RoomError>>(begun: Vec<PendingAnswer
         }
     }
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::api::encoder::Encoder;
+    use crate::messages::session::tests::link;
+    use crate::protocol::socketio::Parser;
+
+    #[test]
+    fn a_target_may_be_local_and_may_name_a_socket_of_another_server() {
+        let core = Arc::new(Core {
+            server_sender: link(),
+            encoder: Encoder { parser: Parser::Json, recovery: false, ack_errors: false },
+            recovery_clients: Default::default(),
+            limits: Default::default(),
+            registry: Default::default(),
+            room_changes: tokio::sync::broadcast::channel(1).0,
+        });
+        let foreign = [&"x".repeat(64), "node 7/é,\"1\"", "AAAAAAAAAAAAAAAAAAAA"].map(ToOwned::to_owned);
+        for id in foreign {
+            let broadcast = Broadcast::new(core.clone(), NamespacePath::root(), None).to(&id).except(&id).local();
+            assert_eq!(broadcast.invalid, None);
+            let [recipient] = broadcast.target.rooms.as_slice() else { panic!("one recipient") };
+            assert_eq!(recipient.to_string(), id);
+            let (rooms, except) = (smallvec![recipient.clone()], smallvec![recipient.clone()]);
+            assert_eq!(broadcast.target, Target { rooms, except, exclude: None, local: true });
+        }
+    }
 }

@@ -1,93 +1,61 @@
-//! What all handles of one server share: the way to the hub for code outside sessions, and the registered handlers.
+//! The types of which all handles are made: a server's shared part, a socket, and handlers.
+//!
+//! A handler receives sockets, and a socket leads to its server's handlers, so these types contain
+//! each other. The other files have the operations of applications.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{broadcast, oneshot};
 
-use super::args::{OutgoingArgs, ToArgs};
 use super::current;
-use super::error::EmitError;
+use super::encoder::Encoder;
+use super::error::{ConnectError, HandlerError};
+use super::event::{Disconnecting, Event};
 use super::recovery_clients::RecoveryClients;
 use super::registry::Registry;
-use crate::ids::NamespacePath;
 use crate::limits::Limits;
-use crate::messages::request::{NoAnswer, Request};
+use crate::messages::answer::NoAnswer;
 use crate::messages::room_change::RoomChange;
-use crate::messages::session::{OfferError, SessionLink};
-use crate::protocol::draft::Draft;
-use crate::protocol::encoded::Message;
-use crate::protocol::socketio::{Parser, RESERVED_EVENTS};
+use crate::messages::session::{OfferError, Request, SessionLink, SocketRef};
+use crate::protocol::reason::DisconnectReason;
+use crate::protocol::socketio::packet::Args;
 
 /// The shared part of a server's handles.
 #[derive(Debug)]
 pub(crate) struct Core {
-    /// Where code outside any session hands in its requests.
+    /// Accepts the requests of code outside any session.
     pub(crate) server_sender: SessionLink,
-    /// Whether events are numbered and bear tokens.
-    pub(crate) recovery: bool,
-    /// The clients that are recoverable where their namespace does not say otherwise.
+    pub(crate) encoder: Encoder,
+    /// The default for namespaces that set none of their own.
     pub(crate) recovery_clients: RecoveryClients,
-    /// True if an event that is not handled is answered in its ack.
-    pub(crate) ack_errors: bool,
-    /// The form of its packets.
-    pub(crate) parser: Parser,
-    /// The server's bounds.
     pub(crate) limits: Arc<Limits>,
-    /// Which namespaces there are, and their handlers.
-    pub(crate) registry: Registry,
-    /// Changes of rooms, sent by the hub while someone watches.
+    pub(crate) registry: Registry<Handlers>,
+    /// Changes of rooms, sent by the hub while there are receivers.
     pub(crate) room_changes: broadcast::Sender<RoomChange>,
 }
 
 impl Core {
-    /// Tells servers in one process apart.
+    /// A number that differs between the servers of one process.
     pub(crate) fn identity(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize
     }
 
-    /// Where an emit to rooms goes: to the session whose handler runs, else to `own`; to the server sender if there is none, or
-    /// if it has ended: a handler that says who left must still be heard.
+    /// The sender of an emit to rooms: the session whose handler runs, else `own`; the server
+    /// sender if there is neither or the session has ended, since a disconnect handler may still
+    /// emit.
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
         let session = current::session(self.identity()).or_else(|| own.cloned());
         session.filter(SessionLink::is_open).unwrap_or_else(|| self.server_sender.clone())
     }
 
-    /// Encodes an event once, with a hole for its token if it is to bear one.
-    pub(crate) fn draft(
-        &self,
-        namespace: &NamespacePath,
-        name: &str,
-        data: &impl ToArgs,
-        token_hole: bool,
-    ) -> Result<Draft, EmitError> {
-        if RESERVED_EVENTS.contains(&name) {
-            return Err(EmitError::ReservedName(name.into()));
-        }
-        let args = self.encode(data)?;
-        let hole = token_hole && self.recovery;
-        Ok(Draft::event(self.parser, namespace.clone(), name, args.json(), args.attachments.to_vec(), hole))
-    }
-
-    /// Encodes the answer to the client's ack `id`.
-    pub(crate) fn answer(&self, namespace: &NamespacePath, id: u64, data: &impl ToArgs) -> Result<Message, EmitError> {
-        let args = self.encode(data)?;
-        Ok(Draft::ack(self.parser, namespace.clone(), id, args.json(), args.attachments.to_vec()))
-    }
-
-    /// Writes arguments, with no more attachments than a client accepts: the JavaScript parser refuses a packet with more.
-    pub(crate) fn encode<'a>(&self, data: &'a impl ToArgs) -> Result<OutgoingArgs<'a>, EmitError> {
-        let args = data.to_args()?;
-        let (count, limit) = (args.attachments.len(), self.parser.attachments_max());
-        if count > limit {
-            return Err(EmitError::TooManyAttachments { count, limit });
-        }
-        Ok(args)
-    }
-
-    /// Hands a request in and awaits its answer.
+    /// Sends a request and awaits its answer.
     ///
-    /// The deadline is the taker's, who answers every request in time or, when it ends, by dropping the sender: a
-    /// second timer here would only cost.
+    /// There is no deadline here: the receiver answers every request in time or, when it ends,
+    /// drops the sender.
     pub(crate) async fn ask<T, E: From<NoAnswer>>(
         link: &SessionLink,
         request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
@@ -95,7 +63,6 @@ impl Core {
         Self::begin(link, request).finish().await
     }
 
-    /// Hands a request in.
     pub(crate) fn begin<T, E: From<NoAnswer>>(
         link: &SessionLink,
         request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
@@ -109,12 +76,100 @@ impl Core {
     }
 }
 
-/// A request that was handed in, or refused at once.
+/// A request that was sent, or its immediate error.
 pub(crate) struct PendingAnswer<T, E>(Result<oneshot::Receiver<Result<T, E>>, E>);
 
 impl<T, E: From<NoAnswer>> PendingAnswer<T, E> {
-    /// Awaits the answer.
     pub(crate) async fn finish(self) -> Result<T, E> {
         self.0?.await.unwrap_or_else(|_| Err(NoAnswer::Disconnected.into()))
+    }
+}
+
+/// One client in one namespace.
+///
+/// Cheap to clone and usable from any thread. A handle remains valid after its client has
+/// disconnected; emits then fail with [`EmitError::Disconnected`](crate::EmitError::Disconnected).
+#[derive(Clone)]
+pub struct Socket {
+    pub(super) socket: SocketRef,
+    pub(super) core: Arc<Core>,
+}
+
+impl Socket {
+    pub(crate) fn new(socket: SocketRef, core: Arc<Core>) -> Self {
+        Self { socket, core }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.socket, f)
+    }
+}
+
+/// A running handler. Need not be `Send`: it stays on its session's worker.
+pub(crate) type HandlerFuture<T = (), E = HandlerError> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
+
+/// A handler of an occasion that carries a `T`.
+pub(crate) type HandlerFn<T> = Arc<dyn Fn(Socket, T) -> HandlerFuture + Send + Sync>;
+
+/// Accepts or refuses a socket.
+pub(crate) type ConnectMiddleware = Arc<dyn Fn(Socket) -> HandlerFuture<(), ConnectError> + Send + Sync>;
+
+/// Passes an event on, changed or unchanged, or drops it.
+pub(crate) type EventMiddleware = Arc<dyn Fn(Socket, Event<Args>) -> HandlerFuture<Option<Event<Args>>> + Send + Sync>;
+
+/// Sees every event.
+pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
+
+/// The handler of an event name.
+#[derive(Clone)]
+pub(crate) struct EventHandler {
+    handler: HandlerFn<Event<Args>>,
+    /// True once the handler of a single event has run. Shared by all copies of the handlers;
+    /// `None` for a handler of every event.
+    used: Option<Arc<AtomicBool>>,
+}
+
+impl EventHandler {
+    pub(crate) fn every(handler: HandlerFn<Event<Args>>) -> Self {
+        Self { handler, used: None }
+    }
+
+    /// A handler of the next event only.
+    pub(crate) fn once(handler: HandlerFn<Event<Args>>) -> Self {
+        Self { handler, used: Some(Arc::default()) }
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.as_ref().is_some_and(|used| used.load(Ordering::Relaxed))
+    }
+
+    /// The handler, to be run for one event; `None` if it was for one event and has run.
+    pub(super) fn take(&self) -> Option<&HandlerFn<Event<Args>>> {
+        let used = self.used.as_ref().is_some_and(|used| used.swap(true, Ordering::Relaxed));
+        (!used).then_some(&self.handler)
+    }
+}
+
+/// The handlers registered for one namespace, one pattern of namespaces, or one socket.
+#[derive(Clone, Default)]
+pub(crate) struct Handlers {
+    /// `None` for the default of the server.
+    pub(crate) recovery_clients: Option<RecoveryClients>,
+    pub(crate) connect_middleware: Vec<ConnectMiddleware>,
+    pub(crate) event_middleware: Vec<EventMiddleware>,
+    pub(crate) incoming: Vec<Observer>,
+    pub(crate) outgoing: Vec<Observer>,
+    pub(crate) events: HashMap<String, EventHandler>,
+    pub(crate) unhandled: Option<HandlerFn<Event<Args>>>,
+    pub(crate) connection: Option<HandlerFn<()>>,
+    pub(crate) disconnecting: Option<HandlerFn<Disconnecting>>,
+    pub(crate) disconnect: Vec<HandlerFn<DisconnectReason>>,
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handlers").field("events", &self.events.keys()).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
-//! Which session's handler is being polled on this thread.
+//! The session whose handler is being polled on this thread.
 //!
-//! Emits inside a handler go through that session, also those of `io`, so that one socket sees what server code
-//! emitted in the order in which it was emitted (**Invariant**, order).
+//! All emits of a handler go through that session, also those on a namespace or another socket, so
+//! that a socket receives them in the order in which they were emitted (**Invariant**, order).
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -13,27 +13,26 @@ thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
-/// A session, and the server to which it belongs.
 #[derive(Debug)]
 struct Current {
+    /// Identity of the session's server.
     server: usize,
     link: SessionLink,
 }
 
-/// The session whose handler is being polled, if it belongs to this server.
+/// The current session, if it belongs to this server.
 pub(crate) fn session(server: usize) -> Option<SessionLink> {
     CURRENT.with_borrow(|current| current.as_ref().filter(|current| current.server == server).map(|c| c.link.clone()))
 }
 
-/// A future that has a current session whenever it is polled.
+/// A future that makes a session current while it is polled.
 pub(crate) struct InSession<F> {
-    /// None while it is polled.
+    /// `None` while the future is polled.
     current: Option<Current>,
     future: F,
 }
 
 impl<F: Future + Unpin> InSession<F> {
-    /// Wraps `future` for a session of a server.
     pub(crate) fn new(server: usize, link: SessionLink, future: F) -> Self {
         Self { current: Some(Current { server, link }), future }
     }
@@ -50,7 +49,7 @@ impl<F: Future + Unpin> Future for InSession<F> {
     }
 }
 
-/// Also when the handler panics.
+/// Restores the previous session on drop, also when the handler panics.
 struct Restore<'a> {
     before: Option<Current>,
     current: &'a mut Option<Current>,
@@ -69,10 +68,10 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::messages::socket::tests::socket;
+    use crate::messages::session::tests::link;
 
     fn in_session<F: Future + Unpin>(server: usize, future: F) -> InSession<F> {
-        InSession::new(server, socket(1).link.clone(), future)
+        InSession::new(server, link(), future)
     }
 
     fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_innermost_that_is_polled_is_current() {
+    fn the_innermost_polled_session_is_current() {
         let seen = RefCell::new(Vec::new());
         let look = || seen.borrow_mut().push(current());
         let mut outer = in_session(
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn who_panics_is_not_current_any_more() {
+    fn a_panicking_handler_does_not_stay_current() {
         let mut bad = in_session(1, poll_fn(|_| -> Poll<()> { panic!("as a handler may") }));
         catch_unwind(AssertUnwindSafe(|| poll(&mut bad))).unwrap_err();
         assert_eq!(current(), None);

@@ -1,4 +1,4 @@
-//! What can go wrong for the caller of a handle, one enum an operation.
+//! The errors of handles, one enum for each operation.
 
 use std::fmt;
 
@@ -6,45 +6,50 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::ids::IdError;
-use crate::messages::request::{ClientGone, EmitRefusal, NoAnswer, RequestError};
+use crate::messages::answer::{ClientGone, EmitRefusal, NoAnswer, RequestError};
 use crate::state::rooms::MembershipError;
 
-/// Why an event was not emitted.
+/// An event was not emitted.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EmitError {
-    /// The socket, or the server, is gone. Nothing was emitted; do not retry on this socket.
+    /// The socket has disconnected, or the server has ended. Nothing was emitted. Do not retry on
+    /// this socket.
     #[error("socket is disconnected")]
     Disconnected,
-    /// The socket is not connected yet: connection middleware still decides about it. Nothing was emitted; emit in
-    /// [`on_connection`](crate::Namespace::on_connection), which runs before the socket's events.
+    /// The socket is not connected yet: connection middleware is running. Nothing was emitted. Emit
+    /// in [`on_connection`](crate::Namespace::on_connection), which runs before the socket's
+    /// events.
     #[error("socket is not connected yet: emit to it in on_connection, not in connection middleware")]
     NotYetConnected,
-    /// The hub is busier than its limits allow. Nothing was emitted; slow down and try again.
+    /// The hub has too much work. Nothing was emitted. Retry later, at a slower pace.
     #[error("hub is overloaded")]
     Overloaded,
-    /// No answer within the deadline, or none before the session ended: the event may or may not have been emitted.
+    /// No answer before the deadline or the end of the session. The event may or may not have been
+    /// emitted.
     #[error("no answer within the deadline, or the session has ended: the event may or may not have been emitted")]
     Unanswered,
-    /// The data has no JSON form; mend the type.
+    /// The data has no JSON form. Change its type.
     #[error("data cannot be written as JSON: {0}")]
     Data(#[from] serde_json::Error),
-    /// A room of the target has no valid name; mend the call.
+    /// A room name in the target is invalid. Change the call.
     #[error("target room is invalid: {0}")]
     Room(#[from] IdError),
-    /// The name means something else to every client (`connect`, `disconnect`, …); choose another.
+    /// The event name has a special meaning for every client (`connect`, `disconnect`, …). Choose
+    /// another name.
     #[error("event name {0:?} is reserved")]
     ReservedName(String),
-    /// More attachments than a client accepts; send fewer per event.
+    /// The event has more attachments than a client accepts. Send fewer in one event.
     #[error("{count} attachments exceed limit of {limit}")]
     TooManyAttachments {
-        /// How many there were.
+        /// Attachments of the event.
         count: usize,
-        /// How many there may be; it depends on the server's parser.
+        /// Maximum number of attachments of the server's parser.
         limit: usize,
     },
-    /// The event is larger than a segment of the journal, where recovery is on disk. Nothing was emitted; emit less at a time, or
-    /// set [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes).
+    /// The event is larger than a segment of the journal on disk. Nothing was emitted. Emit less in
+    /// one event, or raise
+    /// [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes).
     #[error("event is larger than a segment of the journal")]
     TooLarge,
 }
@@ -70,24 +75,25 @@ impl From<RequestError<EmitRefusal>> for EmitError {
     }
 }
 
-/// Why an emit with ack has no answer.
+/// An event has no acknowledgement.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AckError {
     /// The event was not emitted.
     #[error(transparent)]
     Emit(#[from] EmitError),
-    /// The client did not answer in time. It may have got the event.
+    /// The client sent no ack in time. It may have received the event.
     #[error("client did not acknowledge in time")]
     Timeout,
-    /// The client has gone before its answer came. It may have got the event.
-    #[error("client has gone before it answered")]
+    /// The client disconnected before its ack arrived. It may have received the event.
+    #[error("client has disconnected before it acknowledged")]
     Gone,
-    /// With the answers of others the client's would have been more than
-    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max). It has got the event.
-    #[error("answers together exceed their limit, this one was not kept")]
+    /// All acks of the event together exceed
+    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max), and this one
+    /// was dropped. The client has received the event.
+    #[error("acks together exceed their limit, this one was dropped")]
     TooLarge,
-    /// The client's answer is not of the expected type.
+    /// The ack is not of the expected type.
     #[error("acknowledgement is not of the expected type: {0}")]
     Data(serde_json::Error),
 }
@@ -102,7 +108,8 @@ impl From<RequestError<ClientGone>> for AckError {
     }
 }
 
-/// Why a client was refused: what its `connect_error` listeners get, as `message` and `data`.
+/// The refusal of a socket. The client's `connect_error` listeners receive its `message` and
+/// `data`.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
 #[error("{message}")]
 pub struct ConnectError {
@@ -112,12 +119,12 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// With a message for the client.
+    /// A refusal with a message for the client.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), data: None }
     }
 
-    /// With data beside the message: anything `serde_json::json!` makes.
+    /// Adds data for the client, for instance from `serde_json::json!`.
     #[must_use]
     pub fn with_data(mut self, data: impl Into<serde_json::Value>) -> Self {
         self.data = Some(data.into());
@@ -125,34 +132,35 @@ impl ConnectError {
     }
 }
 
-/// Why a socket did not join, or leave, a room, or why a room was not listed.
+/// A socket did not join or leave a room, or rooms or sockets were not listed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RoomError {
-    /// The socket is gone.
+    /// The socket has disconnected.
     #[error("socket is disconnected")]
     Disconnected,
-    /// The socket is not connected yet: connection middleware still decides about it. Join in
+    /// The socket is not connected yet: connection middleware is running. Join in
     /// [`on_connection`](crate::Namespace::on_connection), which runs before the socket's events.
     #[error(
         "socket is not connected yet: join, leave and ask for rooms in on_connection, not in connection middleware"
     )]
     NotYetConnected,
-    /// The hub is busier than its limits allow; try again later.
+    /// The hub has too much work. Retry later.
     #[error("hub is overloaded")]
     Overloaded,
     /// No answer within the deadline.
     #[error("no answer from the hub within the deadline")]
     Unanswered,
-    /// The room's name is invalid.
+    /// The name of the room is invalid.
     #[error(transparent)]
     Name(#[from] IdError),
-    /// The socket is in as many rooms as one may be, by number or by the bytes of their names; leave some, or allow more by
-    /// [`limits.sockets.rooms_max`](crate::limits::SocketLimits::rooms_max) and
+    /// The socket has reached the maximum number of rooms, or of bytes of their names. Leave some,
+    /// or raise [`limits.sockets.rooms_max`](crate::limits::SocketLimits::rooms_max) and
     /// [`limits.sockets.room_bytes_max`](crate::limits::SocketLimits::room_bytes_max).
     #[error("socket is in as many rooms as rooms_per_socket_max and room_bytes_per_socket_max allow")]
     TooManyRooms,
-    /// The name is the id of another connected socket, whose own room nobody else may join; choose another name.
+    /// The name is the id of another socket, whose own room no other socket can join. Choose
+    /// another name.
     #[error("room is another socket's own")]
     ForeignRoom,
 }
@@ -180,19 +188,17 @@ impl From<RequestError<MembershipError>> for RoomError {
     }
 }
 
-/// Why no handler ran for an event of a client.
+/// No handler ran for an event of a client.
 #[derive(Debug, Error)]
 pub(crate) enum EventError {
-    /// None is registered.
     #[error("event has no handler")]
     NoHandler,
-    /// They are not of the handler's type.
     #[error("arguments do not fit: {0}")]
     Arguments(serde_json::Error),
 }
 
 impl EventError {
-    /// The code of the answer.
+    /// The code in the ack.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::NoHandler => "unknown_event",
@@ -201,31 +207,33 @@ impl EventError {
     }
 }
 
-/// Why data was not kept with a socket.
+/// Data was not stored with a socket.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The data has no JSON form; mend the type.
+    /// The data has no JSON form. Change its type.
     #[error("data cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// More than [`limits.sockets.data_bytes_max`](crate::limits::SocketLimits::data_bytes_max); keep it elsewhere, and its key here.
+    /// More than [`limits.sockets.data_bytes_max`](crate::limits::SocketLimits::data_bytes_max).
+    /// Store the data elsewhere, and its key here.
     #[error("data of {bytes} bytes exceeds limit of {limit}")]
     TooLarge {
-        /// Length of the refused data's JSON.
+        /// Bytes of the data as JSON.
         bytes: usize,
-        /// The most that is accepted.
+        /// Maximum number of bytes.
         limit: usize,
     },
 }
 
-/// Why a handler failed: any error. Logged with the event's name; the socket stays.
+/// The failure of a handler: any error. It is logged with the name of the event; the socket stays
+/// connected.
 ///
-/// Not itself an [`std::error::Error`], so that `?` converts every error into it.
+/// It does not implement [`std::error::Error`], so that `?` converts every error into it.
 pub struct HandlerError(Box<dyn std::error::Error>);
 
 impl HandlerError {
-    /// Whether it only says that a socket has disconnected: the ordinary end of what was under way for it.
-    pub(crate) fn is_of_a_client_that_left(&self) -> bool {
+    /// True for the error of an emit to a socket that has disconnected, which is no defect.
+    pub(crate) fn is_disconnected(&self) -> bool {
         matches!(self.0.downcast_ref(), Some(EmitError::Disconnected))
     }
 }

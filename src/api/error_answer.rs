@@ -1,8 +1,8 @@
-//! What is answered to an event, or a request, that is not carried out.
+//! The error that is sent in an ack or in a `stentor:error` event.
 
 use serde::Serialize;
 
-/// The answer: `{"error":{"code","message"}}`.
+/// An error as JSON: `{"error":{"code","message"}}`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorAnswer {
     pub(crate) error: ErrorBody,
@@ -14,12 +14,10 @@ impl ErrorAnswer {
     }
 }
 
-/// Why something was not done.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorBody {
-    /// For programs; one vocabulary everywhere.
+    /// Machine-readable code, such as `rate_limited`.
     pub(crate) code: &'static str,
-    /// A sentence for people.
     pub(crate) message: String,
 }
 

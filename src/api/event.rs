@@ -1,4 +1,4 @@
-//! What handlers get: an event that a client emitted, and how a socket left.
+//! The values that handlers receive: an event of a client, and a disconnection.
 
 use bytestring::ByteString;
 
@@ -9,11 +9,11 @@ use crate::protocol::reason::DisconnectReason;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Event<T> {
-    /// The name under which it was emitted.
+    /// Name of the event.
     pub name: ByteString,
-    /// Its arguments, read as `T`: one value, a tuple, or [`Args`](crate::Args) as they came.
+    /// Arguments, read as `T`: one value, a tuple, or the received [`Args`](crate::Args).
     pub data: T,
-    /// The way to answer it.
+    /// Acknowledgement of the event.
     pub ack: Ack,
 }
 
@@ -23,12 +23,12 @@ impl<T> Event<T> {
     }
 }
 
-/// How a socket left.
+/// A socket's disconnection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Disconnecting {
-    /// Why, in Socket.IO's words.
+    /// Reason of the disconnection.
     pub reason: DisconnectReason,
-    /// The rooms it was in until then, in the order of their names; without its own.
+    /// Rooms that the socket was in, sorted, without the socket's own room.
     pub rooms: Vec<String>,
 }

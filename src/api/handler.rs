@@ -1,93 +1,21 @@
-//! Handlers with their types erased, and which of them serve a socket: what the session starts when something happens.
+//! The registration of handlers, and the handlers that serve one socket.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::FromArgs;
+use super::core::{HandlerFn, Handlers, Socket};
 use super::error::{ConnectError, EventError, HandlerError};
 use super::event::{Disconnecting, Event};
 use super::recovery_clients::RecoveryClients;
-use super::socket::Socket;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 
-/// Something of the application that runs. Need not be `Send`: it runs on its session's worker.
-pub(crate) type HandlerFuture<T = (), E = HandlerError> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
-
-/// A handler of something that carries a `T`.
-pub(crate) type HandlerFn<T> = Arc<dyn Fn(Socket, T) -> HandlerFuture + Send + Sync>;
-
-/// Lets a socket in, or refuses it.
-pub(crate) type ConnectMiddleware = Arc<dyn Fn(Socket) -> HandlerFuture<(), ConnectError> + Send + Sync>;
-
-/// Passes an event on, changed or not, or swallows it.
-pub(crate) type EventMiddleware = Arc<dyn Fn(Socket, Event<Args>) -> HandlerFuture<Option<Event<Args>>> + Send + Sync>;
-
-/// Sees every event.
-pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
-
-/// A handler of an event, by name.
-#[derive(Clone)]
-pub(crate) struct EventHandler {
-    handler: HandlerFn<Event<Args>>,
-    /// For one that handles one event: whether it has done so. Shared, since what runs already keeps what it began with.
-    used: Option<Arc<AtomicBool>>,
-}
-
-impl EventHandler {
-    /// For every event.
-    pub(crate) fn every(handler: HandlerFn<Event<Args>>) -> Self {
-        Self { handler, used: None }
-    }
-
-    /// For the next event alone.
-    pub(crate) fn once(handler: HandlerFn<Event<Args>>) -> Self {
-        Self { handler, used: Some(Arc::default()) }
-    }
-
-    /// Whether it handles no more.
-    pub(crate) fn is_used(&self) -> bool {
-        self.used.as_ref().is_some_and(|used| used.load(Ordering::Relaxed))
-    }
-
-    /// The handler, for one event; `None` if it was for one and has had it.
-    fn take(&self) -> Option<&HandlerFn<Event<Args>>> {
-        let used = self.used.as_ref().is_some_and(|used| used.swap(true, Ordering::Relaxed));
-        (!used).then_some(&self.handler)
-    }
-}
-
-/// Everything registered in one place: for a namespace, for a pattern of namespaces, or for one socket.
-#[derive(Clone, Default)]
-pub(crate) struct Handlers {
-    /// The clients that are recoverable, if that is not as for the whole server.
-    pub(crate) recovery_clients: Option<RecoveryClients>,
-    pub(crate) connect_middleware: Vec<ConnectMiddleware>,
-    pub(crate) event_middleware: Vec<EventMiddleware>,
-    pub(crate) incoming: Vec<Observer>,
-    pub(crate) outgoing: Vec<Observer>,
-    pub(crate) events: HashMap<String, EventHandler>,
-    pub(crate) unhandled: Option<HandlerFn<Event<Args>>>,
-    pub(crate) connection: Option<HandlerFn<()>>,
-    pub(crate) disconnecting: Option<HandlerFn<Disconnecting>>,
-    pub(crate) disconnect: Vec<HandlerFn<DisconnectReason>>,
-}
-
-impl fmt::Debug for Handlers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handlers").field("events", &self.events.keys()).finish_non_exhaustive()
-    }
-}
-
-/// What serves one socket: what was registered for its namespace when it connected, and for the socket itself. Where only
-/// one handler can run, the socket's own goes first.
+/// The handlers of one socket: those of its namespace at the time of its connect, and its own.
+/// If only one of two handlers can run, the socket's own takes precedence.
 #[derive(Debug, Clone)]
 pub(crate) struct HandlerStack {
     namespace: Arc<Handlers>,
-    /// Most sockets have none.
+    /// `None` for most sockets.
     own: Option<Arc<Handlers>>,
 }
 
@@ -96,7 +24,7 @@ impl HandlerStack {
         Self { namespace, own: None }
     }
 
-    /// The handlers of the socket itself, to be changed. What runs already keeps what it began with.
+    /// The socket's own handlers, for a change. Events that are being handled keep the old ones.
     pub(crate) fn own(&mut self) -> &mut Handlers {
         Arc::make_mut(self.own.get_or_insert_default())
     }
@@ -109,61 +37,55 @@ impl HandlerStack {
         which(&self.namespace).iter().chain(self.own.as_deref().map(which).into_iter().flatten())
     }
 
-    /// The handler that is to have an event, by name; else the one for whatever has none.
+    /// The handler of an event, by name; otherwise the handler of unhandled events.
     pub(crate) fn event(&self, name: &str) -> Option<&HandlerFn<Event<Args>>> {
         self.first(|handlers| handlers.events.get(name)?.take())
             .or_else(|| self.first(|handlers| handlers.unhandled.as_ref()))
     }
 
-    /// Whether an event goes straight to its handler.
+    /// True if events pass no observer and no middleware.
     pub(crate) fn is_direct(&self) -> bool {
         let direct = |handlers: &Handlers| handlers.event_middleware.is_empty() && handlers.incoming.is_empty();
         direct(&self.namespace) && self.own.as_deref().is_none_or(direct)
     }
 
-    /// Whether someone sees what the socket is sent.
     pub(crate) fn observes_outgoing(&self) -> bool {
         self.both(|handlers| &handlers.outgoing).next().is_some()
     }
 
-    /// The clients that are recoverable, if that is not as for the whole server.
     pub(crate) fn recovery_clients(&self) -> Option<RecoveryClients> {
         self.namespace.recovery_clients
     }
 
-    /// Whether a socket must pass something before it is connected.
     pub(crate) fn has_connect_middleware(&self) -> bool {
         !self.namespace.connect_middleware.is_empty()
     }
 
-    /// Leads a socket past all of that, in the order of registration.
+    /// Runs the connection middleware, in the order of registration.
     pub(crate) async fn admit(&self, socket: &Socket) -> Result<(), ConnectError> {
-        for admission in &self.namespace.connect_middleware {
-            admission(socket.clone()).await?;
+        for middleware in &self.namespace.connect_middleware {
+            middleware(socket.clone()).await?;
         }
         Ok(())
     }
 
-    /// What runs when the socket has connected.
     pub(crate) fn connection(&self) -> Option<&HandlerFn<()>> {
         self.namespace.connection.as_ref()
     }
 
-    /// What runs when it has gone, first.
     pub(crate) fn disconnecting(&self) -> Option<&HandlerFn<Disconnecting>> {
         self.first(|handlers| handlers.disconnecting.as_ref())
     }
 
-    /// The handlers that run when it has gone, one after the other.
     pub(crate) fn disconnect(&self) -> impl Iterator<Item = &HandlerFn<DisconnectReason>> {
         self.both(|handlers| &handlers.disconnect)
     }
 
-    /// Takes an event past observers and filters to its handler.
+    /// Passes an event through observers and middleware to its handler.
     pub(crate) async fn run(self, socket: Socket, mut event: Event<Args>) -> Result<(), HandlerError> {
         self.both(|handlers| &handlers.incoming).for_each(|observe| observe(&socket, &event.name, &event.data));
-        for filter in self.both(|handlers| &handlers.event_middleware) {
-            match filter(socket.clone(), event).await? {
+        for middleware in self.both(|handlers| &handlers.event_middleware) {
+            match middleware(socket.clone(), event).await? {
                 Some(passed) => event = passed,
                 None => return Ok(()),
             }
@@ -177,13 +99,12 @@ impl HandlerStack {
         }
     }
 
-    /// Shows an event that was queued for the socket to those who watch.
     pub(crate) fn observe_outgoing(&self, socket: &Socket, name: &str, args: &Args) {
         self.both(|handlers| &handlers.outgoing).for_each(|observe| observe(socket, name, args));
     }
 }
 
-/// Erases the type of an event handler. Arguments that are not a `T` fail like the handler itself would.
+/// Erases the type of an event handler. Arguments that are no `T` give an error.
 pub(crate) fn erase_event<T, F, R>(handler: F) -> HandlerFn<Event<Args>>
 where
     T: FromArgs,
@@ -200,7 +121,7 @@ where
     })
 }
 
-/// Erases the type of a handler that gets a `T` as it is.
+/// Erases the type of any other handler.
 pub(crate) fn erase<T, F, R>(handler: F) -> HandlerFn<T>
 where
     T: 'static,
@@ -210,17 +131,17 @@ where
     Arc::new(move |socket, with| Box::pin(handler(socket, with)))
 }
 
-/// Generates what can be registered on a namespace, on a pattern of namespaces and on a socket, so that it is said once.
+/// Generates the registration of handlers, for a namespace, a pattern of namespaces and a socket.
 /// The type has a method `register(change)`.
 macro_rules! registration {
     ($self:ident, $receiver:ty, $output:ty) => {
-        /// Handles the event `name`.
+        /// Registers the handler of the event `name`. It replaces an earlier one; a socket's own
+        /// handler takes precedence over its namespace's, so each event has one handler.
         ///
-        /// Handlers of one socket start in the order in which its events arrived, and interleave only at `.await`. Each
-        /// event is handled by one handler: registering a name again replaces its handler, and one registered on a socket goes
-        /// before its namespace's. An error is logged. A panic is logged and puts its socket out of the namespace, and nothing
-        /// else: the client is notified "io server disconnect" and does not come back by itself. Arguments that are no `T`
-        /// are an error.
+        /// The handlers of a socket start in the order in which its events arrive, and interleave
+        /// only at `.await`. An error, also of arguments that are no `T`, is logged. A panic is
+        /// logged and disconnects the socket from the namespace, and has no other effect: the
+        /// client is notified with "io server disconnect" and does not reconnect by itself.
         pub fn on<T, F, R>($self: $receiver, name: &str, handler: F) -> $output
         where
             T: FromArgs,
@@ -232,14 +153,14 @@ macro_rules! registration {
             $self
         }
 
-        /// Handles no event `name` any more, as far as it was registered here.
+        /// Removes the handler of the event `name` that was registered here.
         pub fn off($self: $receiver, name: &str) -> $output {
             let name = name.to_owned();
             $self.register(move |handlers| drop(handlers.events.remove(&name)));
             $self
         }
 
-        /// Handles every event for which no handler is registered by name.
+        /// Registers the handler of all events without a handler of their name.
         pub fn on_unhandled<T, F, R>($self: $receiver, handler: F) -> $output
         where
             T: FromArgs,
@@ -251,7 +172,8 @@ macro_rules! registration {
             $self
         }
 
-        /// Sees every event that comes from the client, before filters and handler, and changes nothing.
+        /// Registers an observer of all events from the client. It runs before middleware and
+        /// handler.
         pub fn on_any<F>($self: $receiver, observer: F) -> $output
         where
             F: Fn(&Socket, &str, &Args) + Send + Sync + 'static,
@@ -261,10 +183,11 @@ macro_rules! registration {
             $self
         }
 
-        /// Sees every event that is queued for the client, emitted to it alone or to a room, without the offset token.
+        /// Registers an observer of all events that are queued for the client, emitted to it or to
+        /// a room. It does not see the offset token.
         ///
-        /// It runs in a task of its own soon after, in the order of the events. A client that is sent more than its session keeps
-        /// up with is not held back for it: what is too much is not shown.
+        /// The observer runs in a task of its own soon after, in the order of the events. It does
+        /// not slow emits down: events that exceed the session's mailbox are not observed.
         pub fn on_any_outgoing<F>($self: $receiver, observer: F) -> $output
         where
             F: Fn(&Socket, &str, &Args) + Send + Sync + 'static,
@@ -274,23 +197,27 @@ macro_rules! registration {
             $self
         }
 
-        /// Adds middleware for events: each passes it on its way to its handler, in the order of registration, a namespace's
-        /// before a socket's. `Some` passes the event on, changed or not; `None` ends its way (its `ack` may have been
-        /// sent); an error ends it too, and is logged. Filters of one socket's events start in arrival order; behind one
-        /// that awaits, handlers start as it lets them go.
-        pub fn with_events<F, R>($self: $receiver, filter: F) -> $output
+        /// Adds middleware for events. An event passes the middleware in the order of registration,
+        /// a namespace's before a socket's, and then its handler. `Some` passes the event on,
+        /// changed or unchanged. `None` drops it, for instance after its `ack` was sent. An error
+        /// drops it and is logged.
+        ///
+        /// Middleware of one socket starts in the order in which events arrive. Behind middleware
+        /// that awaits, handlers start in the order in which it completes.
+        pub fn with_events<F, R>($self: $receiver, middleware: F) -> $output
         where
             F: Fn(Socket, Event<Args>) -> R + Send + Sync + 'static,
             R: Future<Output = Result<Option<Event<Args>>, HandlerError>> + 'static,
         {
-            let filter: EventMiddleware = Arc::new(move |socket, event| Box::pin(filter(socket, event)));
-            $self.register(move |handlers| handlers.event_middleware.push(filter));
+            let middleware: EventMiddleware = Arc::new(move |socket, event| Box::pin(middleware(socket, event)));
+            $self.register(move |handlers| handlers.event_middleware.push(middleware));
             $self
         }
 
-        /// Runs when a socket that had connected has gone, before `on_disconnect`, and receives the rooms it was in. What is
-        /// emitted to rooms from here on does not reach it. One handler: registering again replaces it, and a socket's own runs
-        /// instead of its namespace's.
+        /// Registers a handler for the disconnection of a connected socket. It receives the
+        /// socket's rooms, and runs before the `on_disconnect` handlers. Events that are emitted to
+        /// rooms from then on do not reach the socket. A later handler replaces this one; a
+        /// socket's own takes precedence over its namespace's.
         pub fn on_disconnecting<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, Disconnecting) -> R + Send + Sync + 'static,
@@ -301,13 +228,16 @@ macro_rules! registration {
             $self
         }
 
-        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it. With
-        /// recovery on a socket may be back by then: a client that comes over a new connection ends its old one, and this
-        /// runs for the old one after `on_connection` for the new one, with the same id.
+        /// Adds a handler for the disconnection of a connected socket. Events that are emitted to
+        /// rooms from then on do not reach the socket.
         ///
-        /// Each handler that is registered runs, in the order of registration and those of the namespace first: a handler
-        /// starts when the one before it has ended, also by an error or a panic, or after
+        /// All handlers run, in the order of registration, the namespace's first. A handler starts
+        /// when the one before it has ended, by an error or a panic too, or after
         /// [`limits.hub.answer_timeout`](crate::limits::HubLimits::answer_timeout).
+        ///
+        /// With recovery on, the client may have reconnected by then. If it resumes its session
+        /// before the old connection has ended, this runs for the old connection after
+        /// `on_connection` for the new one, with the same socket id.
         pub fn on_disconnect<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
@@ -320,34 +250,39 @@ macro_rules! registration {
     };
 }
 
-/// Generates what can be registered where sockets are still to come: on a namespace and on a pattern of namespaces.
+/// Generates the registration of handlers that concern new sockets, for a namespace and a pattern
+/// of namespaces.
 macro_rules! connection_registration {
     ($self:ident, $receiver:ty, $output:ty) => {
-        /// Adds middleware for connections: a socket passes it, in the order of registration, before it is connected.
+        /// Adds middleware for connections. A socket passes all middleware in the order of
+        /// registration before it is connected, within
+        /// [`limits.handlers.middleware_timeout`](crate::limits::HandlerLimits::middleware_timeout)
+        /// in total.
         ///
-        /// An error is sent to the client, whose `connect_error` listeners get its message and data; nothing else is
-        /// told of such a socket. The socket is in no room yet and cannot be emitted to, but its handshake, `auth` and
-        /// `data` are there; for one that is about to be recovered also the id and the `data` that it had. All middleware together has [`limits.handlers.middleware_timeout`](crate::limits::HandlerLimits::middleware_timeout).
+        /// An error refuses the socket: the client's `connect_error` listeners receive its message
+        /// and data, and no other handler runs. The socket is in no room yet and cannot be emitted
+        /// to. Its handshake, `auth` and `data` are available. A socket that is about to be
+        /// recovered has its former id and data.
         pub fn with<F, R>($self: $receiver, middleware: F) -> $output
         where
             F: Fn(Socket) -> R + Send + Sync + 'static,
             R: Future<Output = Result<(), ConnectError>> + 'static,
         {
-            let admission: ConnectMiddleware = Arc::new(move |socket| Box::pin(middleware(socket)));
-            $self.register(move |handlers| handlers.connect_middleware.push(admission));
+            let middleware: ConnectMiddleware = Arc::new(move |socket| Box::pin(middleware(socket)));
+            $self.register(move |handlers| handlers.connect_middleware.push(middleware));
             $self
         }
 
-        /// Sets which clients are recoverable here, in the place of what [`Recovery::clients`](crate::Recovery::clients) says for the whole
-        /// server.
+        /// Sets which clients are recoverable here, instead of
+        /// [`Recovery::clients`](crate::Recovery::clients) of the server.
         pub fn recovery_clients($self: $receiver, clients: RecoveryClients) -> $output {
             $self.register(move |handlers| handlers.recovery_clients = Some(clients));
             $self
         }
 
-        /// Runs once a socket has connected. Its events are held until this returns, for
-        /// [`limits.handlers.connection_timeout`](crate::limits::HandlerLimits::connection_timeout) at most. Registering again replaces
-        /// the handler.
+        /// Registers the handler of new sockets. It replaces an earlier one. Events of the socket
+        /// are held until the handler returns, for at most
+        /// [`handlers.connection_timeout`](crate::limits::HandlerLimits::connection_timeout).
         pub fn on_connection<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket) -> R + Send + Sync + 'static,

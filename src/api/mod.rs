@@ -1,5 +1,5 @@
-//! Handles: what an application holds and calls. They are made of addresses, not of actors, so the actors can hand
-//! them to handlers, and a test can put a fake behind them.
+//! Handles: the API that an application calls. They hold addresses of actors, not actors, so that
+//! actors can pass them to handlers and tests can replace the actors.
 
 pub(crate) mod ack;
 pub(crate) mod answers;
@@ -7,6 +7,7 @@ pub(crate) mod args;
 pub(crate) mod broadcast;
 pub(crate) mod core;
 pub(crate) mod current;
+pub(crate) mod encoder;
 pub(crate) mod error;
 pub(crate) mod error_answer;
 pub(crate) mod event;

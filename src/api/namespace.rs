@@ -1,38 +1,34 @@
-//! A namespace of a server, or all of a pattern: where handlers are registered, and from where everybody in it is reached.
+//! The operations of a namespace and of a pattern of namespaces.
 
 use std::sync::Arc;
 
 use super::answers::Answers;
 use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
-use super::core::Core;
+use super::core::{ConnectMiddleware, Core, EventHandler, EventMiddleware, Handlers, Observer, Socket};
 use super::error::{ConnectError, EmitError, HandlerError, RoomError};
 use super::event::{Disconnecting, Event};
-use super::handler::{
-    ConnectMiddleware, EventHandler, EventMiddleware, Handlers, Observer, connection_registration, erase, erase_event,
-    registration,
-};
+use super::handler::{connection_registration, erase, erase_event, registration};
 use super::operators::emitter;
 use super::recovery_clients::RecoveryClients;
 use super::registry::Matches;
 use super::room_events::RoomEvents;
-use super::socket::Socket;
 use crate::ids::NamespacePath;
-use crate::messages::request::{Listing, Request};
+use crate::messages::session::{Listing, Request};
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 
-/// A room and how many are in it.
+/// A room with its number of members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomSummary {
     /// Name of the room.
     pub name: String,
-    /// Its members, over all workers.
+    /// Members of the room, over all workers.
     pub members: usize,
 }
 
-/// A namespace. Handlers registered here serve all its sockets and cost nothing per socket; they serve sockets that connect
-/// afterwards.
+/// A namespace. Handlers registered here serve all sockets that connect afterwards, and take no
+/// memory per socket.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     core: Arc<Core>,
@@ -40,20 +36,19 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// A namespace that comes to be if it was not there.
+    /// The namespace of this path, created if it does not exist.
     pub(crate) fn new(core: Arc<Core>, path: NamespacePath) -> Self {
-        if !core.registry.knows(&path) {
+        if !core.registry.contains(&path) {
             core.registry.register(&path, |_| {});
         }
         Self { core, path }
     }
 
-    /// A namespace that is there already.
     pub(crate) fn existing(core: Arc<Core>, path: NamespacePath) -> Self {
         Self { core, path }
     }
 
-    /// The path, `/` for the main namespace.
+    /// Path of the namespace; `/` for the main namespace.
     pub fn path(&self) -> &str {
         self.path.as_str()
     }
@@ -66,15 +61,20 @@ impl Namespace {
     registration!(self, Self, Self);
     emitter!();
 
-    /// Every socket of the namespace, to be narrowed.
+    /// All sockets of the namespace.
     pub fn all(&self) -> Broadcast {
         Broadcast::new(self.core.clone(), self.path.clone(), None)
     }
 
-    /// The rooms that have members now, in the order of their names; sockets' own rooms are not among them.
+    /// The rooms with members, sorted by name, without the sockets' own rooms.
     ///
-    /// Read from the hub a thousand at a time, so that it is not held up: a room that lives while this runs is listed
-    /// once, one that comes or goes meanwhile may be or not.
+    /// The hub is asked for about a thousand rooms at a time, so that other commands are not
+    /// delayed. A room that exists throughout is listed once; one that is created or deleted
+    /// meanwhile may be listed or not.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`RoomError::Overloaded`] or [`RoomError::Unanswered`] if the hub is too busy.
     pub async fn rooms(&self) -> Result<Vec<RoomSummary>, RoomError> {
         let (mut rooms, mut next) = (Vec::new(), Some(0));
         while let Some(from) = next {
@@ -87,7 +87,7 @@ impl Namespace {
         Ok(rooms)
     }
 
-    /// What happens to the rooms of this namespace from here on.
+    /// The changes of this namespace's rooms from now on.
     ///
     /// ```no_run
     /// # use stentor::{RoomEvent, Server};
@@ -95,7 +95,7 @@ impl Namespace {
     /// let mut events = io.of("/").room_events();
     /// while let Some(event) = events.next().await {
     ///     match event {
-    ///         Ok(RoomEvent::Created { room }) => log::info!("room {room} is there"),
+    ///         Ok(RoomEvent::Created { room }) => log::info!("room created name={room}"),
     ///         Ok(_) => {}
     ///         Err(missed) => log::warn!("{missed}"),
     ///     }
@@ -107,7 +107,8 @@ impl Namespace {
     }
 }
 
-/// All namespaces whose paths match: each exists while it has sockets, and costs nothing otherwise.
+/// All namespaces whose paths match a pattern. Such a namespace exists while it has sockets, and
+/// takes no memory otherwise.
 #[derive(Debug, Clone)]
 pub struct NamespacePattern {
     core: Arc<Core>,

@@ -1,23 +1,25 @@
-//! To which clients recovery is offered.
+//! The clients to which recovery is offered.
 
 use crate::messages::handshake::Handshake;
 
-/// Which clients are recoverable, and so get an offset token as the last argument of each event, unless they say
-/// otherwise: with `auth: { recovery: true }` or `?recovery=1` a client asks for it, with `false` or `0` it declines.
+/// The clients that are recoverable. Such a client receives an offset token as the last argument of
+/// each event. A client can ask for recovery with `auth: { recovery: true }` or `?recovery=1`, and
+/// decline it with `false` or `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecoveryClients {
-    /// Those that are recognised as JavaScript's, in a browser or in Node, by the headers of their handshake, and those that ask.
-    /// Listeners in JavaScript ignore a further argument; in most other languages a handler of fixed arity fails on it.
+    /// Clients that ask, and clients that the headers of their handshake identify as JavaScript in
+    /// a browser or in Node. JavaScript listeners ignore an additional argument; in most other
+    /// languages a handler of fixed arity fails on it.
     #[default]
     Auto,
-    /// All that do not decline.
+    /// All clients that do not decline.
     All,
-    /// Those that ask.
+    /// Only clients that ask.
     Ask,
 }
 
 impl RecoveryClients {
-    /// Whether a client is recoverable that says nothing about it.
+    /// True if a client that neither asks nor declines is recoverable.
     pub(crate) fn includes(self, handshake: &Handshake) -> bool {
         match self {
             Self::Auto => is_javascript(handshake),
@@ -27,18 +29,20 @@ impl RecoveryClients {
     }
 }
 
-/// First words of the user agents of JavaScript's runtimes: engine.io-client's XMLHttpRequest in Node, and each `fetch`.
+/// First words of the user agents of JavaScript runtimes: engine.io-client's XMLHttpRequest in
+/// Node, and `fetch` in each runtime.
 const RUNTIMES: [&str; 5] = ["node-XMLHttpRequest", "node", "undici", "Bun", "Deno"];
 
-/// What `ws` offers, which engine.io-client uses in Node. It sends neither a user agent nor an origin, and of the known clients
-/// that send neither no other one offers this.
+/// The extension offer of `ws`, which engine.io-client uses in Node. It sends neither a user agent
+/// nor an origin. No other known client without both sends this offer.
 const WS_OFFER: &str = "permessage-deflate; client_max_window_bits";
 
-/// Whether a client is JavaScript in a browser or in Node. It errs towards no: React Native, whose requests look like those
-/// of Java and Swift, is not recognised, and a program of another language compiled for browsers cannot be told apart.
+/// True for a client in JavaScript, in a browser or in Node. React Native is not recognised, since
+/// its requests look like those of Java and Swift. A program of another language that was compiled
+/// for browsers is taken for JavaScript.
 fn is_javascript(handshake: &Handshake) -> bool {
     match handshake.header("user-agent") {
-        // All browsers, and what is built on them. Without the parenthesis it is Qt's.
+        // All browsers, and programs built on them. Qt sends this without the parenthesis.
         Some(agent) if agent.starts_with("Mozilla/5.0 (") => !agent.contains("PowerShell"),
         Some(agent) => agent.split('/').next().is_some_and(|name| RUNTIMES.contains(&name)),
         None => handshake.header("origin").is_none() && handshake.header("sec-websocket-extensions") == Some(WS_OFFER),
@@ -57,7 +61,7 @@ mod tests {
     const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
     const SAFARI: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1";
 
-    /// What each client sends that tells it from others: user agent, origin, offered extensions.
+    /// Name, user agent, origin and extension offer of a client.
     type Sent = (&'static str, Option<&'static str>, Option<&'static str>, Option<&'static str>);
 
     const ORIGIN: Option<&str> = Some("http://127.0.0.1:3000");

@@ -1,4 +1,4 @@
-//! What happens to rooms: created, joined, left, deleted, for code that watches.
+//! The changes of rooms as a stream: created, joined, left, deleted.
 
 use thiserror::Error;
 use tokio::sync::broadcast::Receiver;
@@ -7,44 +7,45 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::ids::{NamespacePath, SocketId};
 use crate::messages::room_change::{RoomChange, RoomChangeKind};
 
-/// Something that happened to a room. Sockets' own rooms do not count.
+/// A change of a room. Sockets' own rooms are not reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomEvent {
-    /// The room came to be: its first member joins.
+    /// The room was created: its first member is about to join.
     Created {
         /// Name of the room.
         room: String,
     },
-    /// A socket joined.
+    /// A socket joined the room.
     Joined {
-        /// What it joined.
+        /// Name of the room.
         room: String,
         /// The socket that joined.
         socket: SocketId,
     },
-    /// A socket left, or has gone.
+    /// A socket left the room, or disconnected.
     Left {
-        /// What it left.
+        /// Name of the room.
         room: String,
         /// The socket that left.
         socket: SocketId,
     },
-    /// The room is no more: its last member has left.
+    /// The room was deleted: its last member has left.
     Deleted {
         /// Name of the room.
         room: String,
     },
 }
 
-/// Some events were not kept for this watcher, who was slower than they came. It continues with the next.
+/// The receiver was too slow, and this number of events was dropped. The next event follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{0} room events of all namespaces were missed")]
 pub struct Lagged(pub u64);
 
-/// What happens to the rooms of one namespace, in the hub's order.
+/// The changes of one namespace's rooms, in the hub's order.
 ///
-/// Watching costs the hub nothing while nobody does. The newest
-/// [`limits.hub.room_events_max`](crate::limits::HubLimits::room_events_max) of all namespaces are kept for those who are slower.
+/// A slow receiver misses events older than the newest
+/// [`limits.hub.room_events_max`](crate::limits::HubLimits::room_events_max) of all namespaces; see
+/// [`Lagged`]. Without receivers the hub reports nothing.
 #[derive(Debug)]
 pub struct RoomEvents {
     changes: Receiver<RoomChange>,
@@ -56,7 +57,7 @@ impl RoomEvents {
         Self { changes, namespace }
     }
 
-    /// The next event; `None` when the server has gone.
+    /// The next event; `None` when the server has ended.
     pub async fn next(&mut self) -> Option<Result<RoomEvent, Lagged>> {
         loop {
             match self.changes.recv().await {

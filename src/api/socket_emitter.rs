@@ -1,16 +1,18 @@
-//! An emit to one socket that is being set up; or, with a room named, to others than that socket.
+//! An event for one socket: its flags, and the call that emits it.
 
 use std::time::Duration;
 
 use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
+use super::core::Socket;
 use super::error::{AckError, EmitError};
-use super::socket::Socket;
-use crate::messages::hub::Grade;
+use crate::messages::event::Grade;
 
-/// An emit to one socket. Nothing happens until [`emit`](Self::emit) or [`emit_with_ack`](Self::emit_with_ack).
+/// An event for one socket, as a builder. Nothing happens until [`emit`](Self::emit) or
+/// [`emit_with_ack`](Self::emit_with_ack).
 ///
-/// Naming a room turns it into an emit to the others there, as in `socket.volatile().to("lobby")`.
+/// A room turns it into a broadcast to the room's other members, as in
+/// `socket.volatile().to("lobby")`.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens until `emit`"]
 pub struct SocketEmitter {
@@ -24,25 +26,26 @@ impl SocketEmitter {
         Self { socket, grade: Grade::Plain, timeout: None }
     }
 
-    /// Marks the event as one that may be dropped while the connection is not ready for it. It is not numbered.
+    /// Allows the event to be dropped while the connection is not ready. A volatile event is not
+    /// numbered, and not replayed after a reconnection.
     pub fn volatile(mut self) -> Self {
         self.grade = Grade::Volatile;
         self
     }
 
-    /// How long [`emit_with_ack`](Self::emit_with_ack) waits, instead of
+    /// Time limit of [`emit_with_ack`](Self::emit_with_ack). Default:
     /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Accepted for the sake of Socket.IO's API; nothing is compressed.
+    /// Has no effect: messages are never compressed. Exists for parity with Socket.IO.
     pub fn compress(self, _compress: bool) -> Self {
         self
     }
 
-    /// Everybody in the namespace but this socket itself.
+    /// All sockets of the namespace except this one.
     pub fn broadcast(self) -> Broadcast {
         let broadcast = self.socket.broadcast();
         let broadcast = if self.grade == Grade::Volatile { broadcast.volatile() } else { broadcast };
@@ -52,27 +55,28 @@ impl SocketEmitter {
         }
     }
 
-    /// A room without this socket itself; see [`Broadcast::to`].
+    /// Selects the members of a room except this socket; see [`Broadcast::to`].
     pub fn to(self, room: impl AsRef<str>) -> Broadcast {
         self.broadcast().to(room)
     }
 
-    /// The same as [`to`](Self::to).
+    /// Selects the members of a room except this socket, like [`to`](Self::to).
     pub fn within(self, room: impl AsRef<str>) -> Broadcast {
         self.broadcast().to(room)
     }
 
-    /// Everybody but the members of a room and this socket itself; see [`Broadcast::except`].
+    /// Selects all sockets except the members of a room and this socket; see [`Broadcast::except`].
     pub fn except(self, room: impl AsRef<str>) -> Broadcast {
         self.broadcast().except(room)
     }
 
-    /// Emits to this client alone; see [`Socket::emit`].
+    /// Emits the event to this client only; see [`Socket::emit`].
     pub async fn emit<T: ToArgs>(self, name: &str, data: T) -> Result<(), EmitError> {
         self.socket.emit_graded(self.grade, name, data).await
     }
 
-    /// Emits to this client alone and awaits its ack. A volatile one is not awaited shorter for having been dropped.
+    /// Emits the event to this client only and awaits its ack. A volatile event that was dropped is
+    /// awaited until the time limit.
     pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(self, name: &str, data: T) -> Result<R, AckError> {
         self.socket.call(self.grade, self.timeout, name, data).await
     }

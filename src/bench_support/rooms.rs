@@ -3,12 +3,9 @@
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use actix::{Actor, AsyncContext, Context, Handler};
-
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::handshake::{Arrival, Handshake};
-use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
 use crate::state::rooms::{RoomBounds, Rooms, SocketLocation, Target};
 use crate::worker::members::{Cursor, Members, Selection};
@@ -69,18 +66,6 @@ impl Table {
     }
 }
 
-struct NoClient;
-
-impl Actor for NoClient {
-    type Context = Context<Self>;
-}
-
-impl Handler<SessionCommand> for NoClient {
-    type Result = ();
-
-    fn handle(&mut self, _: SessionCommand, _: &mut Context<Self>) {}
-}
-
 /// A worker's index. Members and rooms have numbers as names.
 pub struct Index {
     members: Members,
@@ -90,13 +75,12 @@ pub struct Index {
 impl Index {
     /// An index of this many members, distributed in turn to this many rooms.
     pub fn new(members: usize, rooms: usize) -> Self {
-        let link = SessionLink::new(Context::<NoClient>::new().address().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         let mut index = Self { members: Members::default(), keys: Vec::new() };
         for member in 0..members {
-            let (root, link) = (NamespacePath::root(), link.clone());
-            let socket = Arc::new(SocketInfo::new(id(member), root, link, handshake.clone(), None, false));
+            let root = NamespacePath::root();
+            let socket = Arc::new(SocketInfo::new(id(member), root, handshake.clone(), None, false));
             let slot = SlotKey { index: member as u32, generation: 0 };
             index.keys.push(index.members.add(socket, slot));
             index.join(member, member % rooms);

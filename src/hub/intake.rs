@@ -55,12 +55,12 @@ impl OrderedCommand {
             Self::CheckResume { from, .. }
             | Self::Data { from, .. }
             | Self::Join { from, .. }
+            | Self::Broadcast { from, .. }
             | Self::Leave { from, .. }
             | Self::Relay { from, .. }
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => from.slot,
             Self::Connect(connect) => connect.from.slot,
-            Self::Broadcast(broadcast) => broadcast.from.slot,
             // It keeps its place behind the earlier commands of its session.
             Self::Disconnect { slot, .. } => *slot,
         }
@@ -79,7 +79,7 @@ impl OrderedCommand {
 
     /// Whether it causes work in workers for each member of a room.
     fn fans_out(&self) -> bool {
-        matches!(self, Self::Broadcast(_) | Self::Fetch { .. })
+        matches!(self, Self::Broadcast { .. } | Self::Fetch { .. })
     }
 }
 
@@ -225,8 +225,9 @@ impl Hub {
     /// Schedules a turn for queued commands, replays and departures, behind the mailbox and the
     /// other tasks of this thread.
     pub(super) fn schedule_turn(&mut self, ctx: &mut Context<Self>) {
-        let has_work =
-            self.schedule.has_next(self.workers.load()) || self.workers.has_readers() || self.rooms.has_pending_removals();
+        let has_work = self.schedule.has_next(self.workers.load())
+            || self.workers.has_readers()
+            || self.rooms.has_pending_removals();
         if !has_work || std::mem::replace(&mut self.turn_scheduled, true) {
             return;
         }

@@ -21,9 +21,9 @@ use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, Reci
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
-use crate::messages::hub::ResumeAttempt;
 use crate::metrics::Metrics;
 use crate::protocol::reason::NotRecovered;
+use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::recovery::{self, JournalState, RecoveryBounds, RecoveryIndex, Resumable};
 
 /// Maximum number of records of one read for a client.

@@ -9,9 +9,11 @@ use super::intake::ROOM_WORK;
 use super::journal_writer::JournalWriter;
 use crate::ids::{AckId, AckOwner, MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::{EventRecord, RecordBody};
-use crate::messages::fanout::{Answer, Collect, Delivery, FanoutCommand, FetchSockets};
-use crate::messages::hub::{AckWanted, EmitCommand, Grade, OrderedCommand, ReplyTo};
-use crate::messages::request::{EmitRefusal, Joined, Listing, ROOMS_PER_PAGE, Receipt, RoomPage};
+use crate::messages::answer::{Answer, EmitRefusal, Joined, ROOMS_PER_PAGE, Receipt, ReplyTo, RoomPage};
+use crate::messages::event::{AckWanted, Emit, Grade};
+use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets};
+use crate::messages::hub::OrderedCommand;
+use crate::messages::session::Listing;
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{MembershipError, ROOMS_PER_REMOVAL, RoomBounds, SocketLocation, Target};
@@ -54,10 +56,9 @@ impl Hub {
                 self.apply_leave(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Leave);
             }
-            OrderedCommand::Broadcast(event) => {
+            OrderedCommand::Broadcast { from, emit, ack } => {
                 self.metrics.hub.events.add(1);
-                let from = event.from;
-                let answer = self.apply_event(worker, *event);
+                let answer = self.apply_broadcast(worker, from, *emit, ack);
                 self.workers.answer(worker, from, answer);
             }
             OrderedCommand::Relay { from, packet } => {
@@ -162,22 +163,35 @@ impl Hub {
         page
     }
 
-    fn apply_event(&mut self, worker: WorkerId, event: EmitCommand) -> Answer {
-        let EmitCommand { from, target, draft, grade, ack } = event;
-        let offset = if grade == Grade::Volatile { None } else { self.next_offset() };
-        let id = match ack {
-            AckWanted::No => None,
+    fn apply_broadcast(&mut self, worker: WorkerId, from: ReplyTo, emit: Emit, ack: AckWanted) -> Answer {
+        match ack {
+            AckWanted::No => Answer::Emit(self.emit(emit, None, None).map(|(receipt, _)| receipt)),
             // The session draws the ack id. An id of an evicted connection could equal one of its
             // successor.
             AckWanted::OfOne { socket, .. } if !self.is_owned_by(&socket, worker, from.slot) => {
-                return Answer::Emit(Err(EmitRefusal::NotConnected));
+                Answer::Emit(Err(EmitRefusal::NotConnected))
             }
-            AckWanted::OfOne { id, .. } => Some(id),
-            AckWanted::OfMany(_) => {
+            AckWanted::OfOne { id, .. } => Answer::Emit(self.emit(emit, Some(id), None).map(|(receipt, _)| receipt)),
+            AckWanted::OfMany(timeout) => {
                 self.collections += 1;
-                Some(AckId::new(AckOwner::Hub, self.collections))
+                let id = AckId::new(AckOwner::Hub, self.collections);
+                let collect = Collect { id, worker, to: from, timeout };
+                Answer::Collect(self.emit(emit, Some(id), Some(collect)).map(|(_, parts)| parts))
             }
-        };
+        }
+    }
+
+    /// Numbers, journals and delivers an event of any origin. Returns its receipt and the number of
+    /// workers with receivers.
+    fn emit(
+        &mut self,
+        emit: Emit,
+        id: Option<AckId>,
+        collect: Option<Collect>,
+    ) -> Result<(Receipt, usize), EmitRefusal> {
+        let Emit { target, draft, grade } = emit;
+        let volatile = grade == Grade::Volatile;
+        let offset = if volatile { None } else { self.next_offset() };
         let namespace = draft.namespace().clone();
         // An event without a number has the token of the newest record.
         let token = offset.or_else(|| self.writer.as_ref().map(JournalWriter::applied));
@@ -187,19 +201,11 @@ impl Hub {
         let may_send = offset.is_none()
             || !self.may_concern_session(&namespace, &target)
             || self.journal(offset, || event_record(&namespace, &target, &message));
-        let volatile = grade == Grade::Volatile;
-        match (ack, id) {
-            (AckWanted::OfMany(_), _) if !may_send => Answer::Collect(Err(EmitRefusal::TooLarge)),
-            (AckWanted::OfMany(timeout), Some(id)) => {
-                let collect = Collect { id, worker, to: from, timeout };
-                Answer::Collect(Ok(self.deliver(&namespace, &target, &message, offset, volatile, Some(collect))))
-            }
-            _ if !may_send => Answer::Emit(Err(EmitRefusal::TooLarge)),
-            _ => {
-                self.deliver(&namespace, &target, &message, offset, volatile, None);
-                Answer::Emit(Ok(Receipt { offset }))
-            }
+        if !may_send {
+            return Err(EmitRefusal::TooLarge);
         }
+        let parts = self.deliver(&namespace, &target, &message, offset, volatile, collect);
+        Ok((Receipt { offset }, parts))
     }
 
     /// Queues an event for the workers that have receivers. Returns their number.

@@ -9,9 +9,11 @@ use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::RecordBody;
-use crate::messages::fanout::{ConnectAnswer, DeliveryMode, FanoutCommand, ResumedSession};
-use crate::messages::hub::{Connect, ConnectKind, ResumeAttempt};
+use crate::messages::answer::{ConnectAnswer, ResumedSession};
+use crate::messages::fanout::{DeliveryMode, FanoutCommand};
+use crate::messages::hub::{Connect, ConnectKind};
 use crate::protocol::reason::NotRecovered;
+use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::state::rooms::{ROOMS_PER_REMOVAL, SocketLocation};
 
 impl Hub {

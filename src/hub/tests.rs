@@ -20,14 +20,14 @@ use crate::journal::memory::MemoryJournal;
 use crate::journal::{Chunk, Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
-use crate::messages::fanout::{Answer, ConnectAnswer, DeliveryMode, FanoutBatch, FanoutCommand, Replay};
-use crate::messages::hub::{
-    AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, HubControl, ImmediateCommand,
-    OrderedCommand, ReplyTo, ResumeAttempt,
-};
+use crate::messages::answer::{Answer, ConnectAnswer, ReplyTo};
+use crate::messages::event::{AckWanted, Emit, Grade};
+use crate::messages::fanout::{DeliveryMode, FanoutBatch, FanoutCommand, Replay};
+use crate::messages::hub::{Connect, ConnectKind, HubBatch, HubCommand, HubControl, ImmediateCommand, OrderedCommand};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::socketio::Parser;
+use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::state::credit::Ticket;
 use crate::state::rooms::Target;
 
@@ -151,8 +151,8 @@ impl Rig {
     fn emit(&mut self, name: &str, event: &str, grade: Grade) {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), event, "", Vec::new(), false);
         let target = Target { rooms: SmallVec::from_elem(room(name).into(), 1), ..Target::default() };
-        let from = self.from();
-        self.tell(OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No })));
+        let (from, emit) = (self.from(), Box::new(Emit { target, draft, grade }));
+        self.tell(OrderedCommand::Broadcast { from, emit, ack: AckWanted::No });
     }
 
     /// The lines up to the point at which hub and worker have nothing left to do.
@@ -333,8 +333,8 @@ fn a_dead_worker_disconnects_its_sockets() {
         let target = Target::default();
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
         let from = rig.from();
-        let lost = EmitCommand { from, target: target.clone(), draft, grade: Grade::Plain, ack: AckWanted::No };
-        rig.tell(OrderedCommand::Broadcast(Box::new(lost)));
+        let emit = Box::new(Emit { target: target.clone(), draft, grade: Grade::Plain });
+        rig.tell(OrderedCommand::Broadcast { from, emit, ack: AckWanted::No });
         rig.received().await;
         let (from, namespace) = (rig.from(), NamespacePath::root());
         rig.tell(OrderedCommand::Fetch { from, namespace, target });

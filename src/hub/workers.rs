@@ -2,7 +2,6 @@
 //! yet, and its sockets that wait for a replay.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use actix::Recipient;
 use actix::dev::SendError;
@@ -10,9 +9,9 @@ use smallvec::SmallVec;
 
 use super::replaying::{REPLAY_BYTES_MAX, ReplayRequest};
 use crate::ids::{Lsn, Offset, SlotKey, SocketId, WorkerId};
-use crate::messages::fanout::{Answer, Delivery, FanoutBatch, FanoutCommand, Replay};
-use crate::messages::hub::ReplyTo;
-use crate::messages::socket::SocketInfo;
+use crate::messages::answer::{Answer, ReplyTo};
+use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Replay};
+use crate::messages::session::SocketRef;
 use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
@@ -135,7 +134,7 @@ impl WorkerLinks {
         self.queue_command(worker, FanoutCommand::Answer { to, answer });
     }
 
-    pub(super) fn send_sockets(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<Arc<SocketInfo>>) {
+    pub(super) fn send_sockets(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<SocketRef>) {
         self.queue_command(worker, FanoutCommand::Fetched { slot: to.slot, ticket: to.ticket, sockets });
     }
 

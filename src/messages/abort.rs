@@ -1,13 +1,14 @@
-//! The guard of actors without which the process is worth nothing: hub, fanout, flusher, server sender, committer.
+//! The panic guard of actors that every session depends on: hub, fanout, flusher, server sender.
 
-/// Aborts the process if it is dropped by a panic. tokio would swallow the panic and leave a live process whose hub is
-/// dead: every session would wait for ever. A restart reads the log.
+/// Aborts the process if it is dropped by a panic. Otherwise tokio would catch the panic and leave
+/// a process without, for example, a hub, in which every session waits forever. A restart reads the
+/// journal.
 pub(crate) struct AbortOnUnwind(pub(crate) &'static str);
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            log::error!("{} panicked; the process ends, since nothing works without it", self.0);
+            log::error!("{} panicked, the process is aborted", self.0);
             log::logger().flush();
             std::process::abort();
         }
@@ -19,7 +20,8 @@ pub(crate) mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;
 
-    /// Runs a test once more as a process of its own, in which [`is_to_panic`], and sees it abort.
+    /// Runs a test again in a process of its own, in which [`is_to_panic`] is true, and asserts
+    /// that it aborts.
     pub(crate) fn aborts(test: &str) {
         const SIGABRT: i32 = 6;
         let child = Command::new(std::env::current_exe().unwrap())

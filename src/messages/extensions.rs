@@ -1,4 +1,4 @@
-//! Typed values that the application keeps with a socket.
+//! Typed values of the application for one socket.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -6,14 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Value = Arc<dyn Any + Send + Sync>;
 
-/// Boxed, since most sockets keep nothing.
+/// The box is small for the many sockets without values.
 type Values = Option<Box<Vec<(TypeId, Value)>>>;
 
-/// Values that the application keeps with one socket, at most one of each type.
+/// Typed values of the application for one socket, at most one of each type.
 ///
-/// Every handle of the socket has the same values, on any thread, also after the client has gone; they are dropped with the
-/// last handle. They stay in this process: unlike [`Socket::data`](crate::Socket::data) they are not journalled, so a socket
-/// that is recovered begins with none. A value that holds a [`Socket`](crate::Socket) of its own keeps itself alive.
+/// All handles of the socket share the values, on any thread, also after the client has
+/// disconnected. The values are dropped with the last handle; a value that holds a handle of the
+/// same [`Socket`](crate::Socket) is therefore never dropped.
+///
+/// Unlike [`Socket::data`](crate::Socket::data), the values are not journalled: a recovered socket
+/// starts without any.
 ///
 /// ```no_run
 /// # use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,12 +40,13 @@ type Values = Option<Box<Vec<(TypeId, Value)>>>;
 /// ```
 #[derive(Default)]
 pub struct Extensions {
-    /// A lock, since handles on any thread read and write it; no code of the application runs while it is held.
+    /// A lock, since handles on any thread read and write the values. No code of the application
+    /// runs while it is held.
     values: Mutex<Values>,
 }
 
 impl Extensions {
-    /// Keeps a value, and returns the value of this type that was kept before.
+    /// Stores a value, and returns the former value of this type.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
         let value: Value = Arc::new(value);
         let mut values = self.lock();
@@ -57,14 +61,14 @@ impl Extensions {
         replaced.and_then(|replaced| replaced.downcast().ok())
     }
 
-    /// The value of this type, if one is kept.
+    /// The stored value of this type.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         let values = self.lock();
         let (_, kept) = values.as_deref()?.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
         kept.clone().downcast().ok()
     }
 
-    /// Takes the value of this type out, if one is kept.
+    /// Removes and returns the value of this type.
     pub fn remove<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         let mut values = self.lock();
         let values = values.as_deref_mut()?;
@@ -72,7 +76,7 @@ impl Extensions {
         values.swap_remove(at).1.downcast().ok()
     }
 
-    /// The same values, for a socket of the same client.
+    /// A copy of the values, for another socket of the same client.
     pub(crate) fn copy(&self) -> Self {
         Self { values: Mutex::new(self.lock().clone()) }
     }
@@ -93,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_value_of_each_type_is_kept() {
+    fn one_value_of_each_type_is_stored() {
         let extensions = Extensions::default();
         assert_eq!(extensions.get::<u8>(), None);
         assert_eq!(extensions.insert(1u8), None);

@@ -1,26 +1,25 @@
 //! Messages from the hub to a worker: the only channel in that direction.
 //!
-//! The fanout applies deliveries first and passes answers on afterwards, so an answer cannot overtake an event.
+//! The fanout applies deliveries first and passes answers on afterwards, so an answer cannot
+//! overtake an event.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Message;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::answer::{Answer, ReplyTo};
+use super::event::DirectPacket;
+use super::session::SocketRef;
 use crate::ids::{AckId, Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
-use crate::messages::hub::{DirectPacket, ReplyTo};
-use crate::messages::request::{EmitRefusal, Joined, Receipt, RoomPage};
-use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
-use crate::protocol::reason::{DisconnectReason, NotRecovered};
+use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
-use crate::state::rooms::MembershipError;
 
-/// What one turn of the hub means for one worker, in the hub's order. Bounded by credit: above `worker_bytes_max`
-/// unwritten bytes events wait in the hub.
+/// The commands of one turn of the hub for one worker, in the hub's order. Bounded by credit: above
+/// `worker_bytes_max` unwritten bytes, events wait in the hub.
 pub(crate) struct FanoutBatch {
     pub commands: Vec<FanoutCommand>,
 }
@@ -29,198 +28,140 @@ impl Message for FanoutBatch {
     type Result = ();
 }
 
-/// One event for the members of some rooms on this worker.
+/// One event for its recipients on this worker. Each member receives it at most once.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
-    /// Members of any of these get it, once.
+    /// Rooms whose members receive the event.
     pub rooms: SmallVec<[RoomId; 2]>,
-    /// Members of these do not.
+    /// Rooms whose members do not receive it.
     pub except: SmallVec<[RoomId; 2]>,
-    /// These get it by name.
+    /// Members that are addressed by their socket id, whatever rooms are in `rooms`.
     pub members: SmallVec<[MemberKey; 1]>,
-    /// These do not, whatever else names them.
+    /// Members that never receive it.
     pub exclude: SmallVec<[MemberKey; 1]>,
-    /// The packet, shared by all.
     pub message: Packets,
-    /// Its position, when it is recoverable.
+    /// Position of a recoverable event.
     pub offset: Option<Offset>,
-    /// Dropped where the drainer is not ready.
+    /// True if the event is dropped where the drainer is not ready.
     pub volatile: bool,
-    /// Bytes that the hub has booked for it with this worker.
+    /// Bytes that the hub has charged to this worker for the delivery.
     pub fanout_bytes: usize,
-    /// Set when the recipients are to answer.
+    /// The collector, if the event asks for acks of all recipients.
     pub collect: Option<Collect>,
 }
 
-/// A list of members on this worker, which a session (or the server sender) asked for.
+/// A request for the sockets on this worker, selected as those of a [`Delivery`] are.
 #[derive(Debug)]
 pub(crate) struct FetchSockets {
     /// The worker of the sender that asked.
     pub worker: WorkerId,
-    /// Where the list goes.
     pub to: ReplyTo,
-    /// Members of any of these.
     pub rooms: SmallVec<[RoomId; 2]>,
-    /// But not of these.
     pub except: SmallVec<[RoomId; 2]>,
-    /// And these by name.
     pub members: SmallVec<[MemberKey; 1]>,
-    /// But not these.
     pub exclude: SmallVec<[MemberKey; 1]>,
 }
 
-/// Where the acks of an event go that wants acks of many.
+/// The collector of the acks of one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Collect {
-    /// The ack id that the event bears.
+    /// The ack id in the packet.
     pub id: AckId,
-    /// The worker of the one who collects.
+    /// The worker of the collector.
     pub worker: WorkerId,
-    /// The one who collects, and for what.
     pub to: ReplyTo,
-    /// For how long.
     pub timeout: Duration,
 }
 
-/// The answer to a command: a variant for each kind of reply that waits for one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// The session that a client may resume, as things stand.
-    ResumeChecked(Result<ResumedSession, NotRecovered>),
-    /// The result of a connect.
-    Connect(ConnectAnswer),
-    /// The result of a join.
-    Join(Result<Joined, MembershipError>),
-    /// The socket is not in the room.
-    Leave,
-    /// The event is numbered, journalled and on its way; or nothing was done.
-    Emit(Result<Receipt, EmitRefusal>),
-    /// The same for an event that wants acks of many, with the number of workers that have receivers.
-    Collect(Result<usize, EmitRefusal>),
-    /// The number of workers that list their members.
-    Fetch(usize),
-    /// The rooms that were asked for.
-    List(RoomPage),
-    /// A packet is in its sender's outbox, or a socket's data is journalled.
-    Done,
-}
-
-/// The result of a connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConnectAnswer {
-    /// The socket is connected.
-    Connected {
-        /// Whether it is the socket that it was before its connection was lost: nothing that was for it is missing.
-        recovered: bool,
-    },
-    /// The session to resume is lost since it was looked up. The socket is not connected.
-    Lost,
-}
-
-/// From where the events of a socket come.
+/// The source of a socket's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryMode {
-    /// From the hub, as they are emitted.
+    /// The hub, as events are emitted.
     Live {
-        /// What finds no room in the outbox can be read from the journal later; else it ends the session.
+        /// True if events beyond the outbox can be read from the journal later; otherwise a full
+        /// outbox ends the session.
         recoverable: bool,
     },
-    /// As they are emitted, without tokens: its client declined recovery.
+    /// The hub; tokens are removed, since the client declined recovery.
     WithoutToken,
-    /// From the journal, behind this position, until it has caught up.
+    /// The journal, behind this position, until the socket has caught up.
     CatchingUp(Lsn),
 }
 
-/// A session that a client may go on with, as things stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ResumedSession {
-    /// The id of its socket.
-    pub socket: SocketId,
-    /// What the application kept with it.
-    pub data: Option<Box<str>>,
-}
-
-/// Some of what a socket has missed.
+/// A chunk of the events that a socket has missed.
 #[derive(Debug)]
 pub(crate) struct Replay {
     pub member: MemberKey,
     pub events: Vec<(Offset, Packets)>,
-    /// As far as was looked.
+    /// The last position that was searched.
     pub upto: Lsn,
-    /// That was all: from here on it gets what is emitted.
+    /// True for the last chunk: the next events arrive live.
     pub is_all: bool,
-    /// Bytes that the hub has booked for it with this worker.
+    /// Bytes that the hub has charged to this worker for the chunk.
     pub fanout_bytes: usize,
 }
 
-/// One thing for a worker to do.
 pub(crate) enum FanoutCommand {
-    /// A socket is connected: send its CONNECT reply, and deliver to it from here on.
+    /// Connects a socket: its CONNECT reply is sent, and deliveries to it begin.
     Attach {
         member: MemberKey,
-        /// The room of everybody in its namespace.
+        /// The room of all sockets of its namespace.
         everybody: RoomId,
         reply: EncodedFrame,
-        /// Where its cursor starts.
+        /// Position of the connect, for the first offset token.
         offset: Option<Offset>,
-        /// From where its events come.
         mode: DeliveryMode,
     },
-    /// What a socket asked the journal for. Behind every live event that it must not see twice.
+    /// Answers a read of the journal. Sent behind every live event that precedes its position.
     Replay(Box<Replay>),
-    /// What a socket has to read next is gone from the journal: end its session, its client will be told.
+    /// The next events of a socket are gone from the journal: its session ends.
     FellBehind {
         member: MemberKey,
     },
-    /// The client of a socket came back over another connection: end this one.
+    /// The socket's session was resumed over another connection: this one ends.
     Evict {
         member: MemberKey,
     },
-    /// A socket is gone: its place may be given away.
+    /// The socket is disconnected: its member key is free for reuse.
     Detach {
         member: MemberKey,
-        /// Receives the rooms it was in, and these.
+        /// Receives the rooms that the socket was in, which are given here.
         told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
     },
-    /// A socket is in a room.
     Join {
         member: MemberKey,
         room: RoomId,
     },
-    /// A socket is not in a room any more.
     Leave {
         member: MemberKey,
         room: RoomId,
     },
     Deliver(Box<Delivery>),
-    /// A packet of a session on this worker comes back, for its own client.
+    /// A packet of a session on this worker that passed through the hub to keep its order.
     Relay {
         slot: SlotKey,
         packet: DirectPacket,
     },
-    /// A command of a session (or the server sender) on this worker is answered: its credit is back.
+    /// The answer to a command of a sender on this worker, which returns the command's credit.
     Answer {
         to: ReplyTo,
-        /// How it ended.
         answer: Answer,
     },
-    /// List members, and send them back through the hub sender.
+    /// Lists members; the list is sent back through the hub sender.
     Fetch(Box<FetchSockets>),
-    /// A part of what a session (or the server sender) on this worker asked for.
+    /// The sockets on one worker, for a sender on this worker.
     Fetched {
         slot: SlotKey,
         ticket: Ticket,
-        /// Members on one worker.
-        sockets: Vec<Arc<SocketInfo>>,
+        sockets: Vec<SocketRef>,
     },
-    /// An ack for someone on this worker who collects them.
+    /// An ack for a collector on this worker.
     Acked {
-        /// Who, and for what.
         to: ReplyTo,
         socket: SocketId,
-        /// Its answer; `None` if it has gone instead.
+        /// `None` if the socket disconnected without an ack.
         answer: Option<Args>,
     },
-    /// End every session on this worker.
+    /// Ends every session on this worker.
     CloseAll(DisconnectReason),
 }

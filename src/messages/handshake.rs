@@ -1,4 +1,5 @@
-//! What a client said when it connected, kept small: no map, and once what many clients say alike.
+//! The request that opened a session, in a compact form: no map, and headers shared among similar
+//! clients.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -9,23 +10,27 @@ use std::time::SystemTime;
 
 /// The request that opened a session: its query, its headers, peer address and arrival time.
 ///
-/// All of them are kept, but for `sec-websocket-key`, which means nothing once the websocket is open. A request whose head exceeds
-/// [`limits.http.handshake_bytes_max`](crate::limits::HttpLimits::handshake_bytes_max) is refused with 431. Sessions of one worker whose clients
-/// are alike (same browser, same page) share what their browsers all send.
+/// All headers are stored except `sec-websocket-key`, which has no use once the websocket is open.
+/// A request whose head exceeds
+/// [`limits.http.handshake_bytes_max`](crate::limits::HttpLimits::handshake_bytes_max) is refused
+/// with 431. Sessions of one worker with the same browser and page share the headers that these
+/// have in common.
 ///
-/// Text is what Node would read: each byte of a header's value is one character (ISO 8859-1), and several headers of a name are
-/// joined by `, ` (cookies by `; `), or the first counts where only one can be meant. [`Handshake::header_bytes`] has the bytes.
+/// Text is decoded as in Node. Each byte of a header value is one character (ISO 8859-1);
+/// [`Handshake::header_bytes`] returns the bytes. Several headers of one name are joined by `, `
+/// (cookies by `; `), or reduced to the first where only one is allowed.
 #[derive(Debug)]
 pub struct Handshake {
-    /// First line path and query, then `name:value` lines. A header value cannot hold a line feed.
+    /// A line with path and query, then `name:value` lines. A header value contains no line feed.
     own: Box<str>,
-    /// Lines of [`ALIKE`], one copy for all clients of this thread that say the same.
+    /// Lines of the headers in [`ALIKE`], shared by all clients of this thread with the same
+    /// values.
     alike: Arc<str>,
     arrival: Arrival,
 }
 
-/// Headers that depend on the browser and the page, and not on the client: two thirds of what a browser sends.
-/// In the order of the alphabet.
+/// Headers that depend on the browser and the page, not on the client: two thirds of a browser's
+/// request. Sorted.
 const ALIKE: &[&str] = &[
     "accept",
     "accept-encoding",
@@ -49,7 +54,7 @@ const ALIKE: &[&str] = &[
     "user-agent",
 ];
 
-/// Headers of which Node reads the first and forgets the rest.
+/// Headers of which Node reads the first and ignores the others.
 const SINGLE: &[&str] = &[
     "age",
     "authorization",
@@ -65,29 +70,29 @@ const SINGLE: &[&str] = &[
     "user-agent",
 ];
 
-/// At least so many handshakes lie between two looks for texts that are no longer in use.
+/// Minimum number of handshakes between two searches for unused texts.
 const SHARED_MIN: usize = 64;
 
 thread_local! {
     static SHARED: RefCell<Shared> = RefCell::default();
 }
 
-/// Texts that sessions share. One that is no longer in use goes after as many further handshakes as there are texts, or a few more.
+/// Texts that sessions share. Unused texts are removed after as many handshakes as there are texts.
 #[derive(Default)]
 struct Shared {
     texts: HashSet<Arc<str>>,
-    /// Handshakes before it looks again.
-    until_look: usize,
+    /// Handshakes before the next search for unused texts.
+    until_sweep: usize,
 }
 
 impl Shared {
     fn get(&mut self, text: &str) -> Arc<str> {
-        if self.until_look == 0 {
+        if self.until_sweep == 0 {
             self.texts.retain(|text| Arc::strong_count(text) > 1);
             self.texts.shrink_to(SHARED_MIN);
-            self.until_look = self.texts.len().max(SHARED_MIN);
+            self.until_sweep = self.texts.len().max(SHARED_MIN);
         }
-        self.until_look -= 1;
+        self.until_sweep -= 1;
         if let Some(known) = self.texts.get(text) {
             return known.clone();
         }
@@ -101,17 +106,17 @@ impl Shared {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) at: SystemTime,
-    /// The client's address, as far as the proxies between can be trusted.
+    /// The client's address, behind trusted proxies the one that they report.
     pub(crate) address: Option<IpAddr>,
-    /// Whether the client encrypts.
+    /// True if the client's connection is encrypted.
     pub(crate) secure: bool,
 }
 
 impl Handshake {
-    /// Packs what a transport read. Values of one name must come in their order.
+    /// Packs a request. Several values of one name must be in order.
     pub(crate) fn new<'a>(url: &str, headers: impl Iterator<Item = (&'a str, &'a [u8])>, arrival: Arrival) -> Self {
         let mut headers: Vec<_> = headers.filter(|(name, _)| *name != "sec-websocket-key").collect();
-        // In one order, whatever order they came in: actix-http's differs from request to request.
+        // Sorted, since the order of actix-http's iterator differs between requests.
         headers.sort_by_key(|(name, _)| (ALIKE.binary_search(name).is_ok(), *name));
         let (mut own, mut alike) = (String::from(url), String::new());
         own.push('\n');
@@ -132,7 +137,7 @@ impl Handshake {
             lines.push('\n');
         }
         let alike = SHARED.with_borrow_mut(|shared| shared.get(&alike));
-        // A copy of just that size: shrinking in place would keep the larger block.
+        // A copy of the exact size: shrinking in place would keep the larger block.
         Self { own: Box::from(own.as_str()), alike, arrival }
     }
 
@@ -146,49 +151,52 @@ impl Handshake {
         self.url().split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// Names and values of the query in their order, decoded as Node decodes them: `+` is a space, a `%` that begins no escape is
-    /// itself, bytes that are not UTF-8 become U+FFFD. A name may come several times.
+    /// Names and values of the query in order, decoded as in Node: `+` is a space, a `%` without a
+    /// valid escape is literal, bytes that are not UTF-8 become U+FFFD. A name may occur several
+    /// times.
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         form_urlencoded::parse(self.query().as_bytes())
     }
 
-    /// The last value of this name in the query, decoded; as `socket.handshake.query` has it in Node.
+    /// The last value of this name in the query, decoded, as in `socket.handshake.query` of Node.
     pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query_pairs().filter(|(known, _)| known == name).last().map(|(_, value)| value)
     }
 
-    /// The headers, names in lower case, each once.
+    /// Names and values of the headers. Names are in lower case and unique.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.own.lines().skip(1).chain(self.alike.lines()).filter_map(|line| line.split_once(':'))
     }
 
-    /// The value of the header of this name, of several the one that Node reads.
+    /// The value of this header, whose name may be in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers().find(|(kept, _)| kept.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The bytes of [`Handshake::header`], which may be UTF-8 or anything else: `name=José` in a cookie, for one.
+    /// The bytes of [`Handshake::header`], for values in UTF-8 or any other encoding.
     pub fn header_bytes(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let text = self.header(name)?;
         if text.is_ascii() {
             return Some(Cow::Borrowed(text.as_bytes()));
         }
-        // Each character was a byte.
+        // Each character stands for one byte.
         Some(text.chars().map(|char| u8::try_from(char).unwrap_or(b'?')).collect())
     }
 
-    /// The client's address: the other end of the connection or, behind
-    /// [trusted proxies](crate::Builder::trusted_proxies), what they say of it. IPv4 is never written as IPv6.
+    /// The client's address: the peer of the connection, or the address that
+    /// [trusted proxies](crate::Builder::trusted_proxies) report. An IPv4-mapped IPv6 address is
+    /// returned as IPv4.
     pub fn address(&self) -> Option<IpAddr> {
         self.arrival.address
     }
 
-    /// Whether the client's connection is encrypted: by this server, or by a trusted proxy that says so.
+    /// Returns true if the client's connection is encrypted, by this server or as reported by a
+    /// trusted proxy.
     pub fn is_secure(&self) -> bool {
         self.arrival.secure
     }
 
-    /// When the request came.
+    /// Arrival time of the request.
     pub fn received_at(&self) -> SystemTime {
         self.arrival.at
     }
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn query_and_headers_are_found_again() {
+    fn query_and_headers_are_returned() {
         let handshake = packed("/hub/?EIO=4&t=1", &[("host", b"a:1"), ("cookie", b"x=1; y=2")]);
         assert_eq!(handshake.url(), "/hub/?EIO=4&t=1");
         assert_eq!(handshake.query(), "EIO=4&t=1");
@@ -219,7 +227,7 @@ mod tests {
         let url = "/?EIO=4&room=caf%C3%A9+%26+bar&room=second&empty=&flag&&=none&broken=%zz%&bytes=%ff%41&EIO=3";
         let handshake = packed(url, &[]);
         let pairs: Vec<_> = handshake.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
-        // What `querystring.parse` of Node 22 gives, in this order.
+        // The result of `querystring.parse` in Node 22, in this order.
         let expected = [
             "EIO=4",
             "room=café & bar",
@@ -238,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_kept_whole_in_any_order_of_arrival() {
+    fn headers_are_stored_whole_in_any_order_of_arrival() {
         let (cookie, token) = ("c=".to_owned() + &"x".repeat(8_000), "Bearer ".to_owned() + &"y".repeat(4_000));
         let mut headers = [
             ("accept", &b"*/*"[..]),
@@ -263,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_beyond_ascii_are_kept_and_text_is_latin_1() {
+    fn bytes_beyond_ascii_are_preserved_and_text_is_latin_1() {
         let handshake = packed("/", &[("cookie", "name=José; session=good".as_bytes()), ("x-raw", b"\x80\xff")]);
         assert_eq!(handshake.header("cookie"), Some("name=Jos\u{c3}\u{a9}; session=good"));
         assert_eq!(handshake.header_bytes("Cookie").as_deref(), Some("name=José; session=good".as_bytes()));
@@ -295,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_are_alike_share_what_they_say_alike() {
+    fn similar_clients_share_their_common_headers() {
         let (first, second, other) = (of("fox", "x=1"), of("fox", "x=2"), of("lynx", "x=1"));
         assert!(Arc::ptr_eq(&first.alike, &second.alike) && !Arc::ptr_eq(&first.alike, &other.alike));
         assert_eq!(second.headers().collect::<Vec<_>>(), [("cookie", "x=2"), ("user-agent", "fox")]);
@@ -308,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_says_any_more_is_not_kept_for_ever() {
+    fn unused_shared_texts_are_removed() {
         let kept = of("kept", "");
         for agent in 0..10 * SHARED_MIN {
             of(&agent.to_string(), "");
@@ -318,7 +326,7 @@ mod tests {
         for _ in 0..4 * SHARED_MIN {
             of("kept", "");
         }
-        assert_eq!(shared(), 1, "those that come are all alike");
+        assert_eq!(shared(), 1, "all new handshakes are alike");
         assert!(Arc::ptr_eq(&kept.alike, &of("kept", "").alike));
     }
 }

@@ -1,4 +1,5 @@
-//! What the hub tells those who watch rooms, over a channel that forgets what nobody takes in time.
+//! The changes of rooms that the hub broadcasts to receivers of room events; slow receivers miss
+//! some.
 
 use crate::ids::{NamespacePath, RoomName, SocketId};
 
@@ -6,19 +7,17 @@ use crate::ids::{NamespacePath, RoomName, SocketId};
 pub(crate) enum RoomChangeKind {
     /// The first member is about to join.
     Created,
-    /// This socket joined.
     Joined(SocketId),
-    /// This socket left, or has gone.
+    /// The socket left the room, or disconnected.
     Left(SocketId),
     /// The last member has left.
     Deleted,
 }
 
-/// Something that happened to a room. Sent by the hub, when it is applied, while someone watches.
+/// One change of a room. Sent by the hub when it is applied, while there are receivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomChange {
     pub namespace: NamespacePath,
-    /// To which room.
     pub room: RoomName,
     pub change: RoomChangeKind,
 }

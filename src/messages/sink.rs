@@ -1,6 +1,7 @@
-//! How a session's outbox is drained: the contract between the flusher and the transports.
+//! The contract between the flusher and the transports, which drain the outbox of a session.
 //!
-//! A long-poll GET, a websocket and an upgrade are three ways to drain one session. An upgrade changes the drainer.
+//! A long-poll GET, a websocket and an upgrade are three ways to drain one session. An upgrade
+//! changes the drainer.
 
 use std::io;
 use std::pin::Pin;
@@ -13,87 +14,85 @@ use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
 
-/// How far a drain got.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Drained {
     /// The outbox is empty.
     All,
-    /// The peer takes no more at present; the transport says [`Incoming::Writable`] when it does again.
+    /// The connection is not writable; the transport reports [`Incoming::Writable`] when it is.
     Blocked,
-    /// This drainer took its one batch and is used up.
+    /// The drainer has taken the one batch that it accepts.
     Finished,
-    /// The connection is broken.
     Lost(String),
 }
 
-/// The reason in a transport's final packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CloseReason {
-    /// The session has ended, for this reason.
     Ended(DisconnectReason),
-    /// The client was too far behind, and what waited for it was dropped.
+    /// The client was lagging too far, and its packets were dropped.
     OutboxFull,
 }
 
-/// Takes packets out of an outbox. Lives in the outbox slab; called by the flusher of its worker only. Never blocks.
+/// Drains an outbox into a connection. Stored with the outbox; called by the flusher of its worker
+/// only. Never blocks.
 pub(crate) trait FrameSink {
-    /// Takes what the peer takes now.
+    /// Writes as much of the outbox as the connection accepts now.
     fn drain(&mut self, outbox: &mut Outbox) -> Drained;
 
-    /// Stops or resumes reading, where reading goes through this connection.
+    /// Pauses or resumes reading, for a connection that reads.
     fn set_reading(&mut self, _reading: bool) {}
 
-    /// Whether the peer has closed its side, as far as can be told without reading.
+    /// True if the peer has closed its side, as far as is known without reading.
     fn is_peer_gone(&self) -> bool {
         false
     }
 
-    /// Queues the transport's final packet behind what is queued already.
+    /// Queues the transport's final packet behind all others.
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox);
 
-    /// The final packet is out: ends the sending side. Returns whether the peer's end is worth waiting for.
+    /// Ends the sending side after the final packet. Returns true if the peer's end should be
+    /// awaited.
     fn finish(&mut self) -> bool;
 
-    /// Ends the connection so that nothing stays behind in the kernel (a websocket is reset).
+    /// Ends the connection and discards unsent bytes in the kernel (a websocket is reset).
     fn abort(&mut self);
 }
 
-/// What comes in over a connection that its session owns.
+/// An input of a connection that its session owns.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// Packets, in order.
+    /// Packets in order of arrival.
     Packets(Vec<EnginePacket>),
-    /// The transport answers its own protocol (a websocket's pong): send this ahead of queued events.
+    /// A reply of the transport's own protocol (a websocket's pong), to be sent ahead of queued
+    /// events.
     Control(EncodedFrame),
-    /// The socket takes bytes again.
+    /// The connection is writable again.
     Writable,
-    /// What came is no packet; nothing more comes.
+    /// Invalid input; nothing follows.
     Undecodable(String),
-    /// The peer went over a limit and was told so; nothing more comes.
+    /// The peer exceeded a limit and was notified; nothing follows.
     TooLarge(String),
-    /// The peer's message was refused, since it took too long or its memory is not to be had, and the peer was told so; nothing
-    /// more comes.
+    /// The peer's message was refused, since it took too long or exceeds the memory budget, and the
+    /// peer was notified; nothing follows.
     Refused(String),
-    /// The peer asks to close in order, and awaits the answer.
+    /// The peer started the closing handshake and awaits the answer.
     Leaving,
-    /// The peer has closed its side; nothing more comes.
+    /// The peer has closed its side; nothing follows.
     Closed,
-    /// The connection broke; nothing more comes.
+    /// The connection broke; nothing follows.
     Broken(String),
 }
 
 /// Both halves of a connection, on the worker that drives it.
 pub(crate) struct Connection {
-    /// The writing half.
     pub sink: Box<dyn FrameSink>,
-    /// The reading half. Ends after the first item that says so.
+    /// Ends after an item that nothing follows.
     pub incoming: Pin<Box<dyn Stream<Item = Incoming>>>,
-    /// What the peer must have before any packet: the transport's own answer, which then shares a write with the first of them.
+    /// The transport's own response, sent before any packet and in one write with the first.
     pub answer: Bytes,
 }
 
-/// A connection that was accepted on some worker and travels to its session's.
+/// A connection on its way from the worker that accepted it to its session's worker.
 pub(crate) trait Handoff: Send {
-    /// Takes root on the current thread.
+    /// Registers the connection with the current thread.
     fn attach(self: Box<Self>) -> io::Result<Connection>;
 }

@@ -1,44 +1,38 @@
-//! What is known of one socket on every thread: who it is, how it is reached, what it said, what the application keeps
-//! with it. Handles are made of this; fanouts send it back when someone asks who is there.
+//! A socket's identity, handshake and application data, readable on every thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::extensions::Extensions;
 use super::handshake::Handshake;
-use super::session::SessionLink;
 use crate::ids::{NamespacePath, SocketId};
 
-/// One socket. Made by its session, shared by its handles and by its worker's table of members.
+/// One socket, without the address of its session. Made by the session, shared by the socket's
+/// handles and by its worker's table of members.
 #[derive(Debug)]
 pub(crate) struct SocketInfo {
-    /// Who it is.
     pub id: SocketId,
-    /// Where it is.
     pub namespace: NamespacePath,
-    pub link: SessionLink,
     /// The request that opened its session.
     pub handshake: Arc<Handshake>,
-    /// What came with its CONNECT: the text of a JSON object.
+    /// The payload of its CONNECT: the text of a JSON object.
     pub auth: Option<Box<str>>,
     connected: AtomicBool,
     recovered: AtomicBool,
-    /// Whether its events bear tokens and it can be recovered.
+    /// True if its events carry offset tokens and its session can be resumed.
     recoverable: AtomicBool,
-    /// Whether its data has changed and its session has not looked yet.
+    /// True if its data has changed since its session last read it.
     data_changed: AtomicBool,
-    /// The application's JSON. A lock, since handles on any thread read and write it; nothing runs while it is held.
+    /// The application's JSON. A lock, since handles on any thread read and write it; no code of
+    /// the application runs while it is held.
     data: Mutex<Option<Box<str>>>,
-    /// The application's typed values.
     pub extensions: Extensions,
 }
 
 impl SocketInfo {
-    /// A socket that asks to be let in.
     pub(crate) fn new(
         id: SocketId,
         namespace: NamespacePath,
-        link: SessionLink,
         handshake: Arc<Handshake>,
         auth: Option<Box<str>>,
         recoverable: bool,
@@ -46,7 +40,6 @@ impl SocketInfo {
         Self {
             id,
             namespace,
-            link,
             handshake,
             auth,
             connected: AtomicBool::new(false),
@@ -58,30 +51,30 @@ impl SocketInfo {
         }
     }
 
-    /// The same client as the socket `before` that its connection was lost from, with the data that was kept with that.
-    pub(crate) fn as_resumed(&self, before: SocketId, data: Option<Box<str>>) -> Self {
-        let mut socket = self.with_id(before);
+    /// A socket of the same client, with the id and the data of the session that it resumes.
+    pub(crate) fn as_resumed(&self, id: SocketId, data: Option<Box<str>>) -> Self {
+        let mut socket = self.with_id(id);
         (socket.data, socket.recovered) = (Mutex::new(data), AtomicBool::new(true));
         socket
     }
 
-    /// Whether it continues where it was; until it is connected, whether it will if nothing changes.
+    /// True if the socket resumed its session; before it is connected, true if it is about to.
     pub(crate) fn is_recovered(&self) -> bool {
         self.recovered.load(Ordering::Acquire)
     }
 
-    /// Said by its session when the hub has decided.
+    /// The session calls this when the hub has decided.
     pub(crate) fn set_recovered(&self, recovered: bool) {
         self.recovered.store(recovered, Ordering::Release);
     }
 
-    /// Whether its events bear tokens and it can be recovered.
+    /// True if its events carry offset tokens and its session can be resumed.
     pub(crate) fn is_recoverable(&self) -> bool {
         self.recoverable.load(Ordering::Acquire)
     }
 
-    /// It will not be recovered, and its events bear no tokens; what was kept with the one it was is not its own. Counts until it
-    /// is connected.
+    /// Makes the socket a new one that cannot be recovered, without the data of the session that it
+    /// was about to resume. Has no effect once it is connected.
     pub(crate) fn decline_recovery(&self) {
         if self.is_connected() {
             return;
@@ -92,7 +85,8 @@ impl SocketInfo {
         }
     }
 
-    /// The same client as a socket of its own, which continues with nothing.
+    /// A new socket of the same client that resumes nothing, with the data and extensions that
+    /// middleware has stored.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
         let mut socket = self.with_id(id);
         socket.extensions = self.extensions.copy();
@@ -102,25 +96,24 @@ impl SocketInfo {
 
     fn with_id(&self, id: SocketId) -> Self {
         let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
-        Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable())
+        Self::new(id, namespace, self.handshake.clone(), auth, self.is_recoverable())
     }
 
-    /// Whether the hub knows it: from its CONNECT reply to its end.
+    /// True from the socket's CONNECT reply to its end.
     pub(crate) fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Acquire) && self.link.is_open()
+        self.connected.load(Ordering::Acquire)
     }
 
-    /// Said by its session when the hub has connected it, and when it has gone.
+    /// The session calls this when the hub has connected the socket, and at the socket's end.
     pub(crate) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Release);
     }
 
-    /// The application's JSON.
     pub(crate) fn data(&self) -> Option<Box<str>> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the application's JSON. Returns whether its session is to be told.
+    /// Replaces the application's JSON. Returns whether the session must be notified.
     pub(crate) fn set_data(&self, data: Option<Box<str>>) -> bool {
         self.put_data(data);
         self.is_recoverable() && !self.data_changed.swap(true, Ordering::AcqRel)
@@ -132,7 +125,7 @@ impl SocketInfo {
 
     /// The application's JSON if it has changed since the last call.
     pub(crate) fn take_changed_data(&self) -> Option<Option<Box<str>>> {
-        // Before the look: a change meanwhile is reported again.
+        // The flag is cleared before the data is read: a change in between is reported again.
         self.data_changed.swap(false, Ordering::AcqRel).then(|| self.data())
     }
 }
@@ -141,25 +134,12 @@ impl SocketInfo {
 pub(crate) mod tests {
     use super::*;
     use crate::messages::handshake::Arrival;
-    use crate::messages::session::SessionCommand;
-    use actix::{Actor, AsyncContext, Context, Handler};
     use std::time::UNIX_EPOCH;
 
-    struct Nobody;
-
-    impl Actor for Nobody {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<SessionCommand> for Nobody {
-        type Result = ();
-
-        fn handle(&mut self, _: SessionCommand, _: &mut Context<Self>) {}
-    }
-
     #[test]
-    fn one_that_is_connected_cannot_decline_any_more() {
-        // Its client has its private id, and would take the last argument of an event without token for one.
+    fn a_connected_socket_cannot_decline_recovery() {
+        // Its client has a private id, and would mistake the last argument of an event without a
+        // token for one.
         let socket = socket(1);
         socket.set_connected(true);
         socket.decline_recovery();
@@ -169,11 +149,9 @@ pub(crate) mod tests {
         assert!(!socket.is_recoverable());
     }
 
-    /// A socket of the root namespace whose session hears nothing.
     pub(crate) fn socket(n: u8) -> Arc<SocketInfo> {
-        let link = SessionLink::new(Context::<Nobody>::new().address().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
-        Arc::new(SocketInfo::new(SocketId::from_random([n; 15]), NamespacePath::root(), link, handshake, None, true))
+        Arc::new(SocketInfo::new(SocketId::from_random([n; 15]), NamespacePath::root(), handshake, None, true))
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct WorkerMetrics {
     /// Opened sessions by their initial [`TransportKind`].
     pub(crate) sessions_opened: Labelled<TransportKind, Counter, { TransportKind::COUNT }>,
     pub(crate) upgrades: Counter,
-    pub(crate) sessions_closed: Labelled<DisconnectReason, Counter, { DisconnectReason::ALL.len() }>,
+    pub(crate) sessions_closed: Labelled<DisconnectReason, Counter, { DisconnectReason::COUNT }>,
     pub(crate) requests_refused: Labelled<RefusalKind, Counter, { RefusalKind::COUNT }>,
     /// HTTP connections that a port closed itself.
     pub(crate) http_closed: Labelled<HttpCloseReason, Counter, { HttpCloseReason::COUNT }>,

@@ -18,7 +18,8 @@ macro_rules! labels {
         impl $name {
             pub(crate) const COUNT: usize = [$($label),+].len();
 
-            pub(crate) const fn as_str(self) -> &'static str {
+            /// The text of this value, in metrics and log lines.
+            $vis const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$value => $label,)+
                 }

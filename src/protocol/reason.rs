@@ -5,76 +5,39 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::label::{Label, labels};
+use super::label::labels;
 
-/// Reason why a session and its sockets ended, or why one socket left its namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DisconnectReason {
-    /// The connection failed: a reset, an HTTP request in a wrong state, or a client that reads
-    /// nothing.
-    TransportError,
-    /// The client closed the connection.
-    TransportClose,
-    /// The server closed the connection.
-    ForcedClose,
-    /// No pong arrived within the ping timeout.
-    PingTimeout,
-    /// The client sent an invalid packet, or one that is not allowed in the current state.
-    ParseError,
-    /// The server is shutting down. The client may reconnect.
-    ServerShuttingDown,
-    /// The session ended because the server closed it while sockets were connected.
-    ForcedServerClose,
-    /// The client disconnected from this namespace.
-    ClientNamespaceDisconnect,
-    /// The server disconnected the socket from this namespace.
-    ServerNamespaceDisconnect,
+labels! {
+    /// Reason why a session and its sockets ended, or why one socket left its namespace.
+    /// [`as_str`](Self::as_str) returns Socket.IO's text.
+    pub enum DisconnectReason {
+        /// The connection failed: a reset, an HTTP request in a wrong state, or a client that reads
+        /// nothing.
+        TransportError = "transport error",
+        /// The client closed the connection.
+        TransportClose = "transport close",
+        /// The server closed the connection.
+        ForcedClose = "forced close",
+        /// No pong arrived within the ping timeout.
+        PingTimeout = "ping timeout",
+        /// The client sent an invalid packet, or one that is not allowed in the current state.
+        ParseError = "parse error",
+        /// The server is shutting down; the client may reconnect.
+        ServerShuttingDown = "server shutting down",
+        /// The server ended the session while sockets were connected.
+        ForcedServerClose = "forced server close",
+        /// The client left this namespace.
+        ClientNamespaceDisconnect = "client namespace disconnect",
+        /// The server disconnected the socket from this namespace.
+        ServerNamespaceDisconnect = "server namespace disconnect",
+    }
 }
 
 impl DisconnectReason {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::TransportError,
-        Self::TransportClose,
-        Self::ForcedClose,
-        Self::PingTimeout,
-        Self::ParseError,
-        Self::ServerShuttingDown,
-        Self::ForcedServerClose,
-        Self::ClientNamespaceDisconnect,
-        Self::ServerNamespaceDisconnect,
-    ];
-
     /// Returns whether the socket cannot be recovered: a side disconnected it for good, or the
     /// server does not know which packets the client has received.
     pub(crate) const fn is_final(self) -> bool {
         matches!(self, Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect | Self::ParseError)
-    }
-
-    /// The reason as Socket.IO writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TransportError => "transport error",
-            Self::TransportClose => "transport close",
-            Self::ForcedClose => "forced close",
-            Self::PingTimeout => "ping timeout",
-            Self::ParseError => "parse error",
-            Self::ServerShuttingDown => "server shutting down",
-            Self::ForcedServerClose => "forced server close",
-            Self::ClientNamespaceDisconnect => "client namespace disconnect",
-            Self::ServerNamespaceDisconnect => "server namespace disconnect",
-        }
-    }
-}
-
-impl Label for DisconnectReason {
-    const ALL: &'static [Self] = &Self::ALL;
-
-    fn as_str(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn index(self) -> usize {
-        self as usize
     }
 }
 
@@ -149,7 +112,7 @@ labels! {
         OtherNamespace = "other_namespace",
         /// The session exceeds its limit of rooms over time, or of bytes for rooms and data.
         #[error("session was in too many rooms")]
-        TooManyIntervals = "too_many_stays",
+        TooManyIntervals = "too_many_rooms",
         /// The sessions together exceed the space in the journal, and this one was the largest or
         /// the one disconnected for longest.
         #[error("session was given up for lack of space")]

@@ -14,6 +14,7 @@ use super::recovery::{JournalKind, Recovery};
 use super::start::{log_budgets, open_server_sender, start_hub};
 use super::{Server, memory};
 use crate::api::core::Core;
+use crate::api::encoder::Encoder;
 use crate::api::namespace::Namespace;
 use crate::api::registry::Registry;
 use crate::ids::NamespacePath;
@@ -292,10 +293,8 @@ impl Builder {
         let http_permits = HttpPermits::new(limits.http.connections_max, limits.http.reserve);
         let core = Arc::new(Core {
             server_sender,
-            recovery: recovery.journal_kind != JournalKind::Off,
+            encoder: Encoder { parser, recovery: recovery.journal_kind != JournalKind::Off, ack_errors },
             recovery_clients: recovery.clients,
-            ack_errors,
-            parser,
             limits: limits.into(),
             registry: Registry::default(),
             room_changes,

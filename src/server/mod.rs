@@ -30,10 +30,10 @@ use self::http_permits::HttpPermits;
 use crate::api::answers::Answers;
 use crate::api::args::{FromArgs, ToArgs};
 use crate::api::broadcast::Broadcast;
+use crate::api::core::Socket;
 use crate::api::error::{EmitError, RoomError};
 use crate::api::namespace::{Namespace, NamespacePattern};
 use crate::api::operators::emitter;
-use crate::api::socket::Socket;
 use crate::hub::HubAddress;
 use crate::ids::NamespacePath;
 use crate::limits::Limits;
@@ -149,7 +149,7 @@ impl Server {
     pub fn find(&self, path: &str) -> Option<Namespace> {
         let path = NamespacePath::parse(path).ok()?;
         let core = &self.endpoint.services.core;
-        core.registry.knows(&path).then(|| Namespace::existing(core.clone(), path))
+        core.registry.contains(&path).then(|| Namespace::existing(core.clone(), path))
     }
 
     emitter!();

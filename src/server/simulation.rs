@@ -31,11 +31,10 @@ use crate::journal::file::{FileJournal, FileOptions};
 use crate::journal::folder::BootId;
 use crate::journal::memory::MemoryJournal;
 use crate::limits::Limits;
-use crate::messages::fanout::ConnectAnswer;
+use crate::messages::answer::{ConnectAnswer, ReplyTo};
+use crate::messages::event::{AckWanted, Emit, Grade};
 use crate::messages::handshake::{Arrival, Handshake};
-use crate::messages::hub::{
-    AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, OrderedCommand, ReplyTo, ResumeAttempt,
-};
+use crate::messages::hub::{Connect, ConnectKind, HubBatch, HubCommand, OrderedCommand};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::SocketInfo;
 use crate::metrics::Metrics;
@@ -43,6 +42,7 @@ use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::Parser;
+use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::state::credit::Ticket;
 use crate::state::rooms::Target;
 use crate::worker::Worker;
@@ -206,10 +206,9 @@ impl World {
 
     fn connect(&mut self, process: &Process, who: usize, worker: usize, outbox: &OutboxHandle, kind: ConnectKind) {
         let (socket, namespace) = (self.clients[who].socket, NamespacePath::root());
-        let unused = SessionLink::new(SessionStub(Rc::default()).start().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
-        let info = SocketInfo::new(socket, namespace.clone(), unused, handshake, None, true);
+        let info = SocketInfo::new(socket, namespace.clone(), handshake, None, true);
         let member = outbox.add_member(Arc::new(info));
         let (from, reply) = (self.from(outbox.slot), EncodedFrame::text("40"));
         let connect = Connect { from, socket, member, namespace, kind, reply };
@@ -259,15 +258,15 @@ impl World {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &number.to_string(), vec![], true);
         let grade = if volatile { Grade::Volatile } else { Grade::Plain };
         let from = self.from(SlotKey { index: u32::MAX, generation: 0 });
-        let event = EmitCommand { from, target, draft, grade, ack: AckWanted::No };
-        self.send(process, 0, OrderedCommand::Broadcast(Box::new(event)));
+        let emit = Box::new(Emit { target, draft, grade });
+        self.send(process, 0, OrderedCommand::Broadcast { from, emit, ack: AckWanted::No });
     }
 
     fn target(&self, rooms: &[usize], except: &[usize], exclude: Option<usize>) -> Target {
         let names =
             |names: &[usize]| -> SmallVec<[Recipient; 1]> { names.iter().map(|name| self.room(*name)).collect() };
         let exclude = exclude.map(|who| self.clients[who].socket);
-        Target { rooms: names(rooms), except: names(except), exclude }
+        Target { rooms: names(rooms), except: names(except), exclude, local: false }
     }
 
     /// Returns one of the rooms or, less often, the socket of a client.

@@ -1,4 +1,5 @@
-//! How a socket comes to be: checked, led past the application's middleware, connected by the hub; or refused.
+//! The admission of a socket: limits, resume, connection middleware, the hub's connect; or a
+//! refusal.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,37 +12,27 @@ use super::{Session, random};
 use crate::api::error::ConnectError;
 use crate::api::handler::HandlerStack;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
-use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
-use crate::messages::hub::{Connect, ConnectKind, DirectPacket, OrderedCommand, ResumeAttempt};
+use crate::messages::answer::{Answer, ConnectAnswer, ResumedSession};
+use crate::messages::event::DirectPacket;
+use crate::messages::hub::{Connect, ConnectKind, OrderedCommand};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::reason::{DisconnectReason, NotRecovered};
-use crate::protocol::socketio::resume::{RecoveryRequest, ResumeRequest};
+use crate::protocol::socketio::resume::{RecoveryRequest, ResumeAttempt, ResumeRequest};
 use crate::protocol::socketio::{DecodeError, Parser};
 use crate::state::credit::Ticket;
 use crate::state::rooms::MembershipError;
 use crate::worker::credit_window::{PendingReply, SessionAnswer};
 
-/// What a CONNECT wants of recovery.
-enum RecoveryIntent {
-    /// To be left alone by it.
-    Declined,
-    /// To be recoverable from here on.
-    Nothing,
-    /// To go on with a session.
-    Session(ResumeAttempt),
-}
-
 const NO_RANDOM_BYTES: &str = "the system gives no random bytes";
 
 impl Session {
-    /// A client asks for a namespace.
-    pub(super) fn connect(&mut self, namespace: NamespacePath, auth: Option<ByteString>, ctx: &mut Context<Self>) {
+    pub(super) fn on_connect(&mut self, namespace: NamespacePath, auth: Option<ByteString>, ctx: &mut Context<Self>) {
         if self.is_closing() {
             return;
         }
-        // A client connects, disconnects and connects in one turn, and says only the two CONNECTs.
+        // A client that connects, disconnects and connects in one turn sends only the two CONNECTs.
         let replaces_answered = self.detach_replaced(&namespace);
         let refuse = |session: &mut Self, error| {
             session.refuse_connect(&namespace, replaces_answered, &ConnectError::new(error))
@@ -63,19 +54,14 @@ impl Session {
         let Ok(id) = random().map(SocketId::from_random) else {
             return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
         };
-        // As they came they share their whole packet's memory; this copy stays as long as the socket.
+        // A copy, since the received text shares the memory of its whole packet.
         let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
         let handlers = HandlerStack::new(handlers);
-        let (recoverable, claim) = match self.recovery_intent(&handlers, auth.as_deref()) {
-            RecoveryIntent::Declined => (false, None),
-            RecoveryIntent::Nothing => (true, None),
-            RecoveryIntent::Session(claim) => (true, Some(claim)),
-        };
-        let (link, handshake) = (self.link.clone(), self.handshake.clone());
-        let info = SocketInfo::new(id, namespace.clone(), link, handshake, auth, recoverable);
-        let socket = SessionSocket::new(info, self.core.clone(), handlers, claim.map(Box::new));
+        let (recoverable, attempt) = self.recovery_intent(&handlers, auth.as_deref());
+        let info = SocketInfo::new(id, namespace.clone(), self.handshake.clone(), auth, recoverable);
+        let socket = SessionSocket::new(info, self.link.clone(), self.core.clone(), handlers, attempt.map(Box::new));
         self.add_socket(socket, replaces_answered);
-        match claim {
+        match attempt {
             Some(claim) => self.credit_window.submit(Instant::now(), 0, PendingReply::Resume(id), move |from| {
                 OrderedCommand::CheckResume { from, namespace, claim }
             }),
@@ -83,8 +69,8 @@ impl Session {
         }
     }
 
-    /// What the client wants of recovery.
-    fn recovery_intent(&self, handlers: &HandlerStack, auth: Option<&str>) -> RecoveryIntent {
+    /// Returns true for a socket that is to be recoverable, and the session that it is to resume.
+    fn recovery_intent(&self, handlers: &HandlerStack, auth: Option<&str>) -> (bool, Option<ResumeAttempt>) {
         let RecoveryRequest { wants, claim } = RecoveryRequest::read(auth);
         let asked = wants.or_else(|| match self.handshake.query_value("recovery").as_deref() {
             Some("0" | "false") => Some(false),
@@ -92,24 +78,22 @@ impl Session {
             _ => None,
         });
         let clients = handlers.recovery_clients().unwrap_or(self.core.recovery_clients);
-        // Who comes back with an id of ours has not declined before.
-        if !self.core.recovery
-            || !asked.unwrap_or_else(|| claim != ResumeRequest::Nothing || clients.includes(&self.handshake))
-        {
-            return RecoveryIntent::Declined;
+        // A client with a private id of this server has not declined before.
+        let is_default = || claim != ResumeRequest::Nothing || clients.includes(&self.handshake);
+        if !self.core.encoder.recovery || !asked.unwrap_or_else(is_default) {
+            return (false, None);
         }
         match claim {
-            ResumeRequest::Nothing => RecoveryIntent::Nothing,
-            ResumeRequest::Session(pid, offset) => RecoveryIntent::Session(ResumeAttempt { pid, offset }),
+            ResumeRequest::Nothing => (true, None),
+            ResumeRequest::Session(attempt) => (true, Some(attempt)),
             ResumeRequest::Malformed => {
                 self.outbox.worker.metrics().claims_malformed.add(1);
-                log::debug!("not recovered sid={:?} reason=\"malformed pid or offset\"", self.guard.id);
-                RecoveryIntent::Nothing
+                log::debug!("session not resumed sid={:?} reason=\"malformed pid or offset\"", self.guard.id);
+                (true, None)
             }
         }
     }
 
-    /// The hub has looked up what a client claims.
     fn on_resume_checked(
         &mut self,
         socket: SocketId,
@@ -124,13 +108,13 @@ impl Session {
                 self.begin_admission(before, ctx);
             }
             Err(_) => {
-                session_socket.claim = None;
+                session_socket.attempt = None;
                 self.begin_admission(socket, ctx);
             }
         }
     }
 
-    /// Leads a socket past the application's middleware, if there is any.
+    /// Runs the connection middleware, if there is any, before the hub connects the socket.
     fn begin_admission(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
         match self.find_socket(socket) {
             Some(session_socket) if session_socket.handlers.has_connect_middleware() => {
@@ -140,7 +124,6 @@ impl Session {
         }
     }
 
-    /// Connection middleware has decided.
     pub(super) fn on_admitted(
         &mut self,
         info: &Arc<SocketInfo>,
@@ -153,18 +136,18 @@ impl Session {
         }
         match refusal {
             Some(packet) => self.refuse_with(socket, packet),
-            None => match self.without_declined_claim(socket) {
+            None => match self.without_declined_resume(socket) {
                 Ok(socket) => self.admit(socket, ctx),
                 Err(detail) => self.close(DisconnectReason::ForcedServerClose, detail, ctx),
             },
         }
     }
 
-    /// Whom to admit: where middleware declined that `socket` continues as who it was, a new one.
-    fn without_declined_claim(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
+    /// The socket to connect: a new one if middleware declined the resume of `socket`.
+    fn without_declined_resume(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         match self.find_socket(socket) {
             Some(session_socket)
-                if session_socket.claim.is_some() && !session_socket.socket.info().is_recoverable() =>
+                if session_socket.attempt.is_some() && !session_socket.socket.info().is_recoverable() =>
             {
                 self.reconnect_as_new(socket)
             }
@@ -172,17 +155,18 @@ impl Session {
         }
     }
 
-    /// Lets the client of `socket` connect as a new socket, which bears nothing of the other but the data that middleware left it.
+    /// Replaces a socket that was to resume a session by a new one of the same client, with its
+    /// data.
     fn reconnect_as_new(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
         let Some(session_socket) = self.find_socket_mut(socket) else { return Ok(socket) };
-        session_socket.claim = None;
+        session_socket.attempt = None;
         let info = session_socket.socket.info().as_new_socket(id);
         self.replace_socket(socket, info);
         Ok(id)
     }
 
-    /// Asks the hub for a socket, unless it has gone meanwhile.
+    /// Requests the connect from the hub, unless the socket was removed meanwhile.
     fn admit(&mut self, id: SocketId, ctx: &mut Context<Self>) {
         if !self.state.begin_connect(id) {
             return;
@@ -190,9 +174,9 @@ impl Session {
         let Some(session_socket) = self.state.sockets.get_mut(id).map(|record| &mut record.kept) else { return };
         session_socket.is_in_hub = true;
         let info = session_socket.socket.info().clone();
-        let (parser, namespace) = (self.core.parser, info.namespace.clone());
-        let (kind, pid) = match session_socket.claim.as_deref() {
-            _ if !self.core.recovery || !info.is_recoverable() => (ConnectKind::Unrecoverable, None),
+        let (parser, namespace) = (self.core.encoder.parser, info.namespace.clone());
+        let (kind, pid) = match session_socket.attempt.as_deref() {
+            _ if !self.core.encoder.recovery || !info.is_recoverable() => (ConnectKind::Unrecoverable, None),
             Some(claim) => (ConnectKind::Resuming(*claim), Some(claim.pid)),
             None => {
                 let Ok(pid) = random().map(PrivateId::from_random) else {
@@ -211,15 +195,15 @@ impl Session {
             let member = outbox.add_member(info);
             OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
         });
-        // Behind it: middleware may have given it some data.
-        self.keep_data(id, now);
+        // After the connect: middleware may have stored data.
+        self.journal_data(id, now);
     }
 
-    /// Journals what the application keeps with a socket, if that has changed.
-    pub(super) fn keep_data(&mut self, socket: SocketId, now: Instant) {
+    /// Journals the application's data of a socket, if that has changed.
+    pub(super) fn journal_data(&mut self, socket: SocketId, now: Instant) {
         let changed =
             self.find_socket(socket).and_then(|session_socket| session_socket.socket.info().take_changed_data());
-        let Some(data) = changed.filter(|_| self.core.recovery) else { return };
+        let Some(data) = changed.filter(|_| self.core.encoder.recovery) else { return };
         let bytes = data.as_ref().map_or(0, |data| data.len());
         self.credit_window.submit(now, bytes, PendingReply::Nobody, move |from| OrderedCommand::Data {
             from,
@@ -228,24 +212,27 @@ impl Session {
         });
     }
 
-    /// Refuses a socket that is not connected yet; the transport stays.
+    /// Refuses a socket that is not connected yet; the session continues.
     pub(super) fn refuse(&mut self, socket: SocketId, error: &ConnectError) {
         if let Some(session_socket) = self.find_socket(socket) {
-            let packet = refusal_packet(self.core.parser, session_socket.socket.path(), error);
+            let packet = refusal_packet(self.core.encoder.parser, session_socket.socket.path(), error);
             self.refuse_with(socket, packet);
         }
     }
 
     fn refuse_with(&mut self, socket: SocketId, packet: EncodedFrame) {
-        // Gone, or refused already because its middleware was late.
+        // It may have been removed, or refused already since its middleware was late.
         let Some(removed) = self.remove_socket(socket) else { return };
         self.leave_hub(&removed, false, None);
-        let packet =
-            if removed.is_answered() { disconnect(self.core.parser, removed.kept.socket.path()) } else { packet };
+        let packet = if removed.is_answered() {
+            disconnect(self.core.encoder.parser, removed.kept.socket.path())
+        } else {
+            packet
+        };
         self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
 
-    /// A CONNECT whose namespace is known and which cannot be accepted.
+    /// Refuses an invalid CONNECT whose namespace could be read.
     pub(super) fn on_unreadable_connect(&mut self, namespace: &NamespacePath, error: &DecodeError) {
         if self.is_closing() {
             return;
@@ -258,20 +245,20 @@ impl Session {
         self.refuse_connect(namespace, replaces_answered, &ConnectError::new(error));
     }
 
-    /// `is_answered`: the client considers the namespace connected. A CONNECT_ERROR would leave it so, without a `disconnect` event; a
-    /// DISCONNECT does not, and the reason follows when it connects again.
+    /// `is_answered`: the client considers the namespace connected. A CONNECT_ERROR would not
+    /// change that, and cause no `disconnect` event. A DISCONNECT does; the error follows when the
+    /// client connects again.
     pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, is_answered: bool, error: &ConnectError) {
         let path: String = namespace.as_str().chars().take(64).collect();
         log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.guard.id);
         let packet = if is_answered {
-            disconnect(self.core.parser, namespace)
+            disconnect(self.core.encoder.parser, namespace)
         } else {
-            refusal_packet(self.core.parser, namespace, error)
+            refusal_packet(self.core.encoder.parser, namespace, error)
         };
         self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
 
-    /// The hub answered a command of this session.
     pub(super) fn on_answer(&mut self, ticket: Ticket, answer: Answer, ctx: &mut Context<Self>) {
         let now = Instant::now();
         if let Answer::Join(Err(refusal @ (MembershipError::TooManyRooms | MembershipError::BudgetSpent))) = &answer {
@@ -290,12 +277,12 @@ impl Session {
         }
         match answer {
             ConnectAnswer::Connected { recovered } => self.open_socket(socket, recovered, now),
-            _ => return self.on_resume_lost(socket, ctx),
+            ConnectAnswer::Lost => return self.on_resume_lost(socket, ctx),
         }
-        self.keep_data(socket, now);
+        self.journal_data(socket, now);
     }
 
-    /// Who was to go on where it was went for good, or fell out of the journal, while middleware ran.
+    /// The session to resume ended for good, or left the journal, while middleware ran.
     fn on_resume_lost(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
         if let Some(session_socket) = self.find_socket_mut(socket) {
             session_socket.is_in_hub = false;
@@ -307,8 +294,7 @@ impl Session {
     }
 }
 
-/// The CONNECT_ERROR packet that says so.
 pub(super) fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> EncodedFrame {
-    // A map of strings and JSON values is always JSON.
+    // Strings and JSON values always have a JSON form.
     connect_error(parser, namespace, &serde_json::to_string(error).unwrap_or_default())
 }

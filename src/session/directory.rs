@@ -1,4 +1,5 @@
-//! The directory of sessions: the one map that all workers share. It hands out owned addresses and places, never guards.
+//! The directory of sessions, which all workers share. It returns owned addresses and permits,
+//! never guards.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,29 +14,28 @@ use crate::limits::Limits;
 use crate::messages::session::SessionLink;
 use crate::state::rate::{Meter, Rates};
 
-/// Meters are swept at the earliest after so many new ones.
+/// Minimum number of new meters between two sweeps.
 const SWEEP_MIN: usize = 1_024;
 
-/// Where each session is. Entries are made and removed by the sessions themselves.
+/// The address of each session. Sessions add and remove their own entries.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     sessions: DashMap<SessionId, SessionLink>,
-    /// Places given out: of sessions alive, and of those being admitted.
+    /// Permits of live sessions and of handshakes in progress.
     permits: AtomicUsize,
-    /// Of them, how many went to one address. Holds no zeros.
+    /// The number of permits per client prefix, without zeros.
     by_prefix: DashMap<ClientPrefix, usize>,
-    /// What all sessions of an address may send, while addresses are limited. A meter that is full again is as good as none and
-    /// is removed by a sweep.
+    /// The rate of all sessions of a prefix, while addresses are limited. A full meter is equal to
+    /// none, and is removed by a sweep.
     meters: DashMap<ClientPrefix, Meter>,
-    /// New meters before the next sweep, which reads all of them.
+    /// New meters before the next sweep, which reads all meters.
     until_sweep: AtomicUsize,
 }
 
-/// Whose sessions are counted together. A household has a /64 of IPv6, and may use any address of it.
+/// The addresses that count as one client: one IPv4 address, or one /64 of IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ClientPrefix {
     V4(u32),
-    /// The first half of the address.
     V6([u8; 8]),
 }
 
@@ -51,22 +51,20 @@ impl From<IpAddr> for ClientPrefix {
     }
 }
 
-/// Why there is no place for one more session.
+/// The limit that a handshake has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionLimit {
-    /// There are as many sessions as there may be.
+    /// The maximum number of sessions.
     Server,
-    /// There are as many of this address as there may be.
+    /// The maximum number of sessions of the client's prefix.
     Address,
 }
 
 impl Directory {
-    /// The address of a session that is alive.
     pub(crate) fn find(&self, id: &SessionId) -> Option<SessionLink> {
         self.sessions.get(id).map(|entry| entry.value().clone())
     }
 
-    /// The addresses of all sessions that are alive.
     pub(crate) fn links(&self) -> Vec<SessionLink> {
         self.sessions.iter().map(|entry| entry.value().clone()).collect()
     }
@@ -75,8 +73,10 @@ impl Directory {
         self.sessions.len()
     }
 
-    /// Reads and changes the meter of a client address; it stays while sessions of the address come and go. `None` if
-    /// there are already [`limits.rates.addresses_max`](crate::limits::RateLimits::addresses_max) meters: then only the session's own limits count.
+    /// Reads and changes the meter of a client address; it stays while sessions of the address come
+    /// and go. `None` if there are already
+    /// [`limits.rates.addresses_max`](crate::limits::RateLimits::addresses_max) meters: then only
+    /// the session's own limits count.
     pub(crate) fn with_meter<T>(
         &self,
         address: IpAddr,
@@ -99,13 +99,13 @@ impl Directory {
         Some(change(&mut self.meters.entry(prefix).or_insert_with(|| Meter::new(rates, now))))
     }
 
-    /// Takes a place for one more session, of this address.
+    /// Reserves a permit for one more session of this address.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         address: Option<IpAddr>,
         limits: &Limits,
     ) -> Result<SessionPermit, SessionLimit> {
-        // Dropped on refusal, which undoes what was counted so far.
+        // A refusal drops the permit, which undoes the counts.
         let mut permit = SessionPermit { directory: self.clone(), prefix: None };
         if self.permits.fetch_add(1, Ordering::Relaxed) >= limits.sessions.max {
             return Err(SessionLimit::Server);
@@ -123,7 +123,7 @@ impl Directory {
     }
 }
 
-/// A session's place among those that may be. Taken before the session is made, given back by being dropped.
+/// One session within the limits. Reserved before the session is created, released when dropped.
 #[derive(Debug)]
 pub(crate) struct SessionPermit {
     directory: Arc<Directory>,
@@ -131,17 +131,14 @@ pub(crate) struct SessionPermit {
 }
 
 impl SessionPermit {
-    /// The directory that gave the place.
     pub(super) fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    /// Enters the session into the directory.
     pub(super) fn enter(&self, id: SessionId, link: SessionLink) {
         self.directory.sessions.insert(id, link);
     }
 
-    /// Takes the session out of the directory.
     pub(super) fn leave(self, id: &SessionId) {
         self.directory.sessions.remove(id);
     }
@@ -177,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_counted_by_address_and_all_in_all() {
+    fn permits_are_counted_by_address_and_in_total() {
         let directory = Arc::new(Directory::default());
         let first = reserve(&directory, "192.0.2.1", 2).unwrap();
         let second = reserve(&directory, "::ffff:192.0.2.1", 2).unwrap();
@@ -193,15 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn a_household_of_ipv6_is_one_address() {
+    fn a_64_bit_prefix_of_ipv6_is_one_client() {
         let directory = Arc::new(Directory::default());
-        let _place = reserve(&directory, "2001:db8:0:1::1", 1).unwrap();
+        let _permit = reserve(&directory, "2001:db8:0:1::1", 1).unwrap();
         assert_eq!(reserve(&directory, "2001:db8:0:1:ffff::2", 1).unwrap_err(), SessionLimit::Address);
         assert!(reserve(&directory, "2001:db8:0:2::1", 1).is_ok());
     }
 
     #[test]
-    fn nothing_is_kept_of_addresses_without_sessions() {
+    fn addresses_without_sessions_take_no_memory() {
         let directory = Arc::new(Directory::default());
         drop(reserve(&directory, "192.0.2.1", 1).unwrap());
         assert_eq!(reserve(&directory, "192.0.2.1", 0).unwrap_err(), SessionLimit::Address);
@@ -210,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_is_shared_by_a_prefix_and_goes_when_it_is_full_again() {
+    fn a_meter_is_shared_by_a_prefix_and_removed_when_full() {
         let (directory, start) = (Directory::default(), Instant::now());
         let rates = Rates { events: NonZeroU32::new(1), bytes: None };
         let admits = |address: &str, now: Instant| {
@@ -233,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_meters_than_the_limit() {
+    fn the_number_of_meters_is_limited() {
         let (directory, now) = (Directory::default(), Instant::now());
         let rates = Rates { events: NonZeroU32::new(1), bytes: None };
         let with = |n: u32| directory.with_meter(Ipv4Addr::from_bits(n).into(), rates, now, 2, |_| ());

@@ -1,4 +1,4 @@
-//! Doing what the session's machine decided.
+//! The execution of the effects that the session state returns.
 
 use std::time::Instant;
 
@@ -6,13 +6,12 @@ use actix::Context;
 
 use super::Session;
 use crate::ids::AckOwner;
-use crate::messages::request::answer;
+use crate::messages::answer::answer;
 use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::session::Effect;
 
 impl Session {
-    /// A packet came over the session's transport.
     pub(super) fn on_packet(&mut self, packet: EnginePacket, ctx: &mut Context<Self>) {
         let metrics = self.outbox.worker.metrics();
         metrics.packets_received.add(1);
@@ -28,9 +27,10 @@ impl Session {
             match effect {
                 Effect::Control(packet) => self.outbox.push_control(packet),
                 Effect::Connect { namespace, auth } => match self.charge_event() {
-                    Ok(()) => self.connect(namespace, auth, ctx),
-                    // The client sent it before it received the reply to the first CONNECT. That reply still arrives; a
-                    // CONNECT_ERROR after it would make the client drop a socket that stays connected here.
+                    Ok(()) => self.on_connect(namespace, auth, ctx),
+                    // The client sent it before it received the reply to the first CONNECT. That
+                    // reply still arrives; a CONNECT_ERROR after it would make the client drop a
+                    // connected socket.
                     Err(message) if self.state.sockets.in_namespace(&namespace).is_some() => {
                         self.on_dropped(&format!("second CONNECT, {message}"), false);
                     }
@@ -52,12 +52,12 @@ impl Session {
                     Some(AckOwner::Durable) | None => {}
                 },
                 Effect::Leave(socket) => {
-                    // Not refused, but a client that does little else is slowed down.
+                    // A DISCONNECT is never refused, but counts towards the rate of the client.
                     let _ = self.charge_event();
                     self.detach(socket, DisconnectReason::ClientNamespaceDisconnect);
                 }
                 Effect::ReleaseHeld(socket) => log::warn!(
-                    "connection handler has not returned in time, events go on sid={:?} socket={socket}",
+                    "connection handler has not returned in time, events are released sid={:?} socket={socket}",
                     self.guard.id
                 ),
                 Effect::Close { reason, detail } => self.close(reason, &detail, ctx),

@@ -1,5 +1,5 @@
-//! A session's entry in the directory and in the metrics. Released by being dropped, so also when the session's task dies by
-//! a panic.
+//! A session's entry in the directory and in the metrics, released on drop: also when its task
+//! panics.
 
 use std::sync::Arc;
 
@@ -9,18 +9,16 @@ use crate::messages::session::SessionLink;
 use crate::metrics::WorkerMetrics;
 use crate::protocol::engineio::transport_kind::TransportKind;
 
-/// The drop guard of one session.
 pub(super) struct SessionGuard {
     pub(super) id: SessionId,
     metrics: Arc<WorkerMetrics>,
-    /// Until the session is withdrawn.
+    /// `None` once the session is withdrawn from the directory.
     permit: Option<SessionPermit>,
-    /// As what it is counted.
+    /// The transport label in the metrics.
     transport_kind: TransportKind,
 }
 
 impl SessionGuard {
-    /// Enters a session.
     pub(super) fn new(
         id: SessionId,
         metrics: Arc<WorkerMetrics>,
@@ -33,13 +31,12 @@ impl SessionGuard {
         Self { id, metrics, permit: Some(permit), transport_kind }
     }
 
-    /// The session went over to a websocket.
     pub(super) fn mark_upgraded(&mut self) {
         self.metrics.record_upgrade();
         self.transport_kind = TransportKind::Websocket;
     }
 
-    /// Takes the session out of the directory; the outbox stays for the final packet.
+    /// Removes the session from the directory; its connection may still send final packets.
     pub(super) fn withdraw(&mut self) {
         if let Some(permit) = self.permit.take() {
             permit.leave(&self.id);

@@ -1,10 +1,11 @@
-//! Starting the application's handlers, in arrival order, and holding events that may not start yet.
+//! The start of the application's handlers in arrival order; events that cannot start yet are held.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,13 @@ use super::Session;
 use super::admission::refusal_packet;
 use super::sockets::SessionSocket;
 use crate::api::ack::Ack;
+use crate::api::core::{HandlerFn, HandlerFuture};
 use crate::api::current::InSession;
 use crate::api::error::{ConnectError, EventError, HandlerError};
 use crate::api::event::{Disconnecting, Event};
-use crate::api::handler::{HandlerFn, HandlerFuture};
 use crate::ids::{RoomName, SessionId, SocketId};
 use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Packet;
@@ -29,22 +31,30 @@ use crate::state::session::ClientEvent;
 use crate::state::sockets::SocketRecord;
 use crate::worker::Worker;
 
-/// Bytes of one client that no budget is charged for: less than an idle session takes.
+/// Bytes held for one client that are not charged to the budget: less than an idle session takes.
 const FREE_BYTES: usize = 1 << 10;
 
-/// How many handlers of a session run, and whether the session wants to know when one ends.
+/// The number of running handlers of a session.
 pub(super) struct RunningHandlers {
     link: SessionLink,
     count: Cell<usize>,
-    /// Those that ended where they began, since the session last had a pause.
-    at_once: Cell<usize>,
+    /// Handlers that completed without waiting, since the last pause.
+    immediate: Cell<usize>,
+    /// True if the session is to be notified when a handler ends.
     watched: Cell<bool>,
+    /// Name of the handler that started last.
     newest: RefCell<ByteString>,
 }
 
 impl RunningHandlers {
     pub(super) fn new(link: SessionLink) -> Self {
-        Self { link, count: Cell::new(0), at_once: Cell::new(0), watched: Cell::new(false), newest: RefCell::default() }
+        Self {
+            link,
+            count: Cell::new(0),
+            immediate: Cell::new(0),
+            watched: Cell::new(false),
+            newest: RefCell::default(),
+        }
     }
 
     fn begin(self: &Rc<Self>, name: ByteString) -> RunningHandler {
@@ -60,7 +70,7 @@ impl Drop for RunningHandler {
     fn drop(&mut self) {
         self.0.count.set(self.0.count.get() - 1);
         if self.0.count.get() == 0 {
-            // The name shares the memory of the packet that brought it.
+            // The name shares the memory of its packet.
             drop(self.0.newest.take());
         }
         if self.0.watched.replace(false) {
@@ -70,7 +80,7 @@ impl Drop for RunningHandler {
 }
 
 impl Session {
-    /// A client emitted an event: its handler starts now, or the event is held.
+    /// Starts the handler of an event, or holds the event.
     pub(super) fn on_event(&mut self, socket: SocketId, event: ClientEvent) {
         if self.is_closing() {
             return;
@@ -83,7 +93,7 @@ impl Session {
         self.inbox.hold(socket, bytes, event);
     }
 
-    /// Starts what may start now of the events held.
+    /// Starts the handlers of held events, as many as may run.
     pub(super) fn release_events(&mut self) {
         loop {
             let (sockets, may_start_any) = (&self.state.sockets, self.may_start_any());
@@ -93,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Stops reading while more has been taken in than may be, and resumes when it is less again.
+    /// Pauses reading while input limits are exceeded, and resumes it afterwards.
     pub(super) fn regulate_reading(&mut self) {
         let paused_for = self.paused_for();
         let is_charged = self.charge_for_held(0);
@@ -105,7 +115,7 @@ impl Session {
         } else if self.credit_window.is_full() {
             Some("commands that wait for credit")
         } else if self.pending() > limits.handlers.pending_max {
-            // Event handlers stop at the bound; past it there are those of clients that come and go.
+            // Event handlers stop at the limit; connection and disconnect handlers may exceed it.
             Some("handlers running")
         } else if !is_charged {
             Some("bytes held by all clients")
@@ -120,7 +130,7 @@ impl Session {
             && let Some(skipped) = self.outbox.worker.log_throttles().reading_stopped.is_due(Instant::now())
         {
             log::warn!(
-                "session stops reading for a while, too many {what} sid={:?} running={} newest_handler={:?} skipped={skipped}",
+                "session pauses reading, too many {what} sid={:?} running={} newest_handler={:?} skipped={skipped}",
                 self.guard.id,
                 self.running.count.get(),
                 self.running.newest.borrow()
@@ -129,7 +139,8 @@ impl Session {
         self.set_reading(too_much.is_none());
     }
 
-    /// Charges the budget of what clients send for what is held of this one, with `more`. Returns false if the budget is spent.
+    /// Charges the budget of client input with the bytes held for this client and `more`. Returns
+    /// false if the budget is exhausted.
     pub(super) fn charge_for_held(&mut self, more: usize) -> bool {
         let waiting = self.inbox.bytes() + self.credit_window.waiting_bytes() + self.state.partial_bytes();
         let bytes = waiting + self.auth_bytes + more;
@@ -151,15 +162,15 @@ impl Session {
 
     fn may_start_any(&self) -> bool {
         let max = self.core.limits.handlers.pending_max;
-        self.pending() < max && self.running.at_once.get() < max && self.credit_window.has_credit()
+        self.pending() < max && self.running.immediate.get() < max && self.credit_window.has_credit()
     }
 
-    /// As many handlers have ended at once as may, and what they asked for has been taken in.
     pub(super) fn on_pause(&self) {
-        self.running.at_once.set(0);
+        self.running.immediate.set(0);
     }
 
-    /// Handlers that wait for this client's ack do not count: the ack could not come while the session does not read.
+    /// The number of running handlers without those that wait for an ack of this client, which
+    /// could not arrive while reading is paused.
     fn pending(&self) -> usize {
         self.running.count.get().saturating_sub(self.acks.len() + self.credit_window.collecting())
     }
@@ -168,10 +179,10 @@ impl Session {
         let Some(session_socket) = self.find_socket(socket) else { return };
         let ClientEvent { name, ack, args } = event;
         let socket = session_socket.socket.clone();
-        let event = Event::new(name.clone(), args, Ack::new(ack, &socket));
+        let event = Event::new(name.clone(), args, Ack::new(ack, socket.reference(), self.core.encoder));
         if !session_socket.handlers.is_direct() {
             let handlers = session_socket.handlers.clone();
-            return self.run(socket.id(), name, move || Box::pin(handlers.run(socket, event)));
+            return self.run(socket.info().clone(), name, move || Box::pin(handlers.run(socket, event)));
         }
         let Some(handler) = session_socket.handlers.event(&name).cloned() else {
             event.ack.refuse(&EventError::NoHandler);
@@ -181,10 +192,10 @@ impl Session {
             }
             return;
         };
-        self.run(socket.id(), name, move || handler(socket, event));
+        self.run(socket.info().clone(), name, move || handler(socket, event));
     }
 
-    /// An event was queued for a socket of this session, of which someone watches what it is sent.
+    /// Shows a queued event to the observers of its socket.
     pub(super) fn on_sent(&self, message: &Message) {
         self.outbox.mark_seen();
         let mut sockets = self.state.sockets.iter();
@@ -192,24 +203,25 @@ impl Session {
             return;
         }
         let Some(Packet::Event { namespace, name, ack, args }) = message.read_back() else { return };
-        let watched = self.state.sockets.in_namespace(&namespace).map(|record| &record.kept);
-        if let Some(session_socket) = watched.filter(|session_socket| session_socket.handlers.observes_outgoing()) {
-            // As the client's listeners get it.
-            let bears_token = self.core.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
-            let args = if bears_token { args.first(args.len().saturating_sub(1)) } else { args };
+        let observed = self.state.sockets.in_namespace(&namespace).map(|record| &record.kept);
+        if let Some(session_socket) = observed.filter(|session_socket| session_socket.handlers.observes_outgoing()) {
+            // The client's listeners do not receive the token either.
+            let has_token =
+                self.core.encoder.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
+            let args = if has_token { args.first(args.len().saturating_sub(1)) } else { args };
             let (handlers, socket) = (session_socket.handlers.clone(), session_socket.socket.clone());
-            self.spawn(socket.id(), name.clone(), move || {
+            self.spawn(socket.info().clone(), name.clone(), move || {
                 handlers.observe_outgoing(&socket, &name, &args);
                 Box::pin(std::future::ready(Ok(())))
             });
         }
     }
 
-    /// Runs the connection handler; the socket's events are held until it has returned.
+    /// Runs the connection handler. The socket's events are held until it has returned.
     pub(super) fn start_connection_handler(&self, id: SocketId, handler: HandlerFn<()>) {
         let Some(socket) = self.find_socket(id).map(|session_socket| session_socket.socket.clone()) else { return };
         let (link, opened) = (self.link.clone(), socket.info().clone());
-        self.spawn(id, ByteString::from_static("connection"), move || {
+        self.spawn(opened.clone(), ByteString::from_static("connection"), move || {
             let running = handler(socket, ());
             Box::pin(async move {
                 let result = running.await;
@@ -219,8 +231,8 @@ impl Session {
         });
     }
 
-    /// Runs the handlers of a socket that has gone, one after the other, if it was connected. Returns the sender for the rooms that
-    /// it was in, if one of them wants to know.
+    /// Runs the disconnect handlers of a socket, one after the other, if it was connected. Returns
+    /// a sender for the socket's rooms if one of the handlers receives them.
     pub(super) fn start_disconnecting_handlers(
         &self,
         removed: &SocketRecord<SessionSocket>,
@@ -237,9 +249,9 @@ impl Session {
             let socket = session_socket.socket.clone();
             let (done, ended) = oneshot::channel::<()>();
             before = Some(ended);
-            self.spawn(socket.id(), ByteString::from_static("disconnecting"), move || {
+            self.spawn(socket.info().clone(), ByteString::from_static("disconnecting"), move || {
                 Box::pin(async move {
-                    // Dropped at the end, also by a panic.
+                    // This is dropped at the end, also after a panic.
                     let _done = done;
                     let rooms =
                         tokio::time::timeout(patience, rooms).await.ok().and_then(Result::ok).unwrap_or_default();
@@ -253,11 +265,11 @@ impl Session {
             let socket = session_socket.socket.clone();
             let (done, ended) = oneshot::channel::<()>();
             let before = before.replace(ended);
-            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || {
+            self.spawn(socket.info().clone(), ByteString::from_static("disconnect"), move || {
                 Box::pin(async move {
                     let _done = done;
                     if let Some(before) = before {
-                        // One that hangs does not keep this one from running.
+                        // The time limit keeps a handler that hangs from blocking this one.
                         let _ = tokio::time::timeout(patience, before).await;
                     }
                     handler(socket, reason).await
@@ -267,12 +279,12 @@ impl Session {
         disconnecting.map(|()| asker)
     }
 
-    /// Runs the connection middleware of a socket.
     pub(super) fn start_admission(&self, session_socket: &SessionSocket) {
         let (link, socket, handlers) =
             (self.link.clone(), session_socket.socket.clone(), session_socket.handlers.clone());
-        let (id, parser, patience) = (socket.id(), self.core.parser, self.core.limits.handlers.middleware_timeout);
-        self.spawn(id, ByteString::from_static("middleware"), move || {
+        let (info, parser) = (socket.info().clone(), self.core.encoder.parser);
+        let patience = self.core.limits.handlers.middleware_timeout;
+        self.spawn(info, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
                 let passed = tokio::time::timeout(patience, handlers.admit(&socket)).await;
                 let passed = passed.unwrap_or_else(|_| Err(ConnectError::new("Middleware timed out")));
@@ -283,9 +295,15 @@ impl Session {
         });
     }
 
-    /// Starts a handler in a task of its own. Tasks are first polled in the order in which they were spawned, so handlers
-    /// start in arrival order. They run to completion also when the session has ended.
-    fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
+    /// Starts a handler in a task of its own. Tasks are first polled in the order in which they
+    /// were spawned, so handlers start in arrival order. They run to completion even if the session
+    /// ends.
+    fn spawn(
+        &self,
+        socket: Arc<SocketInfo>,
+        name: ByteString,
+        start: impl FnOnce() -> HandlerFuture + Unpin + 'static,
+    ) {
         let (supervisor, handler) = self.supervised(socket, name, start);
         actix::spawn(async move {
             let begun = Instant::now();
@@ -293,27 +311,26 @@ impl Session {
         });
     }
 
-    /// Runs the handler of an event as far as it gets without waiting; only one that waits gets a task. Most never do, and cost no
-    /// turn of the executor. As many of them in a row as may run beside each other; then what they asked for comes first.
-    fn run(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
+    /// Runs the handler of an event until it waits, and spawns a task only then: most handlers
+    /// never wait. After `limits.handlers.pending_max` of them, their requests are processed first.
+    fn run(&self, socket: Arc<SocketInfo>, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
         let (supervisor, mut handler) = self.supervised(socket, name, start);
         let begun = Instant::now();
         let Poll::Ready(outcome) = Pin::new(&mut handler).poll(&mut Context::from_waker(Waker::noop())) else {
-            // A task polls it again at once, with a waker that wakes.
+            // The task polls it again immediately, with a real waker.
             actix::spawn(async move { supervisor.on_end(handler.await, begun.elapsed()) });
             return;
         };
         supervisor.on_end(outcome, begun.elapsed());
-        self.running.at_once.set(self.running.at_once.get() + 1);
-        if self.running.at_once.get() == self.core.limits.handlers.pending_max {
+        self.running.immediate.set(self.running.immediate.get() + 1);
+        if self.running.immediate.get() == self.core.limits.handlers.pending_max {
             let _ = self.link.post(SessionCommand::Pause);
         }
     }
 
-    /// A handler, and who is to be told how it ended.
     fn supervised<F: FnOnce() -> HandlerFuture + Unpin>(
         &self,
-        socket: SocketId,
+        socket: Arc<SocketInfo>,
         name: ByteString,
         start: F,
     ) -> (Supervisor, InSession<CatchPanic<F>>) {
@@ -328,12 +345,12 @@ impl Session {
     }
 }
 
-/// Counts a handler until it has ended, and tells how.
+/// Counts a handler while it runs, and reports its outcome.
 struct Supervisor {
     running: RunningHandler,
     worker: Rc<Worker>,
     session: SessionId,
-    socket: SocketId,
+    socket: Arc<SocketInfo>,
     name: ByteString,
 }
 
@@ -346,8 +363,10 @@ impl Supervisor {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 metrics.handlers_failed.add(1);
-                if error.is_of_a_client_that_left() {
-                    log::debug!("handler failed, its client has left sid={session:?} handler={name:?} error={error}");
+                if error.is_disconnected() {
+                    log::debug!(
+                        "handler failed, its client has disconnected sid={session:?} handler={name:?} error={error}"
+                    );
                 } else if let Some(skipped) = worker.log_throttles().handler_failed.is_due(Instant::now()) {
                     let (name, error) = (excerpt(name), excerpt(&error.to_string()));
                     log::warn!("handler failed sid={session:?} handler={name:?} skipped={skipped} error={error}");
@@ -355,21 +374,22 @@ impl Supervisor {
             }
             Err(Panicked) => {
                 metrics.handlers_panicked.add(1);
-                let panicked = SessionCommand::HandlerPanicked { socket: *socket, handler: name.to_string() };
+                let panicked = SessionCommand::HandlerPanicked { socket: socket.clone(), handler: name.to_string() };
                 let _ = running.0.link.post(panicked);
             }
         }
     }
 }
 
-/// The beginning of a text that a client chose, or that quotes one, for the log.
+/// The beginning of a text that a client can choose, for the log.
 fn excerpt(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
 struct Panicked;
 
-/// A handler that starts when it is first polled, and whose panic is a value; also that of a drop at its end.
+/// A handler that starts when it is first polled. A panic, also in a drop at its end, is an error
+/// value.
 enum CatchPanic<F> {
     Waiting(F),
     Running(HandlerFuture),

@@ -1,7 +1,9 @@
-//! A session: one actor per client connection, on the worker that took its handshake, alive across transports.
+//! A session: one actor per client connection, on the worker that accepted its handshake, across
+//! transports.
 //!
-//! It drives the sans-IO [`SessionState`], owns the timers, starts handlers, and forwards what code asks to the hub.
-//! Here stand its fields, its life and its one `match`; what it does is in the files beside.
+//! It drives the sans-IO [`SessionState`], owns timers, starts handlers, and forwards requests to
+//! the hub. This file has its fields, its lifecycle and the `match` of its commands; the other
+//! files have the behaviour.
 
 mod admission;
 mod closing;
@@ -22,8 +24,8 @@ use actix::{Actor, AsyncContext, Context, Handler, StreamHandler};
 
 use crate::api::core::Core;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
+use crate::messages::answer::{Done, NoAnswer, answer};
 use crate::messages::handshake::Handshake;
-use crate::messages::request::{Done, NoAnswer, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
@@ -48,27 +50,21 @@ use self::rates::RateLimiter;
 use self::sockets::{Call, SessionSocket};
 use self::transports::{PendingPost, ProbedWebsocket};
 
-/// What every session of a server needs.
+/// The shared state that every session of a server uses.
 #[derive(Clone)]
 pub(crate) struct Services {
-    /// The handles' shared part.
     pub(crate) core: Arc<Core>,
-    /// Where sessions are found.
     pub(crate) directory: Arc<Directory>,
 }
 
 /// A handshake that was admitted and may open a session.
 pub(crate) struct PendingSession {
-    /// What the session will be called.
     pub(crate) id: SessionId,
-    /// What its client said.
     pub(crate) handshake: Handshake,
-    /// Its place among the sessions.
     pub(crate) permit: SessionPermit,
 }
 
 impl PendingSession {
-    /// Draws a random id.
     pub(crate) fn new(handshake: Handshake, permit: SessionPermit) -> Result<Self, getrandom::Error> {
         Ok(Self { id: SessionId::from_random(random()?), handshake, permit })
     }
@@ -76,7 +72,7 @@ impl PendingSession {
 
 /// The transport on which a session starts.
 pub(crate) enum InitialTransport {
-    /// A GET, which drains it next.
+    /// The handshake is a GET, which drains the outbox next.
     Polling,
     Websocket(Box<dyn Handoff>),
 }
@@ -90,11 +86,10 @@ impl InitialTransport {
     }
 }
 
-/// Which connection drives the session at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Polling,
-    /// The connection of this number.
+    /// The number of the connection.
     Websocket(u32),
 }
 
@@ -107,32 +102,32 @@ pub(crate) struct Session {
     state: SessionState<SessionSocket>,
     credit_window: CreditWindow,
     acks: Acks<Call>,
-    /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
-    /// may wait for credit.
+    /// Emits whose events are queued but whose client is lagging. Each completes when the client
+    /// has caught up, or at its deadline. Bounded by `limits.hub.credit_waiting_max`.
     congested: LazyQueue<(Instant, Done)>,
     inbox: Inbox<SocketId, ClientEvent>,
-    /// For what is held of what the client sent. Boxed, since most sessions hold nothing.
+    /// The charge for held input of the client. Boxed, since most sessions hold nothing.
     charge: Option<Box<Charge>>,
-    /// Bytes of what came with the CONNECTs of its sockets.
+    /// Bytes of the `auth` payloads of its sockets.
     auth_bytes: usize,
     running: Rc<RunningHandlers>,
     transport: Transport,
     upgrade: Upgrade<ProbedWebsocket>,
-    /// Connections counted, so that a late word of an old one is not taken for the present one's.
+    /// The number of connections so far, which distinguishes late input of a former one.
     connections: u32,
-    /// False while more has been taken in than may be.
+    /// False while input limits are exceeded and reading is paused.
     reading: bool,
-    /// The POST that is being taken in, or whose answer waits until the session reads again. Boxed, since it is rare.
+    /// The POST in progress, or whose answer waits until reading resumes. Boxed, since it is rare.
     post: Option<Box<PendingPost>>,
     phase: ClosePhase,
-    /// `None` where nothing is limited.
+    /// `None` if no rate is limited.
     rates: Option<Box<RateLimiter>>,
-    /// When it is to be woken; it may be woken besides.
+    /// Deadline of the next wake-up; earlier ones may occur.
     armed: Option<Instant>,
 }
 
 impl Session {
-    /// Opens a session on the current thread. Its open packet is the first in its outbox.
+    /// Opens a session on the current thread. The open packet is the first in its outbox.
     pub(crate) fn open(
         worker: Rc<Worker>,
         core: Arc<Core>,
@@ -147,7 +142,7 @@ impl Session {
         let guard = SessionGuard::new(id, worker.metrics().clone(), permit, link.clone(), transport_kind);
         let outbox = OutboxHandle::open(worker, link.clone());
         let session = Self {
-            state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
+            state: SessionState::new(core.encoder.parser, core.limits.clone(), Instant::now()),
             credit_window: CreditWindow::new(outbox.clone()),
             acks: Acks::default(),
             congested: LazyQueue::default(),
@@ -192,7 +187,7 @@ impl Session {
         context.run(self);
     }
 
-    /// The end of every turn: what may start now starts, and it will be woken at the next deadline.
+    /// Ends a turn: starts handlers of held events, and schedules the next wake-up.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if !self.inbox.is_empty() {
             self.release_events();
@@ -233,7 +228,7 @@ impl Session {
         }
     }
 
-    /// Its deadline is over, or one that it had before it got a nearer one.
+    /// Handles a wake-up, which may be for a deadline that was replaced by a nearer one.
     fn on_wake(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
         if self.armed.is_none_or(|armed| armed > now) {
@@ -244,7 +239,7 @@ impl Session {
             return self.credit_window.on_timeout(now);
         }
         if !self.reading {
-            // The pong deadline stands still, so it does not tell that the client has gone.
+            // The pong deadline is suspended, so it cannot detect that the client has disconnected.
             if self.outbox.is_peer_gone() {
                 return self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
             }
@@ -266,7 +261,6 @@ impl Session {
     }
 }
 
-/// Fresh random bytes for an id.
 fn random() -> Result<[u8; RANDOM_ID_BYTES], getrandom::Error> {
     let mut bytes = [0; RANDOM_ID_BYTES];
     getrandom::fill(&mut bytes)?;
@@ -290,7 +284,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Request(request) => self.on_request(request),
             SessionCommand::Answered { ticket, answer } => self.on_answer(ticket, answer, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
-            // The end of this turn starts what may start now.
+            // The end of this turn starts handlers.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Pause => self.on_pause(),
             SessionCommand::Wake => self.on_wake(ctx),
@@ -299,7 +293,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Opened { socket } if self.is_current(&socket) => self.state.mark_open(socket.id),
             SessionCommand::Opened { .. } => {}
             SessionCommand::Sent(message) => self.on_sent(&message),
-            SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(socket, &handler),
+            SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(&socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),
             SessionCommand::Post { packets, reply } => self.on_post(packets, reply, ctx),
             SessionCommand::ResumePost => self.take_post(ctx),
@@ -307,19 +301,19 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::TransportFailed(detail) => self.on_transport_failed(detail, ctx),
             SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),
             SessionCommand::OutboxFull(detail) => self.on_outbox_full(&detail, ctx),
-            SessionCommand::OutboxCut { detail, can_be_told } => self.on_outbox_cut(&detail, can_be_told, ctx),
+            SessionCommand::OutboxCut { detail, can_notify } => self.on_outbox_cut(&detail, can_notify, ctx),
             SessionCommand::OutboxLow => self.complete_congested(|_| true),
             SessionCommand::Evicted => {
-                self.close(DisconnectReason::ForcedServerClose, "its client came back over another connection", ctx);
+                self.close(DisconnectReason::ForcedServerClose, "resumed over another connection", ctx);
             }
             SessionCommand::ClosingDrained => self.on_closing_drained(ctx),
-            SessionCommand::Close(reason) => self.close(reason, "asked to", ctx),
+            SessionCommand::Close(reason) => self.close(reason, "requested by the server", ctx),
         }
         self.end_turn(ctx);
     }
 }
 
-/// Something came in over connection number `.0`.
+/// Input of the connection with this number.
 struct Numbered(u32, Incoming);
 
 impl StreamHandler<Numbered> for Session {
@@ -328,6 +322,6 @@ impl StreamHandler<Numbered> for Session {
         self.end_turn(ctx);
     }
 
-    // The stream says why it ends in its last item; its end itself means nothing (by default it would stop the actor).
+    // The last item has the reason of the end. The default implementation would stop the actor.
     fn finished(&mut self, _: &mut Context<Self>) {}
 }

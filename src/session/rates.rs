@@ -1,5 +1,5 @@
-//! How much a client may send: what exceeds the limits is refused, and a session that continues is not read for a while. Neither is
-//! one whose joins are refused again and again.
+//! The limits on the rate of a client: events above them are refused, and reading is paused if the
+//! client continues. Reading is also paused for a client whose joins are refused repeatedly.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -12,27 +12,28 @@ use crate::api::error::ConnectError;
 use crate::api::error_answer::ErrorAnswer;
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
-use crate::messages::hub::DirectPacket;
+use crate::messages::event::DirectPacket;
 use crate::state::rate::{Cost, Meter, Rates};
 use crate::state::rooms::MembershipError;
 use crate::state::session::ClientEvent;
 
-/// Between two `stentor:error` events about events that want no ack.
+/// Minimum interval between two `stentor:error` events for events without an ack.
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
-/// Refused joins per second, in bursts of twice that, before the session is not read for a while. A client that has joined as many
-/// rooms as it may gains nothing by more of them, and each costs a look-up in the hub and an answer.
+/// Limit of refused joins per second, in bursts of twice that. Above it, reading is paused: joins
+/// beyond the room limit have no use for a client, and each costs a look-up in the hub and an
+/// answer.
 const REFUSED_JOINS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
-/// The code of what exceeds a limit.
 const RATE_LIMITED: &str = "rate_limited";
 
-/// What one session may send. Kept through all of its namespaces; its address's meter also through reconnections.
+/// The rate limits of one session over all its namespaces. The meter of its address outlives the
+/// session.
 pub(super) struct RateLimiter {
     meter: Meter,
-    /// `None` where addresses are not limited, or the address is unknown.
+    /// `None` if addresses are not limited, or the address is unknown.
     address: Option<(IpAddr, Rates, Arc<Directory>)>,
-    /// The limit that the packet in hand has exceeded by its bytes.
+    /// The limit that the bytes of the current packet exceed.
     exceeded: Option<String>,
     refused_joins: Meter,
     paused_until: Option<Instant>,
@@ -41,7 +42,7 @@ pub(super) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// The limiter of a session from this address, if anything is limited.
+    /// The limiter of a session from this address; `None` if nothing is limited.
     pub(super) fn new(
         limits: &Limits,
         address: Option<IpAddr>,
@@ -58,7 +59,7 @@ impl RateLimiter {
         is_limited.then(|| Self::with_rates(session, address, now))
     }
 
-    /// The limiter of a session of which nothing is limited but the joins that are refused.
+    /// A limiter of refused joins only.
     fn unlimited(now: Instant) -> Box<Self> {
         Self::with_rates(Rates::default(), None, now)
     }
@@ -76,7 +77,8 @@ impl RateLimiter {
         })
     }
 
-    /// Charges what the client did. `Err` says which limit is exceeded: then nothing but the refusal has been charged.
+    /// Charges an event or bytes. `Err` names the limit that is exceeded; only the refusal is
+    /// charged then.
     fn charge(&mut self, cost: Cost, now: Instant, limits: &Limits) -> Result<(), String> {
         let own_admits = self.meter.admits(cost, now);
         let of_address = self.address.as_ref().and_then(|(address, rates, directory)| {
@@ -107,7 +109,7 @@ impl RateLimiter {
         Err(format!("more than {} {what} per second{of}; slow down", rate.map_or(0, |rate| rate.get())))
     }
 
-    /// Whether the client may now get a notice that it exceeds a limit.
+    /// True if the client may receive another notice that it exceeds a limit.
     fn may_notify(&mut self, now: Instant) -> bool {
         let may = self.noticed.is_none_or(|last| now.saturating_duration_since(last) >= NOTICE_EVERY);
         self.noticed = if may { Some(now) } else { self.noticed };
@@ -115,20 +117,19 @@ impl RateLimiter {
     }
 }
 
-/// The later end of two pauses, where the second one has a length.
+/// The later end of two pauses; a second one of length zero does not count.
 fn later(until: Option<Instant>, now: Instant, pause: Duration) -> Option<Instant> {
     until.max((!pause.is_zero()).then(|| now + pause))
 }
 
 impl Session {
-    /// Charges the bytes of a packet.
     pub(super) fn charge_bytes(&mut self, bytes: usize, now: Instant) {
         if let Some(rates) = &mut self.rates {
             rates.exceeded = rates.charge(Cost::Bytes(bytes), now, &self.core.limits).err();
         }
     }
 
-    /// Charges an event, a CONNECT or a DISCONNECT of the packet whose bytes were charged last.
+    /// Charges an event, a CONNECT or a DISCONNECT, after the bytes of its packet.
     pub(super) fn charge_event(&mut self) -> Result<(), String> {
         let Some(rates) = &mut self.rates else { return Ok(()) };
         let charged = rates.charge(Cost::Event, Instant::now(), &self.core.limits);
@@ -139,7 +140,7 @@ impl Session {
         charged
     }
 
-    /// The hub refused a join because the client has as many rooms as it may have.
+    /// Counts a join that the hub refused because of the room limits.
     pub(super) fn on_join_refused(&mut self, refusal: MembershipError, now: Instant) {
         let worker = &self.outbox.worker;
         if let Some(skipped) = worker.log_throttles().join_refused.is_due(now) {
@@ -149,7 +150,7 @@ impl Session {
             };
             log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.guard.id);
         }
-        // The budget may have been spent by others.
+        // Other clients may have spent the budget.
         if refusal == MembershipError::BudgetSpent {
             return;
         }
@@ -159,12 +160,12 @@ impl Session {
         rates.joins_paused_until = later(rates.joins_paused_until, now, pause);
     }
 
-    /// Until when the session is not read because of its rates.
+    /// The time until which reading is paused because of rates.
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.rates.as_ref().and_then(|rates| rates.paused_until.max(rates.joins_paused_until))
     }
 
-    /// Why the session is not read now, if that is because of its rates.
+    /// The reason why rates pause reading at present; `None` if they do not.
     pub(super) fn paused_for(&mut self) -> Option<&'static str> {
         let rates = self.rates.as_mut()?;
         let now = Instant::now();
@@ -175,26 +176,28 @@ impl Session {
         above_rate.or_else(|| rates.joins_paused_until.map(|_| "joins that are refused"))
     }
 
-    /// Refuses a CONNECT that exceeds a limit. It may be tried again.
+    /// Refuses a CONNECT that exceeds a rate. The client may retry.
     pub(super) fn refuse_fast_connect(&mut self, namespace: &NamespacePath, message: String) {
         let data = serde_json::json!({ "code": RATE_LIMITED, "message": message, "temporary": true });
         self.refuse_connect(namespace, false, &ConnectError::new(RATE_LIMITED).with_data(data));
     }
 
-    /// Refuses an event that exceeds a limit: in its ack or, once a second, by the event `stentor:error`.
+    /// Refuses an event that exceeds a rate: in its ack or, once a second, by the event
+    /// `stentor:error`.
     pub(super) fn refuse_fast_event(&mut self, socket: SocketId, event: &ClientEvent, message: String) {
         if event.ack.is_none() && !self.rates.as_mut().is_some_and(|rates| rates.may_notify(Instant::now())) {
             return;
         }
         let Some(session_socket) = self.find_socket(socket) else { return };
-        let (core, info, refused) = (&self.core, session_socket.socket.info(), ErrorAnswer::new(RATE_LIMITED, message));
+        let (encoder, info, refused) =
+            (self.core.encoder, session_socket.socket.info(), ErrorAnswer::new(RATE_LIMITED, message));
         let packet = match event.ack {
-            Some(id) => core.answer(&info.namespace, id, &refused).map(DirectPacket::Sealed),
-            None => core
-                .draft(&info.namespace, "stentor:error", &refused, info.is_recoverable())
+            Some(id) => encoder.ack(&info.namespace, id, &refused).map(DirectPacket::Sealed),
+            None => encoder
+                .event(&info.namespace, "stentor:error", &refused, info.is_recoverable())
                 .map(|draft| DirectPacket::Unnumbered { draft, volatile: false }),
         };
-        // Two texts are always JSON.
+        // Two strings always have a JSON form.
         if let Ok(packet) = packet {
             self.credit_window.push(Instant::now, packet);
         }

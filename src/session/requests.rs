@@ -1,5 +1,6 @@
-//! What code asks of this session through handles.
+//! The application's requests to a session.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -8,21 +9,24 @@ use super::Session;
 use super::sockets::Call;
 use crate::api::error::ConnectError;
 use crate::ids::{AckId, SocketId};
-use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, OrderedCommand};
-use crate::messages::request::{Done, HandlerRegistration, Listing, NoAnswer, Receipt, Request, answer};
+use crate::messages::answer::{Done, NoAnswer, Receipt, answer};
+use crate::messages::event::{AckWanted, DirectPacket, Emit, Grade};
+use crate::messages::hub::OrderedCommand;
+use crate::messages::session::{HandlerRegistration, Listing, Request};
+use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
 use crate::state::sockets::SocketRecord;
 use crate::worker::credit_window::PendingReply;
-use crate::worker::server_sender::{self, Emit};
+use crate::worker::server_sender;
 
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
         if self.has_ended() {
             return self.pass_on(request);
         }
-        // Before all others, and without the clock: there may be one for each event.
+        // First, and without reading the clock: there may be one for each event.
         if let Request::Acknowledge { socket, message } = request {
             if self.is_connected(socket) {
                 self.credit_window.push(Instant::now, DirectPacket::Sealed(message));
@@ -31,11 +35,9 @@ impl Session {
         }
         let now = Instant::now();
         match request {
-            Request::Broadcast { target, draft, grade, done } => {
-                server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
-            }
-            Request::Collect { target, draft, grade, timeout, answer } => {
-                server_sender::collect(&mut self.credit_window, now, Emit { target, draft, grade }, timeout, answer);
+            Request::Broadcast { emit, done } => server_sender::emit(&mut self.credit_window, now, emit, done),
+            Request::Collect { emit, timeout, answer } => {
+                server_sender::collect(&mut self.credit_window, now, emit, timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
                 server_sender::fetch(&mut self.credit_window, now, namespace, target, answer);
@@ -48,19 +50,21 @@ impl Session {
         }
     }
 
-    /// A handler has asked while its session was ending. What goes to others is the server sender's now; dropping what is left tells its
-    /// sender that the socket is disconnected.
+    /// Passes a request to the server sender after the session has ended, if it concerns other
+    /// sockets. Other requests are dropped, which notifies their callers that the socket is
+    /// disconnected.
     fn pass_on(&self, request: Request) {
         if matches!(
             request,
             Request::Broadcast { .. } | Request::Collect { .. } | Request::Fetch { .. } | Request::List { .. }
         ) {
-            // Refused, it is dropped as well.
+            // A refused request is dropped as well.
             let _ = self.core.server_sender.offer(request);
         }
     }
 
-    /// Requests that name one of the session's sockets. One that is gone drops the request, which tells its sender.
+    /// Handles a request for one of the session's sockets. It is dropped if the socket is gone,
+    /// which notifies the caller.
     fn on_socket_request(&mut self, request: Request, now: Instant) {
         match request {
             Request::Direct { socket, done, .. } if self.is_yet_to_connect(socket) => {
@@ -99,7 +103,7 @@ impl Session {
                     OrderedCommand::Leave { from, socket, room }
                 });
             }
-            Request::KeepData { socket } if self.is_connected(socket) => self.keep_data(socket, now),
+            Request::JournalData { socket } if self.is_connected(socket) => self.journal_data(socket, now),
             Request::Disconnect { socket, close_session: false } if self.is_admitting(socket) => {
                 self.refuse(socket, &ConnectError::new("Refused"));
             }
@@ -122,33 +126,32 @@ impl Session {
         self.state.sockets.get(socket).is_some_and(SocketRecord::is_admitting)
     }
 
-    /// Whether connection middleware runs for the socket, or the hub has not answered its CONNECT.
+    /// True while connection middleware runs for the socket or the hub has not connected it.
     fn is_yet_to_connect(&self, socket: SocketId) -> bool {
         !self.is_connected(socket) && self.find_socket(socket).is_some()
     }
 
-    /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
+    /// Emits to one of the session's sockets. With recovery on, a plain event goes to the socket's
+    /// own room through the hub, which numbers it.
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
         if self.credit_window.is_full() || self.congested.len() >= self.core.limits.hub.credit_waiting_max {
-            // Code that does not await one emit before the next: what waits for its client is bounded as what waits for the hub.
+            // Bounds the emits of code that does not await one before the next.
             self.outbox.worker.metrics().credit_refusals.add(1);
             return done.fail(NoAnswer::Overloaded);
         }
-        if self.core.recovery && grade != Grade::Volatile {
-            let target = Target::socket(socket);
+        if self.core.encoder.recovery && grade != Grade::Volatile {
+            let emit = Emit { target: Target::socket(socket), draft, grade };
             if !self.outbox.is_behind() {
-                return server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
+                return server_sender::emit(&mut self.credit_window, now, emit, done);
             }
-            // It has its place; its sender continues at the pace of the client, or the journal would turn under both.
-            self.credit_window.submit(now, draft.byte_len(), PendingReply::Nobody, move |from| {
-                let ack = AckWanted::No;
-                OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
-            });
+            // The event takes its position now; its caller continues at the pace of the client.
+            // Otherwise the journal would drop events before the client has read them.
+            server_sender::submit_emit(&mut self.credit_window, now, emit, AckWanted::No, PendingReply::Nobody);
             return self.congested.push_back((now + self.core.limits.hub.credit_timeout, done));
         }
         let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
         if !self.credit_window.is_settled() && !self.outbox.is_congested() {
-            // Behind what is under way, and as much a command as that: it waits for credit too.
+            // Commands in flight come first, so the packet passes through the hub behind them.
             return self.credit_window.submit(now, packet.byte_len(), PendingReply::Emit(done), move |from| {
                 OrderedCommand::Relay { from, packet }
             });
@@ -161,7 +164,7 @@ impl Session {
         }
     }
 
-    /// Completes emits that were held back, from the oldest on, as long as `may` says so.
+    /// Completes delayed emits, from the oldest on, while `may` returns true for their deadline.
     pub(super) fn complete_congested(&mut self, may: impl Fn(Instant) -> bool) {
         while self.congested.front().is_some_and(|(until, _)| may(*until)) {
             if let Some((_, done)) = self.congested.pop_front() {
@@ -170,28 +173,26 @@ impl Session {
         }
     }
 
-    /// An emit that wants an ack takes the same ways as one that does not.
+    /// Emits an event that asks for an ack, through the hub unless it is plain and recovery is off.
     fn call(&mut self, socket: SocketId, draft: Draft, grade: Grade, id: AckId, now: Instant) {
-        if !self.core.recovery && grade != Grade::Volatile {
+        if !self.core.encoder.recovery && grade != Grade::Volatile {
             return self.credit_window.push(|| now, DirectPacket::Sealed(draft.seal(Some(id.to_wire()), None)));
         }
-        let target = Target::socket(socket);
-        // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
+        let emit = Emit { target: Target::socket(socket), draft, grade };
+        // The caller waits for the ack of the client, which has its own deadline, not for the hub.
         let (done, _) = tokio::sync::oneshot::channel();
-        self.credit_window.submit(now, draft.byte_len(), PendingReply::Emit(Done::WhenTaken(done)), move |from| {
-            OrderedCommand::Broadcast(Box::new(EmitCommand {
-                from,
-                target,
-                draft,
-                grade,
-                ack: AckWanted::OfOne { socket, id },
-            }))
-        });
+        let (ack, reply) = (AckWanted::OfOne { socket, id }, PendingReply::Emit(Done::WhenTaken(done)));
+        server_sender::submit_emit(&mut self.credit_window, now, emit, ack, reply);
     }
 
-    /// A handler panicked: its socket is disconnected, and nothing else happens.
-    pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
-        log::error!("handler panicked, its socket is disconnected sid={:?} handler={handler:?}", self.guard.id);
+    pub(super) fn on_panic(&mut self, info: &Arc<SocketInfo>, handler: &str) {
+        let (sid, socket, namespace) = (self.guard.id, info.id, &info.namespace);
+        log::error!(
+            "handler panicked, its socket is disconnected sid={sid:?} socket={socket} namespace={namespace} handler={handler:?}"
+        );
+        if !self.is_current(info) {
+            return;
+        }
         if self.is_admitting(socket) {
             self.refuse(socket, &ConnectError::new("Internal error"));
         } else {
@@ -199,12 +200,12 @@ impl Session {
         }
     }
 
-    /// Puts one socket out of its namespace, or all of them and the session after them.
+    /// Disconnects one socket, or all sockets and then the session.
     fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
         let sockets = if close_session { self.state.sockets.ids() } else { SmallVec::from_elem(socket, 1) };
         for socket in sockets {
             if let Some(session_socket) = self.find_socket(socket) {
-                let packet = disconnect(self.core.parser, session_socket.socket.path());
+                let packet = disconnect(self.core.encoder.parser, session_socket.socket.path());
                 self.credit_window.push(|| now, DirectPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }

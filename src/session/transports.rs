@@ -1,4 +1,4 @@
-//! What transports bring: polls, posts, websockets, and the change from one to the other.
+//! The input of transports: polls, POSTs, websockets, and the upgrade from polling to a websocket.
 
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
@@ -10,7 +10,7 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use super::{Numbered, Session, Transport};
-use crate::messages::request::answer;
+use crate::messages::answer::answer;
 use crate::messages::session::{SessionCommand, TransportRefusal};
 use crate::messages::sink::{Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
@@ -20,20 +20,20 @@ use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
 use crate::state::upgrade::Step;
 
-/// A websocket that is being probed.
+/// A websocket that is a candidate for an upgrade.
 pub(super) struct ProbedWebsocket {
     number: u32,
     sink: Box<dyn FrameSink>,
     outbox: Outbox,
 }
 
-/// A POST that is being taken in.
+/// A POST whose packets are being processed.
 pub(super) struct PendingPost {
     packets: PayloadReader,
     pub(super) reply: Reply,
 }
 
-/// A connection's incoming half, bearing its number.
+/// The incoming half of a connection, with the connection's number.
 struct NumberedStream {
     number: u32,
     incoming: Pin<Box<dyn Stream<Item = Incoming>>>,
@@ -51,7 +51,6 @@ impl Stream for NumberedStream {
 type Reply = oneshot::Sender<Result<(), TransportRefusal>>;
 
 impl Session {
-    /// A GET asks for a batch.
     pub(super) fn on_drain(&mut self, sink: Box<dyn FrameSink + Send>, reply: Reply, ctx: &mut Context<Self>) {
         if self.has_ended() && !self.awaits_final_poll() {
             answer(reply, Err(TransportRefusal::Ended));
@@ -66,7 +65,6 @@ impl Session {
         }
     }
 
-    /// A POST brought packets.
     pub(super) fn on_post(&mut self, packets: Result<PayloadReader, String>, reply: Reply, ctx: &mut Context<Self>) {
         if self.has_ended() {
             return answer(reply, Err(TransportRefusal::Ended));
@@ -86,7 +84,8 @@ impl Session {
         }
     }
 
-    /// Takes in the next slice of a POST, unless the session does not read at present. The last one answers the POST.
+    /// Processes the next slice of a POST, unless reading is paused. The last slice answers the
+    /// POST.
     pub(super) fn take_post(&mut self, ctx: &mut Context<Self>) {
         self.regulate_reading();
         if !self.reading {
@@ -114,7 +113,8 @@ impl Session {
         self.resume_post();
     }
 
-    /// Continues with a POST when other work of this thread has had its turn. (The mailbox alone would be read on in this one.)
+    /// Continues with a POST after other tasks of this thread. (Without the yield, the mailbox
+    /// would be read in the same turn.)
     fn resume_post(&self) {
         if self.post.is_some() {
             let link = self.link.clone();
@@ -125,7 +125,6 @@ impl Session {
         }
     }
 
-    /// The session begins on a websocket.
     pub(super) fn take_first_websocket(&mut self, handoff: Box<dyn Handoff>, ctx: &mut Context<Self>) {
         match self.attach(handoff, ctx) {
             Some((number, sink, answer)) => {
@@ -133,24 +132,24 @@ impl Session {
                 self.outbox.begin_with(answer);
                 self.outbox.set_drainer(sink);
             }
-            None => self.on_connection_ended(DisconnectReason::TransportError, "socket could not be taken over", ctx),
+            None => self.on_connection_ended(DisconnectReason::TransportError, "connection could not be attached", ctx),
         }
     }
 
-    /// A websocket was accepted for this session: the candidate of an upgrade, or closed at once.
+    /// Starts an upgrade with a websocket, or closes it if no upgrade is possible.
     pub(super) fn on_websocket(&mut self, handoff: Box<dyn Handoff>, ctx: &mut Context<Self>) {
         if self.has_ended() || self.transport != Transport::Polling || self.upgrade.candidate().is_some() {
-            log::debug!("websocket refused, none is wanted sid={:?}", self.guard.id);
+            log::debug!("websocket refused, no upgrade is possible sid={:?}", self.guard.id);
             return;
         }
         if let Some((number, sink, answer)) = self.attach(handoff, ctx) {
-            debug_assert!(answer.is_empty(), "a client that asks for an upgrade has had its answer");
+            debug_assert!(answer.is_empty(), "a client that upgrades has received its response");
             let websocket = ProbedWebsocket { number, sink, outbox: Outbox::default() };
             self.upgrade.begin(websocket, Instant::now(), &self.core.limits);
         }
     }
 
-    /// Number and writing half of a new connection, and what it must begin with.
+    /// Attaches a connection. Returns its number, its writing half and the transport's response.
     fn attach(
         &mut self,
         handoff: Box<dyn Handoff>,
@@ -158,7 +157,7 @@ impl Session {
     ) -> Option<(u32, Box<dyn FrameSink>, Bytes)> {
         let Connection { sink, incoming, answer } = handoff
             .attach()
-            .inspect_err(|error| log::warn!("socket not taken over sid={:?} error={error}", self.guard.id))
+            .inspect_err(|error| log::warn!("connection not attached sid={:?} error={error}", self.guard.id))
             .ok()?;
         self.connections += 1;
         let number = self.connections;
@@ -166,7 +165,6 @@ impl Session {
         Some((number, sink, answer))
     }
 
-    /// Something came in over connection `number`.
     pub(super) fn on_incoming(&mut self, number: u32, incoming: Incoming, ctx: &mut Context<Self>) {
         if self.transport == Transport::Websocket(number) {
             self.on_transport_incoming(number, incoming, ctx);
@@ -248,7 +246,7 @@ impl Session {
             Step::AnswerProbe => self.send_to_candidate(EncodedFrame::text("3probe")),
             Step::Noop => self.free_poll(),
             Step::Promote(websocket) => self.promote(websocket),
-            Step::Drop(websocket) => self.give_up_upgrade(websocket, "probe failed or timed out"),
+            Step::Drop(websocket) => self.abort_upgrade(websocket, "probe failed or timed out"),
         }
     }
 
@@ -261,7 +259,7 @@ impl Session {
         }
     }
 
-    /// A poll that waits keeps the client from finishing its upgrade. Where none waits, a noop would only pile up.
+    /// Answers a waiting poll with a noop, so that the client can finish its upgrade.
     fn free_poll(&mut self) {
         if self.outbox.has_drainer() {
             self.outbox.push_control(EncodedFrame::text("6"));
@@ -275,13 +273,14 @@ impl Session {
         }
     }
 
-    /// From here on the websocket drains the session; what waits leaves over it, once, in order.
+    /// Makes the websocket the session's transport. Queued packets are sent over it, once and in
+    /// order.
     fn promote(&mut self, mut candidate: ProbedWebsocket) {
         self.state.on_upgrade(Instant::now());
-        // `3probe` is out, or the client would not have answered it.
+        // `3probe` was written, since the client has answered it.
         candidate.sink.set_reading(self.reading);
         self.transport = Transport::Websocket(candidate.number);
-        // A poll that still waits is dropped here, which answers it with a noop.
+        // This drops a poll that still waits, which answers it with a noop.
         drop(self.outbox.set_drainer(candidate.sink));
         self.guard.mark_upgraded();
         log::debug!("session upgraded sid={:?}", self.guard.id);
@@ -289,16 +288,15 @@ impl Session {
 
     pub(super) fn drop_candidate(&mut self, detail: &str) {
         if let Some(candidate) = self.upgrade.take_candidate() {
-            self.give_up_upgrade(candidate, detail);
+            self.abort_upgrade(candidate, detail);
         }
     }
 
-    fn give_up_upgrade(&self, mut candidate: ProbedWebsocket, detail: &str) {
-        log::debug!("upgrade given up sid={:?} detail=\"{detail}\"", self.guard.id);
+    fn abort_upgrade(&self, mut candidate: ProbedWebsocket, detail: &str) {
+        log::debug!("upgrade aborted sid={:?} detail=\"{detail}\"", self.guard.id);
         candidate.sink.abort();
     }
 
-    /// Stops or resumes taking in what the client sends.
     pub(super) fn set_reading(&mut self, reading: bool) {
         self.reading = reading;
         self.outbox.set_reading(reading);

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::ids::{AckId, SocketId, WorkerId};
+use crate::messages::answer::{Collected, EmitRefusal, Missing, ReplyTo, RequestError, answer};
 use crate::messages::fanout::Collect;
-use crate::messages::hub::ReplyTo;
-use crate::messages::request::{Collected, EmitRefusal, Missing, RequestError, answer};
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Charge;
 

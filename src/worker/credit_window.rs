@@ -9,7 +9,6 @@
 mod pending_reply;
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use self::pending_reply::{PendingReply, SessionAnswer};
@@ -17,10 +16,10 @@ use super::Worker;
 use super::outbox_handle::OutboxHandle;
 use crate::ids::SocketId;
 use crate::limits::Limits;
-use crate::messages::fanout::Answer;
-use crate::messages::hub::{DirectPacket, OrderedCommand, ReplyTo};
-use crate::messages::request::{Done, NoAnswer, RequestError, answer};
-use crate::messages::socket::SocketInfo;
+use crate::messages::answer::{Answer, Done, NoAnswer, ReplyTo, answer};
+use crate::messages::event::DirectPacket;
+use crate::messages::hub::OrderedCommand;
+use crate::messages::session::SocketRef;
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
@@ -176,14 +175,16 @@ impl CreditWindow {
 
     /// Handles one worker's part of an answer: sockets that match a query, or receivers of an
     /// event.
-    pub(crate) fn on_sockets(&mut self, ticket: Ticket, part: Vec<Arc<SocketInfo>>) {
+    pub(crate) fn on_sockets(&mut self, ticket: Ticket, part: Vec<SocketRef>) {
         let Some(at) = self.position(ticket) else { return };
         match self.reply(at) {
             Some(PendingReply::Fetch { missing, sockets, .. }) => {
                 sockets.extend(part);
                 *missing = missing.map(|parts| parts.saturating_sub(1));
             }
-            Some(PendingReply::Collect(collecting)) => collecting.add_receivers(part.iter().map(|socket| socket.id)),
+            Some(PendingReply::Collect(collecting)) => {
+                collecting.add_receivers(part.iter().map(|socket| socket.info.id))
+            }
             _ => {}
         }
         self.finish_question(at);
@@ -373,56 +374,12 @@ impl CreditWindow {
     /// itself.
     fn resolve(&mut self, ticket: Ticket, given: Answer) -> Option<SessionAnswer> {
         let at = self.position(ticket)?;
-        match given {
-            Answer::Connect(how) => {
-                if let PendingReply::Connect(socket) = self.take_reply(at)? {
-                    return Some(SessionAnswer::Connect(socket, how));
-                }
-            }
-            Answer::ResumeChecked(session) => {
-                if let PendingReply::Resume(socket) = self.take_reply(at)? {
-                    return Some(SessionAnswer::ResumeChecked(socket, session));
-                }
-            }
-            Answer::Emit(done) => {
-                if let PendingReply::Emit(caller) = self.take_reply(at)? {
-                    caller.complete(done.map_err(RequestError::Refused));
-                }
-            }
-            Answer::Join(done) => {
-                if let PendingReply::Join(caller) = self.take_reply(at)? {
-                    answer(caller, done.map_err(RequestError::Refused));
-                }
-            }
-            Answer::Leave => {
-                if let PendingReply::Leave(caller) = self.take_reply(at)? {
-                    answer(caller, Ok(()));
-                }
-            }
-            Answer::List(page) => {
-                if let PendingReply::List(caller) = self.take_reply(at)? {
-                    answer(caller, Ok(page));
-                }
-            }
-            Answer::Collect(Err(refusal)) => {
-                if let PendingReply::Collect(collecting) = self.take_reply(at)? {
-                    collecting.fail(RequestError::Refused(refusal));
-                }
-            }
-            Answer::Collect(Ok(parts)) => {
-                if let PendingReply::Collect(collecting) = self.reply(at)? {
-                    collecting.expect(parts);
-                }
-                self.finish_question(at);
-            }
-            Answer::Fetch(parts) => {
-                if let PendingReply::Fetch { missing, .. } = self.reply(at)? {
-                    *missing = Some(parts);
-                }
-                self.finish_question(at);
-            }
-            Answer::Done => {}
+        match (self.reply(at)?, &given) {
+            (PendingReply::Collect(collecting), Answer::Collect(Ok(parts))) => collecting.expect(*parts),
+            (PendingReply::Fetch { missing, .. }, Answer::Fetch(parts)) => *missing = Some(*parts),
+            _ => return self.take_reply(at)?.resolve(given),
         }
+        self.finish_question(at);
         None
     }
 

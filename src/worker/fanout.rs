@@ -1,7 +1,6 @@
 //! The actor that applies the hub's commands on a worker, in the hub's order.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 use std::vec;
 
@@ -16,8 +15,7 @@ use crate::ids::{MemberKey, RoomName, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::{Collect, Delivery, DeliveryMode, FanoutBatch, FanoutCommand, FetchSockets, Replay};
 use crate::messages::hub::ImmediateCommand;
-use crate::messages::session::SessionCommand;
-use crate::messages::socket::SocketInfo;
+use crate::messages::session::{SessionCommand, SocketRef};
 use crate::protocol::draft::without_token;
 use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
@@ -66,7 +64,7 @@ struct ToMembers {
     cursor: Cursor,
     delivered: u64,
     /// Sockets that match a query, or whose acks are wanted.
-    sockets: Vec<Arc<SocketInfo>>,
+    sockets: Vec<SocketRef>,
     /// The event without its token, encoded for the first member that needs it.
     tokenless: Option<Message>,
 }
@@ -193,7 +191,7 @@ impl Fanout {
         let mut members = worker.members.borrow_mut();
         let is_done = match &to_members.work {
             Work::Deliver(_) => self.deliver_some(&mut to_members, &mut members),
-            Work::List(_) => list_some(&mut to_members, &mut members),
+            Work::List(_) => list_some(&mut to_members, &mut members, &worker.outboxes.borrow()),
         };
         if !is_done {
             self.in_progress = Some(InProgress::ToMembers(Box::new(to_members)));
@@ -226,7 +224,7 @@ impl Fanout {
             if self.deliver_to(&mut outboxes, delivery, tokenless, key, member) {
                 *delivered += 1;
                 if delivery.collect.is_some() {
-                    sockets.push(member.socket.clone());
+                    sockets.extend(socket_ref(member, &outboxes));
                 }
             }
         });
@@ -281,8 +279,8 @@ impl Fanout {
     }
 
     /// Opens the route for acks of these sockets and reports them to the collector.
-    fn collect(&self, collect: Collect, sockets: Vec<Arc<SocketInfo>>) {
-        let awaiting = sockets.iter().map(|socket| socket.id).collect();
+    fn collect(&self, collect: Collect, sockets: Vec<SocketRef>) {
+        let awaiting = sockets.iter().map(|socket| socket.info.id).collect();
         self.worker.ack_routes.borrow_mut().open(collect, awaiting, Instant::now());
         self.worker.send(ImmediateCommand::Fetched { worker: collect.worker, to: collect.to, sockets });
     }
@@ -363,9 +361,17 @@ impl Fanout {
     }
 }
 
-fn list_some(to_members: &mut ToMembers, members: &mut Members) -> bool {
+fn list_some(to_members: &mut ToMembers, members: &mut Members, outboxes: &Outboxes) -> bool {
     let ToMembers { work: Work::List(fetch), cursor, sockets, .. } = to_members else { return true };
-    members.select(fetch.selection(), cursor, TURN_MEMBERS_MAX, |_, member| sockets.push(member.socket.clone()))
+    members.select(fetch.selection(), cursor, TURN_MEMBERS_MAX, |_, member| {
+        sockets.extend(socket_ref(member, outboxes));
+    })
+}
+
+/// A reference to a member; `None` if its session has ended.
+fn socket_ref(member: &Member, outboxes: &Outboxes) -> Option<SocketRef> {
+    let link = outboxes.link(member.slot)?.clone();
+    Some(SocketRef { info: member.socket.clone(), link })
 }
 
 impl Delivery {

@@ -28,7 +28,8 @@ use actix::{Actor, Recipient};
 
 use crate::ids::{AckId, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
-use crate::messages::hub::{DirectPacket, HubBatch, HubCommand, ImmediateCommand};
+use crate::messages::event::DirectPacket;
+use crate::messages::hub::{HubBatch, HubCommand, ImmediateCommand};
 use crate::metrics::WorkerMetrics;
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Budgets;

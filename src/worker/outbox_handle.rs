@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::Worker;
 use crate::ids::{MemberKey, SlotKey};
-use crate::messages::hub::DirectPacket;
+use crate::messages::event::DirectPacket;
 use crate::messages::session::SessionLink;
 use crate::messages::sink::{CloseReason, FrameSink};
 use crate::messages::socket::SocketInfo;

@@ -14,14 +14,11 @@ use super::outbox_handle::OutboxHandle;
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::hub::{AckWanted, EmitCommand, Grade, HubBatch, OrderedCommand};
-use crate::messages::request::{
-    Collected, Done, EmitRefusal, Listing, NoAnswer, Request, RequestError, RoomPage, answer,
-};
-use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::socket::SocketInfo;
+use crate::messages::answer::{Collected, Done, EmitRefusal, NoAnswer, RequestError, RoomPage, answer};
+use crate::messages::event::{AckWanted, Emit};
+use crate::messages::hub::{HubBatch, OrderedCommand};
+use crate::messages::session::{Listing, Request, SessionCommand, SessionLink, SocketRef};
 use crate::metrics::WorkerMetrics;
-use crate::protocol::draft::Draft;
 use crate::state::budget::Budgets;
 use crate::state::rooms::Target;
 
@@ -59,11 +56,9 @@ impl ServerSender {
 
     fn request(&mut self, request: Request, now: Instant) {
         match request {
-            Request::Broadcast { target, draft, grade, done } => {
-                emit(&mut self.credit_window, now, Emit { target, draft, grade }, done)
-            }
-            Request::Collect { target, draft, grade, timeout, answer } => {
-                collect(&mut self.credit_window, now, Emit { target, draft, grade }, timeout, answer);
+            Request::Broadcast { emit, done } => self::emit(&mut self.credit_window, now, emit, done),
+            Request::Collect { emit, timeout, answer } => {
+                collect(&mut self.credit_window, now, emit, timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
                 fetch(&mut self.credit_window, now, namespace, target, answer)
@@ -93,17 +88,8 @@ impl ServerSender {
     }
 }
 
-pub(crate) struct Emit {
-    pub(crate) target: Target,
-    pub(crate) draft: Draft,
-    pub(crate) grade: Grade,
-}
-
-pub(crate) fn emit(credit_window: &mut CreditWindow, now: Instant, Emit { target, draft, grade }: Emit, done: Done) {
-    let bytes = draft.byte_len();
-    credit_window.submit(now, bytes, PendingReply::Emit(done), move |from| {
-        OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No }))
-    });
+pub(crate) fn emit(credit_window: &mut CreditWindow, now: Instant, emit: Emit, done: Done) {
+    submit_emit(credit_window, now, emit, AckWanted::No, PendingReply::Emit(done));
 }
 
 /// Longest timeout for acks: one year. An `Instant` cannot be moved forward without limit.
@@ -114,19 +100,27 @@ pub(crate) const ACK_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60
 pub(crate) fn collect(
     credit_window: &mut CreditWindow,
     now: Instant,
-    Emit { target, draft, grade }: Emit,
+    emit: Emit,
     timeout: Duration,
     caller: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
 ) {
     if credit_window.collecting() >= credit_window.limits().acks.collections_max {
         return answer(caller, Err(NoAnswer::Overloaded.into()));
     }
-    let (bytes, timeout) = (draft.byte_len(), timeout.min(ACK_WAIT_MAX));
+    let timeout = timeout.min(ACK_WAIT_MAX);
     let reply = PendingReply::Collect(Box::new(AckCollector::new(caller, timeout, credit_window.charge())));
-    credit_window.submit(now, bytes, reply, move |from| {
-        let ack = AckWanted::OfMany(timeout);
-        OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
-    });
+    submit_emit(credit_window, now, emit, AckWanted::OfMany(timeout), reply);
+}
+
+pub(crate) fn submit_emit(
+    credit_window: &mut CreditWindow,
+    now: Instant,
+    emit: Emit,
+    ack: AckWanted,
+    reply: PendingReply,
+) {
+    let (bytes, emit) = (emit.draft.byte_len(), Box::new(emit));
+    credit_window.submit(now, bytes, reply, move |from| OrderedCommand::Broadcast { from, emit, ack });
 }
 
 pub(crate) fn fetch(
@@ -134,7 +128,7 @@ pub(crate) fn fetch(
     now: Instant,
     namespace: NamespacePath,
     target: Target,
-    caller: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
+    caller: oneshot::Sender<Result<Vec<SocketRef>, NoAnswer>>,
 ) {
     let reply = PendingReply::Fetch { caller, missing: None, sockets: Vec::new() };
     credit_window.submit(now, 0, reply, move |from| OrderedCommand::Fetch { from, namespace, target });

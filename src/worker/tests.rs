@@ -19,10 +19,12 @@ use super::outbox_handle::OutboxHandle;
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
-use crate::messages::fanout::{Answer, Delivery, FanoutBatch, FanoutCommand};
-use crate::messages::hub::{DirectPacket, HubBatch, HubCommand, ImmediateCommand, OrderedCommand, ReplyTo};
-use crate::messages::request::{Done, Listing, NoAnswer, Receipt};
-use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::answer::{Answer, Done, NoAnswer, Receipt, ReplyTo};
+use crate::messages::event::DirectPacket;
+use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand};
+use crate::messages::hub::{HubBatch, HubCommand, ImmediateCommand, OrderedCommand};
+use crate::messages::session::tests::link;
+use crate::messages::session::{Listing, SessionCommand, SessionLink, SocketRef};
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::messages::socket::tests::socket;
 use crate::protocol::encoded::EncodedFrame;
@@ -74,7 +76,7 @@ impl Handler<SessionCommand> for Listener {
             SessionCommand::DrainerLost(why) => format!("lost: {why}"),
             SessionCommand::Evicted => "evicted".into(),
             SessionCommand::OutboxFull(why) => format!("full: {why}"),
-            SessionCommand::OutboxCut { can_be_told, .. } => format!("cut, can_be_told={can_be_told}"),
+            SessionCommand::OutboxCut { can_notify, .. } => format!("cut, can_notify={can_notify}"),
             _ => return,
         };
         self.log.borrow_mut().push(line);

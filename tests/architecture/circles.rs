@@ -57,11 +57,12 @@ fn circles(folder: &str, files: &[(String, String, Source)], crates: &BTreeSet<S
 #[test]
 fn files_of_a_folder_have_no_circular_imports() {
     let (files, crates) = (production_sources(), crates());
-    for (folder, known) in WITHOUT_CIRCLES {
-        let known: Vec<String> = known.iter().map(|file| format!("{folder}{file}")).collect();
+    for folder in WITHOUT_CIRCLES {
         let circles = circles(folder, &files, &crates);
-        let expected = if known.is_empty() { vec![] } else { vec![known] };
-        assert_eq!(circles, expected, "move the shared part of a circle into a file that imports none of them");
+        assert!(
+            circles.is_empty(),
+            "move the shared part of a circle into a file that imports none of them: {circles:?}"
+        );
     }
 }
 

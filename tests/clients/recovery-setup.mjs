@@ -161,7 +161,7 @@ export const NO_RECOVERIES = Object.fromEntries(
     "foreign_epoch",
     "unknown_pid",
     "other_namespace",
-    "too_many_stays",
+    "too_many_rooms",
     "given_up",
     "expired",
     "future_offset",

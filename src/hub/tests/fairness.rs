@@ -118,9 +118,8 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
         for n in 0..20 {
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
             let from = ReplyTo { slot: SLOT, ticket: Ticket(n) };
-            let (target, grade, ack) = (Target::default(), Grade::Plain, AckWanted::No);
-            let event = EmitCommand { from, target, draft, grade, ack };
-            commands.push(OrderedCommand::Broadcast(Box::new(event)).into());
+            let emit = Box::new(Emit { target: Target::default(), draft, grade: Grade::Plain });
+            commands.push(OrderedCommand::Broadcast { from, emit, ack: AckWanted::No }.into());
         }
         assert!(rig.hub.try_send(HubBatch { worker: WorkerId(1), commands }).is_ok());
         let mut answers = 0;
@@ -280,9 +279,8 @@ fn resumes_of_one_session_over_new_connections_share_an_account() {
             let body = format!("\"{}\"", "x".repeat(200 << 10));
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);
             let from = ReplyTo { slot: SlotKey { index: 99, generation: 0 }, ..rig.from() };
-            let (target, grade, ack) = (Target::default(), Grade::Plain, AckWanted::No);
-            let event = EmitCommand { from, target, draft, grade, ack };
-            commands.push(OrderedCommand::Broadcast(Box::new(event)).into());
+            let emit = Box::new(Emit { target: Target::default(), draft, grade: Grade::Plain });
+            commands.push(OrderedCommand::Broadcast { from, emit, ack: AckWanted::No }.into());
         }
         assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
         let mut said = Vec::new();

@@ -158,7 +158,7 @@ fn an_ack_request_of_an_evicted_connection_is_refused() {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "question", "", Vec::new(), false);
         let (from, target, grade) = (rig.from(), Target::socket(socket(1)), Grade::Plain);
         let ack = AckWanted::OfOne { socket: socket(1), id: AckId::new(AckOwner::Session, 0) };
-        rig.tell(OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack })));
+        rig.tell(OrderedCommand::Broadcast { from, emit: Box::new(Emit { target, draft, grade }), ack });
         assert_eq!(rig.received().await, ["answer 4 refused NotConnected"]);
     });
 }

@@ -18,13 +18,19 @@ pub(crate) struct RecoveryRequest {
 /// Session that a client asks to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ResumeRequest {
-    /// The client asks for none.
     #[default]
     Nothing,
-    /// A session, and the last token that the client received there, if any.
-    Session(PrivateId, Option<Offset>),
+    Session(ResumeAttempt),
     /// The id or token is malformed.
     Malformed,
+}
+
+/// A well-formed request to resume a session, which may not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResumeAttempt {
+    pub pid: PrivateId,
+    /// The last offset token that the client received; `None` if it received no event.
+    pub offset: Option<Offset>,
 }
 
 impl RecoveryRequest {
@@ -54,8 +60,8 @@ impl RecoveryRequest {
                 let pid = pid.and_then(|pid| PrivateId::parse(&pid).ok());
                 let offset = offset.map(|offset| offset.and_then(|offset| Offset::parse(&offset).ok()));
                 match (pid, offset) {
-                    (Some(pid), None) => ResumeRequest::Session(pid, None),
-                    (Some(pid), Some(Some(offset))) => ResumeRequest::Session(pid, Some(offset)),
+                    (Some(pid), None) => ResumeRequest::Session(ResumeAttempt { pid, offset: None }),
+                    (Some(pid), Some(offset @ Some(_))) => ResumeRequest::Session(ResumeAttempt { pid, offset }),
                     _ => ResumeRequest::Malformed,
                 }
             }
@@ -73,16 +79,17 @@ mod tests {
     fn recovery_data_is_parsed_and_other_fields_are_ignored() {
         let pid = PrivateId::from_random([7; 15]);
         let offset = Offset { epoch: Epoch::new(1, 2), lsn: Lsn(3), fingerprint: Fingerprint::new(4) };
+        let session = |offset| ResumeRequest::Session(ResumeAttempt { pid, offset });
         let claim = |auth: &str| RecoveryRequest::read(Some(auth)).claim;
         for nothing in ["", "null", "[]", "7", "{}", r#"{"pid":null}"#, r#"{"offset":"x"}"#, r#"{"pid":"#] {
             assert_eq!(claim(nothing), ResumeRequest::Nothing, "{nothing}");
         }
         assert_eq!(RecoveryRequest::read(None), RecoveryRequest::default());
-        assert_eq!(claim(&format!(r#"{{"token":{{"a":1}},"pid":"{pid}"}}"#)), ResumeRequest::Session(pid, None));
+        assert_eq!(claim(&format!(r#"{{"token":{{"a":1}},"pid":"{pid}"}}"#)), session(None));
         let surrogate = format!(r#"{{"\ud800":"\udc00","pid":"{pid}"}}"#);
-        assert_eq!(claim(&surrogate), ResumeRequest::Session(pid, None), "other fields are ignored");
+        assert_eq!(claim(&surrogate), session(None), "other fields are ignored");
         let both = format!(r#"{{"pid":"{pid}","offset":"{offset}"}}"#);
-        assert_eq!(claim(&both), ResumeRequest::Session(pid, Some(offset)));
+        assert_eq!(claim(&both), session(Some(offset)));
         let long = "x".repeat(100_000);
         for (pid, offset) in [
             ("7", "null"),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use actix::{Actor, Context, Handler};
 
-use crate::messages::fanout::{Answer, ConnectAnswer};
+use crate::messages::answer::{Answer, ConnectAnswer};
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::state::outbox::Outbox;

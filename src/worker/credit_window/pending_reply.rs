@@ -1,13 +1,12 @@
 //! The recipients of outcomes: callers and sessions that wait for the hub's answer to a command.
 
-use std::sync::Arc;
-
 use tokio::sync::oneshot;
 
 use crate::ids::SocketId;
-use crate::messages::fanout::{ConnectAnswer, ResumedSession};
-use crate::messages::request::{Done, Joined, NoAnswer, RequestError, RoomPage, answer};
-use crate::messages::socket::SocketInfo;
+use crate::messages::answer::{
+    Answer, ConnectAnswer, Done, Joined, NoAnswer, RequestError, ResumedSession, RoomPage, answer,
+};
+use crate::messages::session::SocketRef;
 use crate::protocol::reason::NotRecovered;
 use crate::state::rooms::MembershipError;
 use crate::worker::ack_collector::AckCollector;
@@ -26,10 +25,10 @@ pub(crate) enum PendingReply {
     List(oneshot::Sender<Result<RoomPage, NoAnswer>>),
     /// A query for sockets. Each worker with members sends a part of the answer.
     Fetch {
-        caller: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
+        caller: oneshot::Sender<Result<Vec<SocketRef>, NoAnswer>>,
         /// Number of parts still to come. `None` until the hub has answered.
         missing: Option<usize>,
-        sockets: Vec<Arc<SocketInfo>>,
+        sockets: Vec<SocketRef>,
     },
 }
 
@@ -45,6 +44,25 @@ impl PendingReply {
     /// Returns whether the command still has an effect for others after its sender has ended.
     pub(super) fn outlives_sender(&self) -> bool {
         matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
+    }
+
+    /// Completes with an answer of its kind. Returns an answer that concerns the session itself.
+    pub(super) fn resolve(self, given: Answer) -> Option<SessionAnswer> {
+        match (self, given) {
+            (Self::Connect(socket), Answer::Connect(how)) => return Some(SessionAnswer::Connect(socket, how)),
+            (Self::Resume(socket), Answer::ResumeChecked(session)) => {
+                return Some(SessionAnswer::ResumeChecked(socket, session));
+            }
+            (Self::Emit(done), Answer::Emit(result)) => done.complete(result.map_err(RequestError::Refused)),
+            (Self::Join(done), Answer::Join(result)) => answer(done, result.map_err(RequestError::Refused)),
+            (Self::Leave(done), Answer::Leave) => answer(done, Ok(())),
+            (Self::List(caller), Answer::List(page)) => answer(caller, Ok(page)),
+            (Self::Collect(collecting), Answer::Collect(Err(refusal))) => {
+                collecting.fail(RequestError::Refused(refusal));
+            }
+            _ => log::error!("hub answered a command with an answer of another kind"),
+        }
+        None
     }
 
     pub(super) fn fail(self, error: NoAnswer) {

@@ -242,9 +242,9 @@ impl Outboxes {
         let dropped = self.with(key, |slot| {
             // A large packet that is sent in part stays in memory until the client has read it.
             // Then the connection is reset without a close packet.
-            let can_be_told = slot.outbox.memory_bytes() - slot.outbox.event_bytes() <= SCARCE_OUTBOX_BYTES;
-            let dropped = if can_be_told { slot.outbox.clear() } else { slot.outbox.abandon() };
-            slot.notify(SlotPhase::Closed, SessionCommand::OutboxCut { detail, can_be_told });
+            let can_notify = slot.outbox.memory_bytes() - slot.outbox.event_bytes() <= SCARCE_OUTBOX_BYTES;
+            let dropped = if can_notify { slot.outbox.clear() } else { slot.outbox.abandon() };
+            slot.notify(SlotPhase::Closed, SessionCommand::OutboxCut { detail, can_notify });
             dropped
         });
         self.metrics.outboxes_cut.add(1);

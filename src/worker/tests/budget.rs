@@ -64,7 +64,7 @@ fn largest_outboxes_are_cut_until_an_eighth_is_free() {
         }
         turns().await;
         let received = others.each_ref().map(|(_, log)| log.take().concat());
-        assert_eq!(received, ["cut, can_be_told=true", "", "", ""]);
+        assert_eq!(received, ["cut, can_notify=true", "", "", ""]);
         assert!((221_000..230_000).contains(&rig.outboxes()), "{}", rig.outboxes());
         drop(others);
         push(&rig.outbox, 1);
@@ -98,7 +98,7 @@ fn a_large_packet_sent_in_part_is_dropped_with_its_connection() {
         assert!(rig.outboxes() > 900_000, "a packet sent in part counts in full");
         push(&outbox, 900_000);
         turns().await;
-        assert_eq!(log.take(), ["cut, can_be_told=false"]);
+        assert_eq!(log.take(), ["cut, can_notify=false"]);
         assert_eq!(rig.outboxes(), 0);
     });
 }

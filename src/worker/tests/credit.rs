@@ -86,7 +86,7 @@ fn an_open_query_is_answered_after_its_session_has_ended() {
         );
         credit_window.retire(now);
         credit_window.on_answer(now, Ticket(0), Answer::Fetch(1));
-        credit_window.on_sockets(Ticket(0), vec![socket(1)]);
+        credit_window.on_sockets(Ticket(0), vec![SocketRef { info: socket(1), link: link() }]);
         assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
         assert!(!credit_window.is_done());
         credit_window.on_timeout(now + Limits::default().hub.answer_timeout);

@@ -104,7 +104,7 @@ export default [
     flags: { "--ping-interval": "1s", "--ping-timeout": "1s" },
     full: { count: 60, echoes: 4, bytes: 900_000, holdMs: 30_000, pongs: true, budget: 512 * MIB },
     attack: unreadEchoes,
-    named: { log: /WARN.* client takes nothing sid=/, metric: /stalled_sessions|outboxes_cut/ },
+    named: { log: /WARN.* client reads nothing sid=/, metric: /stalled_sessions|outboxes_cut/ },
     judge({ findings, server }) {
       const [now, peak] = [server.residentKib(), server.peakKib];
       findings.check("released", now < peak / 2, `${now >> 10} MiB held of ${peak >> 10}`);

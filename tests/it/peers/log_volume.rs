@@ -34,7 +34,7 @@ fn a_client_that_reads_nothing_is_named_when_disconnected() {
         other.expect_echo();
         stalled.websocket().was_reset()
     });
-    process.expect_log(r#"client takes nothing sid="#);
+    process.expect_log(r#"client reads nothing sid="#);
     other.send("1");
     process.expect_healthy();
 }
@@ -53,7 +53,7 @@ fn a_flood_does_not_fill_the_log() {
     client.into_websocket().reset();
     process.join(Transport::Websocket).expect_echo();
     let log = process.stop();
-    let stops = log.lines().filter(|line| line.contains("session stops reading")).count();
+    let stops = log.lines().filter(|line| line.contains("session pauses reading")).count();
     // At most one line per second on each of two workers.
     let most = 2 * (begun.elapsed().as_secs() as usize + 1);
     assert!((1..=most).contains(&stops), "{stops} lines, at most {most} expected, in\n{log}");

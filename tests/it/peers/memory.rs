@@ -129,7 +129,7 @@ fn memory_of_unfinished_posts_is_released() {
             if number % 2 == 0 { http.reset() } else { http.send_fin() }
         }
     });
-    process.expect_log("a POST broke off");
+    process.expect_log("a POST was aborted");
     process.expect_healthy();
 }
 

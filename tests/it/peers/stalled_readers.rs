@@ -235,7 +235,7 @@ fn members_of_a_room_are_served_while_one_of_them_reads_nothing() {
 
 #[test]
 fn a_disconnect_is_noticed_while_the_session_does_not_read() {
-    // Its handlers never return, and it sends until the session stops reading.
+    // Its handlers never return, and it sends until the session pauses reading.
     for (transport, reset) in
         [Transport::Websocket, Transport::Pump].into_iter().flat_map(|way| [(way, true), (way, false)])
     {

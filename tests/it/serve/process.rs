@@ -44,7 +44,10 @@ fn connections_are_bounded_by_the_limit_on_open_files() {
         assert!(sessions.len() < 256);
     };
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
-    assert_eq!(process.http().get("/readyz").status_and_body(), (503, "server has as many sessions as sessions_max allows"));
+    assert_eq!(
+        process.http().get("/readyz").status_and_body(),
+        (503, "server has as many sessions as sessions_max allows")
+    );
     assert_eq!(process.http().get("/healthz").status_and_body(), (200, "ok"));
     let log = process.stop();
     assert!(!log.contains("accept failed"), "{log}");

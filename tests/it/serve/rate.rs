@@ -191,7 +191,7 @@ fn reading_pauses_for_a_client_that_exceeds_its_rate() {
     let mut hub = Process::start(&["--events-per-second", "10", "--address-events-per-second", "100000"]);
     let mut client = hub.join(Transport::Websocket);
     client.send_all(&vec![Packet::Text(r#"42["echo"]"#.into()); 200]);
-    hub.expect_log("session stops reading for a while, too many packets above its rate");
+    hub.expect_log("session pauses reading, too many packets above its rate");
     // Reading continues.
     let answer = (0..10).find_map(|id| {
         client.send(&format!(r#"42{id}["echo",1]"#));
@@ -212,7 +212,7 @@ fn a_client_whose_joins_are_refused_is_named_and_reading_pauses() {
     let joins: Vec<_> = (0..150).map(|n| Packet::Text(format!(r#"42{n}["join","room {n}"]"#))).collect();
     client.send_all(&joins);
     hub.expect_log("join refused sid=");
-    hub.expect_log("session stops reading for a while, too many joins that are refused");
+    hub.expect_log("session pauses reading, too many joins that are refused");
     let answers: Vec<_> = joins.iter().map(|_| client.recv_text()).collect();
     let refused = answers.iter().filter(|answer| answer.contains(r#""code":"too_many_rooms""#)).count();
     assert_eq!(refused, 147, "{answers:?}");

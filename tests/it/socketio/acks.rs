@@ -225,7 +225,7 @@ fn a_pending_answer_ends_when_the_client_disconnects() {
         client.send(r#"42["ask",1]"#);
         question(&mut client, 1);
         client.send("1");
-        assert_eq!(reports.next(), "1: client has gone before it answered");
+        assert_eq!(reports.next(), "1: client has disconnected before it acknowledged");
     });
 }
 
@@ -237,6 +237,6 @@ fn a_pending_answer_ends_when_the_client_leaves_the_namespace() {
         client.send(r#"42["ask",1]"#);
         question(&mut client, 1);
         client.send("41");
-        assert_eq!(reports.next(), "1: client has gone before it answered");
+        assert_eq!(reports.next(), "1: client has disconnected before it acknowledged");
     });
 }

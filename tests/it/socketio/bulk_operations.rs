@@ -96,7 +96,7 @@ fn collected_acks_name_the_sockets_that_did_not_answer() {
         question(&mut silent);
         // A disconnected socket does not delay the result until the timeout.
         silent.send("1");
-        asker.expect(r#"431[["1","2"],["client has gone before it answered","data"]]"#);
+        asker.expect(r#"431[["1","2"],["client has disconnected before it acknowledged","data"]]"#);
         for mut client in [asker, one, two, wrong] {
             client.expect_echo();
             client.send("1");
@@ -146,7 +146,7 @@ fn answers_over_the_limit_are_not_kept() {
             let id = question(client);
             client.send(&format!(r#"43{id}["12345"]"#));
         }
-        asker.expect(r#"431[["12345"],["answers together exceed their limit, this one was not kept"]]"#);
+        asker.expect(r#"431[["12345"],["acks together exceed their limit, this one was dropped"]]"#);
         for mut client in [asker, one, two] {
             client.send("1");
         }

@@ -199,7 +199,7 @@ fn events_over_the_number_of_handlers_are_held_and_handled_in_order() {
     );
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
-        // Both bounds are exceeded: the session stops reading meanwhile.
+        // Both bounds are exceeded: the session pauses reading meanwhile.
         for number in 0..40 {
             client.send(&format!(r#"42["n",{number}]"#));
         }

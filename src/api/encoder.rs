@@ -1,0 +1,52 @@
+//! The encoding of outgoing events and acks.
+
+use super::args::{OutgoingArgs, ToArgs};
+use super::error::EmitError;
+use crate::ids::NamespacePath;
+use crate::protocol::draft::Draft;
+use crate::protocol::encoded::Message;
+use crate::protocol::socketio::{Parser, RESERVED_EVENTS};
+
+/// A server's settings for outgoing packets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoder {
+    pub(crate) parser: Parser,
+    /// True if events are numbered and carry offset tokens.
+    pub(crate) recovery: bool,
+    /// True if the ack of an event without a handler carries an error.
+    pub(crate) ack_errors: bool,
+}
+
+impl Encoder {
+    /// Encodes an event once, with room for its offset token if it is to carry one.
+    pub(crate) fn event(
+        self,
+        namespace: &NamespacePath,
+        name: &str,
+        data: &impl ToArgs,
+        token_hole: bool,
+    ) -> Result<Draft, EmitError> {
+        if RESERVED_EVENTS.contains(&name) {
+            return Err(EmitError::ReservedName(name.into()));
+        }
+        let args = self.encode(data)?;
+        let hole = token_hole && self.recovery;
+        Ok(Draft::event(self.parser, namespace.clone(), name, args.json(), args.attachments.to_vec(), hole))
+    }
+
+    /// Encodes the answer to the client's ack `id`.
+    pub(crate) fn ack(self, namespace: &NamespacePath, id: u64, data: &impl ToArgs) -> Result<Message, EmitError> {
+        let args = self.encode(data)?;
+        Ok(Draft::ack(self.parser, namespace.clone(), id, args.json(), args.attachments.to_vec()))
+    }
+
+    /// The JavaScript parser rejects a packet with more attachments than the limit.
+    fn encode(self, data: &impl ToArgs) -> Result<OutgoingArgs<'_>, EmitError> {
+        let args = data.to_args()?;
+        let (count, limit) = (args.attachments.len(), self.parser.attachments_max());
+        if count > limit {
+            return Err(EmitError::TooManyAttachments { count, limit });
+        }
+        Ok(args)
+    }
+}
