@@ -57,7 +57,6 @@ fn measure_with(in_flight: u32, options: &Options, report: &mut Report) -> Resul
 
 #[derive(Default)]
 struct Echo {
-    /// Bytes of one payload.
     payload: usize,
     clients: Vec<Client>,
     acks: u64,

@@ -91,7 +91,6 @@ pub(crate) struct Fanout {
     window: u32,
     /// Open loop: time when the next publish is due, and interval between publishes.
     schedule: Option<(Instant, Duration)>,
-    /// Next publisher in the open loop.
     next_publisher: usize,
     /// Next sequence number of each member and publisher, member by member.
     expected: Vec<u32>,

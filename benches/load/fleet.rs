@@ -139,7 +139,6 @@ impl Fleet {
         self.connections[at].is_write_blocked()
     }
 
-    /// True if the last turn had something to do.
     pub(crate) fn is_busy(&self) -> bool {
         self.turns.is_busy()
     }

@@ -82,7 +82,6 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     Ok(())
 }
 
-/// Resident KiB per connection.
 fn memory_line(subject: &str, empty: Memory, now: Memory, connections: usize) -> f64 {
     let each = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
     let resident = each(now.resident_kib, empty.resident_kib);

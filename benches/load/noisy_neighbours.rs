@@ -216,7 +216,6 @@ fn gather(
     Ok(neighbours)
 }
 
-/// The members, their publisher, and the neighbours.
 struct MembersBeside<'a> {
     fanout: Fanout,
     neighbours: Vec<Box<dyn Neighbour>>,

@@ -78,20 +78,16 @@ struct Client {
     lines: [Line; 2],
     /// Empty before the handshake.
     sid: String,
-    /// Body of the next POST.
     outbox: Vec<u8>,
-    /// Id of the next event.
     next: u32,
     /// Time of the event whose ack is pending.
     since: Option<Instant>,
 }
 
-/// One persistent connection.
 struct Line {
     stream: TcpStream,
     incoming: Vec<u8>,
     unsent: Vec<u8>,
-    /// True if a request waits for its response.
     is_waiting: bool,
 }
 
@@ -141,7 +137,6 @@ impl Polling {
         }
     }
 
-    /// Handles an event of the poll for one connection.
     fn serve(&mut self, at: usize, kind: usize, buffer: &mut [u8]) -> Result<(), Failure> {
         let line = &mut self.clients[at].lines[kind];
         line.write()?;
@@ -245,7 +240,6 @@ impl Line {
         Ok(())
     }
 
-    /// Reads all available bytes.
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
         loop {
             match self.stream.read(buffer) {

@@ -171,7 +171,6 @@ impl CpuTime {
         }
     }
 
-    /// User and kernel time of the server.
     pub(crate) fn total(self) -> Duration {
         self.user + self.kernel
     }

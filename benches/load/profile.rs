@@ -20,7 +20,6 @@ const ATTACHED: Duration = Duration::from_millis(500);
 /// Time limit for `perf` to write its record.
 const END_DEADLINE: Duration = Duration::from_secs(20);
 
-/// The running record, if any.
 pub(crate) struct Profile(Option<(Child, PathBuf)>);
 
 impl Profile {
@@ -42,7 +41,6 @@ impl Profile {
         Ok(Self(Some((child, path))))
     }
 
-    /// Ends the record.
     pub(crate) fn end(self) -> Result<(), Failure> {
         let Some((mut child, path)) = self.0 else { return Ok(()) };
         // The signal of Ctrl-C: perf then writes its file, and its exit status names the signal.

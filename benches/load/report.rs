@@ -64,7 +64,6 @@ impl Report {
         }
     }
 
-    /// The first figure with this name.
     pub(crate) fn value(&self, figure: &str) -> Option<f64> {
         self.rows.iter().find(|row| row.figure == figure).map(|row| row.value)
     }

@@ -12,11 +12,9 @@ use crate::options::Options;
 use crate::target::{Target, command_output};
 use crate::trial::{Cell, Measured, Trial, cell, ratio};
 
-/// Conditions of a comparison.
 pub(crate) struct Run<'a> {
     pub(crate) is_full: bool,
     pub(crate) options: &'a Options,
-    /// Number of repetitions so far.
     pub(crate) repetition: usize,
     pub(crate) took: Duration,
 }

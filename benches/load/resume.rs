@@ -108,16 +108,12 @@ fn publish(live: &mut Fleet, bytes: usize, sequence: u32) -> Result<(), Failure>
     live.send(|outgoing| outgoing.send(0, &packet))
 }
 
-/// The clients that resume.
 #[derive(Default)]
 struct Members {
-    /// Number of events received by each client.
     seen: Vec<u32>,
-    /// Last offset of each client.
     tokens: Vec<String>,
     received: u64,
     wrong_events: u64,
-    /// Bytes of an event's argument.
     payload: usize,
 }
 

@@ -96,7 +96,6 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     Ok(())
 }
 
-/// Sum over all servers.
 fn cpu_of(servers: &[Server]) -> Result<CpuTime, Failure> {
     let mut all = servers[0].cpu()?;
     for server in &servers[1..] {

@@ -19,7 +19,6 @@ const ROOM_MEMBERS: usize = 100;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const INTERVALS: u32 = 2;
 
-/// Results of one step.
 struct Step {
     connections: usize,
     resident_kib: u64,

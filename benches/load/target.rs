@@ -13,7 +13,6 @@ use crate::Failure;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
     Stentor,
-    /// Stentor with recovery from a journal on disk.
     StentorDisk,
     Node,
     Bun,
@@ -65,7 +64,6 @@ impl Target {
     pub(crate) const ALL: [Self; 7] =
         [Self::Stentor, Self::StentorDisk, Self::Node, Self::Bun, Self::Bare, Self::Oxide, Self::OxideMimalloc];
 
-    /// The value of `--server`.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Stentor => "stentor",

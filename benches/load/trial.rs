@@ -4,7 +4,6 @@ use crate::options::{Load, Options};
 use crate::report::NOISY;
 use crate::target::Target;
 
-/// One load of the comparison.
 pub(crate) struct Trial {
     pub(crate) heading: &'static str,
     /// Name and unit of the figure that is the cost of one operation.
@@ -18,7 +17,6 @@ pub(crate) struct Trial {
     pub(crate) set: fn(&mut Options),
 }
 
-/// The result of one run of a server under a load.
 pub(crate) struct Measured {
     pub(crate) cost: f64,
     pub(crate) pace: Option<f64>,

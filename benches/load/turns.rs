@@ -9,7 +9,6 @@ use crate::Failure;
 pub(crate) struct Turns {
     poll: Poll,
     pub(crate) events: Events,
-    /// Time when the last poll returned.
     pub(crate) now: Instant,
     /// True if the last poll, or the load after it, had something to do.
     is_busy: bool,

@@ -22,7 +22,7 @@ pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
-    /// A ping with its payload.
+    /// A close frame with its payload.
     Close(&'a [u8]),
 }
 

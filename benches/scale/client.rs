@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytestring::ByteString;
 use stentor::bench_support::line::Client;
 
-/// Bytes of an event's argument.
 pub(crate) const PAYLOAD_BYTES: usize = 100;
 const PHASE_DIGITS: usize = 4;
 const DIGITS: usize = 12;
@@ -31,7 +30,6 @@ pub(crate) struct Tally {
     pub(crate) listeners: Count,
     /// Events that were not the next.
     pub(crate) disorder: Count,
-    /// Unexpected packets.
     pub(crate) strange: Count,
 }
 
@@ -109,10 +107,8 @@ impl Client for Listener {
 pub(crate) struct Publisher {
     listener: Listener,
     room: String,
-    /// Number of events to keep in flight.
     window: u32,
     sent: u32,
-    /// Number of events of this phase.
     wanted: u32,
 }
 

@@ -70,7 +70,6 @@ pub(crate) struct Worker {
     tally: &'static Tally,
 }
 
-/// All counters of a fleet, added up.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) ready: u64,

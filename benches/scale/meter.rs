@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use crate::Failure;
 
-/// CPU time of all threads at one moment.
 pub(crate) struct Times(HashMap<i32, Share>);
 
 #[derive(Clone, Copy, Default)]
@@ -61,7 +60,6 @@ impl CpuUsage {
         }
     }
 
-    /// Nanoseconds on CPU, of all threads.
     pub(crate) fn all(&self) -> u64 {
         self.0.values().map(|share| share.ran).sum()
     }
@@ -72,7 +70,6 @@ pub(crate) fn thread() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Resident bytes of this process.
 pub(crate) fn resident() -> Result<u64, Failure> {
     let text = fs::read_to_string("/proc/self/statm")?;
     let pages: u64 =
@@ -80,7 +77,6 @@ pub(crate) fn resident() -> Result<u64, Failure> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// Maximum resident bytes of this process.
 pub(crate) fn peak() -> Result<u64, Failure> {
     let text = fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -11,7 +11,6 @@ pub(super) trait Neighbour {
     /// Runs one turn without waiting. True if there was something to do.
     fn turn(&mut self, now: Instant) -> Result<bool, Failure>;
 
-    /// A line for the report about its work.
     fn work_report(&self) -> String;
 
     /// Number of times that the server has disconnected it.

@@ -41,7 +41,6 @@ pub(super) struct Pusher<P> {
     fleet: Fleet,
     begun: Instant,
     disconnects: u64,
-    /// The last reason given by the server.
     last_reason: String,
 }
 
@@ -197,7 +196,6 @@ impl Workload for Flood {
 pub(super) struct RoomCycler {
     sent: u32,
     answered: u32,
-    /// Number of acks on all connections.
     answers: u64,
     refused: u64,
 }

@@ -34,7 +34,6 @@ pub(super) struct Reader {
     fed: u64,
     /// Number of bytes read slowly.
     read: u64,
-    /// Duration of each of its connections.
     lives: Vec<Duration>,
 }
 

@@ -24,14 +24,12 @@ const PUBLISHES: usize = 1_500;
 const ABANDONED: &str = "abandoned";
 /// Interval between two bytes of a slow connection, and pause before a reconnect.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Maximum number of bytes read in one turn.
 const READ_MAX: usize = 16 << 10;
 /// Longest answer that contains an id or an offset.
 const ANSWER_BYTES: usize = 512;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Script {
-    /// Joins many rooms and stays.
     JoinsRooms,
     /// Resumes its session, in many rooms, repeatedly.
     Resumes,
@@ -129,7 +127,6 @@ fn push(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend_from_slice(text.as_bytes());
 }
 
-/// All connections of one script.
 pub(super) struct Scripted {
     script: Script,
     connections: Vec<Connection>,
@@ -168,7 +165,6 @@ struct Connection {
     stream: Option<TcpStream>,
     bytes: Vec<u8>,
     written: usize,
-    /// The last bytes read on this connection.
     read: Vec<u8>,
     pid: Option<String>,
     /// Offset from which it resumes.

@@ -11,7 +11,6 @@ use crate::report::line;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
-/// Memory of the server, and its maximum.
 pub(super) struct Resident<'a> {
     server: &'a Server,
     next: Instant,
@@ -23,7 +22,6 @@ impl<'a> Resident<'a> {
         Self { server, next: Instant::now(), peak: 0 }
     }
 
-    /// Resident KiB.
     pub(super) fn now(&self) -> Result<u64, Failure> {
         self.server.resident_kib()
     }
@@ -61,12 +59,10 @@ impl Log {
         Ok(Self { path, read: 0 })
     }
 
-    /// Path of the file for the server.
     pub(super) fn output(&self) -> Result<File, Failure> {
         Ok(File::options().append(true).open(&self.path)?)
     }
 
-    /// Skips the present content.
     pub(super) fn skip(&mut self) {
         self.read = self.text().len();
     }

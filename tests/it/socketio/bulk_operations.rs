@@ -69,7 +69,6 @@ fn outcome(answers: Answers<String>) -> (Vec<String>, Vec<String>) {
     (answered, missing)
 }
 
-/// Reads the question; gives its ack id.
 fn question(client: &mut Client) -> String {
     let text = client.recv_text();
     let (id, rest) = text.strip_prefix("42").unwrap().split_at(text.find('[').unwrap() - 2);

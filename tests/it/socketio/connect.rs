@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 
 use crate::support::{Ended, Hub, Packet, Transport, on_every_transport, report_channel, report_disconnects};
 
-/// Keys of an object in alphabetical order.
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }

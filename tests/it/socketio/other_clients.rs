@@ -164,7 +164,6 @@ impl OtherClient {
         }
     }
 
-    /// Sends a packet and its attachment.
     fn send_binary(&mut self, packet: &str, attachment: &[u8]) {
         if let Wire::Websocket(websocket) = &mut self.wire {
             websocket.send(packet);
@@ -221,7 +220,6 @@ impl OtherClient {
         self.send("1");
     }
 
-    /// The reply to a CONNECT, without recovery.
     #[track_caller]
     fn expect_reply(&mut self, prefix: &str) {
         let reply = self.recv();

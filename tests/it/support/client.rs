@@ -17,9 +17,7 @@ use super::{Frame, Http, Websocket, frame};
 pub(crate) enum Transport {
     Polling,
     Websocket,
-    /// Starts with polling, then upgrades.
     Upgraded,
-    /// A websocket inside a host application.
     Pump,
     /// Starts with polling inside a host application, then upgrades there.
     PumpUpgraded,
@@ -56,7 +54,6 @@ pub(crate) fn on_every_transport(mut fact: impl FnMut(Transport)) {
 /// An Engine.IO packet as received on either transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// Text including its type digit.
     Text(String),
     Binary(Vec<u8>),
 }

@@ -25,7 +25,6 @@ pub(crate) const API_KEY: &str = "0123456789abcdef";
 
 pub(crate) struct Hub {
     pub(crate) address: SocketAddr,
-    /// A host application that serves the same hub.
     pub(crate) host: Host,
     pub(crate) io: Server,
     stop: Option<oneshot::Sender<()>>,
@@ -100,7 +99,6 @@ impl Hub {
         Client::open(if transport.is_hosted() { self.host.address } else { self.address }, transport)
     }
 
-    /// Opens a session and connects to `/`.
     pub(crate) fn join(&self, transport: Transport) -> Client {
         let mut client = self.open(transport);
         client.connect("");

@@ -32,7 +32,6 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
-    /// The log reader, which ends with the child.
     logger: Option<JoinHandle<()>>,
     /// Folder of its data, removed when dropped.
     data: PathBuf,
@@ -77,7 +76,6 @@ impl Process {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Ends the process; gives its log.
     pub(crate) fn stop(mut self) -> String {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -90,7 +88,6 @@ impl Process {
         Client::open(self.address, transport)
     }
 
-    /// Opens a session and connects to `/`.
     pub(crate) fn join(&self, transport: Transport) -> Client {
         let mut client = self.open(transport);
         client.connect("");

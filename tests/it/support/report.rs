@@ -6,7 +6,6 @@ use stentor::Server;
 
 use super::DEADLINE;
 
-/// The sending end, for handlers.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter(Sender<String>);
 
@@ -17,7 +16,6 @@ impl Reporter {
     }
 }
 
-/// The receiving end, for the test.
 #[derive(Debug)]
 pub(crate) struct Reports(Receiver<String>);
 

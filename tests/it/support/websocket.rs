@@ -105,7 +105,6 @@ impl Websocket {
         Ok(Self::from_http(http))
     }
 
-    /// The websocket after a response that was read already.
     pub(crate) fn from_http(http: Http) -> Self {
         let (stream, buffer) = http.into_parts();
         Self { stream, buffer }
