@@ -142,10 +142,6 @@ const WORDS: &[&str] = &[
 /// Words that open a clause instead of a sentence or a noun phrase.
 const OPENERS: &[&str] = &["What", "Whether", "Which", "Who", "Whose", "Whence"];
 
-/// Beginnings of paths whose doc comments open with none of `OPENERS`, and whose comment lines have
-/// at most `COMMENT_COLUMNS_MAX` columns.
-const PLAIN_COMMENTS: &[&str] = &["tests/", "benches/", "fuzz/", "src/bench_support/", "src/fuzzing.rs"];
-
 const COMMENT_COLUMNS_MAX: usize = 100;
 
 const TEST_NAME_LENGTH_MAX: usize = 70;

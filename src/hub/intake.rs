@@ -77,7 +77,7 @@ impl OrderedCommand {
         }
     }
 
-    /// Whether it causes work in workers for each member of a room.
+    /// Returns whether it causes work in workers for each member of a room.
     fn fans_out(&self) -> bool {
         matches!(self, Self::Broadcast { .. } | Self::Fetch { .. })
     }

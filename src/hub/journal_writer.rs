@@ -140,7 +140,7 @@ impl JournalWriter {
         Offset { epoch: self.journal.epoch(), lsn: self.last_lsn, fingerprint }
     }
 
-    /// Whether a socket has a session that is not given up.
+    /// Returns whether a socket has a session that is not given up.
     pub(super) fn is_recoverable(&self, socket: &SocketId) -> bool {
         self.sessions.missed_events(socket).is_some()
     }
@@ -149,8 +149,8 @@ impl JournalWriter {
         self.sessions.remembers(socket)
     }
 
-    /// Whether an event for these recipients can be for a known session. Other events need no
-    /// record.
+    /// Returns whether an event for these recipients can be for a known session. Other events need
+    /// no record.
     pub(super) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.sessions.concerns(namespace, rooms)
     }

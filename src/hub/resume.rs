@@ -149,7 +149,7 @@ impl Hub {
         self.writer.as_ref().map_or(0, |writer| writer.now_unix_ms())
     }
 
-    /// Whether a socket belongs to a session. It does not if the session was evicted.
+    /// Returns whether a socket belongs to a session. It does not if the session was evicted.
     pub(super) fn is_owned_by(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
         self.rooms.location_of(socket).is_some_and(|location| location.worker == worker && location.slot == slot)
     }

@@ -26,14 +26,14 @@ struct Link {
     /// Replayed bytes that the worker has not reported as consumed. They do not delay other
     /// senders.
     replaying: usize,
-    /// Whether a session of the worker has ever connected. The server sender has none.
+    /// True if a session of the worker has ever connected. The server sender has none.
     has_sessions: bool,
     /// Sockets that wait for a replay, each at most once.
     readers: VecDeque<ReplayRequest>,
 }
 
 impl Link {
-    /// Whether a socket waits for a replay, and the worker has room for one.
+    /// Returns whether a socket waits for a replay, and the worker has room for one.
     fn may_replay(&self) -> bool {
         !self.readers.is_empty() && self.replaying < REPLAY_BYTES_MAX
     }
@@ -41,7 +41,7 @@ impl Link {
 
 #[derive(Debug, Default)]
 pub(super) struct FlushReport {
-    /// Whether a mailbox was full. Its batch is kept.
+    /// True if a mailbox was full. Its batch is kept.
     pub(super) full: bool,
     pub(super) dead: Vec<WorkerId>,
 }

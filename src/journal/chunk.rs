@@ -6,7 +6,7 @@ use super::Record;
 pub(crate) struct Chunk {
     /// In order; the first is the oldest after the requested position.
     pub records: Vec<Record>,
-    /// Whether a record after that position was dropped.
+    /// True if a record after that position was dropped.
     pub trimmed: bool,
     pub more: bool,
 }

@@ -103,8 +103,8 @@ pub(crate) trait Journal: Send {
     /// unless the first record is larger.
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError>;
 
-    /// Whether `offset` is a position of this journal: its epoch is current, and its record has the
-    /// same fingerprint or was dropped.
+    /// Returns whether `offset` is a position of this journal: its epoch is current, and its record
+    /// has the same fingerprint or was dropped.
     fn knows(&self, offset: &Offset) -> bool;
 
     /// Flushes, waits for the disk, and rejects all further records.

@@ -117,7 +117,8 @@ impl EncodedFrame {
     }
 }
 
-/// A Socket.IO packet ready to leave: its text and, right behind it, its attachments. Cloning shares the bytes.
+/// A Socket.IO packet ready to leave: its text and, right behind it, its attachments. Cloning
+/// shares the bytes.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Message {
@@ -131,7 +132,8 @@ impl Message {
         Self { head, attachments: (attachments.len() > 0).then(|| attachments.collect()) }
     }
 
-    /// A packet and its attachments, which have been encoded before. `None` unless `head` announces exactly these attachments.
+    /// A packet and its attachments, which have been encoded before. `None` unless `head` announces
+    /// exactly these attachments.
     pub(crate) fn from_packets(head: EncodedFrame, attachments: Vec<EncodedFrame>) -> Option<Self> {
         let is_whole = announced(head.body()) == attachments.len() && attachments.iter().all(EncodedFrame::is_binary);
         is_whole.then(|| Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })

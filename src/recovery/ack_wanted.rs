@@ -3,7 +3,7 @@
 use crate::protocol::encoded::Message;
 use crate::protocol::socketio::packet::Packet;
 
-/// Whether a packet requests an ack: the ack id precedes the arguments.
+/// Returns whether a packet requests an ack: the ack id precedes the arguments.
 pub(super) fn wants_ack(message: &Message) -> bool {
     let Some(head) = message.packets().next() else { return false };
     if head.is_binary() {

@@ -22,7 +22,7 @@ pub(super) struct Interval {
 impl Interval {
     pub(super) const LASTS: Lsn = Lsn(Lsn::END);
 
-    /// Whether the session was in the room at position `lsn`.
+    /// Returns whether the session was in the room at position `lsn`.
     pub(super) fn includes(&self, lsn: Lsn) -> bool {
         self.joined < lsn && lsn < self.left
     }
@@ -83,7 +83,7 @@ impl RoomIntervals {
         }
     }
 
-    /// Whether the session was in `room` at position `lsn`.
+    /// Returns whether the session was in `room` at position `lsn`.
     pub(super) fn include(&self, room: &str, lsn: Lsn) -> bool {
         match self {
             Self::Few(list) => list.iter().any(|(known, interval)| known.as_str() == room && interval.includes(lsn)),

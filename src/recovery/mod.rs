@@ -57,8 +57,8 @@ pub(crate) struct MissedEvents<'a> {
 }
 
 impl MissedEvents<'_> {
-    /// Whether the event at `lsn` is for the session. Valid for positions after the session's own,
-    /// and for rooms that it has left since too.
+    /// Returns whether the event at `lsn` is for the session. Valid for positions after the
+    /// session's own, and for rooms that it has left since too.
     pub(crate) fn includes(self, lsn: Lsn, event: &EventRecord) -> bool {
         self.session.includes_event(lsn, event)
     }
@@ -198,9 +198,9 @@ impl RecoveryIndex {
         self.sessions.get(pid).map(|session| session.intervals())
     }
 
-    /// Whether an event for these recipients (none means the whole namespace) can be for a known
-    /// session. Other events need no record, because sessions are forgotten by a record only, so
-    /// that no later start knows more sessions.
+    /// Returns whether an event for these recipients (none means the whole namespace) can be for a
+    /// known session. Other events need no record, because sessions are forgotten by a record only,
+    /// so that no later start knows more sessions.
     pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.activity.is_known(namespace, rooms)
             || rooms.iter().any(|recipient| {
@@ -216,14 +216,14 @@ impl RecoveryIndex {
         session.given_up.is_none().then_some(MissedEvents { session, activity: &self.activity })
     }
 
-    /// Whether the session of a socket is known, resumable or given up.
+    /// Returns whether the session of a socket is known, resumable or given up.
     pub(crate) fn remembers(&self, socket: &SocketId) -> bool {
         self.by_socket.contains_key(socket)
     }
 
-    /// Whether the journal still has all events for the socket after `cursor`. The caller asks
-    /// whenever a read was trimmed, and after the record of a resume, which may have trimmed the
-    /// journal itself. If the answer is no, the connection must be closed.
+    /// Returns whether the journal still has all events for the socket after `cursor`. The caller
+    /// asks whenever a read was trimmed, and after the record of a resume, which may have trimmed
+    /// the journal itself. If the answer is no, the connection must be closed.
     pub(crate) fn is_whole(&self, socket: &SocketId, cursor: Lsn, trimmed_to: Lsn) -> bool {
         self.missed_events(socket)
             .is_some_and(|MissedEvents { session, .. }| !session.has_missed(cursor, trimmed_to, &self.activity))
@@ -242,12 +242,12 @@ impl RecoveryIndex {
         Some(self.sessions.get(&pid)?.to_record(&self.activity))
     }
 
-    /// Whether a session's newest complete record is not newer than `at_risk`.
+    /// Returns whether a session's newest complete record is not newer than `at_risk`.
     pub(crate) fn has_at_risk(&self, at_risk: Lsn) -> bool {
         self.by_record.first_key_value().is_some_and(|(record, _)| *record <= at_risk)
     }
 
-    /// Whether a start needs a [`ProcessEnded`](RecordBody::ProcessEnded): a session seems
+    /// Returns whether a start needs a [`ProcessEnded`](RecordBody::ProcessEnded): a session seems
     /// connected, or has a time in the future.
     pub(crate) fn is_changed_by_start(&self, now_unix_ms: u64) -> bool {
         self.sessions.values().any(|session| session.connected || session.at_unix_ms > now_unix_ms)

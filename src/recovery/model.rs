@@ -51,7 +51,7 @@ struct Client {
 }
 
 struct World {
-    /// Whether the bounds are so small that sessions are given up.
+    /// True if the bounds are so small that sessions are given up.
     is_scarce: bool,
     journal: MemoryJournal,
     recovery: RecoveryIndex,

@@ -20,7 +20,7 @@ pub(crate) struct JournalState {
     pub head: Lsn,
     /// The records up to this position were dropped.
     pub trimmed_to: Lsn,
-    /// Whether the client's offset is a position of the journal; true without an offset.
+    /// True if the client's offset is a position of the journal; true without an offset.
     pub knows_offset: bool,
 }
 

@@ -35,7 +35,7 @@ pub(super) struct RecoverableSession {
     /// The client has received all of its events up to this position: the connect, or the last
     /// resume.
     position: Lsn,
-    /// Whether `position` is that of the connect.
+    /// True if `position` is that of the connect.
     is_at_start: bool,
     /// The newest complete record.
     pub(super) record: Lsn,
@@ -110,7 +110,8 @@ impl RecoverableSession {
         }
     }
 
-    /// Whether `offset` is older than the session, whose client has not received any token of it.
+    /// Returns whether `offset` is older than the session, whose client has not received any token
+    /// of it.
     pub(super) fn began_after(&self, offset: &Offset, epoch: Epoch) -> bool {
         self.is_at_start && (offset.epoch != epoch || offset.lsn < self.position)
     }
@@ -138,8 +139,8 @@ impl RecoverableSession {
         self.own_events.get_or_insert_default().push(lsn, wants_ack);
     }
 
-    /// Whether this is the room named after the socket's id, of which the socket is always a
-    /// member.
+    /// Returns whether this is the room named after the socket's id, of which the socket is always
+    /// a member.
     fn owns(&self, room: &RoomName) -> bool {
         room.owner() == Some(self.socket)
     }
@@ -213,7 +214,8 @@ impl RecoverableSession {
         rooms.chain(own_event).chain(for_namespace).min()
     }
 
-    /// Whether an event for the session after `after` may have been dropped, up to `trimmed_to`.
+    /// Returns whether an event for the session after `after` may have been dropped, up to
+    /// `trimmed_to`.
     pub(super) fn has_missed(&self, after: Lsn, trimmed_to: Lsn, activity: &Activity) -> bool {
         after < trimmed_to && (after < self.last_event || self.newest_events(after, trimmed_to, activity).0 > after)
     }

@@ -181,9 +181,9 @@ impl Builder {
     /// Accepts or refuses handshakes, after the checks of the protocol and before a session exists.
     /// The closure gets the whole head of the request; its future need not be `Send`. `Err` refuses
     /// with 403 (400 on a websocket, as engine.io does) and this message, or "Forbidden" if it is
-    /// empty. A handshake without a decision within
-    /// [`limits.handlers.allow_request_timeout`](crate::limits::HandlerLimits::allow_request_timeout)
-    /// gets 503.
+    /// empty. A handshake without a decision within [`allow_request_timeout`] gets 503.
+    ///
+    /// [`allow_request_timeout`]: crate::limits::HandlerLimits::allow_request_timeout
     ///
     /// ```
     /// # use stentor::Server;

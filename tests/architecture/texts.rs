@@ -4,7 +4,7 @@ use std::fs;
 
 use super::files::{files_in, root};
 use super::reader;
-use crate::{COMMENT_COLUMNS_MAX, OPENERS, PLAIN_COMMENTS, TEST_NAME_LENGTH_MAX, WORDS};
+use crate::{COMMENT_COLUMNS_MAX, OPENERS, TEST_NAME_LENGTH_MAX, WORDS};
 
 const FOLDERS: &[&str] = &["src", "static", "tests", "benches", "examples", "fuzz", "docs", "deploy"];
 const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"];
@@ -35,10 +35,6 @@ fn wrong_doc_comments(is_wrong: impl Fn(&str, &str) -> bool) -> String {
     texts(&[".rs"]).into_iter().flat_map(wrong).collect::<Vec<_>>().join("\n")
 }
 
-fn is_plain(path: &str) -> bool {
-    PLAIN_COMMENTS.iter().any(|start| path.starts_with(start))
-}
-
 fn opens_with_clause(comment: &str) -> bool {
     comment.split_whitespace().next().is_some_and(|first| OPENERS.contains(&first))
 }
@@ -51,29 +47,38 @@ fn no_doc_comment_is_one_or_two_words() {
 
 #[test]
 fn no_doc_comment_opens_with_a_clause() {
-    let found = wrong_doc_comments(|path, comment| is_plain(path) && opens_with_clause(comment));
+    let found = wrong_doc_comments(|_, comment| opens_with_clause(comment));
     assert!(found.is_empty(), "start with a noun phrase or a verb, not with a word of OPENERS:\n{found}");
     assert!(opens_with_clause(" Whether it is open."));
     assert!(!opens_with_clause(" True if it is open."));
 }
 
-fn is_too_wide(line: &str) -> bool {
-    let is_table = |comment: &str| comment.trim_start_matches(['/', '!', ' ']).starts_with('|');
-    let comment = line.trim_start();
-    comment.starts_with("//") && line.chars().count() > COMMENT_COLUMNS_MAX && !is_table(comment)
+/// Numbers of the comment lines that are too wide. Tables and code in comments are not wrapped.
+fn too_wide(text: &str) -> Vec<usize> {
+    let mut is_code = false;
+    let mut found = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+        let comment = comment.trim_start_matches(['/', '!', ' ']);
+        is_code ^= comment.starts_with("```");
+        if line.chars().count() > COMMENT_COLUMNS_MAX && !is_code && !comment.starts_with('|') {
+            found.push(at + 1);
+        }
+    }
+    found
 }
 
 #[test]
 fn comment_lines_have_a_bounded_width() {
     let mut found = Vec::new();
-    for (path, text) in texts(&[".rs"]).into_iter().filter(|(path, _)| is_plain(path)) {
-        let lines = text.lines().enumerate().filter(|(_, line)| is_too_wide(line));
-        found.extend(lines.map(|(at, _)| format!("{path}:{}", at + 1)));
+    for (path, text) in texts(&[".rs"]) {
+        found.extend(too_wide(&text).into_iter().map(|line| format!("{path}:{line}")));
     }
     assert!(found.is_empty(), "comments of more than {COMMENT_COLUMNS_MAX} columns:\n{}", found.join("\n"));
-    assert!(is_too_wide(&format!("    // {}", "x".repeat(94))));
-    assert!(!is_too_wide(&format!("    // {}", "x".repeat(93))));
-    assert!(!is_too_wide(&format!("//! | {} |", "x".repeat(100))));
+    assert_eq!(too_wide(&format!("let a;\n    // {}", "x".repeat(94))), [2]);
+    assert!(too_wide(&format!("    // {}", "x".repeat(93))).is_empty());
+    assert!(too_wide(&format!("//! | {} |", "x".repeat(100))).is_empty());
+    assert_eq!(too_wide(&format!("/// ```\n/// {0}\n/// ```\n/// {0}", "x".repeat(100))), [4]);
 }
 
 /// Name of the function or title of the test that a line declares.
