@@ -24,8 +24,8 @@ const CUT: u8 = 0xff;
 /// Longest text of a number as event name: the smallest double, written out.
 const NUMERIC_NAME_MAX: usize = 400;
 
-/// A Socket.IO text packet and its attachments: decoded, it is not larger than the input, and
-/// encoded again by this server it decodes to the same packet.
+/// Checks that a decoded Socket.IO text packet with its attachments is not larger than the input,
+/// and that it decodes to the same packet after this server has encoded it again.
 pub fn socketio(data: &[u8]) {
     let mut parts = data.split(|byte| *byte == CUT);
     let Ok(text) = ByteString::try_from(parts.next().unwrap_or_default()) else { return };
@@ -79,9 +79,9 @@ fn check_args(args: &Args) {
     assert!(args.iter().eq(elements.iter().map(|element| element.get())), "{args:?}");
 }
 
-/// A packet of the msgpack parser: its text is valid JSON for serde_json, and at most six times as
-/// long as the input, not counting placeholders. Encoded again by this server it is at most four
-/// times as long, and decodes to the same packet.
+/// Checks that the text of a decoded msgpack packet is valid JSON for serde_json and, without its
+/// placeholders, at most six times as long as the input. When this server has encoded the packet
+/// again, it is at most four times as long as the input and decodes to the same packet.
 pub fn msgpack(data: &[u8]) {
     const PLACEHOLDER_MAX: usize = 48;
     const ENVELOPE_MAX: usize = 64 + NUMERIC_NAME_MAX;
@@ -98,8 +98,9 @@ pub fn msgpack(data: &[u8]) {
     assert_eq!(encoded.read_back().as_ref(), Some(&packet));
 }
 
-/// The body of a POST: it has as many packets as it separates, together not larger than the body,
-/// and encoding them again gives the same body.
+/// Checks that a decoded POST body has one packet more than separators, that its packets are
+/// together not larger than the body, and that they decode to the same packets after being encoded
+/// again.
 pub fn engineio(data: &[u8]) {
     let Ok(body) = ByteString::try_from(data) else { return };
     let separators = data.iter().filter(|byte| **byte == SEPARATOR).count();

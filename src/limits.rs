@@ -89,13 +89,13 @@ limits! {
         /// A packet that is queued for many clients counts once for each.
         outboxes_bytes_max: Option<usize> = None;
         /// Bytes received from clients and not yet handled: incomplete messages and bodies, held
-        /// events, waiting commands, collected acks, credentials. Beyond it further input is
-        /// refused, and from three quarters on input of a client that holds more than 64 KiB.
-        /// Unset: an eighth of the memory for clients.
+        /// events, waiting commands, collected acks, credentials. Beyond it, further input is
+        /// refused. Beyond three quarters of it, input is refused if the client holds more than 64
+        /// KiB. Unset: an eighth of the memory for clients.
         incoming_bytes_max: Option<usize> = None;
-        /// Bytes of all rooms, their names and memberships. Beyond it joins fail as overloaded, and
-        /// from three quarters on joins of a socket that is in more than 32 rooms. Unset: an eighth
-        /// of the memory for clients.
+        /// Bytes of all rooms, their names and memberships. Beyond it, joins fail as overloaded.
+        /// Beyond three quarters of it, joins fail if the socket is in more than 32 rooms. Unset:
+        /// an eighth of the memory for clients.
         rooms_bytes_max: Option<usize> = None;
     }
 
@@ -329,7 +329,8 @@ limits! {
     hub: HubLimits {
         /// Maximum number of commands of one session that the hub has not answered.
         ///
-        /// It covers the commands of a worker's turn and bounds the hub's mailbox.
+        /// The default is enough for the commands of one turn of the worker. The limit bounds the
+        /// hub's mailbox.
         credit_commands: usize = 64;
         /// Bytes of the commands of one session that the hub has not answered. A single larger
         /// command passes if no other is unanswered.
@@ -348,8 +349,8 @@ limits! {
         /// The hub answers in microseconds unless it is overloaded.
         answer_timeout: Duration = Duration::from_secs(10);
         /// Bytes sent to one worker and not yet written, above which events wait in the hub and
-        /// their senders wait for the answer. From a quarter of it on, senders that caused much of
-        /// it wait.
+        /// their senders wait for the answer. Above a quarter of it, senders that caused much of it
+        /// wait.
         ///
         /// A worker writes as much in some milliseconds.
         worker_bytes_max: usize = 8 * MIB;
@@ -416,9 +417,9 @@ limits! {
         /// waits. Code outside sessions is not bounded. Unset: no limit, but for `stentor serve` an
         /// eighth of the journal, at least 1 MiB and the largest event.
         sender_bytes_max: Option<usize> = None;
-        /// Time limit for the journal to be written to the disk when the server stops; then the
-        /// process ends anyway, and a reboot of the machine loses the journal. A supervisor must
-        /// allow more time to stop.
+        /// Time limit for writing the journal to the disk when the server stops. If it is exceeded,
+        /// the process ends without having written all of it, and the journal is lost when the
+        /// machine reboots. A supervisor must allow more time than this for the server to stop.
         ///
         /// A slow disk writes a quarter of a gigabyte in that time.
         stop_timeout: Duration = Duration::from_secs(30);

@@ -42,8 +42,8 @@ impl Broadcast {
         self
     }
 
-    /// Adds a room, of 1 to 256 bytes. The id of a socket is the name of a room of its own. An
-    /// invalid name makes the emit fail with [`EmitError::Room`].
+    /// Adds a room. Its name has 1 to 256 bytes. A socket's id is the name of a room that contains
+    /// only that socket. An invalid name makes the emit fail with [`EmitError::Room`].
     pub fn to(mut self, room: impl AsRef<str>) -> Self {
         match Recipient::parse(room.as_ref()) {
             Ok(recipient) => self.target.rooms.push(recipient),
@@ -92,14 +92,14 @@ impl Broadcast {
         self
     }
 
-    /// Emits the event. Completes when the hub's credit covers it, which slows a fast publisher
-    /// down. From then on its position in the order is fixed.
+    /// Emits the event. Completes when the hub's credit covers the event, which slows down a fast
+    /// publisher. From then on, the event's position in the order is fixed.
     ///
     /// # Errors
     ///
     /// Fails with [`EmitError::Overloaded`] if there is no credit within
     /// [`limits.hub.credit_timeout`](crate::limits::HubLimits::credit_timeout). See [`EmitError`]
-    /// for the others.
+    /// for the other errors.
     pub async fn emit<T: ToArgs>(self, name: &str, data: T) -> Result<(), EmitError> {
         self.send(name, data, Done::WhenTaken).await
     }
@@ -174,13 +174,14 @@ impl Broadcast {
         Ok(sockets.len())
     }
 
-    /// Ids of the target's sockets, in no particular order, as of one position in the hub's order.
+    /// Ids of the target's sockets, unsorted: a snapshot at one point in the hub's sequence of
+    /// commands.
     pub async fn socket_ids(self) -> Result<Vec<SocketId>, RoomError> {
         Ok(self.fetch().await?.into_iter().map(|socket| socket.info.id).collect())
     }
 
-    /// Handles of the target's sockets, in no particular order, as of one position in the hub's
-    /// order.
+    /// Handles of the target's sockets, unsorted: a snapshot at one point in the hub's sequence of
+    /// commands.
     pub async fn fetch_sockets(self) -> Result<Vec<Socket>, RoomError> {
         let core = self.core.clone();
         Ok(self.fetch().await?.into_iter().map(|socket| Socket::new(socket, core.clone())).collect())

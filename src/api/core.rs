@@ -110,7 +110,7 @@ impl fmt::Debug for Socket {
 /// A running handler. Need not be `Send`: it stays on its session's worker.
 pub(crate) type HandlerFuture<T = (), E = HandlerError> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
 
-/// A handler of an occasion that carries a `T`.
+/// A handler that receives a `T`: an event, the reason of a disconnection, or nothing.
 pub(crate) type HandlerFn<T> = Arc<dyn Fn(Socket, T) -> HandlerFuture + Send + Sync>;
 
 /// Accepts or refuses a socket.

@@ -40,7 +40,8 @@ impl Encoder {
         Ok(Draft::ack(self.parser, namespace.clone(), id, args.json(), args.attachments.to_vec()))
     }
 
-    /// The JavaScript parser rejects a packet with more attachments than the limit.
+    /// Returns the arguments in `data`. Fails if they have more attachments than the JavaScript
+    /// parser accepts.
     fn encode(self, data: &impl ToArgs) -> Result<OutgoingArgs<'_>, EmitError> {
         let args = data.to_args()?;
         let (count, limit) = (args.attachments.len(), self.parser.attachments_max());

@@ -273,8 +273,8 @@ macro_rules! connection_registration {
             $self
         }
 
-        /// Sets which clients are recoverable here, instead of
-        /// [`Recovery::clients`](crate::Recovery::clients) of the server.
+        /// Sets which clients are recoverable in this namespace. Overrides the server's
+        /// [`Recovery::clients`](crate::Recovery::clients).
         pub fn recovery_clients($self: $receiver, clients: RecoveryClients) -> $output {
             $self.register(move |handlers| handlers.recovery_clients = Some(clients));
             $self

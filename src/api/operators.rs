@@ -1,7 +1,7 @@
 //! The operators that begin a broadcast, generated for each type that has them.
 
-/// Generates operators that begin with `self.$begin()`, a
-/// [`Broadcast`](super::broadcast::Broadcast).
+/// Generates operators that start a [`Broadcast`](super::broadcast::Broadcast) with
+/// `self.$begin()`.
 macro_rules! operators {
     ($begin:ident) => {
         /// Selects the members of a room; see [`Broadcast::to`].

@@ -1,7 +1,8 @@
 //! The namespaces of a server, by path and by pattern, with what is registered for each.
 //!
-//! Written while a program starts, read once per CONNECT. No code of the application runs while the
-//! lock is held, neither a pattern nor the `Drop` of what a replaced handler had captured.
+//! The registry is written while a program starts, and is read once per CONNECT. No code of the
+//! application runs while the lock is held: no namespace pattern, and no `Drop` of a value that a
+//! replaced handler has captured.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,8 +30,8 @@ impl<H> Default for Registry<H> {
 }
 
 impl<H: Clone + Default> Registry<H> {
-    /// The handlers of a namespace, if it exists. Sockets keep those of the time at which they
-    /// connected.
+    /// The handlers of a namespace, if it exists. A connected socket keeps the handlers that the
+    /// namespace had when it connected.
     pub(crate) fn handlers(&self, namespace: &NamespacePath) -> Option<Arc<H>> {
         let namespaces = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(handlers) = namespaces.by_path.get(namespace) {

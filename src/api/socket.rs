@@ -241,8 +241,8 @@ impl Socket {
         R::from_args(Core::ask(&self.socket.link, request).await?).map_err(AckError::Data)
     }
 
-    /// Joins a room, of 1 to 256 bytes. When this returns, the socket receives what is emitted to
-    /// the room from then on.
+    /// Joins a room, whose name has 1 to 256 bytes. When this returns, the socket receives what is
+    /// emitted to the room from then on.
     ///
     /// # Errors
     ///

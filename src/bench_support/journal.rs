@@ -1,4 +1,5 @@
-//! Both journals as the hub uses them: appends, each batch ended by a flush; and reads.
+//! Both kinds of journal, used as by the hub: batches of appends that each end with a flush, and
+//! reads.
 
 use std::path::Path;
 

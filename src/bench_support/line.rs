@@ -56,7 +56,7 @@ pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -
 
 /// Bytes of a connection in addition to its session, in place of a socket's.
 pub const fn line_bytes<C: Client>() -> usize {
-    // Includes the counts of the `Rc` and the two boxes that hold it.
+    // Includes the two counters of the `Rc`, and the boxed sink and reader that each hold an `Rc`.
     size_of::<Line<C>>() + 2 * size_of::<usize>() + size_of::<Sink<C>>() + size_of::<Reader<C>>()
 }
 

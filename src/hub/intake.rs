@@ -61,7 +61,7 @@ impl OrderedCommand {
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => from.slot,
             Self::Connect(connect) => connect.from.slot,
-            // It keeps its place behind the earlier commands of its session.
+            // A disconnect stays behind the earlier commands of its session.
             Self::Disconnect { slot, .. } => *slot,
         }
     }

@@ -250,7 +250,7 @@ fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> RecoveryBounds {
         window: limits.recovery.window,
         sessions_max: limits.recovery.sessions_max,
         bytes_max,
-        // In a small ring, one session must be a small part of it.
+        // One session has at most a quarter of all sessions' bytes, even if the ring is small.
         session_bytes_max: limits.recovery.session_bytes_max.min(bytes_max / 4),
         intervals_max: limits.sockets.rooms_max.saturating_add(limits.recovery.left_rooms_max),
     }

@@ -131,7 +131,8 @@ impl Hub {
             return Ok(Joined { members: joined.members, offset });
         }
         self.publish_joined(&socket, &room, joined.members);
-        // The record stays in memory for a while. It shares the name with the table of rooms.
+        // The record stays in memory for a while, so it shares the name's allocation with the table
+        // of rooms.
         let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
         self.journal_change(socket, offset, || RecordBody::Join { socket, room });
         let member = joined.location.member;

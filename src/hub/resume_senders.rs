@@ -9,8 +9,8 @@ use crate::ids::{PrivateId, WorkerId};
 /// Minimum number of entries at which unneeded ones are removed.
 const PRUNE_AT: usize = 64;
 
-/// Senders by session. The map has at most twice the entries that the last removal left, or
-/// `PRUNE_AT`.
+/// Senders by session. The map has at most twice as many entries as the last removal left, or
+/// `PRUNE_AT` if that is more.
 #[derive(Debug)]
 pub(super) struct ResumeSenders {
     senders: HashMap<PrivateId, CommandSender>,

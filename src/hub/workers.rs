@@ -1,5 +1,5 @@
-//! The hub's links to its workers: one batch a turn for each, the bytes that it has not written
-//! yet, and its sockets that wait for a replay.
+//! The hub's links to its workers. A link holds the worker's commands of this turn, its number of
+//! unwritten bytes, and its sockets that wait for a replay.
 
 use std::collections::VecDeque;
 

@@ -23,8 +23,8 @@ impl ChunkBuilder {
         Self { chunk: Chunk::default(), bytes: 0, records_max, bytes_max }
     }
 
-    /// Adds the next record. Returns false if it exceeds the bounds; a first record exceeds no byte
-    /// bound.
+    /// Adds the next record. Returns false if it exceeds the bounds; the byte bound does not apply
+    /// to the first record.
     pub(super) fn push(&mut self, record: &Record) -> bool {
         let bytes = self.bytes + record.byte_len();
         let is_full =

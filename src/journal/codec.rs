@@ -413,7 +413,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Splits a websocket frame, as versions 1 and 2 stored packets, into kind and body.
+/// Splits a packet of versions 1 and 2, which is stored as a websocket frame, into kind and body.
 fn unframe(frame: &[u8]) -> Result<(u8, &[u8]), CodecError> {
     let (kind, length) = match frame {
         [0x81, length, ..] => (TEXT_PACKET, length),

@@ -144,7 +144,7 @@ impl FileJournal {
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
-        // Not the head, which is greater after a start that skipped LSNs.
+        // `head` would be too high here after a start that skipped LSNs.
         let after = self.written();
         let (sequence, file) = (self.newest().sequence, self.newest().file());
         self.push_segment(sequence + 1, after)?;
@@ -249,8 +249,8 @@ impl FileJournal {
         self.folder.sync()
     }
 
-    /// Leaves the folder as the death of the process does, with the first `written` of the pending
-    /// bytes.
+    /// Simulates the death of the process: only the first `written` of the pending bytes are
+    /// written.
     #[cfg(test)]
     pub(super) fn kill(mut self, written: usize) {
         let written = written.min(self.pending.len());

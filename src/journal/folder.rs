@@ -55,13 +55,13 @@ pub enum OpenError {
     /// Name a folder.
     #[error("journal folder {}: it is a file; name a folder", path.display())]
     NotAFolder {
-        /// The path that was named.
+        /// Path of the file.
         path: PathBuf,
     },
     /// The folder has no journal that could be read.
     #[error("journal folder {}: there is no journal in it", path.display())]
     Absent {
-        /// The path that was named.
+        /// Path where a journal was expected.
         path: PathBuf,
     },
     /// Run the newer program, or move the folder away.
@@ -273,7 +273,8 @@ pub(super) struct Folder {
     directory: Option<File>,
     /// Open once the header has been written.
     header: Option<File>,
-    /// The lock file, which names the owner. It is locked too, for programs before format 2.
+    /// The lock file, which names the owner. It is locked in addition to the folder, to exclude
+    /// programs from before format 2.
     _lock: File,
 }
 

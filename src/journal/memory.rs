@@ -1,4 +1,4 @@
-//! The journal in memory: a ring of the newest records, which ends with the process.
+//! The journal in memory: a ring of the newest records, which is lost when the process ends.
 
 use super::chunk::ChunkBuilder;
 use super::recent::RecentRecords;

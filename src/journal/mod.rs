@@ -87,14 +87,14 @@ pub(crate) trait Journal: Send {
     /// memory.
     fn at_risk(&self) -> Lsn;
 
-    /// Minimum number of bytes written after a record before it is dropped. `None` for a journal in
-    /// memory, whose sessions need no rewriting.
+    /// Minimum number of bytes that are written after a record before the journal drops it. `None`
+    /// for a journal in memory, whose sessions need no rewriting.
     fn ring_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// Bytes of the ring used up to the head, free ends of segments included. Only differences are
-    /// meaningful.
+    /// Bytes of the ring consumed up to the head, including the space left free at the ends of
+    /// segments. Only the difference between two calls is meaningful.
     fn used_bytes(&self) -> u64 {
         0
     }

@@ -78,8 +78,8 @@ pub(crate) enum RecordBody {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GiveUpReason {
-    /// The session exceeded the bounds of one session: intervals in rooms, or bytes of rooms and
-    /// data.
+    /// The session exceeded a bound for a single session: its number of room intervals, or the
+    /// bytes of its rooms and data.
     TooLarge,
     /// All sessions together exceeded the bytes that the ring can hold.
     NoRoom,

@@ -42,7 +42,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The error for a segment in use, in which no record may end early.
+    /// The error for a segment in use, in which a truncated record counts as damage.
     pub(super) fn into_journal_error(self, path: &Path) -> JournalError {
         let path = path.to_owned();
         match self {

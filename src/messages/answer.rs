@@ -19,15 +19,16 @@ pub(crate) struct ReplyTo {
 /// The hub's answer to a command, one variant per kind of pending reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The session that a client may resume at this moment.
+    /// The session that a client may resume now, or the reason why it cannot.
     ResumeChecked(Result<ResumedSession, NotRecovered>),
     Connect(ConnectAnswer),
     Join(Result<Joined, MembershipError>),
     /// The socket is not in the room.
     Leave,
-    /// The event is numbered, journalled and on its way; or nothing was done.
+    /// `Ok`: the event is numbered, journalled and on its way. `Err`: nothing was done.
     Emit(Result<Receipt, EmitRefusal>),
-    /// The number of workers that report receivers of an event with acks; or nothing was done.
+    /// `Ok`: the number of workers that report receivers of an event with acks. `Err`: nothing was
+    /// done.
     Collect(Result<usize, EmitRefusal>),
     /// The number of workers that list their members.
     Fetch(usize),
@@ -58,7 +59,7 @@ pub(crate) struct ResumedSession {
 /// A request of any kind got no answer from the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// The socket is gone; nothing was done.
+    /// The socket has disconnected; nothing was done.
     Disconnected,
     /// The socket is not connected yet; nothing was done.
     NotYetConnected,
@@ -113,7 +114,7 @@ pub struct Joined {
 /// Room numbers that the hub examines for one page.
 pub(crate) const ROOMS_PER_PAGE: usize = 1_024;
 
-/// Rooms with members, as of one position in the hub's order.
+/// Rooms with members: a snapshot at one point in the hub's sequence of commands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct RoomPage {
     /// Each room with its number of members, over all workers.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Value = Arc<dyn Any + Send + Sync>;
 
-/// The box is small for the many sockets without values.
+/// Boxed, since most sockets have no values and then need a null pointer only.
 type Values = Option<Box<Vec<(TypeId, Value)>>>;
 
 /// Typed values of the application for one socket, at most one of each type.

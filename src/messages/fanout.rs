@@ -142,7 +142,7 @@ pub(crate) enum FanoutCommand {
         slot: SlotKey,
         packet: DirectPacket,
     },
-    /// The answer to a command of a sender on this worker, which returns the command's credit.
+    /// The answer to a command of a sender on this worker. It returns the command's credit.
     Answer {
         to: ReplyTo,
         answer: Answer,

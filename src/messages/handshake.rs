@@ -54,7 +54,7 @@ const ALIKE: &[&str] = &[
     "user-agent",
 ];
 
-/// Headers of which Node reads the first and ignores the others.
+/// Headers of which Node keeps the first value and ignores the others.
 const SINGLE: &[&str] = &[
     "age",
     "authorization",
@@ -106,7 +106,7 @@ impl Shared {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) at: SystemTime,
-    /// The client's address, behind trusted proxies the one that they report.
+    /// The client's address. Behind trusted proxies, it is the address that they report.
     pub(crate) address: Option<IpAddr>,
     /// True if the client's connection is encrypted.
     pub(crate) secure: bool,

@@ -120,7 +120,7 @@ pub(crate) enum ImmediateCommand {
     Consumed { bytes: usize, replayed: usize },
 }
 
-/// A command of the process around the hub.
+/// A command of the server to the hub during shutdown.
 pub(crate) enum HubControl {
     /// Closes every session; clients may resume theirs on the next process.
     Shutdown,

@@ -26,7 +26,7 @@ use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
 use crate::state::rooms::{MembershipError, Target};
 
-/// A request of a transport that a session refuses.
+/// Reason why a session refuses a request of a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum TransportRefusal {
     /// The response is 400 with code 3.
@@ -115,7 +115,7 @@ pub(crate) enum Request {
         room: RoomName,
         done: oneshot::Sender<Result<(), NoAnswer>>,
     },
-    /// Lists sockets, in no particular order, as of one position in the hub's order.
+    /// Lists sockets, unsorted: a snapshot at one point in the hub's sequence of commands.
     Fetch {
         namespace: NamespacePath,
         target: Target,
@@ -155,7 +155,8 @@ pub(crate) enum SessionCommand {
     TransportFailed(String),
     /// The hub's answer to a command. Sent by the fanout; bounded by credit.
     Answered { ticket: Ticket, answer: Answer },
-    /// Sockets on one worker. Sent by the fanout; bounded by the parts that the hub has announced.
+    /// Sockets on one worker: one part of the result of a query. Sent by the fanout, at most as
+    /// often as the hub has announced parts.
     Fetched { ticket: Ticket, sockets: Vec<SocketRef> },
     /// The client resumed its session over another connection. Sent by the worker, once.
     Evicted,
@@ -184,7 +185,8 @@ pub(crate) enum SessionCommand {
     Pause,
     /// A deadline may be over. Sent by the worker, which stores far deadlines.
     Wake,
-    /// Connection middleware has decided. Sent once for each socket that has to pass some.
+    /// Connection middleware admitted or refused the socket. Sent once for each socket whose
+    /// namespace has connection middleware.
     Admitted {
         /// The socket in question. A resumed socket has the id of its session, which another socket
         /// may have by now.
@@ -231,8 +233,8 @@ pub(crate) enum OfferError {
 struct Mailbox {
     commands: Recipient<SessionCommand>,
     posting: AtomicBool,
-    /// False once the session is closed for the application; its connection may still send final
-    /// packets.
+    /// False once the session is closed for the application's handles. Its connection may still
+    /// send final packets.
     open: AtomicBool,
 }
 
@@ -283,7 +285,7 @@ impl SessionLink {
         self.post(SessionCommand::Request(request))
     }
 
-    /// Closes the session for the application.
+    /// Closes the session for the application's handles. Its connection is closed separately.
     pub(crate) fn close(&self) {
         self.0.open.store(false, Ordering::Release);
     }
@@ -326,8 +328,8 @@ impl fmt::Debug for SocketRef {
     }
 }
 
-/// The claim on a session's one POST, released when this is dropped. Dropped before completion, it
-/// ends the session, since packets of the client are lost.
+/// The exclusive right to deliver a session's only POST, released on drop. A drop before
+/// [`complete`](Self::complete) ends the session, since packets of the client are lost.
 #[derive(Debug)]
 pub(crate) struct PostClaim {
     link: SessionLink,

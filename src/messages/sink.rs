@@ -85,7 +85,7 @@ pub(crate) enum Incoming {
 /// Both halves of a connection, on the worker that drives it.
 pub(crate) struct Connection {
     pub sink: Box<dyn FrameSink>,
-    /// Ends after an item that nothing follows.
+    /// Yields the inputs. Ends after an [`Incoming`] whose description says "nothing follows".
     pub incoming: Pin<Box<dyn Stream<Item = Incoming>>>,
     /// The transport's own response, sent before any packet and in one write with the first.
     pub answer: Bytes,

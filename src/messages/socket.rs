@@ -23,8 +23,8 @@ pub(crate) struct SocketInfo {
     recoverable: AtomicBool,
     /// True if its data has changed since its session last read it.
     data_changed: AtomicBool,
-    /// The application's JSON. A lock, since handles on any thread read and write it; no code of
-    /// the application runs while it is held.
+    /// The application's JSON, which handles on any thread read and write. No code of the
+    /// application runs while the lock is held.
     data: Mutex<Option<Box<str>>>,
     pub extensions: Extensions,
 }

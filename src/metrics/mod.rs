@@ -40,7 +40,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) upgrades: Counter,
     pub(crate) sessions_closed: Labelled<DisconnectReason, Counter, { DisconnectReason::COUNT }>,
     pub(crate) requests_refused: Labelled<RefusalKind, Counter, { RefusalKind::COUNT }>,
-    /// HTTP connections that a port closed itself.
+    /// HTTP connections that were closed by this server.
     pub(crate) http_closed: Labelled<HttpCloseReason, Counter, { HttpCloseReason::COUNT }>,
     /// Messages of clients over the size limit, by [`TransportKind`].
     pub(crate) oversized: Labelled<TransportKind, Counter, { TransportKind::COUNT }>,
@@ -83,8 +83,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) handlers_failed: Counter,
     pub(crate) handlers_panicked: Counter,
 
-    /// Commands sent to the hub. Minus the commands that the hub has received, they are the length
-    /// of its queue.
+    /// Commands sent to the hub. The length of the hub's queue is this number minus that of the
+    /// commands that the hub has received.
     pub(crate) commands_sent: Counter,
     /// Commands that waited for credit.
     pub(crate) credit_waits: Counter,
@@ -109,7 +109,8 @@ impl WorkerMetrics {
         self.connections[transport_kind].add(-1);
     }
 
-    /// Records that a session ended for the application. Its connection may still close.
+    /// Records that a session is closed for the application's handles. Its connection may still be
+    /// sending final packets.
     pub(crate) fn record_closed(&self, reason: DisconnectReason) {
         self.sessions_closed[reason].add(1);
     }

@@ -1,5 +1,5 @@
 //! Encoding of outgoing Socket.IO packets: events and acks whose ack id and offset token are not
-//! known yet, and packets that are complete at once.
+//! known yet, and packets that are complete from the start.
 //!
 //! The ack id is written right-aligned before the body, and the token over a placeholder near its
 //! end. So nothing is copied when they become known. The server's [`Parser`] determines the format;

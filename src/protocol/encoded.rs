@@ -117,8 +117,8 @@ impl EncodedFrame {
     }
 }
 
-/// A Socket.IO packet ready to leave: its text and, right behind it, its attachments. Cloning
-/// shares the bytes.
+/// An encoded Socket.IO packet: the frame of the packet itself, followed by the frames of its
+/// attachments. Clones share the bytes.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Message {

@@ -99,7 +99,8 @@ labels! {
     /// Reason why a session is not resumed. The client gets a new one.
     #[derive(Error)]
     pub(crate) enum NotRecovered {
-        /// The token is of another journal: of an earlier run of the server, or of another server.
+        /// The token belongs to another journal: to that of an earlier run of the server, or of
+        /// another server.
         #[error("offset is of another epoch")]
         ForeignEpoch = "foreign_epoch",
         /// The session was never known, or was removed: its recovery window has passed, too many
@@ -123,7 +124,7 @@ labels! {
         /// The journal has not reached the position yet.
         #[error("offset is in the future")]
         FutureOffset = "future_offset",
-        /// The record at the position has another token.
+        /// The journal's record at the position does not have the token's fingerprint.
         #[error("offset is of no record")]
         UnknownOffset = "unknown_offset",
         /// The position is older than the session, or than the one from which it was resumed

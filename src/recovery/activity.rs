@@ -154,8 +154,8 @@ impl Activity {
         }
     }
 
-    /// Returns whether a session is or was in one of `rooms`, or in the namespace if there are
-    /// none.
+    /// Returns whether a session is or was in one of `rooms` or, if `rooms` is empty, in the
+    /// namespace.
     pub(super) fn is_known(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         let known = self.namespaces.get(namespace);
         let knows = |known: &Namespace, room: &Recipient| room.with_name(|name| known.rooms.contains_key(name));

@@ -39,11 +39,13 @@ pub(crate) struct RecoveryBounds {
     /// Maximum number of sessions. A further one replaces the session that has been disconnected
     /// longest. If all are connected, the newest cannot be resumed.
     pub sessions_max: usize,
-    /// Bytes of all sessions: 128 for each session, 64 for each interval in a room, and the bytes
-    /// of namespaces, room names and data. Above this bound, sessions are given up: first those
-    /// above 1 KiB in order of size, then those disconnected longest, then the newest.
+    /// Maximum number of bytes of all sessions: 128 for each session, 64 for each interval in a
+    /// room, and the bytes of namespaces, room names and data. Above this bound, sessions are given
+    /// up: first those above 1 KiB in order of size, then those disconnected longest, then the
+    /// newest.
     pub bytes_max: usize,
-    /// Bytes of one session. A larger one is given up.
+    /// Maximum number of bytes of one session, counted as in `bytes_max`. A larger session is given
+    /// up: it can no longer be resumed.
     pub session_bytes_max: usize,
     /// Maximum number of intervals of one session. A session with more is given up, after its
     /// intervals before the oldest record have been forgotten.
@@ -222,8 +224,9 @@ impl RecoveryIndex {
     }
 
     /// Returns whether the journal still has all events for the socket after `cursor`. The caller
-    /// asks whenever a read was trimmed, and after the record of a resume, which may have trimmed
-    /// the journal itself. If the answer is no, the connection must be closed.
+    /// checks this after every trimmed read. It also does so after it has journalled a resume,
+    /// because that record may trim the journal. If this returns false, the caller must close the
+    /// connection.
     pub(crate) fn is_whole(&self, socket: &SocketId, cursor: Lsn, trimmed_to: Lsn) -> bool {
         self.missed_events(socket)
             .is_some_and(|MissedEvents { session, .. }| !session.has_missed(cursor, trimmed_to, &self.activity))
@@ -347,8 +350,8 @@ impl RecoveryIndex {
     fn disconnect(&mut self, socket: &SocketId, forever: bool, at_unix_ms: u64) {
         let Some(pid) = self.by_socket.get(socket).copied() else { return };
         if forever {
-            // Immediately, so that a client that connects and disconnects repeatedly displaces no
-            // session.
+            // The session is forgotten immediately, so that a client that repeatedly connects and
+            // disconnects displaces no other session.
             self.forget(&pid);
         } else {
             self.set_connected(&pid, false, at_unix_ms);

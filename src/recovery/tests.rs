@@ -247,8 +247,8 @@ fn every_refused_resume_has_its_reason() {
 
 #[test]
 fn a_session_without_rooms_and_events_has_nothing_to_recover() {
-    // A client whose first `join` was lost once resumed its session without a room, and received
-    // nothing.
+    // In an earlier version, a client whose first `join` was lost resumed its session without a
+    // room and received nothing.
     let mut hub = Hub::new();
     let before = hub.emit(&[]);
     hub.connect(1);
@@ -274,8 +274,8 @@ fn a_session_without_rooms_and_events_has_nothing_to_recover() {
 
 #[test]
 fn a_token_from_before_the_session_is_ignored() {
-    // The stock client keeps its last token when it gets a new session. If it received nothing over
-    // the new one, it once could not resume it.
+    // The stock client keeps its last token when it gets a new session. In an earlier version, a
+    // client that received nothing over the new session could not resume it.
     let mut hub = Hub::new();
     let before = hub.emit(&[]);
     let start = hub.connect(1);

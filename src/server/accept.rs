@@ -1,7 +1,8 @@
-//! Accepting of connections on a port: the first thread accepts them and dispatches them to all
-//! threads in turn, itself included.
+//! The accept loop of a port. The first thread accepts connections and dispatches them to all
+//! threads in turn, including itself.
 //!
-//! A single worker runs on the hub's own thread, so that a command and its answer cross no thread.
+//! A single worker runs on the hub's own thread, so that a command and its answer stay on one
+//! thread.
 
 use std::io;
 use std::net::TcpListener;
@@ -65,15 +66,16 @@ pub(super) struct Port {
 pub(super) struct AcceptLoop {
     /// False pauses accepting; the drop of the sender also ends all connections.
     accepting: watch::Sender<bool>,
-    /// Threads of this port alone; none with a single worker.
+    /// Threads that serve only this port. Empty with a single worker, which runs on the hub's
+    /// thread.
     threads: Vec<Arbiter>,
     /// Resolves when the loop has ended.
     ended: oneshot::Receiver<()>,
 }
 
 impl AcceptLoop {
-    /// Serves the port's connections with services of `service`: a single worker on the hub's
-    /// thread, or `workers` of them on threads of their own.
+    /// Serves the port's connections with services that `service` creates. A single worker runs on
+    /// the hub's thread; several workers have threads of their own.
     pub(super) async fn start<S, F>(
         hub: &ArbiterHandle,
         workers: usize,

@@ -103,8 +103,8 @@ impl Server {
 /// immediately. This applies to all connections of the `HttpServer`, so its limit on open files
 /// should be twice the number of its connections.
 ///
-/// Systems without TCP_USER_TIMEOUT do without; sockets of TLS connections are inaccessible and
-/// stay unprepared. The first request to the routes on an unprepared connection logs a warning,
+/// TCP_USER_TIMEOUT is skipped on systems that lack it. Sockets of TLS connections are inaccessible
+/// and stay unprepared. The first request to the routes on an unprepared connection logs a warning,
 /// once per process.
 pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };

@@ -27,11 +27,11 @@ const RESERVE_LIFE: Duration = Duration::from_secs(2);
 /// another address.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// Minimum number of connections of one address on one thread from which on new clients of that
-/// address evict them, however short they have waited. A household has fewer.
+/// Number of connections of one address on one thread from which a new client of that address
+/// evicts one of them, even if none has waited for [`WAIT_MIN`]. A household has fewer connections.
 const CROWD_MIN: usize = 16;
 
-/// Such an address must have at least this fraction (1/4) of all connections of the thread.
+/// Such an address must have at least one in this many connections of the thread.
 const CROWD_SHARE: usize = 4;
 
 /// Time limits of the phases of a connection.
@@ -219,10 +219,10 @@ impl HttpConnections {
         Registered { all: self.clone(), key: self.0.borrow_mut().insert(connection) }
     }
 
-    /// Evicts the connection that has waited longest for its client and returns its permit for the
-    /// new client. If none has waited for a second, evicts the longest waiting one of the new
-    /// client's address, if that has a crowd of connections here. Visits all connections, but only
-    /// while permits are short.
+    /// Evicts the connection that has waited longest for its client, if it has waited for at least
+    /// `WAIT_MIN`. Otherwise, if the new client's address has a crowd of connections here
+    /// (`CROWD_MIN`), evicts the one among these that has waited longest. Returns the evicted
+    /// connection's permit. Visits all connections, but is called only while permits are short.
     pub(super) fn evict_longest_waiting(&self, new_client: Option<ClientPrefix>, now: Instant) -> Option<HttpPermit> {
         let all = self.0.borrow();
         let longest_waiting = |of: Option<ClientPrefix>| {
@@ -235,7 +235,8 @@ impl HttpConnections {
             return longest.evict();
         }
         let own = all.iter().filter(|(_, one)| new_client.is_some() && one.client == new_client).count();
-        // Otherwise they would fill the reserve and the kernel's backlog, and operators would wait.
+        // Without this, one address could fill the reserve and the kernel's backlog, and requests
+        // of operators would wait.
         let is_crowd = own >= CROWD_MIN && own * CROWD_SHARE >= all.len();
         if is_crowd { longest_waiting(new_client)?.1.evict() } else { None }
     }

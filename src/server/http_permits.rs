@@ -20,7 +20,8 @@ pub(super) struct HttpPermits {
 
 /// Permit of a connection, released when dropped.
 pub(super) struct HttpPermit {
-    /// True for a permit of the reserve, for one request of an operator or an upgrade.
+    /// True if the permit belongs to the reserve. Such a permit serves one request of an operator,
+    /// or one upgrade.
     pub(super) is_of_reserve: bool,
     _permit: OwnedSemaphorePermit,
 }

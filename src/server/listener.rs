@@ -93,8 +93,8 @@ impl Listener {
 
     /// Serves until SIGINT or SIGTERM, then closes every session so that its client reconnects.
     /// With [signals disabled](Self::disable_signals), serves until the future is dropped, which
-    /// closes the HTTP connections; call [`Server::close`](super::Server::close) before, which ends
-    /// the sessions.
+    /// closes the HTTP connections. Call [`Server::close`](super::Server::close) first, to end the
+    /// sessions.
     ///
     /// A single worker runs on the hub's own thread, which saves wake-ups; several have threads of
     /// their own and get connections in turn.
@@ -152,7 +152,8 @@ impl Listener {
     }
 }
 
-/// Allowed hosts by default: on a loopback address its names only, else any.
+/// Hosts that are allowed by default: on a loopback address, only the names of the loopback
+/// interface; on any other address, all hosts.
 fn default_hosts(socket: &TcpListener) -> Hosts {
     match socket.local_addr() {
         Ok(address) if address.ip().to_canonical().is_loopback() => Hosts::LOOPBACK,
@@ -226,8 +227,8 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
 async fn stop(server: Server, serving: &AcceptLoop, mut signals: StopSignals, signal: &str, drain: Duration) {
     log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
     if !drain.is_zero() {
-        // Connections are still accepted, so that a load balancer sees that this server is not
-        // ready.
+        // Connections are still accepted during the drain, so that the health check of a load
+        // balancer gets the answer that this server is not ready.
         tokio::select! {
             () = server.drain(drain) => {}
             signal = signals.next() => log::info!("server stops immediately signal={signal}"),

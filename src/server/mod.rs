@@ -102,7 +102,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the settings of a server. Defaults are those of Socket.IO where it has the setting.
+    /// Returns a builder for a server. Settings that exist in Socket.IO have its defaults.
     pub fn builder() -> Builder {
         Builder::default()
     }

@@ -33,8 +33,8 @@ pub(super) struct PortWorker {
 }
 
 impl PortWorker {
-    /// Serves the connections sent to this thread until the accept loop is dropped, which ends
-    /// them.
+    /// Serves the connections sent to this thread. When the accept loop is dropped, closes them and
+    /// returns.
     pub(super) async fn serve(
         self,
         service: impl Service<HttpStream, Response = (), Error = DispatchError> + 'static,

@@ -1,4 +1,4 @@
-//! Storage of events for clients that reconnect: the choice of the application.
+//! Storage of events for clients that reconnect, as the application chooses it.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,9 @@ use crate::api::recovery_clients::RecoveryClients;
 /// reply to CONNECT carries a `pid`, for clients that can recover (see [`RecoveryClients`]). A
 /// client of `socket.io-client` 4.6 or later that loses its connection sends both when it
 /// reconnects within [`limits.recovery.window`](crate::limits::RecoveryLimits::window). Its socket
-/// then has the same id, rooms and data, and gets every event that it missed, volatile ones
-/// excepted. If one of these is no longer stored, it gets a new socket, whose `recovered` is false.
+/// then has the same id, rooms and data, and gets every missed event that is not volatile. If one
+/// of the missed events is no longer stored, the client gets a new socket, whose `recovered` is
+/// false.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
     pub(super) journal_kind: JournalKind,
@@ -39,10 +40,11 @@ impl Recovery {
         Self { journal_kind: JournalKind::Memory, clients: RecoveryClients::Auto }
     }
 
-    /// Stores events in files of this folder, which is created if it does not exist, bounded by
+    /// Stores events in files of this folder, which is created if it does not exist. Their number
+    /// and size are bounded by
     /// [`limits.journal.segments_max`](crate::limits::JournalLimits::segments_max) and
     /// [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes). The newest
-    /// events are in memory as well.
+    /// events are also kept in memory.
     ///
     /// An event is sent to clients after it has been written, without fsync, so it survives any end
     /// of the process. After a power loss of the machine it is unknown which events are missing, so

@@ -1,5 +1,4 @@
-//! The admission of a socket: limits, resume, connection middleware, the hub's connect; or a
-//! refusal.
+//! Admission or refusal of a socket: limits, resume, connection middleware, connect in the hub.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -155,8 +154,8 @@ impl Session {
         }
     }
 
-    /// Replaces a socket that was to resume a session by a new one of the same client, with its
-    /// data.
+    /// Replaces a socket that was to resume a session with a new socket of the same client, which
+    /// keeps the data.
     fn reconnect_as_new(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
         let Some(session_socket) = self.find_socket_mut(socket) else { return Ok(socket) };

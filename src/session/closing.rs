@@ -20,8 +20,8 @@ pub(super) enum ClosePhase {
         reason: DisconnectReason,
         until: Instant,
     },
-    /// The session is closed for the application; its connection sends the last bytes and is reset
-    /// at `until`.
+    /// The session is closed for the application's handles. Its connection sends the last bytes,
+    /// and is reset at `until`.
     Closing {
         until: Instant,
         /// True if the final packets wait for one more poll.
@@ -42,24 +42,25 @@ enum CloseMode {
 }
 
 impl Session {
-    /// True once the session is closed for the application.
+    /// True once the session is closed for the application's handles, although its connection may
+    /// still send final packets.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.phase, ClosePhase::Closing { .. } | ClosePhase::Closed)
     }
 
     /// Ends the session with a final packet to its client.
     pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
-        // A peer that has not answered a ping may read nothing: a close frame would remain in the
-        // queue.
-        let jammed = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
+        // A peer that has not answered a ping is probably not reading, so a close frame would
+        // remain in the queue.
+        let is_unresponsive = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
         let worker = &self.outbox.worker;
-        if jammed
+        if is_unresponsive
             && self.outbox.is_behind()
             && let Some(skipped) = worker.log_throttles().stalled.is_due(Instant::now())
         {
             log::warn!("client reads nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
-        let mode = if jammed { CloseMode::Reset } else { CloseMode::Graceful(CloseReason::Ended(reason)) };
+        let mode = if is_unresponsive { CloseMode::Reset } else { CloseMode::Graceful(CloseReason::Ended(reason)) };
         self.end(reason, detail, mode, ctx);
     }
 
@@ -145,7 +146,8 @@ impl Session {
         }
     }
 
-    /// Returns true if no other timer of the session matters.
+    /// Resets the connection of a closing session when its time is over. Returns true if the
+    /// session has ended and needs no other timer than that of its credit window.
     pub(super) fn on_linger_timer(&mut self, now: Instant, ctx: &mut Context<Self>) -> bool {
         if let ClosePhase::Closing { until, .. } = self.phase
             && until <= now
@@ -155,7 +157,8 @@ impl Session {
         self.has_ended()
     }
 
-    /// Closes the session for the application, and its connection as `mode` says.
+    /// Closes the session for the application's handles immediately, and its connection according
+    /// to `mode`.
     fn end(&mut self, reason: DisconnectReason, detail: &str, mode: CloseMode, ctx: &mut Context<Self>) {
         if self.has_ended() {
             return match mode {

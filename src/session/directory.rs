@@ -1,5 +1,5 @@
 //! The directory of sessions, which all workers share. It returns owned addresses and permits,
-//! never guards.
+//! never guards of its maps.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) struct Directory {
     /// The rate of all sessions of a prefix, while addresses are limited. A full meter is equal to
     /// none, and is removed by a sweep.
     meters: DashMap<ClientPrefix, Meter>,
-    /// New meters before the next sweep, which reads all meters.
+    /// Number of meters that can be added before the next sweep. A sweep reads all meters.
     until_sweep: AtomicUsize,
 }
 

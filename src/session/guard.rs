@@ -1,4 +1,4 @@
-//! A session's entry in the directory and in the metrics, released on drop: also when its task
+//! A session's entry in the directory and in the metrics, released on drop, even if its task
 //! panics.
 
 use std::sync::Arc;

@@ -205,7 +205,7 @@ impl Session {
         let Some(Packet::Event { namespace, name, ack, args }) = message.read_back() else { return };
         let observed = self.state.sockets.in_namespace(&namespace).map(|record| &record.kept);
         if let Some(session_socket) = observed.filter(|session_socket| session_socket.handlers.observes_outgoing()) {
-            // The client's listeners do not receive the token either.
+            // Observers do not receive the token, which is the last argument.
             let has_token =
                 self.core.encoder.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
             let args = if has_token { args.first(args.len().saturating_sub(1)) } else { args };
@@ -312,7 +312,8 @@ impl Session {
     }
 
     /// Runs the handler of an event until it waits, and spawns a task only then: most handlers
-    /// never wait. After `limits.handlers.pending_max` of them, their requests are processed first.
+    /// never wait. After `limits.handlers.pending_max` handlers that did not wait, the session
+    /// processes their requests before it runs more handlers.
     fn run(&self, socket: Arc<SocketInfo>, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
         let (supervisor, mut handler) = self.supervised(socket, name, start);
         let begun = Instant::now();
@@ -388,8 +389,8 @@ fn excerpt(text: &str) -> String {
 
 struct Panicked;
 
-/// A handler that starts when it is first polled. A panic, also in a drop at its end, is an error
-/// value.
+/// A future that calls a handler when it is first polled. If the handler panics, or its future
+/// panics while it is polled or dropped at its end, the output is an error.
 enum CatchPanic<F> {
     Waiting(F),
     Running(HandlerFuture),

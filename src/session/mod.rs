@@ -1,5 +1,5 @@
-//! A session: one actor per client connection, on the worker that accepted its handshake, across
-//! transports.
+//! A session: one actor per Engine.IO session, on the worker that accepted its handshake. An
+//! upgrade of the transport keeps the actor.
 //!
 //! It drives the sans-IO [`SessionState`], owns timers, starts handlers, and forwards requests to
 //! the hub. This file has its fields, its lifecycle and the `match` of its commands; the other

@@ -117,7 +117,7 @@ impl RateLimiter {
     }
 }
 
-/// The later end of two pauses; a second one of length zero does not count.
+/// Returns the later of `until` and the end of a pause that begins now. A pause of zero is ignored.
 fn later(until: Option<Instant>, now: Instant, pause: Duration) -> Option<Instant> {
     until.max((!pause.is_zero()).then(|| now + pause))
 }

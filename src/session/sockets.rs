@@ -115,9 +115,9 @@ impl Session {
         self.detach_socket(socket, reason, reason.is_final());
     }
 
-    /// Removes the socket of a namespace to which the client connects again. Returns true if the
-    /// client considers the namespace connected. A session that the socket was about to resume
-    /// stays resumable, unless the hub has connected the socket.
+    /// Disconnects the socket of a namespace when the client sends another CONNECT for it. Returns
+    /// true if the client considers the namespace connected. If the socket was still waiting to
+    /// resume a session, that session stays resumable.
     pub(super) fn detach_replaced(&mut self, namespace: &NamespacePath) -> bool {
         let Some(record) = self.state.sockets.in_namespace(namespace) else { return false };
         let (socket, is_answered, is_resuming) = (record.id, record.is_answered(), record.kept.attempt.is_some());
@@ -125,7 +125,7 @@ impl Session {
         is_answered
     }
 
-    /// `forever`: the session of this socket cannot be resumed.
+    /// If `forever`, the session of this socket can no longer be resumed.
     fn detach_socket(&mut self, socket: SocketId, reason: DisconnectReason, forever: bool) {
         let Some(record) = self.remove_socket(socket) else { return };
         let rooms = self.start_disconnecting_handlers(&record, reason);

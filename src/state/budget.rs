@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::limits::Limits;
 
-/// Bytes that a client may hold until a budget is used up. A client that holds more is refused from
-/// three quarters on, so that the most expensive clients are refused first.
+/// Bytes that a client may hold until a budget is used up. A client that holds more is refused when
+/// three quarters of the budget are used, so that the most expensive clients are refused first.
 pub(crate) const SMALL_SHARE_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]

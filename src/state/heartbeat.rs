@@ -49,7 +49,7 @@ impl Heartbeat {
     }
 
     /// Extends the deadline of an outstanding pong after an upgrade, since the old transport may
-    /// have lost the ping. In socket.io, such a session had no deadline at all.
+    /// have lost the ping. In socket.io, such a session has no deadline.
     pub(crate) fn on_upgrade(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
             *pong_by = now + limits.sessions.ping_timeout;

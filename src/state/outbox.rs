@@ -155,7 +155,7 @@ impl Outbox {
         }
     }
 
-    /// Slices of up to `count` next frames for a vectored write.
+    /// Returns slices of the next frames, at most `count`, for a vectored write.
     pub(crate) fn gather(&self, count: usize) -> SmallVec<[IoSlice<'_>; 8]> {
         let partial = self.partial.iter().map(|partial| &partial.rest[..]);
         let whole = self.control.iter().chain(self.events.iter()).map(|packet| &packet.frame()[..]);
@@ -189,7 +189,8 @@ impl Outbox {
         let packet = self.events.pop_front()?;
         self.event_bytes -= cost(&packet);
         if self.events.is_empty() {
-            // An idle session keeps no queue. Its allocation costs little compared with a write.
+            // This frees the queue, so that an idle session has none. Allocating it again costs
+            // little compared with a write.
             self.events = VecDeque::new();
         }
         Some(packet)

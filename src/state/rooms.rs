@@ -62,8 +62,8 @@ const MEMBERSHIP_BYTES: usize = 160;
 /// journal.
 const ROOM_BYTES: usize = 320;
 
-/// Number of rooms that a socket may join until the budget is used up. A socket in more rooms is
-/// refused from three quarters on.
+/// Number of rooms that a socket may join until the budget is used up. Joins of a socket in more
+/// rooms are refused when three quarters of the budget are used.
 const FEW_ROOMS: usize = 32;
 
 #[derive(Debug, Clone, Copy)]
@@ -283,7 +283,7 @@ impl Rooms {
     }
 
     /// A page of the rooms in a namespace with their numbers of members. Scans `scan_max` room
-    /// numbers from `from` on. Returns the number at which to continue, if there are more.
+    /// numbers, starting at `from`. Returns the number at which to continue, if there are more.
     pub(crate) fn rooms_in(
         &self,
         namespace: &NamespacePath,

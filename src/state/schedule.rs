@@ -1,8 +1,8 @@
 //! Fair scheduling of commands by sender: deficit round robin, as routers schedule packets.
 //!
-//! A sender within its quantum is never queued. A sender that has overdrawn it waits for the
-//! others' turn. The cost of a command is known only afterwards, so a sender may overdraw by one
-//! command, which later rounds compensate.
+//! A sender within its quantum is never queued. A sender that has overdrawn its quantum waits until
+//! the other senders have had their turns. The cost of a command is known only after the command,
+//! so a sender may overdraw by one command. It gets correspondingly less in later rounds.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -83,7 +83,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
     }
 
     /// Returns whether a command may be served immediately: its sender has no queued commands and
-    /// has not overdrawn, and a full load does not increase.
+    /// has not overdrawn its quantum, and the command does not add to a full load.
     pub(crate) fn admits(&self, sender: &S, adds_load: bool, load: Load) -> bool {
         if adds_load && load == Load::Full {
             return false;
@@ -408,9 +408,9 @@ mod tests {
     }
 
     proptest! {
-        /// Compared with a list of all commands: each sender's commands are served once and in
-        /// order, senders within their quantum are not delayed by overdrawn ones, and a light load
-        /// empties the queue.
+        /// As in a list of all commands, each sender's commands are served once and in order.
+        /// Senders within their quantum are not delayed by overdrawn ones, and the queue becomes
+        /// empty under a light load.
         #[test]
         fn commands_of_each_sender_are_carried_out_once_and_in_order(steps in proptest::collection::vec(any_step(), 0..400)) {
             let mut schedule = Plain::default();

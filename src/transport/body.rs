@@ -17,9 +17,9 @@ pub enum BodyError {
     /// The body is larger than the caller allows.
     #[error("body exceeds limit of {0} bytes")]
     TooLarge(usize),
-    /// All clients together hold
-    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max). Try
-    /// again later.
+    /// The memory for input of all clients,
+    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max), is
+    /// used up. The client may try again later.
     #[error("no memory for the body: {0}")]
     Overloaded(String),
     /// The body did not arrive within

@@ -7,8 +7,9 @@ use super::AccessPolicy;
 use super::hosts::split_port;
 
 impl AccessPolicy {
-    /// Returns whether a websocket is admitted: it has no origin, the origin of the server's own
-    /// host, or one that CORS allows. All are admitted if origins are not guarded.
+    /// Returns whether the Origin header admits a websocket; a request without the header is always
+    /// admitted. If CORS guards websockets, it must allow the origin. If the server guards origins,
+    /// the origin must be that of its own host, or CORS must allow it.
     pub(super) fn admits_origin(&self, head: &RequestHead) -> bool {
         if self.cors.as_ref().is_some_and(|cors| !cors.admits_websocket(&head.headers)) {
             return false;

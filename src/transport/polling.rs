@@ -215,7 +215,7 @@ async fn post(
         return Err(Refusal::BadRequest);
     };
     if request.content_type().eq_ignore_ascii_case("application/octet-stream") {
-        // Dropping the unfinished claim ends the session.
+        // Dropping `claim` before it is finished ends the session.
         return Err(Refusal::BadRequest);
     }
     let worker = endpoint.worker();

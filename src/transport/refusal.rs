@@ -109,7 +109,7 @@ impl Refusal {
         HttpResponse::build(self.status()).json(Body { code: self.kind().code(), message: self.message(), detail })
     }
 
-    /// Details of a refused handshake that the message does not contain.
+    /// Details of a refused handshake, in addition to those in the message.
     pub(super) fn detail(&self, head: &RequestHead) -> Option<String> {
         let given = |name: &str| {
             let query = head.uri.query().unwrap_or("");

@@ -112,8 +112,9 @@ impl CreditWindow {
         self.credit.allows(bytes, self.outbox.worker.limits())
     }
 
-    /// Returns whether `credit_waiting_max` commands wait. The session stops reading meanwhile,
-    /// since replies to a client's CONNECTs and DISCONNECTs cannot be refused.
+    /// Returns whether `credit_waiting_max` commands wait for credit. The session then stops
+    /// reading, since the commands that a client's CONNECTs and DISCONNECTs cause cannot be
+    /// refused.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= self.outbox.worker.limits().hub.credit_waiting_max
     }
@@ -370,8 +371,8 @@ impl CreditWindow {
         Some(awaited)
     }
 
-    /// Passes an answer to its caller, if that still waits. Returns it if it concerns the session
-    /// itself.
+    /// Passes `given` to the caller that waits for it, if there still is one. Returns the part of
+    /// the answer that the session itself has to handle.
     fn resolve(&mut self, ticket: Ticket, given: Answer) -> Option<SessionAnswer> {
         let at = self.position(ticket)?;
         match (self.reply(at)?, &given) {

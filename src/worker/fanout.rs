@@ -131,8 +131,8 @@ impl Fanout {
                     let mut outboxes = self.worker.outboxes.borrow_mut();
                     outboxes.push(slot, OutboxMessage::unnumbered(&reply.into()));
                     if mode != DeliveryMode::WithoutToken {
-                        // The journal contains its CONNECT. A socket that catches up has read past
-                        // it when it becomes live.
+                        // The journal contains the socket's CONNECT at `offset`. A socket that is
+                        // catching up reads past that record before it becomes live.
                         outboxes.start_at(slot, offset);
                     }
                     if let DeliveryMode::CatchingUp(after) = mode {
@@ -343,7 +343,7 @@ impl Fanout {
         }
     }
 
-    /// Closes sessions in the slots from `from` on, until the turn's limit is reached.
+    /// Closes sessions, starting at slot `from`, until the turn's limit is reached.
     fn close_some(&mut self, from: usize, reason: DisconnectReason) {
         let outboxes = self.worker.outboxes.borrow();
         let Some(links) = outboxes.links_from(from, TURN_MEMBERS_MAX) else { return };

@@ -92,7 +92,7 @@ impl Members {
         }
     }
 
-    /// Begins to remove a member. No room may change otherwise until the removal ends.
+    /// Begins to remove a member. Until the removal ends, rooms must not change in any other way.
     pub(crate) fn begin_removal(&mut self, key: MemberKey) -> Option<Removal> {
         let member = self.members.get_mut(key.0 as usize)?;
         Some(Removal { key, was_attached: member.rooms.len() != 0, rooms: member.rooms.take() })

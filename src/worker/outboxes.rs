@@ -156,7 +156,8 @@ impl Outboxes {
         self.get(key).map(|slot| &slot.link)
     }
 
-    /// Links of the sessions in up to `most` slots from `from` on. `None` behind the last slot.
+    /// Links of the sessions in up to `most` slots, starting at index `from`. `None` if there is no
+    /// such slot.
     pub(super) fn links_from(&self, from: usize, most: usize) -> Option<impl Iterator<Item = &SessionLink>> {
         let cells = self.cells.get(from..).filter(|cells| !cells.is_empty())?;
         Some(cells.iter().take(most).filter_map(|cell| cell.slot.as_ref()).map(|slot| &slot.link))
@@ -260,7 +261,7 @@ impl Outboxes {
         }
     }
 
-    /// Acknowledges that the session has handled one copy.
+    /// Notes that the session has handled the copy of one packet.
     pub(super) fn mark_seen(&mut self, key: SlotKey) {
         if let Some(unseen) = self.get_mut(key).and_then(|slot| slot.observed.as_mut()) {
             *unseen = unseen.saturating_sub(1);

@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn a_panicking_server_sender_ends_the_process() {
-        // Regression: the actor died alone, and all later emits of code outside of sessions failed.
+        // Regression: the panic ended only the actor, and all later emits by code outside sessions
+        // failed.
         if !is_to_panic() {
             return aborts("worker::server_sender::tests::a_panicking_server_sender_ends_the_process");
         }

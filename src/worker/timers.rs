@@ -87,7 +87,7 @@ impl Worker {
             let _ = link.post(SessionCommand::Wake);
         }
         drop(outboxes);
-        // The cuts that free the budget may be left to this worker.
+        // This worker may hold the largest outboxes, which only it can cut.
         self.outboxes.borrow_mut().enforce_budget();
     }
 }

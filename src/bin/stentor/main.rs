@@ -127,8 +127,9 @@ fn configuration(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts the log, which a thread of its own writes to stderr. Lines of actix-http are off, since
-/// it logs every bad request without a limit; the server logs them rate-limited.
+/// Starts the log, which a separate thread writes to stderr. By default it omits messages of
+/// actix-http, which logs every bad request without a limit; the server logs bad requests itself,
+/// at a limited rate.
 fn start_log(filters: &str) -> Result<(), Failure> {
     let (pipe, flusher) = logging::to_stderr()?;
     let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -4,7 +4,8 @@
 //! Let R be the bytes written after a record before it is dropped
 //! ([`ring_bytes`](crate::journal::Journal::ring_bytes)). A session is due once its newest complete
 //! record is 3R/8 behind the head. While sessions are due, each byte that an appended record takes
-//! in the ring earns three bytes for rewriting, which go to the session with the oldest record.
+//! in the ring adds three bytes to the credit for rewriting, which is spent on the session with the
+//! oldest record.
 //!
 //! **Invariant**: a session is rewritten before its record is dropped. All sessions together have
 //! at most R/4 bytes. While the ring advances by the 5R/8 that a due session has left, 5R/32 are
@@ -48,7 +49,7 @@ impl Rewriting {
 }
 
 impl JournalWriter {
-    /// Rewrites due sessions, as many as the appended records have earned.
+    /// Rewrites due sessions as long as the credit for appended records covers them.
     pub(super) fn rewrite_sessions(&mut self) {
         let used = self.journal.used_bytes();
         self.rewriting.credit += REWRITTEN_PER_BYTE * (used - self.rewriting.used);
@@ -91,8 +92,8 @@ impl JournalWriter {
         }
     }
 
-    /// Reports the bytes of all sessions, and warns when they are near their maximum or were given
-    /// up.
+    /// Reports the bytes of all sessions. Warns if these are near their maximum, or if sessions
+    /// were given up.
     pub(super) fn report_bytes(&mut self, now_unix_ms: u64) {
         let (bytes, bytes_max) = self.sessions.bytes();
         self.metrics.hub.recovery_session_bytes.set(bytes);

@@ -93,7 +93,7 @@ impl JournalWriter {
 
 #[test]
 fn many_sessions_are_rewritten_while_the_ring_advances() {
-    // Rewriting was once recursive, and the thread ran out of stack.
+    // In an earlier version, rewriting was recursive, and the thread ran out of stack.
     let (scratch, limits) = (Scratch::new(), limits(4, 4 << 20));
     let mut writer = open(&scratch, &limits);
     (0..20_000).for_each(|n| writer.connect(n));
@@ -149,7 +149,8 @@ fn a_full_population_survives_every_turn_of_the_ring() {
 
 #[test]
 fn one_record_rewrites_at_most_three_times_its_bytes() {
-    // One record once rewrote 256 sessions of up to 17 MB each, and the hub stalled for minutes.
+    // In an earlier version, one record led to the rewriting of 256 sessions of up to 17 MB each,
+    // and the hub stalled for minutes.
     let (scratch, limits) = (Scratch::new(), limits(8, 64 << 10));
     let mut writer = open(&scratch, &limits);
     // All sessions become due together.
@@ -161,7 +162,7 @@ fn one_record_rewrites_at_most_three_times_its_bytes() {
         let before = writer.journal.used_bytes();
         writer.emit(50);
         let used = writer.journal.used_bytes() - before;
-        // A session is rewritten whole once its bytes are earned.
+        // A session is rewritten as a whole, when the credit covers all of its bytes.
         assert!(used < 4 * 130 + 3_000, "{used} bytes");
         writer.flush();
     }

@@ -77,7 +77,8 @@ async fn said_until(rig: &Rig, expected: &str) -> Vec<String> {
 
 #[test]
 fn only_a_sender_whose_journal_share_is_spent_waits_in_order() {
-    // One publisher to a room of its own once displaced all other events from the journal.
+    // In an earlier version, a sender that emitted to its own room displaced all other events from
+    // the journal.
     run(async {
         let limits = Limits::with(|limits| {
             limits.journal.sender_bytes_max = Some(1_500);
@@ -135,7 +136,7 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
 
 #[test]
 fn replays_to_a_full_worker_are_bounded_and_delay_no_event() {
-    // Replays once counted as deliveries, and delayed the answers to all senders.
+    // In an earlier version, replays counted as deliveries and delayed the answers to all senders.
     run(async {
         let limits = Limits::with(|limits| limits.recovery.replay_bytes = 256 << 10);
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 1_000, usize::MAX);
@@ -168,7 +169,8 @@ fn replays_to_a_full_worker_are_bounded_and_delay_no_event() {
 
 #[test]
 fn other_tasks_of_the_hubs_thread_run_while_commands_keep_coming() {
-    // The server sender runs there. The hub once handled all ready batches first.
+    // The server sender runs on this thread. In an earlier version, the hub handled all ready
+    // batches first.
     run(async {
         let mut rig = Rig::new(Limits::default(), Stores::default());
         rig.connect(1);

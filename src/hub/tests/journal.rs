@@ -98,8 +98,8 @@ fn a_closed_hub_continues_without_journalling() {
 
 #[test]
 fn records_for_others_are_skipped_in_few_reads() {
-    // The byte budget of the socket once bounded each read, down to one record of its file at a
-    // time.
+    // In an earlier version, the byte budget of the socket bounded each read, down to one record of
+    // the file at a time.
     run(async {
         let journal = TestJournal::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4_000, usize::MAX));
         let reads = journal.reads.clone();

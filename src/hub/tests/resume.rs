@@ -69,7 +69,7 @@ fn commands_of_an_evicted_connection_are_ignored() {
         rig.received().await;
         rig.resume(1, None);
         assert_eq!(rig.received().await, ["evict 1", "attach 101 behind 1", "join 101", "answer 3 recovered"]);
-        // Commands of the old connection that were on their way.
+        // These commands of the old connection were sent before it was evicted.
         rig.join(1, "b");
         let from = rig.from();
         rig.tell(OrderedCommand::Leave { from, socket: socket(1), room: room("a") });

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A path of a folder that does not exist yet, and is removed at the end.
+/// Path of a temporary folder. The test creates the folder; a drop removes it.
 #[derive(Debug)]
 pub(crate) struct Scratch(pub(crate) PathBuf);
 

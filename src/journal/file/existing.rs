@@ -24,11 +24,11 @@ pub(super) struct ExistingJournal {
     pub(super) recent: RecentRecords,
 }
 
-/// Why a journal does not continue.
+/// Reason why a journal does not continue.
 enum OpenFailure {
-    /// It is discarded for this reason.
+    /// The journal is discarded. The text is the reason.
     Discard(String),
-    /// It is left unchanged, and the start fails.
+    /// The journal is left unchanged, and the start fails.
     Refuse(OpenError),
 }
 

@@ -1,4 +1,4 @@
-//! Failures of single file operations, and lasting lack of descriptors.
+//! Tests with failing file operations, and with a persistent lack of file descriptors.
 
 use super::*;
 use crate::ids::Epoch;
@@ -91,7 +91,7 @@ fn fill(journal: &mut FileJournal, segments: u64) -> Result<(), JournalError> {
 
 #[test]
 fn a_journal_survives_a_lasting_lack_of_descriptors() {
-    // The third segment once found no descriptor, and the journal failed.
+    // In an earlier version, no descriptor was left for the third segment, and the journal failed.
     for segments_max in [2, 3, SPARES_MAX] {
         let scratch = Scratch::new();
         let mut journal = FileJournal::open(&scratch.0, FileOptions { segments_max, ..options(1, 1) }).unwrap();
@@ -108,7 +108,8 @@ fn a_journal_survives_a_lasting_lack_of_descriptors() {
 
 #[test]
 fn a_large_ring_grows_by_its_spare_files_without_descriptors() {
-    // For lack of a descriptor, the header was once removed, and no later start succeeded.
+    // In an earlier version, a lack of descriptors led to the removal of the header, and no later
+    // start succeeded.
     let scratch = Scratch::new();
     let large = FileOptions { segments_max: 3 * SPARES_MAX, ..options(1, 1) };
     let mut journal = FileJournal::open(&scratch.0, large.clone()).unwrap();

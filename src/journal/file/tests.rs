@@ -71,7 +71,7 @@ fn assert_discarded(journal: &FileJournal, old: Offset) {
     assert!(chunk.records.is_empty() && chunk.trimmed);
 }
 
-/// Encoded bytes of a record that `append` appends.
+/// Encoded length of a record that `append` appends, in bytes.
 fn record_bytes() -> usize {
     let mut bytes = Vec::new();
     codec::encode(&event(1, 20), &mut bytes);

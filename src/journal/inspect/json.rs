@@ -156,7 +156,7 @@ fn fields(body: &RecordBody) -> Fields<'_> {
                 packets: message.packets().map(packet).collect(),
             }
         }
-        // A private id is enough to resume its session, so it is shortened.
+        // A private id is enough to resume its session. The id is shortened for this reason.
         RecordBody::Connect { pid, socket, namespace, at_unix_ms } => Fields::Connect {
             pid: format!("{pid:?}"),
             socket: socket.to_string(),

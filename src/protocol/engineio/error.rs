@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-/// Reason why a text is not Engine.IO. Each is a fault of the peer and ends the session ("parse
-/// error").
+/// Reason why a text is not a valid Engine.IO packet or payload. Each is a fault of the peer and
+/// ends the session ("parse error").
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum EngineDecodeError {
     /// The packet or payload is empty; a packet needs at least its type.

@@ -111,7 +111,8 @@ pub(super) fn walk(json: &str, mut visit: impl FnMut(usize, &Container)) -> usiz
     innermost.values
 }
 
-/// The facts about an array or object that its length and placeholder check need.
+/// State of an array or object whose values are counted and whose placeholder, if it is one, is
+/// checked.
 pub(super) struct Container {
     is_object: bool,
     /// Number of values so far: elements, or pairs.

@@ -173,7 +173,8 @@ pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
             b'"' => string_len(rest),
             _ => scalar_len(rest),
         };
-        // Lengths end after an ASCII byte, before one, or at the end, so always between characters.
+        // A token ends after an ASCII byte, before one, or at the end of the text: always at a
+        // character boundary.
         let (token, behind) = rest.split_at_checked(length)?;
         rest = behind;
         Some(match first {

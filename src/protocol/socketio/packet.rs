@@ -188,7 +188,7 @@ pub(crate) enum Packet {
     },
     /// `3`, or `6` with attachments: the ack of an event.
     Ack { namespace: NamespacePath, id: u64, args: Args },
-    /// `4`: a server refuses a namespace. Invalid from a client, which the session checks.
+    /// `4`: the server refuses a namespace. A session drops such a packet from its client.
     ConnectError {
         namespace: NamespacePath,
         /// The raw JSON text of an object or a string.

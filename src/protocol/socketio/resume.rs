@@ -10,7 +10,8 @@ use crate::ids::{Offset, PrivateId};
 /// The recovery part of a CONNECT's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RecoveryRequest {
-    /// `recovery`: whether the client wants to be recoverable. `None` if it does not say.
+    /// The field `recovery`: whether the client wants its session to be recoverable. `None` if the
+    /// field is absent or not a boolean.
     pub wants: Option<bool>,
     pub claim: ResumeRequest,
 }

@@ -12,8 +12,8 @@ fn a_session_is_small() {
 
 #[test]
 fn a_session_that_cannot_be_resumed_is_forgotten_at_its_end() {
-    // It was once known until its window had passed, so that one client could displace all other
-    // sessions.
+    // In an earlier version, the session was kept until its window had passed, and one client could
+    // displace all other sessions.
     let mut hub = Hub::new();
     let start = hub.connect(1);
     hub.join(1, "a");

@@ -18,7 +18,7 @@ pub(super) enum Step {
     },
     /// Emits an event to the socket of one client.
     Direct(usize),
-    /// The client reads at most this many packets.
+    /// The client (first number) reads at most this many packets (second number).
     Read(usize, usize),
     /// The connection breaks without notice.
     Cut(usize),

@@ -143,7 +143,7 @@ impl FrameReader {
     fn retain_incomplete(&mut self, has_consumed: bool, decoded: &mut DecodedChunk) {
         let is_incomplete = !self.buffer.is_empty() || self.fragments.is_some();
         if decoded.end.is_some() || !is_incomplete {
-            // An idle connection has no buffer.
+            // This frees the buffer, so that an idle connection has none.
             return self.discard_incomplete();
         }
         if has_consumed {

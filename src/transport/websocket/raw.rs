@@ -314,7 +314,8 @@ thread_local! {
 }
 
 impl RawReader {
-    /// Reads once and decodes. `None`: no bytes are available.
+    /// Reads once and decodes. Returns `None` if no bytes are available, and `Some(None)` if they
+    /// complete no packet.
     fn read(&mut self) -> Option<Option<Incoming>> {
         SCRATCH.with_borrow_mut(|scratch| match self.shared.try_read(scratch) {
             // The end of the stream without a close frame, for example because the client's process

@@ -44,8 +44,8 @@ pub(super) struct HeldBytes {
 
 pub(super) struct Excess {
     pub(super) bytes: usize,
-    /// Size of the smallest outbox to cut. It is the mean size at first, so that workers with small
-    /// outboxes leave the cuts to others.
+    /// Minimum size of an outbox to be cut: the mean of the outboxes that hold bytes, so that a
+    /// worker with small outboxes leaves the cuts to others, or 0 if the budget is far exceeded.
     pub(super) outbox_min: usize,
 }
 
@@ -148,7 +148,7 @@ impl Drop for Held {
 impl Outboxes {
     /// Records bytes that a session queued for its own client.
     pub(in crate::worker) fn push_fresh(&mut self, key: SlotKey, bytes: usize) {
-        // If the drainer is not ready, they count as held already.
+        // While the drainer is not ready, the whole outbox already counts as held.
         if self.get(key).is_some_and(OutboxSlot::is_ready) {
             self.held.fresh_bytes += bytes;
         }

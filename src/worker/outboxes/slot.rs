@@ -73,7 +73,7 @@ impl OutboxSlot {
         }
     }
 
-    /// Returns whether a volatile event is accepted: not while earlier events are read from the
+    /// Returns whether a volatile event is accepted. False while earlier events are read from the
     /// journal.
     pub(super) fn accepts_volatile(&self) -> bool {
         self.is_ready() && self.readers.is_none()

@@ -25,8 +25,8 @@ fn a_dropped_credit_window_still_sends_its_disconnects() {
 
 #[test]
 fn emits_of_an_ended_session_still_wait_for_credit() {
-    // Regression: all waiting emits were sent immediately; 20 disconnected clients caused 86
-    // million deliveries.
+    // Regression: when a client disconnected, all its waiting emits were sent immediately; 20
+    // clients caused 86 million deliveries.
     run(async {
         let rig = Rig::new(Limits::with(|limits| {
             limits.hub.credit_commands = 1;

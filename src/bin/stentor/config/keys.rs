@@ -121,7 +121,7 @@ const fn unset_or_bytes(least: u64, most: u64) -> Form {
 
 const DURATION: Form = Form::Duration { least: SHORTEST };
 
-/// A server that pings more often does nothing else.
+/// With shorter intervals, a server could be busy with pings alone.
 const PING: Form = Form::Duration { least: Duration::from_millis(100) };
 
 const MIB: u64 = 1 << 20;

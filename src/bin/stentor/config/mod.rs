@@ -94,7 +94,8 @@ impl Config {
         let mut limits = self.limits.clone();
         limits.transport.payload_bytes_max = self.max_payload;
         limits.transport.poll_bytes_max = self.max_payload;
-        // Clients publish here: one session must not displace the events of all others.
+        // Clients of this binary may emit events, and one session must not displace the events of
+        // all others from the journal.
         limits.journal.sender_bytes_max.get_or_insert_with(|| self.journal_share());
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),

@@ -1,4 +1,4 @@
-//! Forms of values: how values of settings are read, checked and written.
+//! The forms of setting values, and how values are parsed, checked and formatted.
 
 use std::fmt;
 use std::net::IpAddr;

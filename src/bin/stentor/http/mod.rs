@@ -38,7 +38,7 @@ impl Default for ApiLimits {
 #[derive(Clone)]
 struct Api {
     io: Server,
-    /// `None` refuses every request.
+    /// Key that requests must present. If `None`, every request is refused.
     key: Option<Secret>,
     limits: ApiLimits,
     refused_keys: Arc<RefusedKeys>,

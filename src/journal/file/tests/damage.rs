@@ -36,7 +36,8 @@ fn a_flipped_bit_anywhere_begins_a_new_epoch() {
 
 #[test]
 fn a_header_that_is_damaged_or_missing_discards_the_journal() {
-    // Every later start once failed. A flipped bit of the format counted as a newer format.
+    // In an earlier version, every later start failed, since a flipped bit of the format number
+    // counted as a newer format.
     let scratch = Scratch::new();
     let mut journal = open(&scratch);
     append(&mut journal, 1..=3);

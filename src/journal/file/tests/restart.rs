@@ -131,7 +131,7 @@ fn an_unknown_boot_never_equals_another() {
     append(&mut journal, 1..=3);
     let old = offset(&journal, 3);
     journal.kill(0);
-    // The epoch in the options was used already, so that another one is chosen.
+    // The epoch in the options is in use already, so the journal chooses another one.
     assert_discarded(&FileJournal::open(&scratch.0, unknown).unwrap(), old);
 }
 
@@ -175,7 +175,8 @@ fn a_panic_does_not_close_the_journal() {
 
 #[test]
 fn a_slow_disk_delays_only_the_close() {
-    // All segments were once synced by the close, which the server did not wait for.
+    // In an earlier version, the close synced all segments, and the server did not wait for the
+    // close.
     static DISK: Mutex<usize> = Mutex::new(0);
     let synced = || DISK.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new();
@@ -230,7 +231,8 @@ fn a_kill_while_a_segment_begins_loses_nothing() {
 
 #[test]
 fn a_segment_that_begins_after_a_start_follows_the_last_record() {
-    // It once began after the skipped LSNs, and the next start found a record missing.
+    // In an earlier version, the segment began after the skipped LSNs, and the next start found a
+    // record missing.
     let scratch = Scratch::new();
     let mut journal = FileJournal::open(&scratch.0, three_records_a_segment()).unwrap();
     append(&mut journal, 1..=3);
@@ -252,7 +254,7 @@ fn segments_of_a_discarded_journal_are_ignored() {
     journal.kill(0);
     let old = fs::read(&files(&scratch)[0]).unwrap();
     FileJournal::open(&scratch.0, another_boot()).unwrap().kill(0);
-    // A process that is killed early leaves them in the folder.
+    // A process that is killed during its start leaves discarded segments in the folder.
     fs::write(scratch.0.join(segment_name(1)), old).unwrap();
     let journal = FileJournal::open(&scratch.0, another_boot()).unwrap();
     assert_eq!(journal.start(), &Start::Continued { records: 0, cut: 0 });

@@ -152,7 +152,8 @@ impl JsonWriter<'_> {
         }
     }
 
-    /// Converts the next `count` values to arguments. Returns them with the complete text.
+    /// Converts the next `count` values to arguments. Returns the text of all values converted so
+    /// far, and the arguments.
     fn arguments(mut self, count: u32) -> Result<(ByteString, Args), DecodeError> {
         let start = self.json.len();
         let mut spans = Spans::new();
@@ -229,8 +230,8 @@ impl JsonWriter<'_> {
         let mut is_first = true;
         for _ in 0..pairs {
             let key: Cow<'_, str> = match self.reader.next()? {
-                // It would be a placeholder in the arguments, so that a few bytes of the peer could
-                // repeat an attachment any number of times.
+                // In the arguments, a map with this key would be a placeholder, and a few bytes
+                // from the peer could repeat an attachment any number of times.
                 Item::Str(b"_placeholder") => return Err(DecodeError::IllegalPlaceholder { attachments: 0 }),
                 Item::Str(bytes) => self.reader.utf8(bytes)?,
                 Item::Unsigned(value) => value.to_string().into(),

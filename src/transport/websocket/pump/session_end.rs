@@ -73,7 +73,7 @@ impl Stream for Outgoing {
     }
 }
 
-/// The session's ends of both channels, on their way to its worker.
+/// The session's ends of both channels, handed over to the session's worker.
 pub(super) struct PumpHandoff {
     to_pump: mpsc::UnboundedSender<Packet>,
     room: Arc<Semaphore>,
