@@ -16,7 +16,7 @@ use crate::protocol::socketio::packet::{Args, Packet};
 use crate::protocol::socketio::text::{Decoded, decode};
 use crate::protocol::socketio::{Parser, msgpack as msgpack_packet};
 use crate::transport::access_policy::{RequestRoute, route};
-use crate::transport::websocket::frames::{End, FrameReader, MessageBounds};
+use crate::transport::websocket::frame_reader::{End, FrameReader, MessageBounds};
 
 /// Separator between a text and its attachments in an input: a byte that text does not contain.
 const CUT: u8 = 0xff;

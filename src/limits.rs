@@ -134,7 +134,8 @@ limits! {
         /// ping timeout.
         stall_timeout: Option<Duration> = None;
         /// Bytes that may be queued for one client, packet overhead included; beyond it the session
-        /// ends.
+        /// ends. Beyond half of it, events for a recoverable socket stay in the journal until the
+        /// client has read what is queued.
         ///
         /// A worker writes as much in half a second; a client that is further behind cannot keep
         /// up.
@@ -288,8 +289,8 @@ limits! {
         ///
         /// Enough to overlap waits, few enough to hold in memory.
         pending_max: usize = 128;
-        /// Maximum number of events of one session that wait for earlier ones to be handled; then
-        /// the server stops reading from the client.
+        /// Number of events of one session that wait for earlier ones to be handled, from which the
+        /// server stops reading from the client. Packets that were already read are still held.
         held_events_max: usize = 256;
         /// Bytes of the events of one session that wait for earlier ones to be handled; then the
         /// server stops reading from the client.

@@ -13,7 +13,7 @@ use crate::protocol::socketio::Parser;
 use crate::protocol::socketio::text::{Decoded, decode};
 use crate::state::outbox::Outbox;
 use crate::transport::polling::PollSink;
-use crate::transport::websocket::frames::FrameReader;
+use crate::transport::websocket::frame_reader::FrameReader;
 
 /// An encoded event.
 pub struct Event(Message);

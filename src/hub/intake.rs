@@ -184,7 +184,9 @@ impl Hub {
     fn apply_immediately(&mut self, worker: WorkerId, command: ImmediateCommand) {
         match command {
             ImmediateCommand::Register { fanout } => self.workers.register(worker, fanout),
-            ImmediateCommand::Read { slot, socket, after } => self.workers.queue_reader(worker, slot, socket, after),
+            ImmediateCommand::ReadJournal { slot, socket, after } => {
+                self.workers.queue_reader(worker, slot, socket, after)
+            }
             ImmediateCommand::Fetched { worker, to, sockets } => self.workers.send_sockets(worker, to, sockets),
             ImmediateCommand::Acked { worker, to, socket, answer } => {
                 self.workers.queue_command(worker, FanoutCommand::Acked { to, socket, answer });

@@ -7,7 +7,7 @@
 //! of a possible loss.
 
 mod clock;
-mod reading;
+mod missed_events;
 mod rewriting;
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ mod tests;
 use std::sync::Arc;
 
 use self::clock::Clock;
-pub(super) use self::reading::MissedChunk;
+pub(super) use self::missed_events::MissedChunk;
 use self::rewriting::Rewriting;
 use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, Recipient, SocketId};
 use crate::journal::memory::MemoryJournal;

@@ -102,8 +102,8 @@ impl Hub {
             let at_unix_ms = self.now_unix_ms();
             self.journal(offset, || RecordBody::Disconnect { socket, forever, at_unix_ms });
         }
-        let told = rooms_reply.map(|reply| (reply, rooms.into_iter().map(|(room, _)| room).collect()));
-        self.workers.queue_command(worker, FanoutCommand::Detach { member, told });
+        let rooms_reply = rooms_reply.map(|reply| (reply, rooms.into_iter().map(|(room, _)| room).collect()));
+        self.workers.queue_command(worker, FanoutCommand::Detach { member, rooms_reply });
     }
 
     fn apply_join(

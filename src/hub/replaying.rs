@@ -14,7 +14,7 @@ pub(super) const REPLAY_BYTES_MAX: usize = 512 << 10;
 
 /// A socket that waits for the events after a position.
 #[derive(Debug)]
-pub(super) struct ReplayRequest {
+pub(super) struct WaitingReader {
     pub(super) slot: SlotKey,
     pub(super) socket: SocketId,
     pub(super) after: Lsn,
@@ -31,8 +31,8 @@ impl Hub {
         }
     }
 
-    fn send_replay(&mut self, worker: WorkerId, reader: &ReplayRequest, left: &mut usize) {
-        let ReplayRequest { slot, socket, after } = reader;
+    fn send_replay(&mut self, worker: WorkerId, reader: &WaitingReader, left: &mut usize) {
+        let WaitingReader { slot, socket, after } = reader;
         let Some(location) = self.rooms.location_of(socket).filter(|_| self.is_owned_by(socket, worker, *slot)) else {
             return;
         };

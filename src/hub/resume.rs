@@ -1,9 +1,13 @@
 //! Connects and resumes of sockets.
 //!
-//! A resumed socket catches up like a socket that reads too slowly. Its worker requests the events
-//! after a position, one chunk at a time, as the outbox empties. The last chunk is sent in a turn
-//! in which no event is left: the worker drops live copies of all events before that turn, and
-//! delivers those after it.
+//! A resumed socket catches up like a socket that reads too slowly:
+//! 1. The hub attaches it to its worker as [`CatchingUp`](DeliveryMode::CatchingUp), and joins its
+//!    rooms.
+//! 2. The worker requests the events after a position whenever the outbox has room
+//!    (`worker/outboxes/reading.rs`).
+//! 3. The hub reads a chunk of the journal and sends it (`hub/replaying.rs`).
+//! 4. The last chunk is sent in a turn in which no event is left. The worker drops live copies of
+//!    all events before that turn, and delivers those after it (`worker/fanout.rs`).
 
 use super::Hub;
 use super::intake::ROOM_WORK;
@@ -61,7 +65,7 @@ impl Hub {
             ConnectKind::Resuming(claim) => {
                 self.charge_resume_check(claim);
                 let Some((after, rooms)) = self.resume(claim, socket, &namespace) else {
-                    self.workers.queue_command(worker, FanoutCommand::Detach { member, told: None });
+                    self.workers.queue_command(worker, FanoutCommand::Detach { member, rooms_reply: None });
                     return ConnectAnswer::Lost;
                 };
                 self.evict(&socket);
@@ -72,8 +76,8 @@ impl Hub {
         };
         // Each room is looked up in the session and entered.
         self.work += 2 * rooms.len() * ROOM_WORK;
-        let everybody = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
-        self.workers.queue_command(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
+        let namespace_room = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
+        self.workers.queue_command(worker, FanoutCommand::Attach { member, namespace_room, reply, offset, mode });
         for room in rooms {
             if let Some(joined) = self.rooms.rejoin(&socket, &room) {
                 self.publish_joined(&socket, &room, joined.members);

@@ -191,7 +191,7 @@ impl Rig {
     }
 
     fn read(&mut self, n: u8, after: Lsn) {
-        self.tell(ImmediateCommand::Read { slot: LATER, socket: socket(n), after });
+        self.tell(ImmediateCommand::ReadJournal { slot: LATER, socket: socket(n), after });
     }
 }
 

@@ -7,7 +7,7 @@ use actix::Recipient;
 use actix::dev::SendError;
 use smallvec::SmallVec;
 
-use super::replaying::{REPLAY_BYTES_MAX, ReplayRequest};
+use super::replaying::{REPLAY_BYTES_MAX, WaitingReader};
 use crate::ids::{Lsn, Offset, SlotKey, SocketId, WorkerId};
 use crate::messages::answer::{Answer, ReplyTo};
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Replay};
@@ -29,7 +29,7 @@ struct Link {
     /// True if a session of the worker has ever connected. The server sender has none.
     has_sessions: bool,
     /// Sockets that wait for a replay, each at most once.
-    readers: VecDeque<ReplayRequest>,
+    readers: VecDeque<WaitingReader>,
 }
 
 impl Link {
@@ -98,12 +98,12 @@ impl WorkerLinks {
 
     pub(super) fn queue_reader(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, after: Lsn) {
         if let Some(link) = self.link(worker) {
-            link.readers.push_back(ReplayRequest { slot, socket, after });
+            link.readers.push_back(WaitingReader { slot, socket, after });
         }
     }
 
     /// Removes the next socket that may receive a replay, from one worker after the other.
-    pub(super) fn next_reader(&mut self) -> Option<(WorkerId, ReplayRequest)> {
+    pub(super) fn next_reader(&mut self) -> Option<(WorkerId, WaitingReader)> {
         for _ in 0..self.workers.len() {
             self.last_served = (self.last_served + 1) % self.workers.len();
             if let Some(link) = &mut self.workers[self.last_served]

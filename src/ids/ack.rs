@@ -3,7 +3,7 @@
 /// Requester of an ack. The id contains it, so an ack is routed without a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AckOwner {
-    /// A durable event, whose number is its LSN.
+    /// A durable event. Reserved: no event of this server is durable yet.
     Durable = 1,
     /// The hub, for an event with acks of many sockets.
     Hub = 2,

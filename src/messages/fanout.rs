@@ -106,7 +106,7 @@ pub(crate) enum FanoutCommand {
     Attach {
         member: MemberKey,
         /// The room of all sockets of its namespace.
-        everybody: RoomId,
+        namespace_room: RoomId,
         reply: EncodedFrame,
         /// Position of the connect, for the first offset token.
         offset: Option<Offset>,
@@ -114,11 +114,11 @@ pub(crate) enum FanoutCommand {
     },
     /// Answers a read of the journal. Sent behind every live event that precedes its position.
     Replay(Box<Replay>),
-    /// The next events of a socket are gone from the journal: its session ends.
+    /// The next events of a socket are gone from the journal. Ends the whole session.
     FellBehind {
         member: MemberKey,
     },
-    /// The socket's session was resumed over another connection: this one ends.
+    /// A socket was resumed over another connection. Ends the whole session of this connection.
     Evict {
         member: MemberKey,
     },
@@ -126,7 +126,7 @@ pub(crate) enum FanoutCommand {
     Detach {
         member: MemberKey,
         /// Receives the rooms that the socket was in, which are given here.
-        told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
+        rooms_reply: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
     },
     Join {
         member: MemberKey,

@@ -109,7 +109,7 @@ pub(crate) enum ImmediateCommand {
     Register { fanout: Recipient<FanoutBatch> },
     /// Reads the journal behind `after` for a socket. Answered by `Replay` or `FellBehind`, and not
     /// sent again before that.
-    Read { slot: SlotKey, socket: SocketId, after: Lsn },
+    ReadJournal { slot: SlotKey, socket: SocketId, after: Lsn },
     /// The sockets on one worker, for the sender `to` on `worker`.
     Fetched { worker: WorkerId, to: ReplyTo, sockets: Vec<SocketRef> },
     /// A client's ack for the collector `to` on `worker`; `None` if the client disconnected

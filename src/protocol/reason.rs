@@ -16,7 +16,7 @@ labels! {
         TransportError = "transport error",
         /// The client closed the connection.
         TransportClose = "transport close",
-        /// The server closed the connection.
+        /// The server closed the connection. Never reported by this server; Socket.IO has it.
         ForcedClose = "forced close",
         /// No pong arrived within the ping timeout.
         PingTimeout = "ping timeout",
@@ -24,7 +24,8 @@ labels! {
         ParseError = "parse error",
         /// The server is shutting down; the client may reconnect.
         ServerShuttingDown = "server shutting down",
-        /// The server ended the session while sockets were connected.
+        /// The server ended the session: the application disconnected it, or it was resumed over
+        /// another connection.
         ForcedServerClose = "forced server close",
         /// The client left this namespace.
         ClientNamespaceDisconnect = "client namespace disconnect",
@@ -59,7 +60,7 @@ labels! {
         Closing = "closing",
         Undecided = "undecided",
         AddressFull = "address_full",
-        Spent = "spent",
+        Overloaded = "overloaded",
         HeadTooLarge = "head_too_large",
     }
 }
@@ -71,7 +72,7 @@ impl RefusalKind {
             Self::UnknownSession => 1,
             Self::BadMethod => 2,
             Self::BadRequest | Self::HeadTooLarge => 3,
-            Self::Forbidden | Self::Full | Self::Closing | Self::Undecided | Self::AddressFull | Self::Spent => 4,
+            Self::Forbidden | Self::Full | Self::Closing | Self::Undecided | Self::AddressFull | Self::Overloaded => 4,
             Self::UnsupportedVersion => 5,
         }
     }

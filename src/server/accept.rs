@@ -25,10 +25,10 @@ use crate::transport::AccessPolicy;
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
 /// A connection and its permit on their way to a worker; permits bound their number.
-pub(super) type Accepted = (AcceptedStream, HttpPermit);
+pub(super) type AcceptedConnection = (AcceptedStream, HttpPermit);
 
 struct WorkerChannel {
-    sender: mpsc::UnboundedSender<Accepted>,
+    sender: mpsc::UnboundedSender<AcceptedConnection>,
     is_accepting_thread: bool,
 }
 

@@ -30,7 +30,7 @@ use crate::transport::cookie::{Cookie, CookieError};
 use crate::transport::cors::{Cors, CorsError};
 use crate::transport::hosts::Hosts;
 use crate::transport::proxies::Proxies;
-use crate::transport::websocket::frames::MessageBounds;
+use crate::transport::websocket::frame_reader::MessageBounds;
 use crate::transport::{AccessPolicy, AllowRequest, Endpoint};
 use crate::worker::per_thread::WorkerFactory;
 

@@ -11,7 +11,7 @@ use actix_service::Service;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::accept::Accepted;
+use super::accept::AcceptedConnection;
 use super::http_connection::{Deadlines, HttpConnection, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
 use crate::metrics::{Labelled, WorkerMetrics};
@@ -38,7 +38,7 @@ impl PortWorker {
     pub(super) async fn serve(
         self,
         service: impl Service<HttpStream, Response = (), Error = DispatchError> + 'static,
-        mut accepted: mpsc::UnboundedReceiver<Accepted>,
+        mut accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
         mut phase: watch::Receiver<bool>,
     ) {
         let service = Rc::new(service);

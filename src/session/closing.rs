@@ -1,4 +1,20 @@
 //! The end of a session: final packets, and a connection that is closed within a deadline or reset.
+//!
+//! | Cause | Method | Reason for the application | Sent to a websocket |
+//! |---|---|---|---|
+//! | no pong in time | `close` | ping timeout | nothing: the connection is reset |
+//! | no CONNECT in time, or the client closes the connection | `close` | transport close | close 1000 |
+//! | invalid packet, attachments that are late | `close` | parse error | close 1002 or 1007 |
+//! | message too large, too late, or beyond the budget of input | `close` | transport error | close 1009, 1008 or 1013 |
+//! | wrong or aborted polling request | `close` | transport error | (polling) |
+//! | outbox full, journal trimmed before the client read it | `on_outbox_full` | transport error | close 1008 |
+//! | outbox cut for the budget of all | `on_outbox_cut` | transport error | close 1008, or nothing |
+//! | client reads nothing for `stall_timeout` | `on_stalled` | transport error | nothing: the connection is reset |
+//! | the application, or a resume over another connection | `close_when_drained`, `close` | forced server close | close 1000 |
+//! | shutdown | `close` | server shutting down | close 1001 |
+//!
+//! A session whose task panics, and all sessions of a worker that ends, are dropped without a
+//! reason: their disconnect handlers do not run.
 
 use std::time::Instant;
 

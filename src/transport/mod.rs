@@ -22,7 +22,7 @@ use self::cookie::Cookie;
 use self::cors::Cors;
 use self::hosts::Hosts;
 use self::proxies::Proxies;
-use self::websocket::frames::MessageBounds;
+use self::websocket::frame_reader::MessageBounds;
 use crate::messages::session::SessionLink;
 use crate::session::{InitialTransport, PendingSession, Services, Session};
 use crate::worker::Worker;

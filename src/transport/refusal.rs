@@ -56,7 +56,7 @@ impl Refusal {
             Self::Closing => RefusalKind::Closing,
             Self::Undecided => RefusalKind::Undecided,
             Self::AddressFull => RefusalKind::AddressFull,
-            Self::Overloaded => RefusalKind::Spent,
+            Self::Overloaded => RefusalKind::Overloaded,
             Self::HeadTooLarge { .. } => RefusalKind::HeadTooLarge,
         }
     }

@@ -122,9 +122,9 @@ impl Fanout {
 
     fn apply(&mut self, command: FanoutCommand) {
         match command {
-            FanoutCommand::Attach { member, everybody, reply, offset, mode } => {
+            FanoutCommand::Attach { member, namespace_room, reply, offset, mode } => {
                 let mut members = self.worker.members.borrow_mut();
-                members.join(member, everybody);
+                members.join(member, namespace_room);
                 if let Some(member_here) = members.get_mut(member) {
                     member_here.mode = mode;
                     let (slot, socket) = (member_here.slot, member_here.socket.id);
@@ -155,7 +155,7 @@ impl Fanout {
                 let evicts = self.slot_of(member);
                 self.detach(member, None, evicts);
             }
-            FanoutCommand::Detach { member, told } => self.detach(member, told, None),
+            FanoutCommand::Detach { member, rooms_reply } => self.detach(member, rooms_reply, None),
             FanoutCommand::Join { member, room } => {
                 self.delivered += ROOM_WORK;
                 self.worker.members.borrow_mut().join(member, room);

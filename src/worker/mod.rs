@@ -123,7 +123,7 @@ impl Worker {
     fn send_replay_requests(&self) {
         let requests = self.outboxes.borrow_mut().take_replay_requests(Instant::now());
         for ReplayRequest { slot, socket, after } in requests {
-            self.send(ImmediateCommand::Read { slot, socket, after });
+            self.send(ImmediateCommand::ReadJournal { slot, socket, after });
         }
     }
 

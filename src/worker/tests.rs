@@ -57,7 +57,7 @@ impl Handler<HubBatch> for Listener {
                 }
                 HubCommand::Immediate(ImmediateCommand::Consumed { bytes, replayed: 0 }) => format!("consumed {bytes}"),
                 HubCommand::Immediate(ImmediateCommand::Consumed { replayed, .. }) => format!("replayed {replayed}"),
-                HubCommand::Immediate(ImmediateCommand::Read { after, .. }) => format!("read {}", after.0),
+                HubCommand::Immediate(ImmediateCommand::ReadJournal { after, .. }) => format!("read {}", after.0),
                 HubCommand::Ordered(OrderedCommand::Relay { .. }) => "relay".into(),
                 HubCommand::Ordered(OrderedCommand::Disconnect { .. }) => "disconnect".into(),
                 _ => continue,

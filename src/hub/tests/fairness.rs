@@ -151,8 +151,9 @@ fn replays_to_a_full_worker_are_bounded_and_delay_no_event() {
         }
         rig.received().await;
         let replays = |said: &[String]| said.iter().filter(|line| line.starts_with("replay")).count();
-        let read =
-            |rig: &Rig, after| rig.tell(ImmediateCommand::Read { slot: SLOT, socket: socket(1), after: Lsn(after) });
+        let read = |rig: &Rig, after| {
+            rig.tell(ImmediateCommand::ReadJournal { slot: SLOT, socket: socket(1), after: Lsn(after) })
+        };
         for after in 0..20 {
             read(&rig, after);
         }

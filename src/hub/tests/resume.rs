@@ -75,7 +75,7 @@ fn commands_of_an_evicted_connection_are_ignored() {
         rig.tell(OrderedCommand::Leave { from, socket: socket(1), room: room("a") });
         let from = rig.from();
         rig.tell(OrderedCommand::Data { from, socket: socket(1), data: Some("8".into()) });
-        rig.tell(ImmediateCommand::Read { slot: SLOT, socket: socket(1), after: Lsn(0) });
+        rig.tell(ImmediateCommand::ReadJournal { slot: SLOT, socket: socket(1), after: Lsn(0) });
         rig.tell(disconnect(1));
         assert_eq!(rig.received().await, ["answer 4 refused NotConnected", "answer 5 left", "answer 6 passed"]);
         rig.emit("a", "e", Grade::Plain);

@@ -14,7 +14,7 @@ pub(crate) struct Target {
     pub except: SmallVec<[Recipient; 1]>,
     /// A single socket that does not receive it, usually the sender.
     pub exclude: Option<SocketId>,
-    /// Limits the recipients to sockets of this server. The hub is one process today.
+    /// Limits the recipients to sockets of this server. Not read yet: all sockets are.
     pub local: bool,
 }
 

@@ -4,7 +4,7 @@
 use std::task::{Context, Poll, ready};
 
 use super::close::{CloseInfo, POLICY_VIOLATION, SharedCloseInfo, TRY_AGAIN_LATER};
-use super::frames::{End, FrameReader};
+use super::frame_reader::{End, FrameReader};
 use crate::messages::sink::Incoming;
 use crate::protocol::engineio::packet::EnginePacket;
 
@@ -111,8 +111,8 @@ mod tests {
     use crate::protocol::reason::DisconnectReason;
     use crate::state::budget::Budget;
     use crate::transport::websocket::close::close_frame;
-    use crate::transport::websocket::frames::MessageBounds;
-    use crate::transport::websocket::frames::tests::frame;
+    use crate::transport::websocket::frame_reader::MessageBounds;
+    use crate::transport::websocket::frame_reader::tests::frame;
 
     #[test]
     fn only_an_incomplete_message_over_its_time_limit_ends_the_connection() {

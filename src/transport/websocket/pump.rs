@@ -11,7 +11,7 @@
 //! before refusing it, so it receives no bytes. [`frames`](super::frames) checks the limits on the
 //! session's worker, as for a raw websocket.
 
-mod session_end;
+mod session_side;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -33,7 +33,7 @@ use futures_core::Stream;
 use socket2::Socket;
 use tokio::sync::mpsc;
 
-use self::session_end::{Outgoing, channels};
+use self::session_side::{Outgoing, channels};
 use super::super::{Admitted, Endpoint, HandshakeRequest, Refusal};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::messages::session::SessionCommand;

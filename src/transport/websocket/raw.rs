@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 
 use super::super::{Admitted, Endpoint, HandshakeRequest, Refusal};
 use super::close::{SharedCloseInfo, close_frame};
-use super::frames::{FrameReader, MessageBounds};
+use super::frame_reader::{FrameReader, MessageBounds};
 use super::inbound::Inbound;
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
@@ -70,11 +70,11 @@ pub(crate) async fn on_upgrade(
             flush(&mut framed, limits).await?;
             // The session may be on another worker, to which the socket moves. If it has ended
             // meanwhile, the socket is dropped.
-            let handoff = RawHandoff::new(framed, Accepted::elsewhere, base64, &endpoint)?;
+            let handoff = RawHandoff::new(framed, AcceptedSocket::elsewhere, base64, &endpoint)?;
             let _ = link.post(SessionCommand::Websocket(Box::new(handoff)));
         }
         Admitted::PendingSession(pending) => {
-            let handoff = RawHandoff::new(framed, |socket| Ok(Accepted::Here(socket)), base64, &endpoint)?;
+            let handoff = RawHandoff::new(framed, |socket| Ok(AcceptedSocket::Here(socket)), base64, &endpoint)?;
             drop(endpoint.open(pending, InitialTransport::Websocket(Box::new(handoff))));
         }
     }
@@ -135,14 +135,14 @@ async fn refuse(
 }
 
 /// A socket after the switch of protocols.
-enum Accepted {
+enum AcceptedSocket {
     /// The session is on the current thread, so the socket stays registered with its reactor.
     Here(TcpStream),
     /// The session may be on any thread.
     Elsewhere(std::net::TcpStream),
 }
 
-impl Accepted {
+impl AcceptedSocket {
     fn elsewhere(socket: TcpStream) -> io::Result<Self> {
         Ok(Self::Elsewhere(socket.into_std()?))
     }
@@ -150,7 +150,7 @@ impl Accepted {
 
 /// A socket on its way to the worker of its session.
 struct RawHandoff {
-    socket: Accepted,
+    socket: AcceptedSocket,
     /// Response to the handshake, if it was not written yet.
     answer: Bytes,
     /// Bytes that the client sent after its handshake.
@@ -164,7 +164,7 @@ struct RawHandoff {
 impl RawHandoff {
     fn new(
         framed: Framed<TcpStream, Codec>,
-        accepted: impl FnOnce(TcpStream) -> io::Result<Accepted>,
+        accepted: impl FnOnce(TcpStream) -> io::Result<AcceptedSocket>,
         base64: bool,
         endpoint: &Endpoint,
     ) -> io::Result<Self> {
@@ -184,8 +184,8 @@ impl RawHandoff {
 impl Handoff for RawHandoff {
     fn attach(self: Box<Self>) -> io::Result<Connection> {
         let stream = match self.socket {
-            Accepted::Here(stream) => stream,
-            Accepted::Elsewhere(stream) => TcpStream::from_std(stream)?,
+            AcceptedSocket::Here(stream) => stream,
+            AcceptedSocket::Elsewhere(stream) => TcpStream::from_std(stream)?,
         };
         // The listener has set TCP_NODELAY. Linux doubles the size of the send buffer for its own
         // bookkeeping.

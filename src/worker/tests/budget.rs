@@ -166,8 +166,8 @@ fn replays_wait_for_the_budget_and_cut_no_session() {
             let member = outbox.add_member(socket(index as u8 + 2));
             outbox.set_drainer(Box::new(BlockedSink { accepts: 0 }));
             let (mode, reply) = (DeliveryMode::CatchingUp(Lsn(index as u64)), EncodedFrame::text("40"));
-            let (everybody, offset) = (RoomId(3), Some(at(1)));
-            rig.send(vec![FanoutCommand::Attach { member, everybody, reply, offset, mode }]);
+            let (namespace_room, offset) = (RoomId(3), Some(at(1)));
+            rig.send(vec![FanoutCommand::Attach { member, namespace_room, reply, offset, mode }]);
             members.push(member);
         }
         let mut served = Vec::new();
@@ -214,8 +214,8 @@ fn a_client_that_does_not_read_its_replay_delays_no_other() {
             let member = outbox.add_member(socket(index as u8 + 2));
             outbox.set_drainer(Box::new(BlockedSink { accepts: 0 }));
             let (mode, reply) = (DeliveryMode::CatchingUp(Lsn(index as u64)), EncodedFrame::text("40"));
-            let (everybody, offset) = (RoomId(3), Some(at(1)));
-            rig.send(vec![FanoutCommand::Attach { member, everybody, reply, offset, mode }]);
+            let (namespace_room, offset) = (RoomId(3), Some(at(1)));
+            rig.send(vec![FanoutCommand::Attach { member, namespace_room, reply, offset, mode }]);
             members.push(member);
         }
         let mut served = 0;

@@ -47,8 +47,8 @@ fn leaving_many_rooms_takes_turns_and_precedes_the_next_command() {
         let other = rig.outbox.add_member(socket(2));
         rig.send(vec![FanoutCommand::Join { member: other, room: RoomId(9_999) }]);
         let (caller, mut rooms) = tokio::sync::oneshot::channel();
-        let told = Some((caller, vec![RoomName::parse("a").unwrap()]));
-        rig.send(vec![FanoutCommand::Detach { member: rig.member, told }, deliver(9_999, "next", false, 1)]);
+        let rooms_reply = Some((caller, vec![RoomName::parse("a").unwrap()]));
+        rig.send(vec![FanoutCommand::Detach { member: rig.member, rooms_reply }, deliver(9_999, "next", false, 1)]);
         let mut turns = 0;
         while rooms.try_recv().is_err() {
             assert!(rig.log.borrow().is_empty(), "an event was delivered in between");

@@ -21,7 +21,7 @@ fn live(lsn: u64, text: &str) -> FanoutCommand {
 impl Rig {
     fn attach(&self, mode: DeliveryMode) -> FanoutCommand {
         let (member, reply) = (self.member, EncodedFrame::text("40"));
-        FanoutCommand::Attach { member, everybody: RoomId(ROOM), reply, offset: Some(offset(1)), mode }
+        FanoutCommand::Attach { member, namespace_room: RoomId(ROOM), reply, offset: Some(offset(1)), mode }
     }
 
     fn replay(&self, events: &[(u64, &str)], upto: u64, is_all: bool) -> FanoutCommand {
@@ -141,11 +141,11 @@ fn a_socket_without_recovery_does_not_move_tokens_of_others() {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
         let declined = rig.outbox.add_member(socket(2));
-        let everybody = RoomId(ROOM + 1);
+        let namespace_room = RoomId(ROOM + 1);
         let (reply, mode) = (EncodedFrame::text("40/b,"), DeliveryMode::WithoutToken);
         rig.send(vec![
             rig.attach(DeliveryMode::Live { recoverable: true }),
-            FanoutCommand::Attach { member: declined, everybody, reply, offset: Some(offset(2)), mode },
+            FanoutCommand::Attach { member: declined, namespace_room, reply, offset: Some(offset(2)), mode },
         ]);
         rig.received().await;
         rig.volatile();
@@ -163,7 +163,7 @@ fn only_one_socket_of_a_session_reads_at_a_time() {
             let (reply, mode) = (EncodedFrame::text("40"), DeliveryMode::CatchingUp(Lsn(0)));
             commands.push(FanoutCommand::Attach {
                 member: *member,
-                everybody: RoomId(ROOM),
+                namespace_room: RoomId(ROOM),
                 reply,
                 offset: Some(offset(1)),
                 mode,

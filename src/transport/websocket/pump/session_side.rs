@@ -13,7 +13,7 @@ use local_waker::LocalWaker;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::super::close::{SharedCloseInfo, close_frame};
-use super::super::frames::{FrameReader, MessageBounds};
+use super::super::frame_reader::{FrameReader, MessageBounds};
 use super::super::inbound::Inbound;
 use crate::limits::Limits;
 use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
