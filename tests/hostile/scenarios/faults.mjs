@@ -172,10 +172,10 @@ export default [
       // The hub's thread is the first actor thread; the thread that accepts follows.
       writeFileSync(file, String(actorThreads(server.pid).at(-1)));
       let [reset, begin] = [0, performance.now()];
-      while (!server.log().includes("worker has ended") && performance.now() - begin < DEATH_MS) {
+      while (!server.log().includes("worker ended") && performance.now() - begin < DEATH_MS) {
         reset += (await request(server.port, "/healthz", { ms: 2_000 })).status !== 200;
       }
-      findings.check("died", server.log().includes("worker has ended"), `${reset} connections lost with it`);
+      findings.check("died", server.log().includes("worker ended"), `${reset} connections lost with it`);
       let served = 0;
       for (let count = 0; count < 20; count++) {
         const client = await Client.open(server.port, { ms: 2_000 }).catch(() => null);
