@@ -1,8 +1,8 @@
-//! Properties of the decoders for arbitrary bytes of a peer, one for each decoder.
+//! Properties that the decoders must have for arbitrary input, one function for each decoder.
 //!
-//! The targets in `fuzz/` call these functions, and so does a test with their seeds. They need
-//! private items, so they live here; an ordinary build does not have this module. A violated
-//! property panics.
+//! The targets in `fuzz/` call these functions, and a test calls them with the seeds of the
+//! targets. The functions are in this module because they need private items. An ordinary build
+//! does not have this module. A violated property panics.
 
 use actix_web::http::Method;
 use bytes::{Bytes, BytesMut};
@@ -18,14 +18,15 @@ use crate::protocol::socketio::{Parser, msgpack as msgpack_packet};
 use crate::transport::access_policy::{RequestRoute, route};
 use crate::transport::websocket::frame_reader::{End, FrameReader, MessageBounds};
 
-/// Separator between a text and its attachments in an input: a byte that text does not contain.
+/// Separator between a text and its attachments in an input. This byte does not occur in UTF-8.
 const CUT: u8 = 0xff;
 
-/// Longest text of a number as event name: the smallest double, written out.
+/// Maximum number of characters of a number as event name. The longest is the smallest double,
+/// written without an exponent.
 const NUMERIC_NAME_MAX: usize = 400;
 
 /// Checks that a decoded Socket.IO text packet with its attachments is not larger than the input,
-/// and that it decodes to the same packet after this server has encoded it again.
+/// and that it decodes to the same packet after this server has encoded it.
 pub fn socketio(data: &[u8]) {
     let mut parts = data.split(|byte| *byte == CUT);
     let Ok(text) = ByteString::try_from(parts.next().unwrap_or_default()) else { return };
@@ -42,7 +43,7 @@ pub fn socketio(data: &[u8]) {
     assert_eq!(encoded.read_back().as_ref(), Some(&packet));
 }
 
-/// Decodes text and attachments; None if they are invalid or incomplete.
+/// Decodes a text and its attachments. Returns `None` if they are invalid or incomplete.
 fn decode_all(text: ByteString, attachments: Vec<Bytes>) -> Option<Packet> {
     let mut decoded = decode(&text).ok()?;
     let mut attachments = attachments.into_iter();
@@ -54,10 +55,10 @@ fn decode_all(text: ByteString, attachments: Vec<Bytes>) -> Option<Packet> {
     }
 }
 
-/// The packet as this server encodes it, for kinds that it sends.
+/// Encodes the packet if this server sends packets of its kind.
 fn encode(parser: Parser, packet: &Packet) -> Option<Message> {
     match packet.clone() {
-        // Only clients send these.
+        // Only clients send this kind of packet.
         Packet::Connect { .. } => None,
         Packet::Disconnect { namespace } => Some(disconnect(parser, &namespace).into()),
         Packet::ConnectError { namespace, data } => Some(connect_error(parser, &namespace, &data).into()),
@@ -71,7 +72,7 @@ fn encode(parser: Parser, packet: &Packet) -> Option<Message> {
     }
 }
 
-/// Each argument is JSON, and so are all of them together.
+/// Checks that each argument is JSON, and that all of them joined by commas are JSON.
 fn check_args(args: &Args) {
     type Raw<'t> = &'t serde_json::value::RawValue;
     let array = format!("[{}]", args.json());
@@ -80,8 +81,8 @@ fn check_args(args: &Args) {
 }
 
 /// Checks that the text of a decoded msgpack packet is valid JSON for serde_json and, without its
-/// placeholders, at most six times as long as the input. When this server has encoded the packet
-/// again, it is at most four times as long as the input and decodes to the same packet.
+/// placeholders, at most six times as long as the input. Also checks that the packet as encoded by
+/// this server is at most four times as long as the input, and decodes to the same packet.
 pub fn msgpack(data: &[u8]) {
     const PLACEHOLDER_MAX: usize = 48;
     const ENVELOPE_MAX: usize = 64 + NUMERIC_NAME_MAX;
@@ -98,9 +99,9 @@ pub fn msgpack(data: &[u8]) {
     assert_eq!(encoded.read_back().as_ref(), Some(&packet));
 }
 
-/// Checks that a decoded POST body has one packet more than separators, that its packets are
-/// together not larger than the body, and that they decode to the same packets after being encoded
-/// again.
+/// Checks that a decoded POST body has one packet more than separators, and that its packets are
+/// together not larger than the body. Also checks that the packets decode to the same packets after
+/// being encoded again.
 pub fn engineio(data: &[u8]) {
     let Ok(body) = ByteString::try_from(data) else { return };
     let separators = data.iter().filter(|byte| **byte == SEPARATOR).count();
@@ -133,9 +134,9 @@ fn engine_bytes(packet: &engineio::EnginePacket) -> usize {
     }
 }
 
-/// Input of a websocket: the result does not depend on how the bytes are split, and is not larger
-/// than they are. The input starts with the split: a count below eight, and as many lengths, which
-/// are used in turn.
+/// Checks that the packets of a websocket do not depend on how the received bytes are split, and
+/// are not larger than these bytes. The input starts with the split: a number below eight, and as
+/// many lengths, which are used in turn.
 pub fn frames(data: &[u8]) {
     let Some((count, rest)) = data.split_first() else { return };
     let Some((lengths, wire)) = rest.split_at_checked(usize::from(count % 8)) else { return };
@@ -152,7 +153,7 @@ pub fn frames(data: &[u8]) {
     assert!(whole.packets.iter().map(engine_bytes).sum::<usize>() <= wire.len());
 }
 
-/// Result of a connection.
+/// Packets and end of a websocket connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Conversation {
     packets: Vec<engineio::EnginePacket>,
@@ -176,8 +177,9 @@ fn read_frames<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Conversation {
     heard
 }
 
-/// A query and its route: the route equals that of its plainest form, and a parameter without
-/// meaning changes nothing. The first byte of the input selects the kind of request.
+/// Checks that the route of a query equals the route of its plainest form, and that a parameter
+/// without meaning does not change the route. The first byte of the input selects the kind of
+/// request.
 pub fn query(data: &[u8]) {
     let Some((request, query)) = data.split_first() else { return };
     let Ok(query) = std::str::from_utf8(query) else { return };
@@ -201,7 +203,8 @@ pub fn query(data: &[u8]) {
 mod tests {
     use std::path::Path;
 
-    /// Every seed of every target satisfies its property. The published crate has no seeds.
+    /// Checks that every seed of every target satisfies its property. The published crate has no
+    /// seeds.
     #[test]
     fn seeds_satisfy_the_properties() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");

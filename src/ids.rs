@@ -1,6 +1,6 @@
 //! Identifiers and names of sessions, sockets, namespaces, rooms and workers.
 //!
-//! Every value is valid by construction. Random bytes are passed in by the caller.
+//! Every value is valid by construction. Callers provide the random bytes.
 
 mod ack;
 mod offset;
@@ -19,10 +19,11 @@ pub(crate) use self::offset::OFFSET_CHARS;
 pub use self::offset::{Epoch, Fingerprint, Lsn, Offset};
 pub(crate) use self::recipient::Recipient;
 
-/// Random bytes in a session, socket or private id: 120 bits, which are 20 characters of base64url.
+/// Number of random bytes in a session, socket or private id. These 120 bits are 20 characters of
+/// base64url.
 pub(crate) const RANDOM_ID_BYTES: usize = 15;
 
-/// Length of a session, socket or private id on the wire.
+/// Number of characters of a session, socket or private id on the wire.
 pub(crate) const RANDOM_ID_CHARS: usize = 20;
 
 /// Maximum length of a namespace path in bytes.
@@ -37,7 +38,7 @@ pub enum IdError {
     /// A namespace path must begin with a slash.
     #[error("namespace {0:?} does not begin with \"/\"")]
     NamespaceWithoutSlash(String),
-    /// A comma ends the path on the wire, so a path must not contain one.
+    /// A namespace path must not contain a comma, since a comma ends the path on the wire.
     #[error("namespace {0:?} contains \",\"")]
     NamespaceWithComma(String),
     /// The namespace path is too long.
@@ -58,7 +59,7 @@ pub enum IdError {
     /// The text is not 20 characters of base64url.
     #[error("id is not {RANDOM_ID_CHARS} characters of base64url")]
     NotARandomId,
-    /// The text is not an offset, or one of another version.
+    /// The text is not an offset, or is an offset in another format.
     #[error("offset is not {OFFSET_CHARS} characters of the offset alphabet")]
     NotAnOffset,
 }
@@ -92,7 +93,7 @@ macro_rules! random_id {
 
 fn with_text<R>(bytes: &[u8; RANDOM_ID_BYTES], f: impl FnOnce(&str) -> R) -> R {
     let mut text = [0; RANDOM_ID_CHARS];
-    // 15 bytes are exactly 20 characters, so this cannot fail.
+    // The encoding cannot fail, since 15 bytes are exactly 20 characters.
     let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).unwrap_or(0);
     f(std::str::from_utf8(&text[..written]).unwrap_or(""))
 }
@@ -113,19 +114,20 @@ macro_rules! parsed_id {
 }
 
 random_id! {
-    /// Id of a session, which is one client connection (Engine.IO `sid`). A secret, so `Debug`
-    /// prints only its beginning.
+    /// Id of a session, which is one client connection (Engine.IO `sid`). The id is secret, so
+    /// `Debug` prints only its beginning.
     pub(crate) SessionId
 }
 
 random_id! {
-    /// Id of a socket, which is a session's presence in one namespace (Socket.IO `sid`). Public;
-    /// also the name of the socket's own room.
+    /// Id of a socket, which represents a session in one namespace (Socket.IO `sid`). The id is
+    /// public, and is also the name of the socket's own room.
     pub SocketId
 }
 
 random_id! {
-    /// Private id by which a client resumes its session after a lost connection. A secret.
+    /// Private id with which a client resumes its session after a lost connection. The id is
+    /// secret.
     pub(crate) PrivateId
 }
 
@@ -140,7 +142,7 @@ impl fmt::Debug for SessionId {
 }
 
 impl SocketId {
-    /// Calls `f` with the wire form, which is not allocated.
+    /// Calls `f` with the wire form, without an allocation.
     fn with_text<R>(&self, f: impl FnOnce(&str) -> R) -> R {
         with_text(&self.0, f)
     }
@@ -158,11 +160,11 @@ impl fmt::Debug for PrivateId {
     }
 }
 
-/// Path of a namespace: begins with `/`, contains no comma, and has at most 256 bytes.
+/// Path of a namespace. It starts with `/`, contains no comma, and has at most 256 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespacePath(
-    /// `None` for `/`, which most sockets use. Other paths are copied, since slices would keep the
-    /// received buffer in memory.
+    /// `None` for `/`, which most sockets use. Other paths are copied, since a slice would keep the
+    /// whole received buffer in memory.
     Option<Arc<str>>,
 );
 
@@ -171,7 +173,7 @@ impl NamespacePath {
         Self(None)
     }
 
-    /// Validates a path, by the same rule as [`Server::of`](crate::Server::of).
+    /// Validates a path by the rules of [`Server::of`](crate::Server::of).
     pub fn parse(path: &str) -> Result<Self, IdError> {
         if !path.starts_with('/') {
             return Err(IdError::NamespaceWithoutSlash(path.chars().take(64).collect()));
@@ -185,7 +187,7 @@ impl NamespacePath {
         Ok(Self((path != "/").then(|| Arc::from(path))))
     }
 
-    /// The path of a refused CONNECT, which may be invalid.
+    /// The path of a refused CONNECT packet. The path may be invalid.
     pub(crate) fn refused(path: &str) -> Self {
         Self((path != "/").then(|| Arc::from(path)))
     }
@@ -229,7 +231,7 @@ impl RoomName {
         &self.0
     }
 
-    /// The socket whose own room this is, if the name is a valid socket id.
+    /// Returns the socket whose own room has this name, if the name is a valid socket id.
     pub(crate) fn owner(&self) -> Option<SocketId> {
         SocketId::parse(&self.0).ok()
     }
@@ -263,8 +265,8 @@ impl fmt::Debug for RoomName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct WorkerId(pub u16);
 
-/// Slot of a session in its worker's outbox slab. The generation distinguishes successive sessions
-/// in one slot.
+/// Slot of a session in the outbox slab of its worker. The generation distinguishes successive
+/// sessions in one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SlotKey {
     pub index: u32,
@@ -272,13 +274,13 @@ pub(crate) struct SlotKey {
     pub generation: u32,
 }
 
-/// Index of a socket in its worker's member table. Valid from `Connect` to the hub's answer to
-/// `Disconnect`.
+/// Index of a socket in the member table of its worker. The index is valid from `Connect` until the
+/// hub answers `Disconnect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct MemberKey(pub u32);
 
-/// Number of a room, assigned by the hub while the room has members. Workers use it instead of
-/// hashing names.
+/// Number of a room. The hub assigns it while the room has members. Workers use the number, so that
+/// they need not hash names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RoomId(pub u32);
 

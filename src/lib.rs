@@ -1,7 +1,9 @@
-//! Stentor: a realtime hub. Socket.IO v5 over Engine.IO v4, for unmodified `socket.io-client`s.
+//! Stentor: a realtime hub that speaks Socket.IO v5 over Engine.IO v4 with unmodified
+//! `socket.io-client`s.
 //!
-//! An event of a client goes to the server only. An event of the server goes to all sockets in the
-//! target rooms. One actor, the hub, determines the order of all events and numbers them.
+//! An event emitted by a client is sent only to the server. An event emitted by the server is sent
+//! to all sockets in the target rooms. One actor, the hub, determines the order of all events and
+//! numbers them.
 //!
 //! ```no_run
 //! use stentor::{Event, Recovery, Server};
@@ -31,11 +33,12 @@
 //! [`Server::routes`] mounts the hub in an actix-web application.
 //!
 //! The default feature `serve` builds the binary `stentor`. A program that embeds the hub does not
-//! need it: `stentor = { …, default-features = false }`.
+//! need this feature: `stentor = { …, default-features = false }`.
 //!
 //! # Layout
 //!
-//! Each folder has a floor and imports from lower floors only (`tests/architecture.rs`).
+//! Each folder belongs to a floor and imports only from lower floors (checked by
+//! `tests/architecture.rs`).
 //!
 //! | floor | | |
 //! |---|---|---|
@@ -47,7 +50,7 @@
 //! | 5 | `worker/` | per-thread state: fanout, outboxes, flusher, queue to the hub |
 //! | 4 | `api/` | handles for the application |
 //! | 3 | `messages/` | messages between actors |
-//! | 2 | `recovery/` | sessions that clients may resume, and from which position |
+//! | 2 | `recovery/` | sessions that clients may resume, and the positions from which they resume |
 //! | 1 | `state/`, `journal/`, `metrics/` | sans-IO state machines; the journal; counters |
 //! | 0 | `protocol/`, `ids.rs`, `limits.rs` | wire formats, identifiers, limits |
 

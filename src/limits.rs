@@ -1,22 +1,23 @@
 //! Limits of a server: every bound that an operator may want to set, with its default.
 //!
 //! Every queue, buffer, map and retry has a bound. Bounds that nobody should need to change are
-//! constants beside the code that they bound.
+//! constants in the code that enforces them.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Bytes of an idle session with recovery, as `make load` measures them, and as much for its data.
+/// Bytes of memory that are assumed for one session: an idle session with recovery, as measured by
+/// `make load`, and space for its data.
 const SESSION_BYTES: usize = 5 * KIB;
 
-/// Bytes of a connection in actix-http.
+/// Approximate bytes of memory that actix-http uses for one connection.
 const HTTP_CONNECTION_BYTES: usize = 20 * KIB;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Defines `Limits` and its groups. The doc of each limit is its only description: rustdoc shows
-/// it, and `Limits::DESCRIPTIONS` holds it for programs such as `stentor config explain`.
+/// Defines `Limits` and its groups. The doc comment of a limit is shown by rustdoc and is also
+/// stored in `Limits::DESCRIPTIONS`, for programs such as `stentor config explain`.
 macro_rules! limits {
     ($(
         $(#[doc = $about:literal])+
@@ -30,7 +31,7 @@ macro_rules! limits {
         /// let limits = stentor::Limits::with(|limits| limits.recovery.sessions_max = 1_000);
         /// ```
         ///
-        /// Durations above [`DURATION_MAX`](Self::DURATION_MAX) are lowered to it, so
+        /// A duration longer than [`DURATION_MAX`](Self::DURATION_MAX) is lowered to that value, so
         /// [`Duration::MAX`] may stand for "never".
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         #[non_exhaustive]
@@ -59,12 +60,13 @@ macro_rules! limits {
 
         impl Limits {
             /// Path (`"recovery.window"`) and description of every limit. The first paragraph of a
-            /// description says what is bounded, a second one gives the reason for the default.
+            /// description states what is limited. A second paragraph, if there is one, explains
+            /// the default.
             pub const DESCRIPTIONS: &'static [(&'static str, &'static str)] = &[$($(
                 (concat!(stringify!($group), ".", stringify!($name)), concat!($($doc, "\n"),+)),
             )+)+];
 
-            /// Lowers every duration to the longest one allowed.
+            /// Lowers every duration that exceeds [`Limits::DURATION_MAX`] to that value.
             pub(crate) fn bounded(mut self) -> Self {
                 $($(self.$group.$name.bound();)+)+
                 self
@@ -74,364 +76,397 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Memory of all clients together.
+    /// Memory that all clients together may use.
     memory: MemoryLimits {
-        /// Bytes of memory that all clients together may use. The limits of outboxes, input, rooms,
-        /// sessions, HTTP connections, journal and recovery follow from it if they are unset or set
-        /// higher. Unset: half of the memory that this process may use (of the machine, its cgroup
-        /// or its address space, whichever is smallest).
+        /// Maximum number of bytes of memory that all clients together may use. Unset limits on
+        /// outboxes, input and rooms are shares of this limit. The limits on sessions, HTTP
+        /// connections, journal and recovery are lowered if they exceed their shares. If unset, the
+        /// limit is half of the memory that is available to this process: the memory of the
+        /// machine, its cgroup or its address space, whichever is smallest.
         bytes_max: Option<usize> = None;
-        /// Bytes queued for clients that are not reading. Above half of it an outbox keeps little
-        /// of what the journal also has; above all of it the largest outboxes are emptied and their
-        /// sessions end. Replays to reconnected clients may use a quarter more. Unset: a quarter of
-        /// the memory for clients.
+        /// Maximum number of bytes queued for all clients together. Beyond half of this limit, an
+        /// outbox keeps few of the events that can be read from the journal again. Beyond the
+        /// limit, the largest outboxes are emptied and their sessions end. Replays to reconnected
+        /// clients may use an additional quarter of this limit. If unset, the limit is a quarter of
+        /// the memory for all clients.
         ///
-        /// A packet that is queued for many clients counts once for each.
+        /// A packet that is queued for many clients counts once for each client.
         outboxes_bytes_max: Option<usize> = None;
-        /// Bytes received from clients and not yet handled: incomplete messages and bodies, held
-        /// events, waiting commands, collected acks, credentials. Beyond it, further input is
-        /// refused. Beyond three quarters of it, input is refused if the client holds more than 64
-        /// KiB. Unset: an eighth of the memory for clients.
+        /// Maximum number of bytes that were received from all clients and are not yet handled:
+        /// incomplete messages and request bodies, held events, waiting commands, collected acks,
+        /// credentials. Beyond three quarters of this limit, input is refused from clients that
+        /// have more than 64 KiB of these bytes. Beyond the limit, input is refused from all
+        /// clients. If unset, the limit is an eighth of the memory for all clients.
         incoming_bytes_max: Option<usize> = None;
-        /// Bytes of all rooms, their names and memberships. Beyond it, joins fail as overloaded.
-        /// Beyond three quarters of it, joins fail if the socket is in more than 32 rooms. Unset:
-        /// an eighth of the memory for clients.
+        /// Maximum number of bytes of all rooms with their names and memberships. Beyond three
+        /// quarters of this limit, a join fails as overloaded if the socket is in more than 32
+        /// rooms. Beyond the limit, all joins fail as overloaded. If unset, the limit is an eighth
+        /// of the memory for all clients.
         rooms_bytes_max: Option<usize> = None;
     }
 
-    /// Sessions: how many there are, and how long and how large each may become.
+    /// Sessions: their number, and the time and memory that one session may use.
     sessions: SessionLimits {
-        /// Maximum number of sessions on all transports; further handshakes get status 503. An idle
-        /// session uses 3.3 KiB with recovery, 2.7 KiB without, and a socket of the kernel. At
-        /// start `stentor serve` lowers it to what the limit on open files allows.
+        /// Maximum number of sessions on all transports. Further handshakes get status 503. An idle
+        /// session uses 3.3 KiB of memory with recovery and 2.7 KiB without, and one kernel socket.
+        /// At start, `stentor serve` lowers this limit to what the limit on open files allows.
         ///
-        /// The default is more than one process can have sockets for, so that memory decides.
+        /// The default exceeds the number of sockets that one process can have, so that memory
+        /// determines the number of sessions.
         max: usize = 1_000_000;
-        /// Maximum number of sessions of one client address (for IPv6, of one /64); further
-        /// handshakes get status 429. Unset: no limit.
+        /// Maximum number of sessions of one client address (for IPv6, of one /64 prefix). Further
+        /// handshakes are refused with status 429. If unset, there is no limit.
         ///
-        /// A school or a mobile carrier may use a single address.
+        /// All users of a school or a mobile carrier may share one address.
         per_address_max: Option<usize> = None;
         /// Maximum number of namespaces that one session may join.
         ///
-        /// Clients use a handful.
+        /// Most clients join only a few namespaces.
         namespaces_max: usize = 64;
-        /// Interval between pings of the server. Longer saves packets, shorter detects dead clients
-        /// sooner.
+        /// Interval between pings of the server. A longer interval saves packets, a shorter
+        /// interval detects dead clients sooner.
         ///
-        /// The default is that of Socket.IO.
+        /// The default of Socket.IO.
         ping_interval: Duration = Duration::from_secs(25);
-        /// Time limit for a client to answer a ping; then its session ends with "ping timeout".
+        /// Time limit for a client to answer a ping. If the limit is exceeded, the session ends
+        /// with "ping timeout".
         ///
-        /// The default is that of Socket.IO.
+        /// The default of Socket.IO.
         ping_timeout: Duration = Duration::from_secs(20);
-        /// Time limit for a new session to join its first namespace; then it ends.
+        /// Time limit for a new session to join its first namespace. If the limit is exceeded, the
+        /// session ends.
         ///
-        /// The default is that of Socket.IO.
+        /// The default of Socket.IO.
         connect_timeout: Duration = Duration::from_secs(45);
-        /// Time for which a client may read nothing of its queued packets, even if it answers
-        /// pings; then its session ends. It is checked with each ping. Unset: ping interval plus
-        /// ping timeout.
+        /// Maximum time for which a client may read none of its queued packets. After this time,
+        /// the session ends even if the client answers pings. The time is checked with each ping.
+        /// If unset, the limit is the sum of ping interval and ping timeout.
         stall_timeout: Option<Duration> = None;
-        /// Bytes that may be queued for one client, packet overhead included; beyond it the session
-        /// ends. Beyond half of it, events for a recoverable socket stay in the journal until the
-        /// client has read what is queued.
+        /// Maximum number of bytes queued for one client, including packet overhead. Beyond this
+        /// limit, the session ends. Beyond half of this limit, events for a recoverable socket stay
+        /// in the journal until the client has read its queued packets.
         ///
-        /// A worker writes as much in half a second; a client that is further behind cannot keep
-        /// up.
+        /// A worker writes this amount in half a second. A client that is further behind cannot
+        /// keep up.
         outbox_bytes_max: usize = 4 * MIB;
-        /// Maximum number of packets that one session handles in one turn, before other sessions
-        /// have theirs; at least 1.
+        /// Maximum number of packets that one session handles before other sessions have their
+        /// turn, at least 1.
         ///
-        /// That many take some hundred microseconds.
+        /// Handling this number of packets takes some hundred microseconds.
         packets_per_turn: usize = 256;
     }
 
-    /// Rates at which clients may send. Excess events are refused: the ack is
-    /// `{"error":{"code":"rate_limited","message"}}`; without an ack the client gets the event
-    /// `stentor:error` once a second; a CONNECT gets the CONNECT_ERROR `rate_limited`. A client
-    /// that continues is not read for as long as its refusals exceed the rate, at most five seconds
-    /// at a time.
+    /// Rates at which clients may send. Packets beyond the rates are refused. If a refused event
+    /// requests an ack, the ack is `{"error":{"code":"rate_limited","message"}}`. Otherwise, the
+    /// client receives the event `stentor:error`, at most once a second. A refused CONNECT is
+    /// answered with the CONNECT_ERROR `rate_limited`. If the refused packets exceed the rates too,
+    /// the server pauses reading from the client, for at most five seconds at a time.
     rates: RateLimits {
-        /// Events, CONNECTs and DISCONNECTs per second of one session over all its namespaces, in
-        /// bursts of twice that; more are answered `rate_limited`, and a client that continues is
-        /// read more slowly. Unset: no limit.
+        /// Maximum number of events, CONNECTs and DISCONNECTs per second of one session in all its
+        /// namespaces. Bursts of twice this number are allowed. Packets beyond the rate are refused
+        /// as `rate_limited`. If the client continues, the server reads from it more slowly. If
+        /// unset, there is no limit.
         events_per_second: Option<NonZeroU32> = None;
-        /// Bytes per second of one session's packets, in bursts of twice that; events beyond it are
-        /// answered `rate_limited`. A larger packet passes alone, and delays later ones.
-        /// Unset: no limit.
+        /// Maximum number of bytes per second of one session's packets. Bursts of twice this number
+        /// are allowed. Events beyond the rate are refused as `rate_limited`. A packet larger than
+        /// a burst is accepted alone, and delays later packets. If unset, there is no limit.
         bytes_per_second: Option<NonZeroU32> = None;
-        /// Events, CONNECTs and DISCONNECTs per second of all sessions of one client address (for
-        /// IPv6, of one /64), including sessions one after another. Unset: ten times the rate of a
-        /// session.
+        /// Maximum number of events, CONNECTs and DISCONNECTs per second of all sessions of one
+        /// client address (for IPv6, of one /64 prefix). Recently ended sessions count too. If
+        /// unset, the limit is ten times the rate of a session.
         ///
-        /// An office may use a single address.
+        /// All users of an office may share one address.
         address_events_per_second: Option<NonZeroU32> = None;
-        /// Bytes per second of all sessions of one client address (for IPv6, of one /64), including
-        /// sessions one after another. Unset: ten times the rate of a session.
+        /// Maximum number of bytes per second of all sessions of one client address (for IPv6, of
+        /// one /64 prefix). Recently ended sessions count too. If unset, the limit is ten times the
+        /// rate of a session.
         address_bytes_per_second: Option<NonZeroU32> = None;
-        /// Maximum number of client addresses whose rates are measured. Addresses that sent nothing
-        /// for two seconds are dropped; sessions of further addresses have only their own limits.
+        /// Maximum number of client addresses whose rates are measured. An address that has sent
+        /// nothing for two seconds is dropped. Sessions of further addresses have only the limits
+        /// of a session.
         ///
-        /// The default takes about 20 MiB.
+        /// The default uses about 20 MiB of memory.
         addresses_max: usize = 100_000;
     }
 
     /// HTTP connections and requests.
     http: HttpLimits {
-        /// Maximum number of connections in the kernel that wait to be accepted.
+        /// Maximum number of connections that wait in the kernel to be accepted.
         ///
-        /// The kernel holds a reconnect storm meanwhile.
+        /// During a reconnect storm, new connections wait in the kernel.
         backlog: u32 = 4_096;
-        /// Maximum number of connections that speak HTTP, websockets not counted; further ones wait
-        /// in the backlog. At least 1. At start `stentor serve` lowers it to a quarter of what the
-        /// limit on open files allows.
+        /// Maximum number of HTTP connections, not counting websockets; at least 1. Further
+        /// connections wait in the backlog. At start, `stentor serve` lowers this limit to a
+        /// quarter of what the limit on open files allows.
         ///
-        /// actix-http uses about 20 KiB for each, a gigabyte for all.
+        /// actix-http uses about 20 KiB for each connection, which is one gigabyte for the default.
         connections_max: usize = 50_000;
-        /// Additional connections, one request each, for health, metrics, the HTTP API and upgrades
-        /// to websocket; other requests on them get status 503.
+        /// Number of additional connections that are reserved for health checks, metrics, the HTTP
+        /// API and upgrades to websocket, with one request per connection. Other requests on these
+        /// connections are refused with status 503.
         ///
-        /// Operators send one request at a time, and each of these connections lives two seconds.
+        /// Operators send one request at a time, and a reserved connection lasts at most two
+        /// seconds.
         reserve: usize = 16;
-        /// Time limit for a client to send the head of a request, from its first byte (of the first
-        /// request: from the start of the connection); then the connection is closed.
+        /// Time limit for a client to send the head of a request. The time starts with the first
+        /// byte of the request. For the first request, the time starts when the connection is
+        /// opened. If the limit is exceeded, the connection is closed.
         head_timeout: Duration = Duration::from_secs(10);
-        /// Time limit for a client to send the body of a request; then the connection is closed.
+        /// Time limit for a client to send the body of a request. If the limit is exceeded, the
+        /// connection is closed.
         ///
-        /// A phone on a bad line needs seconds, a slow attack takes minutes.
+        /// A phone on a bad line needs seconds. A slow-request attack takes minutes.
         body_timeout: Duration = Duration::from_secs(30);
-        /// Time for which a connection without a request is kept open. It must be longer than a
-        /// proxy keeps its own connections, which is 60 s for nginx and AWS.
+        /// Maximum time for which a connection without a request is kept open. This time must be
+        /// longer than a proxy in front of the server keeps connections open, which is 60 s for
+        /// nginx and AWS.
         keep_alive: Duration = Duration::from_secs(75);
-        /// Time limit for a client to read a response, from the moment at which it stops reading;
-        /// then the connection is closed.
+        /// Time limit for a client to read the rest of a response after it has stopped reading. If
+        /// the limit is exceeded, the connection is closed.
         response_timeout: Duration = Duration::from_secs(30);
-        /// Time limit for a client to read the response to the upgrade of its session, or a
-        /// refusal.
+        /// Time limit for a client to read the response to a websocket handshake that upgrades a
+        /// session or is refused.
         ///
-        /// It is a few hundred bytes. The response that opens a new session is not bounded by this
-        /// but by the limits of queued packets.
+        /// Such a response has a few hundred bytes. For the response that opens a new session, the
+        /// limits on queued packets apply instead.
         upgrade_response_timeout: Duration = Duration::from_secs(5);
-        /// Bytes of request line and headers of a handshake, which are kept for the application; a
-        /// longer head is refused with status 431.
+        /// Maximum number of bytes of the request line and the headers of a handshake, which are
+        /// stored for the application. A longer head is refused with status 431.
         ///
-        /// Node's limit. A browser sends 500 to 900 bytes, with large cookies a few thousand.
+        /// The default is the limit of Node.js. A browser sends 500 to 900 bytes, or a few thousand
+        /// with large cookies.
         handshake_bytes_max: usize = 16 * KIB;
     }
 
     /// Messages, polling and websockets of a session.
     transport: TransportLimits {
-        /// Bytes of the largest websocket message and the largest POST body accepted.
+        /// Maximum number of bytes of a websocket message and of a POST body.
         ///
-        /// The default is that of Socket.IO.
+        /// The default of Socket.IO.
         payload_bytes_max: usize = 1_000_000;
-        /// Bytes of one poll's response. A single larger packet is sent alone.
+        /// Maximum number of bytes of the response to one poll. If a single packet is larger, it is
+        /// sent alone.
         poll_bytes_max: usize = 1_000_000;
         /// Maximum number of fragments of one websocket message.
         ///
-        /// Browsers send one; many tiny fragments are an attack on memory.
+        /// Browsers send one fragment. Many tiny fragments are an attack on memory.
         fragments_max: usize = 1_024;
-        /// Time limit from the first byte of a websocket message to its last; then the connection
-        /// is closed.
+        /// Time limit from the first byte of a websocket message to the last byte. If the limit is
+        /// exceeded, the connection is closed.
         message_timeout: Duration = Duration::from_secs(30);
-        /// Time limit from the header of a binary event to its last attachment; then the session
-        /// ends with "parse error".
+        /// Time limit from the header of a binary event to its last attachment. If the limit is
+        /// exceeded, the session ends with "parse error".
         attachments_timeout: Duration = Duration::from_secs(10);
-        /// Time limit for an upgrade from polling to websocket; then the websocket is closed and
-        /// the session stays with polling.
+        /// Time limit for an upgrade from polling to websocket. If the limit is exceeded, the
+        /// websocket is closed and the session continues on polling.
         ///
-        /// The default is that of Socket.IO.
+        /// The default of Socket.IO.
         upgrade_timeout: Duration = Duration::from_secs(10);
         /// Interval between the noop packets that release a pending poll during an upgrade.
         ///
-        /// The default is that of Socket.IO.
+        /// The default of Socket.IO.
         upgrade_noop_interval: Duration = Duration::from_millis(100);
-        /// Time limit for a client to read the last bytes of a closing connection; then it is
-        /// reset.
+        /// Time limit for a client to read the last bytes of a closing connection. If the limit is
+        /// exceeded, the connection is reset.
         ///
         /// A healthy client needs milliseconds.
         close_linger: Duration = Duration::from_secs(1);
-        /// Bytes of a websocket's send buffer in the kernel.
+        /// Size of a websocket's send buffer in the kernel, in bytes.
         ///
-        /// It counts as memory of the server while a client does not read.
+        /// The content of the buffer counts as memory of the server while a client does not read.
         send_buffer_bytes: usize = 256 * KIB;
-        /// Bytes in flight from a session to its websocket inside a host application, packet
-        /// overhead included. A single larger packet is sent alone.
+        /// Maximum number of bytes in flight from a session to its websocket in a host application,
+        /// including packet overhead. If a single packet is larger, it is sent alone.
         ///
-        /// Two writes of actix-http: one is ready when the other is done.
+        /// The default is enough for two writes of actix-http, so that the next write is ready when
+        /// the current write is done.
         pump_bytes_max: usize = 64 * KIB;
     }
 
-    /// Sockets: the presence of a session in one namespace.
+    /// Sockets. A socket is the connection of one session to one namespace.
     sockets: SocketLimits {
         /// Maximum number of rooms that one socket may be in.
         ///
-        /// Each uses up to 0.5 KiB, and the journal on disk rewrites it. Other servers allow 100 to
-        /// 1 000.
+        /// Each membership uses up to 0.5 KiB. A journal on disk repeatedly rewrites the
+        /// memberships of each session. Other servers allow 100 to 1 000 rooms.
         rooms_max: usize = 1_024;
-        /// Bytes of the names of the rooms that one socket may be in.
+        /// Maximum number of bytes of the names of the rooms that one socket is in.
         ///
-        /// 64 bytes for each of 1 024 rooms.
+        /// The default is 64 bytes for each of 1 024 rooms.
         room_bytes_max: usize = 64 * KIB;
-        /// Bytes of JSON that the application may store with one socket.
+        /// Maximum number of bytes of JSON that the application may store with one socket.
         data_bytes_max: usize = 64 * KIB;
-        /// Bytes of JSON that a client may send with a CONNECT.
+        /// Maximum number of bytes of JSON that a client may send with a CONNECT.
         ///
-        /// A token with room to spare; it is stored as long as its socket exists.
+        /// The default is several times the size of an authentication token. The JSON is stored as
+        /// long as the socket exists.
         auth_bytes_max: usize = 16 * KIB;
     }
 
     /// Code of the application: handlers, middleware, listeners.
     handlers: HandlerLimits {
-        /// Maximum number of handlers of one session that run or wait for the results of their
-        /// operations.
+        /// Maximum number of handlers of one session that are running or waiting for the results of
+        /// their operations.
         ///
-        /// Enough to overlap waits, few enough to hold in memory.
+        /// The default allows many handlers to wait concurrently, and bounds their memory.
         pending_max: usize = 128;
-        /// Number of events of one session that wait for earlier ones to be handled, from which the
-        /// server stops reading from the client. Packets that were already read are still held.
+        /// Maximum number of events of one session that wait until earlier events are handled. When
+        /// this limit is reached, the server stops reading from the client. Packets that were
+        /// already read are still held.
         held_events_max: usize = 256;
-        /// Bytes of the events of one session that wait for earlier ones to be handled; then the
-        /// server stops reading from the client.
+        /// Maximum number of bytes of the events of one session that wait until earlier events are
+        /// handled. When this limit is reached, the server stops reading from the client.
         held_bytes_max: usize = MIB;
-        /// Time limit for the application to accept or refuse a handshake; then it gets status 503.
+        /// Time limit for the application to accept or refuse a handshake. If the limit is
+        /// exceeded, the handshake is refused with status 503.
         ///
         /// A database query takes milliseconds, and clients wait 20 s.
         allow_request_timeout: Duration = Duration::from_secs(10);
-        /// Time limit for all connection middleware of a namespace together; then the CONNECT is
-        /// refused.
+        /// Time limit for all connection middleware of a namespace together. If the limit is
+        /// exceeded, the CONNECT is refused.
         ///
-        /// socket.io-client gives up after as long.
+        /// socket.io-client gives up after the same time.
         middleware_timeout: Duration = Duration::from_secs(20);
-        /// Time limit for the connection handler to return; then held events are handled, and a
-        /// warning is logged.
+        /// Time limit for the connection handler to return. If the limit is exceeded, held events
+        /// are handled before the handler returns, and a warning is logged.
         connection_timeout: Duration = Duration::from_secs(10);
-        /// Maximum number of events of one session queued for catch-all listeners; further events
-        /// are not shown to them.
+        /// Maximum number of events of one session queued for catch-all listeners. Further events
+        /// are not passed to the listeners.
         observed_events_max: usize = 128;
     }
 
-    /// Acks that the server asks of clients.
+    /// Acks that the server requests from clients.
     acks: AckLimits {
-        /// Time limit for a client's ack, if the caller sets no other.
+        /// Time limit for a client's ack, unless the caller sets another one.
         timeout: Duration = Duration::from_secs(10);
-        /// Maximum number of acks pending at one session; then `emit_with_ack` fails as overloaded.
+        /// Maximum number of pending acks of one session. Beyond this limit, `emit_with_ack` fails
+        /// as overloaded.
         pending_max: usize = 4_096;
-        /// Maximum number of emits to many sockets whose acks one session, or all code outside
-        /// sessions, collects at a time; then `emit_with_ack` fails as overloaded. Handlers that
-        /// wait for them are not counted as pending.
+        /// Maximum number of emits to many sockets whose acks are being collected by one session,
+        /// or by all code outside sessions. Beyond this limit, `emit_with_ack` fails as overloaded.
+        /// Handlers that wait for such acks are not counted as pending.
         collections_max: usize = 256;
-        /// Bytes of all acks of one emit to many sockets; acks beyond it are dropped.
+        /// Maximum number of bytes of all acks of one emit to many sockets. Acks beyond this limit
+        /// are dropped.
         answers_bytes_max: usize = 16 * MIB;
     }
 
-    /// Hub: its queues, and the credit with which sessions send it commands.
+    /// Hub: its queues, and the credit that limits the commands of a session.
     hub: HubLimits {
         /// Maximum number of commands of one session that the hub has not answered.
         ///
-        /// The default is enough for the commands of one turn of the worker. The limit bounds the
-        /// hub's mailbox.
+        /// The default is enough for the commands of one turn of a worker. The limit bounds the
+        /// mailbox of the hub.
         credit_commands: usize = 64;
-        /// Bytes of the commands of one session that the hub has not answered. A single larger
-        /// command passes if no other is unanswered.
+        /// Maximum number of bytes of the commands of one session that the hub has not answered. A
+        /// command larger than this limit is sent only if no other command is unanswered.
         credit_bytes: usize = MIB;
-        /// Maximum number of commands of one session that wait for credit, and of emits that wait
-        /// for its client to read; further ones fail as overloaded.
+        /// Maximum number of commands of one session that wait for credit, and of emits of one
+        /// session that wait for the client to read. Further commands and emits fail as overloaded.
         credit_waiting_max: usize = 1_024;
-        /// Time limit for a command to get credit; then it fails as overloaded.
+        /// Time limit for a command to obtain credit. If the limit is exceeded, the command fails
+        /// as overloaded.
         credit_timeout: Duration = Duration::from_secs(10);
-        /// Bytes of the commands on one worker that wait for credit after their sessions ended,
-        /// about 100 for each command beside its content; further ones fail as overloaded. They are
-        /// sent at the pace of the credit that the sessions had.
+        /// Maximum number of bytes of the commands on one worker that wait for credit after their
+        /// sessions have ended. A command counts its content and about 100 bytes. Further commands
+        /// fail as overloaded. The waiting commands are still sent only as their sessions' credit
+        /// allows.
         departed_bytes_max: usize = 4 * MIB;
         /// Time limit for the hub to answer a command.
         ///
         /// The hub answers in microseconds unless it is overloaded.
         answer_timeout: Duration = Duration::from_secs(10);
-        /// Bytes sent to one worker and not yet written, above which events wait in the hub and
-        /// their senders wait for the answer. Above a quarter of it, senders that caused much of it
-        /// wait.
+        /// Maximum number of bytes that were sent to one worker and are not yet written. Beyond
+        /// this limit, events wait in the hub, and their senders wait for the answer. Beyond a
+        /// quarter of this limit, only senders that caused many of these bytes wait.
         ///
-        /// A worker writes as much in some milliseconds.
+        /// A worker writes this amount in a few milliseconds.
         worker_bytes_max: usize = 8 * MIB;
-        /// Maximum number of batches in the mailbox of the hub or of a fanout; a sender keeps its
-        /// batch while the mailbox is full.
+        /// Maximum number of batches in the mailbox of the hub or of a worker. While the mailbox is
+        /// full, a sender keeps its batch.
         mailbox_batches: usize = 4_096;
-        /// Maximum number of room events queued for code that watches rooms; slower code is
-        /// notified that it missed some.
+        /// Maximum number of room events queued for code that watches rooms. Code that is slower
+        /// misses events and is notified.
         room_events_max: usize = 1_024;
     }
 
     /// Connection state recovery.
     recovery: RecoveryLimits {
-        /// Time for which a disconnected client may resume its session and get missed events.
+        /// Maximum time after which a disconnected client may resume its session and receive missed
+        /// events.
         ///
-        /// The default is that of Socket.IO.
+        /// The default of Socket.IO.
         window: Duration = Duration::from_secs(120);
-        /// Maximum number of sessions known for recovery, connected ones included. A further one
-        /// replaces the session that has been disconnected for longest.
+        /// Maximum number of sessions stored for recovery, including connected sessions. A further
+        /// session replaces the session that has been disconnected for the longest time.
         sessions_max: usize = 1_000_000;
-        /// Bytes of all sessions known for recovery: 128 for each, 64 for each room that it is in
-        /// or has left, and the bytes of room names and data. Beyond it sessions become
-        /// unrecoverable: the largest down to 1 KiB, then the ones disconnected for longest, then
-        /// the newest. With a journal on disk at most a quarter of the journal less one segment.
+        /// Maximum number of bytes of all sessions stored for recovery. A session counts 128 bytes,
+        /// 64 bytes for each room that the socket is in or has left, and the bytes of room names
+        /// and data. Beyond this limit, sessions become unrecoverable in this order: sessions
+        /// larger than 1 KiB (the largest first), sessions that have been disconnected for the
+        /// longest time, and the newest sessions. With a journal on disk, the limit is at most a
+        /// quarter of the journal, not counting one segment.
         ///
-        /// The default is a million sessions in one room each. The journal on disk rewrites each
-        /// session as its oldest segment is dropped.
+        /// The default is enough for a million sessions in one room each. A journal on disk
+        /// rewrites the stored sessions when it drops segments.
         bytes_max: usize = 256 * MIB;
-        /// Bytes of one session known for recovery; a larger one cannot be recovered. At most a
-        /// quarter of the bytes of all.
+        /// Maximum number of bytes of one session stored for recovery, at most a quarter of the
+        /// bytes of all sessions. A larger session cannot be recovered.
         ///
-        /// A thousand rooms with names of 192 bytes.
+        /// The default is enough for a thousand rooms with names of 192 bytes.
         session_bytes_max: usize = 256 * KIB;
-        /// Maximum number of rooms that a socket has left and whose events it may have missed. A
-        /// socket that leaves more within the span of the journal cannot be recovered.
+        /// Maximum number of rooms that a socket may leave within the time covered by the journal.
+        /// A socket that leaves more rooms cannot be recovered.
         left_rooms_max: usize = 4_096;
-        /// Bytes read from the journal for one client at a time, at most a quarter of its outbox. A
-        /// single larger event is sent alone.
+        /// Maximum number of bytes read from the journal for one client at a time, at most a
+        /// quarter of the limit on the client's outbox. If a single event is larger, it is sent
+        /// alone.
         replay_bytes: usize = 256 * KIB;
-        /// Maximum number of journal records read for reconnected clients before live events have
-        /// their turn. A large record counts once more for each KiB.
+        /// Maximum number of journal records read for reconnected clients before live events are
+        /// processed. A large record counts as one more record for each KiB.
         ///
-        /// That many take less than 0.3 ms.
+        /// Reading this number of records takes less than 0.3 ms.
         replay_records_per_turn: usize = 1_024;
     }
 
     /// Journal of events.
     journal: JournalLimits {
-        /// Maximum number of journal records in memory: all of them, or the newest of a journal on
-        /// disk.
+        /// Maximum number of journal records in memory. A journal in memory consists of these
+        /// records. A journal on disk keeps its newest records in memory too.
         records_max: usize = 65_536;
-        /// Bytes of the journal records in memory.
+        /// Maximum number of bytes of the journal records in memory.
         bytes_max: usize = 64 * MIB;
-        /// Maximum number of segment files of a journal on disk, at least 2. The oldest is dropped
-        /// when the newest is full.
+        /// Maximum number of segment files of a journal on disk, at least 2. When the newest
+        /// segment is full, the oldest segment is dropped.
         segments_max: usize = 8;
-        /// Bytes of one segment file of a journal on disk, and so of the largest event.
+        /// Maximum number of bytes of one segment file of a journal on disk. An event cannot be
+        /// larger than a segment.
         ///
-        /// Eight segments hold 256 MiB: two minutes at 2 MB/s, and 56 MiB of sessions for recovery,
-        /// 290 000 in one room each.
+        /// Eight segments hold 256 MiB, which is two minutes of events at 2 MB/s. Sessions stored
+        /// for recovery may use 56 MiB, which is enough for 290 000 sessions in one room each.
         segment_bytes: usize = 32 * MIB;
-        /// Bytes of events that one session may add to the journal before its events wait, and
-        /// twice as much in each recovery window. Its events stay in order, and no other session
-        /// waits. Code outside sessions is not bounded. Unset: no limit, but for `stentor serve` an
-        /// eighth of the journal, at least 1 MiB and the largest event.
+        /// Maximum number of bytes of events that one session may add to the journal before further
+        /// events of the session wait. In each recovery window, the session may add twice this
+        /// number. The events stay in order, and other sessions do not wait. Code outside sessions
+        /// is not limited. If unset, `stentor serve` uses an eighth of the journal, but at least 1
+        /// MiB and at least the size of the largest event. In a program that embeds the hub, there
+        /// is no limit.
         sender_bytes_max: Option<usize> = None;
-        /// Time limit for writing the journal to the disk when the server stops. If it is exceeded,
-        /// the process ends without having written all of it, and the journal is lost when the
-        /// machine reboots. A supervisor must allow more time than this for the server to stop.
+        /// Time limit for writing the journal to the disk when the server stops. If the limit is
+        /// exceeded, the process ends before all records are written, and the journal is lost when
+        /// the machine restarts. A supervisor must allow the server more time to stop than this
+        /// limit.
         ///
-        /// A slow disk writes a quarter of a gigabyte in that time.
+        /// A slow disk writes a quarter of a gigabyte in 30 s.
         stop_timeout: Duration = Duration::from_secs(30);
     }
 }
 
 impl Limits {
-    /// Longest duration of a limit.
+    /// Maximum duration of a limit.
     ///
-    /// Timers of JavaScript count 31 bits of milliseconds, nearly 25 days, and clients add up ping
-    /// interval and ping timeout.
+    /// A client waits for the sum of ping interval and ping timeout, and timers of JavaScript are
+    /// limited to 31 bits of milliseconds, nearly 25 days.
     pub const DURATION_MAX: Duration = Duration::from_secs(12 * 24 * 60 * 60);
 
     /// Creates the default limits and changes them with `change`.
@@ -441,7 +476,8 @@ impl Limits {
         limits
     }
 
-    /// Fills in the limits that are shares of memory, for a process that may use `available` bytes.
+    /// Sets unset limits to their shares of memory and lowers limits that exceed their shares, for
+    /// a process that may use `available` bytes of memory.
     pub(crate) fn within(mut self, available: usize) -> Self {
         let memory = *self.memory.bytes_max.get_or_insert(available / 2);
         self.memory.outboxes_bytes_max.get_or_insert(memory / 4);
@@ -456,13 +492,13 @@ impl Limits {
 }
 
 impl SessionLimits {
-    /// The stall timeout in force.
+    /// Returns `stall_timeout`, or its default if `stall_timeout` is unset.
     pub(crate) fn stalls_after(&self) -> Duration {
         self.stall_timeout.unwrap_or(self.ping_interval + self.ping_timeout)
     }
 }
 
-/// A type of limits. Only durations have a bound of their own.
+/// Type of a limit. Only durations have a maximum value.
 trait Bounded {
     fn bound(&mut self) {}
 }

@@ -6,10 +6,11 @@ use super::error::{EmitError, EventError};
 use super::error_answer::ErrorAnswer;
 use crate::messages::session::{Request, SocketRef};
 
-/// Characters of an error's text in an ack.
+/// Maximum number of characters of an error's message in an ack.
 const ERROR_CHARS_MAX: usize = 200;
 
-/// The acknowledgement of one event of a client, sent at most once. Dropped, it is never sent.
+/// The acknowledgement of one event of a client, sent at most once. If the `Ack` is dropped, no
+/// acknowledgement is sent.
 #[derive(Debug)]
 pub struct Ack {
     wanted: Option<(u64, SocketRef)>,
@@ -26,21 +27,21 @@ impl Ack {
         self.wanted.is_some()
     }
 
-    /// Sends an error in the ack, if the application wants errors there.
+    /// Sends an error in the ack, if the settings allow errors in acks.
     pub(crate) fn refuse(self, error: &EventError) {
         if self.encoder.ack_errors {
-            // The text of an error may quote what the client sent.
+            // The message is truncated, since it may quote data of the client.
             let message: String = error.to_string().chars().take(ERROR_CHARS_MAX).collect();
             let _ = self.send(ErrorAnswer::new(error.code(), message));
         }
     }
 
     /// Sends the ack, after everything that was emitted to this socket before. Does nothing if the
-    /// client has not asked for it, or if the socket has left its namespace since.
+    /// client has not requested an ack, or if the socket has left its namespace meanwhile.
     ///
     /// # Errors
     ///
-    /// Fails with [`EmitError::Data`] or [`EmitError::TooManyAttachments`] for data that cannot be
+    /// Fails with [`EmitError::Data`] or [`EmitError::TooManyAttachments`] if the data cannot be
     /// sent, and with [`EmitError::Disconnected`] if the session has ended.
     pub fn send<T: ToArgs>(self, data: T) -> Result<(), EmitError> {
         let Some((id, SocketRef { info, link })) = self.wanted else { return Ok(()) };

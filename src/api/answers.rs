@@ -5,13 +5,15 @@ use super::error::AckError;
 use crate::ids::SocketId;
 use crate::messages::answer::{Collected, Missing};
 
-/// The acks of one event from many sockets. Every receiver of the event is in one of the two lists.
+/// The acks of one event from many sockets. Every receiver of the event is in exactly one of the
+/// two lists.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answers<R> {
     /// Acks that were received in time, in the order of arrival.
     pub answers: Vec<(SocketId, R)>,
-    /// Receivers without an ack in time, or with one that is no `R`.
+    /// Receivers that sent no ack in time, or sent an ack that cannot be read as `R`, with the
+    /// reason.
     pub missing: Vec<(SocketId, AckError)>,
 }
 

@@ -1,7 +1,6 @@
-//! The conversion between Rust values and the arguments of an event: one value is one argument, a
-//! tuple is several, `()` is none.
-//!
-//! No arity macros: serde itself distinguishes a tuple from everything else.
+//! The conversion between Rust values and the arguments of an event. One value is one argument, a
+//! tuple is several, and `()` is none. The conversion needs no macros for each arity, since serde
+//! distinguishes tuples from all other types.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,15 +14,15 @@ use serde_json::Error;
 
 use crate::protocol::socketio::packet::Args;
 
-/// A type that the arguments of an event can be read as: any [`DeserializeOwned`] type, or the
-/// received [`Args`] themselves.
+/// A type to which the arguments of an event can be converted: any [`DeserializeOwned`] type, or
+/// the received [`Args`] themselves.
 ///
 /// A tuple reads one argument for each element and ignores further arguments. Any other type reads
 /// the first argument.
 ///
-/// A missing argument is read as `null`, which is also how JavaScript sends `undefined`: an
-/// `Option` is then `None`, also in a tuple. A lone surrogate is legal in JavaScript's strings
-/// only, and is read as U+FFFD; [`Args`] preserve it.
+/// A missing argument is read as `null`, so that an `Option` becomes `None`, also in a tuple.
+/// JavaScript's `undefined` is sent as `null` as well. A lone surrogate, which is legal in
+/// JavaScript's strings only, is read as U+FFFD. [`Args`] preserve lone surrogates.
 pub trait FromArgs: Sized {
     /// Reads the arguments.
     fn from_args(args: Args) -> Result<Self, Error>;
@@ -44,14 +43,14 @@ impl<T: DeserializeOwned> FromArgs for T {
 /// A type that can be sent as the arguments of an event: any [`Serialize`] type, or received
 /// [`Args`].
 ///
-/// An implementation of your own passes on a value that it holds, `self.args.to_args()`, or one
-/// that it makes, `(1, "a").to_args().map(OutgoingArgs::into_owned)`.
+/// An implementation of your own returns either arguments that it borrows, `self.args.to_args()`,
+/// or arguments that it creates, `(1, "a").to_args().map(OutgoingArgs::into_owned)`.
 pub trait ToArgs {
     /// Writes the arguments.
     fn to_args(&self) -> Result<OutgoingArgs<'_>, Error>;
 }
 
-/// Arguments of an outgoing event: JSON joined by commas, and attachments.
+/// Arguments of an outgoing event: JSON values separated by commas, and attachments.
 #[derive(Debug)]
 pub struct OutgoingArgs<'a> {
     json: Cow<'a, str>,
@@ -61,8 +60,8 @@ pub struct OutgoingArgs<'a> {
 }
 
 impl OutgoingArgs<'_> {
-    /// A copy that borrows nothing, for an implementation of [`ToArgs`] that makes the values it
-    /// sends.
+    /// Returns a copy that borrows nothing, for an implementation of [`ToArgs`] that creates the
+    /// values that it sends.
     pub fn into_owned(self) -> OutgoingArgs<'static> {
         OutgoingArgs {
             json: self.json.into_owned().into(),
@@ -101,7 +100,8 @@ impl<T: Serialize> ToArgs for T {
     }
 }
 
-/// The outermost shape of a value. Reported as an "error", so that the probe stops immediately.
+/// The outermost shape of a value. It is returned as an error, so that serialization stops
+/// immediately.
 #[derive(Debug)]
 enum Shape {
     Unit,
@@ -203,10 +203,10 @@ impl Serializer for ShapeProbe {
     }
 }
 
-/// Deserializes a tuple from all arguments, and anything else from the first.
+/// Deserializes a tuple from all arguments, and any other type from the first argument.
 struct ArgsDeserializer<'a>(&'a Args);
 
-/// Delegates each method to the first argument, or to [`MissingArg`].
+/// Generates methods that delegate to the first argument, or to [`MissingArg`] if there is none.
 macro_rules! first_argument {
     ($($method:ident($($argument:ident: $type:ty),*);)*) => {
         $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, Error> {
@@ -251,7 +251,7 @@ impl<'de> Deserializer<'de> for ArgsDeserializer<'de> {
     }
 }
 
-/// The arguments in order, followed by missing ones up to the number of the type's elements.
+/// The arguments in order, padded with missing arguments up to the number of elements of the type.
 struct EachArg<'a> {
     args: &'a Args,
     next: usize,
@@ -272,7 +272,8 @@ impl<'de> SeqAccess<'de> for EachArg<'de> {
     }
 }
 
-/// A missing argument at this index: read as `null`, or an error for a type that has no `null`.
+/// A missing argument with its index. The argument is read as `null`, which is an error for a type
+/// without `null`.
 struct MissingArg(usize);
 
 impl<'de> Deserializer<'de> for MissingArg {
@@ -363,7 +364,7 @@ mod tests {
         assert_eq!(written(Made(7)), r#"7,"made""#);
     }
 
-    // JavaScript's `undefined` is sent as null, or omitted at the end of the arguments.
+    // JavaScript's `undefined` is sent as `null`, or is omitted at the end of the arguments.
     #[test]
     fn null_and_a_missing_argument_are_read_as_none() {
         type Optional = (u8, Option<String>, Option<Wrapped>);

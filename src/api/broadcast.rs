@@ -1,4 +1,5 @@
-//! An event for many sockets: its rooms, exceptions and flags, and the call that emits it.
+//! An event to many sockets as a builder: its rooms, exceptions and flags, and the methods that
+//! emit it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,8 @@ use crate::state::rooms::Target;
 pub struct Broadcast {
     core: Arc<Core>,
     namespace: NamespacePath,
-    /// The session of the socket on which the broadcast began; `None` if it began on a namespace.
+    /// The session of the socket on which the broadcast was created, or `None` if it was created on
+    /// a namespace.
     own: Option<SessionLink>,
     target: Target,
     grade: Grade,
@@ -42,8 +44,9 @@ impl Broadcast {
         self
     }
 
-    /// Adds a room. Its name has 1 to 256 bytes. A socket's id is the name of a room that contains
-    /// only that socket. An invalid name makes the emit fail with [`EmitError::Room`].
+    /// Adds the members of a room. The room's name has 1 to 256 bytes. A socket's id is the name of
+    /// a room that contains only that socket. With an invalid name, the emit fails with
+    /// [`EmitError::Room`].
     pub fn to(mut self, room: impl AsRef<str>) -> Self {
         match Recipient::parse(room.as_ref()) {
             Ok(recipient) => self.target.rooms.push(recipient),
@@ -52,12 +55,12 @@ impl Broadcast {
         self
     }
 
-    /// Adds a room, like [`to`](Self::to).
+    /// Adds the members of a room, like [`to`](Self::to).
     pub fn within(self, room: impl AsRef<str>) -> Self {
         self.to(room)
     }
 
-    /// Excludes the members of a room. An invalid name makes the emit fail with
+    /// Excludes the members of a room. With an invalid name, the emit fails with
     /// [`EmitError::Room`].
     pub fn except(mut self, room: impl AsRef<str>) -> Self {
         match Recipient::parse(room.as_ref()) {
@@ -68,32 +71,33 @@ impl Broadcast {
     }
 
     /// Allows the event to be dropped for sockets whose connection is not ready. A volatile event
-    /// is not numbered, and not replayed after a reconnection.
+    /// is not numbered, and is not replayed after a reconnection.
     pub fn volatile(mut self) -> Self {
         self.grade = Grade::Volatile;
         self
     }
 
-    /// Restricts the event to sockets of this server. Has no effect while a server is one process.
+    /// Restricts the event to sockets of this server process. Has no effect, since a server is
+    /// always one process.
     pub fn local(mut self) -> Self {
         self.target.local = true;
         self
     }
 
-    /// Has no effect: messages are never compressed. Exists for parity with Socket.IO.
+    /// Has no effect, since messages are never compressed. Exists for parity with Socket.IO.
     pub fn compress(self, _compress: bool) -> Self {
         self
     }
 
-    /// Time limit of [`emit_with_ack`](Self::emit_with_ack). Default:
+    /// Sets the time limit of [`emit_with_ack`](Self::emit_with_ack). The default is
     /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Emits the event. Completes when the hub's credit covers the event, which slows down a fast
-    /// publisher. From then on, the event's position in the order is fixed.
+    /// Emits the event. Completes when the hub's flow-control credit covers the event, which slows
+    /// down a fast publisher. The event then has its position in the order.
     ///
     /// # Errors
     ///
@@ -104,17 +108,18 @@ impl Broadcast {
         self.send(name, data, Done::WhenTaken).await
     }
 
-    /// Emits the event like [`emit`](Self::emit), and completes when the hub has numbered it.
+    /// Emits the event like [`emit`](Self::emit), and completes when the hub has numbered the
+    /// event.
     pub async fn emit_confirmed<T: ToArgs>(self, name: &str, data: T) -> Result<Receipt, EmitError> {
         self.send(name, data, Done::WhenNumbered).await
     }
 
-    /// Emits the event and collects the acks of its receivers. Completes when all have answered or
-    /// disconnected, or at the [`timeout`](Self::timeout) with the acks received so far. Acks that
-    /// together exceed
-    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max) are dropped.
+    /// Emits the event and collects the acks of its receivers. Completes when all receivers have
+    /// answered or disconnected. At the [`timeout`](Self::timeout), it completes with the acks
+    /// received so far. Acks are dropped if they exceed
+    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max) in total.
     ///
-    /// The event carries no offset token.
+    /// The event has no offset token.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -132,9 +137,9 @@ impl Broadcast {
         Ok(Answers::read(Core::ask(&link, |answer| Request::Collect { emit, timeout, answer }).await?))
     }
 
-    /// Makes the target's sockets join rooms, and returns the number of sockets. When this returns,
-    /// they receive what is emitted to the rooms from then on. A socket that connects meanwhile may
-    /// be missed. After an error, some of the sockets may have joined.
+    /// Makes the selected sockets join rooms, and returns the number of sockets. When this
+    /// completes, the sockets receive all later events to the rooms. A socket that connects
+    /// meanwhile may be missed. After an error, some of the sockets may have joined.
     pub async fn sockets_join(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
         let rooms = room_names(rooms)?;
         let sockets = self.fetch().await?;
@@ -143,12 +148,13 @@ impl Broadcast {
                 .iter()
                 .map(|room| Core::begin(link, |done| Request::Join { socket: info.id, room: room.clone(), done }))
         });
-        // All requests are sent before the first is awaited, so that the hub sets the pace.
+        // All requests are sent before the first answer is awaited, so that no request waits for
+        // the answer to another one.
         finish(asked.collect()).await?;
         Ok(sockets.len())
     }
 
-    /// Makes the target's sockets leave rooms, and returns the number of sockets. After an error,
+    /// Makes the selected sockets leave rooms, and returns the number of sockets. After an error,
     /// some of the sockets may have left.
     pub async fn sockets_leave(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
         let rooms = room_names(rooms)?;
@@ -162,26 +168,26 @@ impl Broadcast {
         Ok(sockets.len())
     }
 
-    /// Disconnects the target's sockets from the namespace, and returns their number. Their clients
-    /// are notified and do not reconnect by themselves. With `close`, their connections end as
-    /// well.
+    /// Disconnects the selected sockets from the namespace, and returns their number. Their clients
+    /// are notified and do not reconnect by themselves. With `close`, the connections of the
+    /// clients are closed as well.
     pub async fn disconnect_sockets(self, close: bool) -> Result<usize, RoomError> {
         let sockets = self.fetch().await?;
         for SocketRef { info, link } in &sockets {
-            // A socket that has disconnected meanwhile needs nothing.
+            // The request fails only if the session of the socket has already ended.
             let _ = link.request(Request::Disconnect { socket: info.id, close_session: close });
         }
         Ok(sockets.len())
     }
 
-    /// Ids of the target's sockets, unsorted: a snapshot at one point in the hub's sequence of
-    /// commands.
+    /// Ids of the selected sockets, unsorted. They are a snapshot at one point in the hub's
+    /// sequence of commands.
     pub async fn socket_ids(self) -> Result<Vec<SocketId>, RoomError> {
         Ok(self.fetch().await?.into_iter().map(|socket| socket.info.id).collect())
     }
 
-    /// Handles of the target's sockets, unsorted: a snapshot at one point in the hub's sequence of
-    /// commands.
+    /// Handles of the selected sockets, unsorted. They are a snapshot at one point in the hub's
+    /// sequence of commands.
     pub async fn fetch_sockets(self) -> Result<Vec<Socket>, RoomError> {
         let core = self.core.clone();
         Ok(self.fetch().await?.into_iter().map(|socket| Socket::new(socket, core.clone())).collect())
@@ -220,8 +226,7 @@ fn room_names(rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<RoomName
     rooms.into_iter().map(|room| RoomName::parse(room.as_ref())).collect()
 }
 
-/// Awaits all answers and returns the first error. A socket that has disconnected meanwhile is
-/// none.
+/// Awaits all answers and returns the first error. The disconnection of a socket is not an error.
 async fn finish<T, E: From<NoAnswer> + Into<RoomError>>(begun: Vec<PendingAnswer<T, E>>) -> Result<(), RoomError> {
     let mut failure = Ok(());
     for asked in begun {

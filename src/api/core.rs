@@ -1,7 +1,8 @@
-//! The types of which all handles are made: a server's shared part, a socket, and handlers.
+//! The types that all handles contain: the shared part of a server, sockets, and handlers.
 //!
-//! A handler receives sockets, and a socket leads to its server's handlers, so these types contain
-//! each other. The other files have the operations of applications.
+//! They are in one file because they refer to each other: a handler receives sockets, and a socket
+//! refers to the handlers of its server. Methods for applications are in the other files of this
+//! module.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,26 +28,26 @@ use crate::protocol::socketio::packet::Args;
 /// The shared part of a server's handles.
 #[derive(Debug)]
 pub(crate) struct Core {
-    /// Accepts the requests of code outside any session.
+    /// The sender for requests of code that runs outside any session.
     pub(crate) server_sender: SessionLink,
     pub(crate) encoder: Encoder,
-    /// The default for namespaces that set none of their own.
+    /// The default for namespaces without a setting of their own.
     pub(crate) recovery_clients: RecoveryClients,
     pub(crate) limits: Arc<Limits>,
     pub(crate) registry: Registry<Handlers>,
-    /// Changes of rooms, sent by the hub while there are receivers.
+    /// Changes of rooms. The hub sends them only while there are receivers.
     pub(crate) room_changes: broadcast::Sender<RoomChange>,
 }
 
 impl Core {
-    /// A number that differs between the servers of one process.
+    /// A number that distinguishes the servers of one process.
     pub(crate) fn identity(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize
     }
 
-    /// The sender of an emit to rooms: the session whose handler runs, else `own`; the server
-    /// sender if there is neither or the session has ended, since a disconnect handler may still
-    /// emit.
+    /// Returns the sender for an emit to rooms: the session whose handler runs, otherwise `own`.
+    /// Returns the server sender if there is neither or if the session has ended, since a
+    /// disconnect handler may still emit.
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
         let session = current::session(self.identity()).or_else(|| own.cloned());
         session.filter(SessionLink::is_open).unwrap_or_else(|| self.server_sender.clone())
@@ -54,8 +55,8 @@ impl Core {
 
     /// Sends a request and awaits its answer.
     ///
-    /// There is no deadline here: the receiver answers every request in time or, when it ends,
-    /// drops the sender.
+    /// This needs no deadline. The receiver answers every request in time, or drops the answer's
+    /// sender when it ends.
     pub(crate) async fn ask<T, E: From<NoAnswer>>(
         link: &SessionLink,
         request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
@@ -76,7 +77,7 @@ impl Core {
     }
 }
 
-/// A request that was sent, or its immediate error.
+/// A request that was sent, or the immediate error of sending it.
 pub(crate) struct PendingAnswer<T, E>(Result<oneshot::Receiver<Result<T, E>>, E>);
 
 impl<T, E: From<NoAnswer>> PendingAnswer<T, E> {
@@ -107,7 +108,7 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// A running handler. Need not be `Send`: it stays on its session's worker.
+/// A running handler. It need not be `Send`, since it stays on its session's worker.
 pub(crate) type HandlerFuture<T = (), E = HandlerError> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
 
 /// A handler that receives a `T`: an event, the reason of a disconnection, or nothing.
@@ -119,14 +120,14 @@ pub(crate) type ConnectMiddleware = Arc<dyn Fn(Socket) -> HandlerFuture<(), Conn
 /// Passes an event on, changed or unchanged, or drops it.
 pub(crate) type EventMiddleware = Arc<dyn Fn(Socket, Event<Args>) -> HandlerFuture<Option<Event<Args>>> + Send + Sync>;
 
-/// Sees every event.
+/// A function that is called with every event.
 pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
 
-/// The handler of an event name.
+/// The handler that is registered for an event name.
 #[derive(Clone)]
 pub(crate) struct EventHandler {
     handler: HandlerFn<Event<Args>>,
-    /// True once the handler of a single event has run. Shared by all copies of the handlers;
+    /// True once a handler of one event only has run. All copies of the handler share the flag.
     /// `None` for a handler of every event.
     used: Option<Arc<AtomicBool>>,
 }
@@ -145,7 +146,8 @@ impl EventHandler {
         self.used.as_ref().is_some_and(|used| used.load(Ordering::Relaxed))
     }
 
-    /// The handler, to be run for one event; `None` if it was for one event and has run.
+    /// Returns the handler for one run. Returns `None` if the handler is for one event only and has
+    /// already run.
     pub(super) fn take(&self) -> Option<&HandlerFn<Event<Args>>> {
         let used = self.used.as_ref().is_some_and(|used| used.swap(true, Ordering::Relaxed));
         (!used).then_some(&self.handler)
@@ -155,7 +157,7 @@ impl EventHandler {
 /// The handlers registered for one namespace, one pattern of namespaces, or one socket.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
-    /// `None` for the default of the server.
+    /// `None` if the default of the server applies.
     pub(crate) recovery_clients: Option<RecoveryClients>,
     pub(crate) connect_middleware: Vec<ConnectMiddleware>,
     pub(crate) event_middleware: Vec<EventMiddleware>,

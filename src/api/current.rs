@@ -1,7 +1,8 @@
-//! The session whose handler is being polled on this thread.
+//! The session whose handler the current thread is polling.
 //!
-//! All emits of a handler go through that session, also those on a namespace or another socket, so
-//! that a socket receives them in the order in which they were emitted (**Invariant**, order).
+//! A handler emits everything through that session, also to a namespace or to another socket. So a
+//! socket receives the handler's events in the order in which they were emitted (**Invariant**,
+//! order).
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -20,14 +21,14 @@ struct Current {
     link: SessionLink,
 }
 
-/// The current session, if it belongs to this server.
+/// The current session, if it belongs to the given server.
 pub(crate) fn session(server: usize) -> Option<SessionLink> {
     CURRENT.with_borrow(|current| current.as_ref().filter(|current| current.server == server).map(|c| c.link.clone()))
 }
 
 /// A future that makes a session current while it is polled.
 pub(crate) struct InSession<F> {
-    /// `None` while the future is polled.
+    /// The session. `None` while the future is polled, since the session is then in `CURRENT`.
     current: Option<Current>,
     future: F,
 }

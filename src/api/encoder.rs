@@ -18,7 +18,8 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Encodes an event once, with room for its offset token if it is to carry one.
+    /// Encodes an event once, with room for an offset token if `token_hole` is set and recovery is
+    /// on.
     pub(crate) fn event(
         self,
         namespace: &NamespacePath,
@@ -34,14 +35,14 @@ impl Encoder {
         Ok(Draft::event(self.parser, namespace.clone(), name, args.json(), args.attachments.to_vec(), hole))
     }
 
-    /// Encodes the answer to the client's ack `id`.
+    /// Encodes the acknowledgement with the given ack id.
     pub(crate) fn ack(self, namespace: &NamespacePath, id: u64, data: &impl ToArgs) -> Result<Message, EmitError> {
         let args = self.encode(data)?;
         Ok(Draft::ack(self.parser, namespace.clone(), id, args.json(), args.attachments.to_vec()))
     }
 
-    /// Returns the arguments in `data`. Fails if they have more attachments than the JavaScript
-    /// parser accepts.
+    /// Converts `data` to arguments. Fails if the arguments have more attachments than the
+    /// JavaScript parser accepts.
     fn encode(self, data: &impl ToArgs) -> Result<OutgoingArgs<'_>, EmitError> {
         let args = data.to_args()?;
         let (count, limit) = (args.attachments.len(), self.parser.attachments_max());

@@ -1,4 +1,4 @@
-//! The errors of handles, one enum for each operation.
+//! The errors of the operations of handles, one enum for each kind of operation.
 
 use std::fmt;
 
@@ -17,16 +17,16 @@ pub enum EmitError {
     /// this socket.
     #[error("socket is disconnected")]
     Disconnected,
-    /// The socket is not connected yet: connection middleware is running. Nothing was emitted. Emit
-    /// in [`on_connection`](crate::Namespace::on_connection), which runs before the socket's
-    /// events.
+    /// The socket is not connected yet, since connection middleware is running. Nothing was
+    /// emitted. Emit in [`on_connection`](crate::Namespace::on_connection), which runs before the
+    /// handlers of the socket's events.
     #[error("socket is not connected yet: emit to it in on_connection, not in connection middleware")]
     NotYetConnected,
     /// The hub has too much work. Nothing was emitted. Retry later, at a slower pace.
     #[error("hub is overloaded")]
     Overloaded,
-    /// No answer before the deadline or the end of the session. The event may or may not have been
-    /// emitted.
+    /// No answer arrived before the deadline or the end of the session. The event may or may not
+    /// have been emitted.
     #[error("no answer within the deadline, or the session has ended: the event may or may not have been emitted")]
     Unanswered,
     /// The data has no JSON form. Change its type.
@@ -39,16 +39,16 @@ pub enum EmitError {
     /// another name.
     #[error("event name {0:?} is reserved")]
     ReservedName(String),
-    /// The event has more attachments than a client accepts. Send fewer in one event.
+    /// The event has more attachments than a client accepts. Send fewer attachments in one event.
     #[error("{count} attachments exceed limit of {limit}")]
     TooManyAttachments {
         /// Attachments of the event.
         count: usize,
-        /// Maximum number of attachments of the server's parser.
+        /// Maximum number of attachments that the server's parser accepts.
         limit: usize,
     },
-    /// The event is larger than a segment of the journal on disk. Nothing was emitted. Emit less in
-    /// one event, or raise
+    /// The event is larger than a segment of the journal on disk. Nothing was emitted. Emit less
+    /// data in one event, or raise
     /// [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes).
     #[error("event is larger than a segment of the journal")]
     TooLarge,
@@ -75,21 +75,21 @@ impl From<RequestError<EmitRefusal>> for EmitError {
     }
 }
 
-/// An event has no acknowledgement.
+/// The acknowledgement of an event was not received, or cannot be read.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AckError {
     /// The event was not emitted.
     #[error(transparent)]
     Emit(#[from] EmitError),
-    /// The client sent no ack in time. It may have received the event.
+    /// The client sent no ack in time. The client may have received the event.
     #[error("client did not acknowledge in time")]
     Timeout,
-    /// The client disconnected before its ack arrived. It may have received the event.
+    /// The client disconnected before its ack arrived. The client may have received the event.
     #[error("client has disconnected before it acknowledged")]
     Gone,
-    /// All acks of the event together exceed
-    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max), and this one
+    /// The acks of the event together exceed
+    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max), and this ack
     /// was dropped. The client has received the event.
     #[error("acks together exceed their limit, this one was dropped")]
     TooLarge,
@@ -108,8 +108,8 @@ impl From<RequestError<ClientGone>> for AckError {
     }
 }
 
-/// The refusal of a socket. The client's `connect_error` listeners receive its `message` and
-/// `data`.
+/// The refusal of a socket. The client's `connect_error` listeners receive the `message` and `data`
+/// of the refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
 #[error("{message}")]
 pub struct ConnectError {
@@ -139,8 +139,9 @@ pub enum RoomError {
     /// The socket has disconnected.
     #[error("socket is disconnected")]
     Disconnected,
-    /// The socket is not connected yet: connection middleware is running. Join in
-    /// [`on_connection`](crate::Namespace::on_connection), which runs before the socket's events.
+    /// The socket is not connected yet, since connection middleware is running. Join in
+    /// [`on_connection`](crate::Namespace::on_connection), which runs before the handlers of the
+    /// socket's events.
     #[error(
         "socket is not connected yet: join, leave and ask for rooms in on_connection, not in connection middleware"
     )]
@@ -148,19 +149,19 @@ pub enum RoomError {
     /// The hub has too much work. Retry later.
     #[error("hub is overloaded")]
     Overloaded,
-    /// No answer within the deadline.
+    /// No answer arrived within the deadline.
     #[error("no answer from the hub within the deadline")]
     Unanswered,
     /// The name of the room is invalid.
     #[error(transparent)]
     Name(#[from] IdError),
-    /// The socket has reached the maximum number of rooms, or of bytes of their names. Leave some,
-    /// or raise [`limits.sockets.rooms_max`](crate::limits::SocketLimits::rooms_max) and
+    /// The socket has reached the maximum number of rooms, or of bytes of room names. Leave some
+    /// rooms, or raise [`limits.sockets.rooms_max`](crate::limits::SocketLimits::rooms_max) and
     /// [`limits.sockets.room_bytes_max`](crate::limits::SocketLimits::room_bytes_max).
     #[error("socket is in as many rooms as rooms_per_socket_max and room_bytes_per_socket_max allow")]
     TooManyRooms,
-    /// The name is the id of another socket, whose own room no other socket can join. Choose
-    /// another name.
+    /// The name is the id of another socket, and no socket can join another socket's own room.
+    /// Choose another name.
     #[error("room is another socket's own")]
     ForeignRoom,
 }
@@ -198,7 +199,7 @@ pub(crate) enum EventError {
 }
 
 impl EventError {
-    /// The code in the ack.
+    /// Code of the error in the ack.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::NoHandler => "unknown_event",
@@ -207,15 +208,16 @@ impl EventError {
     }
 }
 
-/// Data was not stored with a socket.
+/// The application's data was not stored with a socket.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// The data has no JSON form. Change its type.
     #[error("data cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// More than [`limits.sockets.data_bytes_max`](crate::limits::SocketLimits::data_bytes_max).
-    /// Store the data elsewhere, and its key here.
+    /// The data exceeds
+    /// [`limits.sockets.data_bytes_max`](crate::limits::SocketLimits::data_bytes_max). Store the
+    /// data elsewhere, and only its key with the socket.
     #[error("data of {bytes} bytes exceeds limit of {limit}")]
     TooLarge {
         /// Bytes of the data as JSON.
@@ -225,14 +227,16 @@ pub enum DataError {
     },
 }
 
-/// The failure of a handler: any error. It is logged with the name of the event; the socket stays
-/// connected.
+/// Any error that a handler returns. The error is logged with the name of the event, and the socket
+/// stays connected.
 ///
-/// It does not implement [`std::error::Error`], so that `?` converts every error into it.
+/// `HandlerError` does not implement [`std::error::Error`], so that `?` can convert every error
+/// into it.
 pub struct HandlerError(Box<dyn std::error::Error>);
 
 impl HandlerError {
-    /// True for the error of an emit to a socket that has disconnected, which is no defect.
+    /// True if the handler emitted to a socket that has disconnected, which is not a defect of the
+    /// handler.
     pub(crate) fn is_disconnected(&self) -> bool {
         matches!(self.0.downcast_ref(), Some(EmitError::Disconnected))
     }

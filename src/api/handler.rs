@@ -1,4 +1,4 @@
-//! The registration of handlers, and the handlers that serve one socket.
+//! The registration of handlers, and the set of handlers that apply to one socket.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::recovery_clients::RecoveryClients;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 
-/// The handlers of one socket: those of its namespace at the time of its connect, and its own.
-/// If only one of two handlers can run, the socket's own takes precedence.
+/// The handlers of one socket: its own, and those that its namespace had when the socket connected.
+/// Where only one handler can run, the socket's own takes precedence.
 #[derive(Debug, Clone)]
 pub(crate) struct HandlerStack {
     namespace: Arc<Handlers>,
@@ -24,7 +24,8 @@ impl HandlerStack {
         Self { namespace, own: None }
     }
 
-    /// The socket's own handlers, for a change. Events that are being handled keep the old ones.
+    /// The socket's own handlers, for changes. Events that are being handled keep the previous
+    /// handlers.
     pub(crate) fn own(&mut self) -> &mut Handlers {
         Arc::make_mut(self.own.get_or_insert_default())
     }
@@ -37,13 +38,13 @@ impl HandlerStack {
         which(&self.namespace).iter().chain(self.own.as_deref().map(which).into_iter().flatten())
     }
 
-    /// The handler of an event, by name; otherwise the handler of unhandled events.
+    /// The handler of the event `name`, or otherwise the handler of unhandled events.
     pub(crate) fn event(&self, name: &str) -> Option<&HandlerFn<Event<Args>>> {
         self.first(|handlers| handlers.events.get(name)?.take())
             .or_else(|| self.first(|handlers| handlers.unhandled.as_ref()))
     }
 
-    /// True if events pass no observer and no middleware.
+    /// True if neither an observer nor middleware is registered for events from the client.
     pub(crate) fn is_direct(&self) -> bool {
         let direct = |handlers: &Handlers| handlers.event_middleware.is_empty() && handlers.incoming.is_empty();
         direct(&self.namespace) && self.own.as_deref().is_none_or(direct)
@@ -104,7 +105,8 @@ impl HandlerStack {
     }
 }
 
-/// Erases the type of an event handler. Arguments that are no `T` give an error.
+/// Erases the argument type of an event handler. If the arguments cannot be read as `T`, the
+/// handler fails with an error.
 pub(crate) fn erase_event<T, F, R>(handler: F) -> HandlerFn<Event<Args>>
 where
     T: FromArgs,
@@ -121,7 +123,7 @@ where
     })
 }
 
-/// Erases the type of any other handler.
+/// Erases the type of a handler that does not receive an event.
 pub(crate) fn erase<T, F, R>(handler: F) -> HandlerFn<T>
 where
     T: 'static,
@@ -131,17 +133,17 @@ where
     Arc::new(move |socket, with| Box::pin(handler(socket, with)))
 }
 
-/// Generates the registration of handlers, for a namespace, a pattern of namespaces and a socket.
-/// The type has a method `register(change)`.
+/// Generates the methods that register handlers, for a namespace, a pattern of namespaces and a
+/// socket. The type must have a method `register(change)`.
 macro_rules! registration {
     ($self:ident, $receiver:ty, $output:ty) => {
-        /// Registers the handler of the event `name`. It replaces an earlier one; a socket's own
-        /// handler takes precedence over its namespace's, so each event has one handler.
+        /// Registers the handler of the event `name`, and replaces an earlier one. A socket's own
+        /// handler takes precedence over its namespace's, so that each event has one handler.
         ///
         /// The handlers of a socket start in the order in which its events arrive, and interleave
-        /// only at `.await`. An error, also of arguments that are no `T`, is logged. A panic is
-        /// logged and disconnects the socket from the namespace, and has no other effect: the
-        /// client is notified with "io server disconnect" and does not reconnect by itself.
+        /// only at `.await`. An error is logged, also if the arguments cannot be read as `T`. A
+        /// panic is logged and disconnects the socket from the namespace. The client is then
+        /// notified with "io server disconnect" and does not reconnect by itself.
         pub fn on<T, F, R>($self: $receiver, name: &str, handler: F) -> $output
         where
             T: FromArgs,
@@ -153,14 +155,14 @@ macro_rules! registration {
             $self
         }
 
-        /// Removes the handler of the event `name` that was registered here.
+        /// Removes the handler of the event `name` that was registered on this handle.
         pub fn off($self: $receiver, name: &str) -> $output {
             let name = name.to_owned();
             $self.register(move |handlers| drop(handlers.events.remove(&name)));
             $self
         }
 
-        /// Registers the handler of all events without a handler of their name.
+        /// Registers the handler of all events whose name has no handler.
         pub fn on_unhandled<T, F, R>($self: $receiver, handler: F) -> $output
         where
             T: FromArgs,
@@ -172,8 +174,8 @@ macro_rules! registration {
             $self
         }
 
-        /// Registers an observer of all events from the client. It runs before middleware and
-        /// handler.
+        /// Registers an observer of all events from the client. The observer runs before middleware
+        /// and handlers.
         pub fn on_any<F>($self: $receiver, observer: F) -> $output
         where
             F: Fn(&Socket, &str, &Args) + Send + Sync + 'static,
@@ -183,11 +185,12 @@ macro_rules! registration {
             $self
         }
 
-        /// Registers an observer of all events that are queued for the client, emitted to it or to
-        /// a room. It does not see the offset token.
+        /// Registers an observer of all events that are queued for the client, whether emitted to
+        /// the client or to a room. The observer does not receive the offset token.
         ///
-        /// The observer runs in a task of its own soon after, in the order of the events. It does
-        /// not slow emits down: events that exceed the session's mailbox are not observed.
+        /// The observer runs soon afterwards in a task of its own, in the order of the events, and
+        /// does not slow down emits. Events that do not fit into the session's mailbox are not
+        /// observed.
         pub fn on_any_outgoing<F>($self: $receiver, observer: F) -> $output
         where
             F: Fn(&Socket, &str, &Args) + Send + Sync + 'static,
@@ -198,12 +201,13 @@ macro_rules! registration {
         }
 
         /// Adds middleware for events. An event passes the middleware in the order of registration,
-        /// a namespace's before a socket's, and then its handler. `Some` passes the event on,
-        /// changed or unchanged. `None` drops it, for instance after its `ack` was sent. An error
-        /// drops it and is logged.
+        /// a namespace's before a socket's, and then reaches its handler. If the middleware returns
+        /// `Some`, the event is passed on, changed or unchanged. If it returns `None`, the event is
+        /// dropped, for instance because its `ack` was already sent. If it returns an error, the
+        /// event is dropped and the error is logged.
         ///
-        /// Middleware of one socket starts in the order in which events arrive. Behind middleware
-        /// that awaits, handlers start in the order in which it completes.
+        /// Middleware of one socket starts in the order in which events arrive. If middleware
+        /// awaits, handlers start in the order in which it completes.
         pub fn with_events<F, R>($self: $receiver, middleware: F) -> $output
         where
             F: Fn(Socket, Event<Args>) -> R + Send + Sync + 'static,
@@ -214,10 +218,10 @@ macro_rules! registration {
             $self
         }
 
-        /// Registers a handler for the disconnection of a connected socket. It receives the
-        /// socket's rooms, and runs before the `on_disconnect` handlers. Events that are emitted to
-        /// rooms from then on do not reach the socket. A later handler replaces this one; a
-        /// socket's own takes precedence over its namespace's.
+        /// Registers a handler for the disconnection of a connected socket. The handler receives
+        /// the socket's rooms, and runs before the `on_disconnect` handlers. By then, events that
+        /// are emitted to rooms no longer reach the socket. A later handler replaces this one. A
+        /// socket's own handler takes precedence over its namespace's.
         pub fn on_disconnecting<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, Disconnecting) -> R + Send + Sync + 'static,
@@ -228,16 +232,17 @@ macro_rules! registration {
             $self
         }
 
-        /// Adds a handler for the disconnection of a connected socket. Events that are emitted to
-        /// rooms from then on do not reach the socket.
+        /// Adds a handler for the disconnection of a connected socket. When the handler runs,
+        /// events that are emitted to rooms no longer reach the socket.
         ///
-        /// All handlers run, in the order of registration, the namespace's first. A handler starts
-        /// when the one before it has ended, by an error or a panic too, or after
+        /// All handlers run, the namespace's first, each in the order of registration. A handler
+        /// starts when the previous one has ended, also by an error or a panic, or has run for
         /// [`limits.hub.answer_timeout`](crate::limits::HubLimits::answer_timeout).
         ///
-        /// With recovery on, the client may have reconnected by then. If it resumes its session
-        /// before the old connection has ended, this runs for the old connection after
-        /// `on_connection` for the new one, with the same socket id.
+        /// With recovery on, the client may have reconnected before the handler runs. If the client
+        /// resumes its session before the old connection has ended, `on_connection` runs for the
+        /// new connection first. This handler then runs for the old connection, with the same
+        /// socket id.
         pub fn on_disconnect<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
@@ -250,8 +255,8 @@ macro_rules! registration {
     };
 }
 
-/// Generates the registration of handlers that concern new sockets, for a namespace and a pattern
-/// of namespaces.
+/// Generates the methods that register handlers of new sockets, for a namespace and a pattern of
+/// namespaces.
 macro_rules! connection_registration {
     ($self:ident, $receiver:ty, $output:ty) => {
         /// Adds middleware for connections. A socket passes all middleware in the order of
@@ -259,10 +264,11 @@ macro_rules! connection_registration {
         /// [`limits.handlers.middleware_timeout`](crate::limits::HandlerLimits::middleware_timeout)
         /// in total.
         ///
-        /// An error refuses the socket: the client's `connect_error` listeners receive its message
-        /// and data, and no other handler runs. The socket is in no room yet and cannot be emitted
-        /// to. Its handshake, `auth` and `data` are available. A socket that is about to be
-        /// recovered has its former id and data.
+        /// If middleware returns an error, the socket is refused: the client's `connect_error`
+        /// listeners receive the error's message and data, and no other handler runs. While
+        /// middleware runs, the socket is in no room and cannot be emitted to. Its handshake,
+        /// `auth` and `data` are available. A socket that is about to be recovered already has its
+        /// former id and data.
         pub fn with<F, R>($self: $receiver, middleware: F) -> $output
         where
             F: Fn(Socket) -> R + Send + Sync + 'static,
@@ -273,14 +279,14 @@ macro_rules! connection_registration {
             $self
         }
 
-        /// Sets which clients are recoverable in this namespace. Overrides the server's
+        /// Sets which clients are recoverable in this namespace. This overrides the server's
         /// [`Recovery::clients`](crate::Recovery::clients).
         pub fn recovery_clients($self: $receiver, clients: RecoveryClients) -> $output {
             $self.register(move |handlers| handlers.recovery_clients = Some(clients));
             $self
         }
 
-        /// Registers the handler of new sockets. It replaces an earlier one. Events of the socket
+        /// Registers the handler of new sockets, and replaces an earlier one. Events of the socket
         /// are held until the handler returns, for at most
         /// [`handlers.connection_timeout`](crate::limits::HandlerLimits::connection_timeout).
         pub fn on_connection<F, R>($self: $receiver, handler: F) -> $output

@@ -1,5 +1,5 @@
-//! Handles: the API that an application calls. They hold addresses of actors, not actors, so that
-//! actors can pass them to handlers and tests can replace the actors.
+//! The handles that an application uses. A handle contains senders to actors instead of the actors
+//! themselves, so that actors can pass handles to handlers, and tests can replace the actors.
 
 pub(crate) mod ack;
 pub(crate) mod answers;

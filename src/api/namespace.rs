@@ -1,4 +1,4 @@
-//! The operations of a namespace and of a pattern of namespaces.
+//! A namespace, a pattern of namespaces, and their operations.
 
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ use crate::protocol::socketio::packet::Args;
 pub struct RoomSummary {
     /// Name of the room.
     pub name: String,
-    /// Members of the room, over all workers.
+    /// Number of members of the room, over all workers.
     pub members: usize,
 }
 
-/// A namespace. Handlers registered here serve all sockets that connect afterwards, and take no
-/// memory per socket.
+/// A namespace. Handlers that are registered here apply to all sockets that connect afterwards, and
+/// take no memory per socket.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     core: Arc<Core>,
@@ -36,7 +36,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// The namespace of this path, created if it does not exist.
+    /// Returns the namespace with this path, and creates it if it does not exist.
     pub(crate) fn new(core: Arc<Core>, path: NamespacePath) -> Self {
         if !core.registry.contains(&path) {
             core.registry.register(&path, |_| {});
@@ -61,7 +61,7 @@ impl Namespace {
     registration!(self, Self, Self);
     emitter!();
 
-    /// All sockets of the namespace.
+    /// Selects all sockets of the namespace.
     pub fn all(&self) -> Broadcast {
         Broadcast::new(self.core.clone(), self.path.clone(), None)
     }
@@ -69,8 +69,8 @@ impl Namespace {
     /// The rooms with members, sorted by name, without the sockets' own rooms.
     ///
     /// The hub is asked for about a thousand rooms at a time, so that other commands are not
-    /// delayed. A room that exists throughout is listed once; one that is created or deleted
-    /// meanwhile may be listed or not.
+    /// delayed. A room that exists during the whole call is listed once. A room that is created or
+    /// deleted during the call may or may not be listed.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl Namespace {
         Ok(rooms)
     }
 
-    /// The changes of this namespace's rooms from now on.
+    /// A stream of the changes of this namespace's rooms, starting now.
     ///
     /// ```no_run
     /// # use stentor::{RoomEvent, Server};
@@ -107,8 +107,8 @@ impl Namespace {
     }
 }
 
-/// All namespaces whose paths match a pattern. Such a namespace exists while it has sockets, and
-/// takes no memory otherwise.
+/// All namespaces whose paths match a pattern. Such a namespace exists only while it has sockets,
+/// and takes no memory otherwise.
 #[derive(Debug, Clone)]
 pub struct NamespacePattern {
     core: Arc<Core>,

@@ -1,6 +1,6 @@
-//! The operators that begin a broadcast, generated for each type that has them.
+//! The methods that start a broadcast, generated for each type that has them.
 
-/// Generates operators that start a [`Broadcast`](super::broadcast::Broadcast) with
+/// Generates the methods that start a [`Broadcast`](super::broadcast::Broadcast) with
 /// `self.$begin()`.
 macro_rules! operators {
     ($begin:ident) => {
@@ -19,7 +19,7 @@ macro_rules! operators {
             self.$begin().except(room)
         }
 
-        /// Restricts the event to sockets of this server; see [`Broadcast::local`].
+        /// Restricts the event to sockets of this server process; see [`Broadcast::local`].
         pub fn local(&self) -> Broadcast {
             self.$begin().local()
         }
@@ -31,7 +31,7 @@ macro_rules! emitter {
     () => {
         crate::api::operators::operators!(all);
 
-        /// Allows the event to be dropped where a connection is not ready; see
+        /// Allows the event to be dropped for sockets whose connection is not ready; see
         /// [`Broadcast::volatile`].
         pub fn volatile(&self) -> Broadcast {
             self.all().volatile()

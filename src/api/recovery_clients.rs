@@ -1,25 +1,25 @@
-//! The clients to which recovery is offered.
+//! The choice of clients to which recovery is offered.
 
 use crate::messages::handshake::Handshake;
 
-/// The clients that are recoverable. Such a client receives an offset token as the last argument of
-/// each event. A client can ask for recovery with `auth: { recovery: true }` or `?recovery=1`, and
-/// decline it with `false` or `0`.
+/// The clients that are recoverable. A recoverable client receives an offset token as the last
+/// argument of each event. Every client can request recovery with `auth: { recovery: true }` or
+/// `?recovery=1`, and decline it with `false` or `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecoveryClients {
-    /// Clients that ask, and clients that the headers of their handshake identify as JavaScript in
-    /// a browser or in Node. JavaScript listeners ignore an additional argument; in most other
-    /// languages a handler of fixed arity fails on it.
+    /// Clients that request recovery, and clients whose handshake headers identify them as
+    /// JavaScript in a browser or in Node. JavaScript listeners ignore an additional argument. In
+    /// most other languages, a handler with a fixed number of arguments fails on it.
     #[default]
     Auto,
-    /// All clients that do not decline.
+    /// All clients except those that decline recovery.
     All,
-    /// Only clients that ask.
+    /// Only clients that request recovery.
     Ask,
 }
 
 impl RecoveryClients {
-    /// True if a client that neither asks nor declines is recoverable.
+    /// True if a client that neither requests nor declines recovery is recoverable.
     pub(crate) fn includes(self, handshake: &Handshake) -> bool {
         match self {
             Self::Auto => is_javascript(handshake),
@@ -29,20 +29,22 @@ impl RecoveryClients {
     }
 }
 
-/// First words of the user agents of JavaScript runtimes: engine.io-client's XMLHttpRequest in
-/// Node, and `fetch` in each runtime.
+/// First words of the user agents of JavaScript runtimes. They are sent by engine.io-client's
+/// XMLHttpRequest in Node, and by `fetch` in each runtime.
 const RUNTIMES: [&str; 5] = ["node-XMLHttpRequest", "node", "undici", "Bun", "Deno"];
 
-/// The extension offer of `ws`, which engine.io-client uses in Node. It sends neither a user agent
-/// nor an origin. No other known client without both sends this offer.
+/// The `Sec-WebSocket-Extensions` header of `ws`, the library that engine.io-client uses in Node.
+/// `ws` sends neither a user agent nor an origin. No other known client without both headers sends
+/// this value.
 const WS_OFFER: &str = "permessage-deflate; client_max_window_bits";
 
 /// True for a client in JavaScript, in a browser or in Node. React Native is not recognised, since
-/// its requests look like those of Java and Swift. A program of another language that was compiled
-/// for browsers is taken for JavaScript.
+/// its requests resemble those of Java and Swift clients. A program in another language that was
+/// compiled for browsers is regarded as JavaScript.
 fn is_javascript(handshake: &Handshake) -> bool {
     match handshake.header("user-agent") {
-        // All browsers, and programs built on them. Qt sends this without the parenthesis.
+        // All browsers, and programs built on them, send this prefix. Qt sends it without the
+        // parenthesis.
         Some(agent) if agent.starts_with("Mozilla/5.0 (") => !agent.contains("PowerShell"),
         Some(agent) => agent.split('/').next().is_some_and(|name| RUNTIMES.contains(&name)),
         None => handshake.header("origin").is_none() && handshake.header("sec-websocket-extensions") == Some(WS_OFFER),
@@ -61,7 +63,7 @@ mod tests {
     const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
     const SAFARI: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1";
 
-    /// Name, user agent, origin and extension offer of a client.
+    /// Name, user agent, origin, and extensions header of a client.
     type Sent = (&'static str, Option<&'static str>, Option<&'static str>, Option<&'static str>);
 
     const ORIGIN: Option<&str> = Some("http://127.0.0.1:3000");
@@ -73,7 +75,8 @@ mod tests {
         ("Firefox, websocket", Some(FIREFOX), ORIGIN, Some("permessage-deflate")),
         ("Safari, polling", Some(SAFARI), None, None),
         ("Safari, websocket", Some(SAFARI), ORIGIN, Some("permessage-deflate")),
-        // The next three were captured: Node 20, engine.io-client 6.6, ws 8.
+        // The headers of the next three clients were captured from Node 20, engine.io-client 6.6,
+        // ws 8.
         ("socket.io-client in Node, polling", Some("node-XMLHttpRequest"), None, None),
         ("socket.io-client in Node, websocket", None, None, DEFLATE),
         ("fetch in Node", Some("node"), None, None),
@@ -84,7 +87,7 @@ mod tests {
     ];
 
     const OTHERS: &[Sent] = &[
-        // The next two were captured: python-socketio 5.18.
+        // The headers of the next two clients were captured from python-socketio 5.18.
         ("python-socketio, polling", Some("python-requests/2.34.2"), None, None),
         ("python-socketio, websocket", None, ORIGIN, None),
         ("python-socketio with aiohttp", Some("Python/3.13 aiohttp/3.12.0"), None, None),

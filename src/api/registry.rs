@@ -1,8 +1,8 @@
-//! The namespaces of a server, by path and by pattern, with what is registered for each.
+//! The namespaces of a server, by path and by pattern, with the handlers of each.
 //!
 //! The registry is written while a program starts, and is read once per CONNECT. No code of the
-//! application runs while the lock is held: no namespace pattern, and no `Drop` of a value that a
-//! replaced handler has captured.
+//! application runs while the lock is held. Such code includes the namespace patterns, and the
+//! `Drop` of values that a replaced handler has captured.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,16 +11,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::ids::NamespacePath;
 
-/// True for a path that belongs to a pattern.
+/// Returns true for a path that matches the pattern.
 pub(crate) type Matches = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 struct Namespaces<H> {
     by_path: HashMap<NamespacePath, Arc<H>>,
-    /// The patterns in the order of registration: the first match counts.
+    /// The patterns in the order of registration. The first pattern that matches applies.
     patterns: Vec<(Matches, Arc<H>)>,
 }
 
-/// Handlers `H` by namespace. A namespace that exists through a pattern alone takes no memory here.
+/// Handlers `H` of each namespace. A namespace that exists only through a pattern takes no memory
+/// here.
 pub(crate) struct Registry<H>(RwLock<Namespaces<H>>);
 
 impl<H> Default for Registry<H> {
@@ -30,14 +31,15 @@ impl<H> Default for Registry<H> {
 }
 
 impl<H: Clone + Default> Registry<H> {
-    /// The handlers of a namespace, if it exists. A connected socket keeps the handlers that the
-    /// namespace had when it connected.
+    /// Returns the handlers of a namespace, if the namespace exists. A connected socket keeps the
+    /// handlers that the namespace had when the socket connected.
     pub(crate) fn handlers(&self, namespace: &NamespacePath) -> Option<Arc<H>> {
         let namespaces = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(handlers) = namespaces.by_path.get(namespace) {
             return Some(handlers.clone());
         }
-        // A pattern is the application's code and may itself register something.
+        // Patterns run without the lock, since they are code of the application and may register
+        // handlers.
         let patterns = namespaces.patterns.clone();
         drop(namespaces);
         let matches = |matches: &Matches| {
@@ -53,8 +55,8 @@ impl<H: Clone + Default> Registry<H> {
         self.handlers(namespace).is_some()
     }
 
-    /// Changes the handlers of a namespace. A new namespace starts with those of its pattern, if
-    /// any.
+    /// Changes the handlers of a namespace. A new namespace starts with the handlers of the first
+    /// pattern that its path matches, if any.
     pub(crate) fn register(&self, namespace: &NamespacePath, change: impl FnOnce(&mut H)) {
         let inherited = self.handlers(namespace).unwrap_or_default();
         let mut namespaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +81,8 @@ impl<H: Clone + Default> Registry<H> {
     }
 }
 
-/// Changes handlers and returns the old ones, which must be dropped without the lock.
+/// Changes handlers and returns the previous ones. The caller must drop them after releasing the
+/// lock.
 #[must_use]
 fn exchange<H: Clone>(handlers: &mut Arc<H>, change: impl FnOnce(&mut H)) -> Arc<H> {
     let replaced = handlers.clone();
@@ -102,7 +105,7 @@ mod tests {
 
     type Handler = Option<Arc<ReadsRegistry>>;
 
-    /// A value that a handler captures, and that reads the registry when it is dropped.
+    /// A value that a handler captures. When dropped, it reads the registry.
     struct ReadsRegistry {
         registry: Arc<Registry<Handler>>,
         dropped: mpsc::Sender<bool>,

@@ -1,4 +1,4 @@
-//! The changes of rooms as a stream: created, joined, left, deleted.
+//! A stream of changes of rooms: created, joined, left, deleted.
 
 use thiserror::Error;
 use tokio::sync::broadcast::Receiver;
@@ -7,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::ids::{NamespacePath, SocketId};
 use crate::messages::room_change::{RoomChange, RoomChangeKind};
 
-/// A change of a room. Sockets' own rooms are not reported.
+/// A change of a room. Changes of sockets' own rooms are not reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomEvent {
     /// The room was created: its first member is about to join.
@@ -36,16 +36,18 @@ pub enum RoomEvent {
     },
 }
 
-/// The receiver was too slow, and this number of events was dropped. The next event follows.
+/// The receiver was too slow, and missed this number of events. The stream continues with the
+/// oldest event that is still available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{0} room events of all namespaces were missed")]
 pub struct Lagged(pub u64);
 
 /// The changes of one namespace's rooms, in the hub's order.
 ///
-/// A slow receiver misses events older than the newest
-/// [`limits.hub.room_events_max`](crate::limits::HubLimits::room_events_max) of all namespaces; see
-/// [`Lagged`]. Without receivers the hub reports nothing.
+/// If a receiver is slow, it can receive only the newest
+/// [`limits.hub.room_events_max`](crate::limits::HubLimits::room_events_max) events of all
+/// namespaces, and skips older ones with [`Lagged`]. While there are no receivers, the hub reports
+/// no changes.
 #[derive(Debug)]
 pub struct RoomEvents {
     changes: Receiver<RoomChange>,
@@ -57,7 +59,7 @@ impl RoomEvents {
         Self { changes, namespace }
     }
 
-    /// The next event; `None` when the server has ended.
+    /// Waits for the next event. Returns `None` when the server has ended.
     pub async fn next(&mut self) -> Option<Result<RoomEvent, Lagged>> {
         loop {
             match self.changes.recv().await {

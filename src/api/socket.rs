@@ -41,7 +41,7 @@ impl Socket {
     }
 
     fn request(&self, request: Request) {
-        // A request for a socket that has disconnected is dropped.
+        // The request fails only after the session has ended, when there is nothing left to do.
         let _ = self.socket.link.request(request);
     }
 
@@ -66,8 +66,8 @@ impl Socket {
 
     registration!(self, &Self, &Self);
 
-    /// Handles the next event `name`, once; see [`on`](Self::on). Later events go to the
-    /// namespace's handler again.
+    /// Registers a handler of the next event `name` only; see [`on`](Self::on). Later events are
+    /// handled by the namespace's handler.
     pub fn once<T, F, R>(&self, name: &str, handler: F) -> &Self
     where
         T: FromArgs,
@@ -82,66 +82,69 @@ impl Socket {
         self
     }
 
-    /// The request that opened the socket's session.
+    /// The HTTP request that opened the socket's session.
     pub fn handshake(&self) -> &Handshake {
         &self.socket.info.handshake
     }
 
-    /// The payload of the client's CONNECT (`auth` in JavaScript), read as a `T`. A missing payload
-    /// is read as `null`, a lone surrogate as U+FFFD.
+    /// The payload of the client's CONNECT packet (`auth` in JavaScript), read as a `T`. A missing
+    /// payload is read as `null`, and a lone surrogate as U+FFFD.
     ///
     /// # Errors
     ///
-    /// Fails if the payload is no `T`.
+    /// Fails if the payload cannot be read as `T`.
     pub fn auth<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&well_formed(self.socket.info.auth.as_deref().unwrap_or("null")))
     }
 
-    /// Returns true from the socket's CONNECT reply to its end; false in connection middleware.
+    /// Returns true between the CONNECT reply and the socket's disconnection. Returns false in
+    /// connection middleware.
     pub fn is_connected(&self) -> bool {
         self.socket.info.is_connected()
     }
 
     /// Returns true if the client has resumed its session after a lost connection. A recovered
-    /// socket has its former id, rooms and data, and receives every event that it has missed. Any
-    /// other client that reconnects may have missed events, and is notified of that.
+    /// socket has its former id, rooms and data, and receives every event that it has missed.
+    /// Otherwise, a client that reconnects may have missed events, and finds its own
+    /// `socket.recovered` to be false.
     ///
-    /// In connection middleware, it returns true if the session can be resumed at this moment. The
-    /// session may still be lost before the socket is connected.
+    /// In connection middleware, this returns true if the session can be resumed at this moment.
+    /// The session may still be lost before the socket is connected.
     pub fn recovered(&self) -> bool {
         self.socket.info.is_recovered()
     }
 
-    /// Excludes this client from recovery: its events carry no offset tokens, and after a
-    /// reconnection it is a new socket. This is for connection middleware: it has no effect on
-    /// a connected socket, or without recovery. A client can decline by itself with
+    /// Excludes this client from recovery. Its events then have no offset tokens, and it is a new
+    /// socket after a reconnection. Call this in connection middleware only: it has no effect on a
+    /// connected socket, or without recovery. A client can decline recovery itself with
     /// `auth: { recovery: false }` or `?recovery=0`.
     ///
-    /// A socket that was about to resume its session becomes a new one: its data is removed
+    /// If the socket was about to resume its session, it becomes a new socket. Its data is removed
     /// immediately, and its id changes when it is connected.
     pub fn decline_recovery(&self) {
         self.socket.info.decline_recovery();
     }
 
     /// The application's data of this socket, read as a `T`. Missing data is read as `null`. All
-    /// handles of the socket share the data, on any thread, also after the client has disconnected.
+    /// handles of the socket, on any thread, share the data. The data remains available after the
+    /// client has disconnected.
     ///
     /// # Errors
     ///
-    /// Fails if the data is no `T`.
+    /// Fails if the data cannot be read as `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&well_formed(self.socket.info.data().as_deref().unwrap_or("null")))
     }
 
-    /// Replaces the application's data of this socket: any type with a JSON form.
+    /// Replaces the application's data of this socket by any value with a JSON form.
     ///
-    /// With recovery on, the data is journalled, and a recovered socket has it again. It is
-    /// journalled in the order of the session's other operations: before an event that was emitted
-    /// later and is confirmed.
+    /// With recovery on, the data is journalled and restored in a recovered socket. The data is
+    /// journalled in the order of the session's other operations, thus before an event that is
+    /// emitted later.
     ///
     /// # Errors
     ///
-    /// Fails with [`DataError::TooLarge`] above
+    /// Fails with [`DataError::TooLarge`] if the data exceeds
     /// [`limits.sockets.data_bytes_max`](crate::limits::SocketLimits::data_bytes_max), and with
     /// [`DataError::Json`] if the data has no JSON form.
     pub fn set_data<T: Serialize>(&self, data: T) -> Result<(), DataError> {
@@ -162,10 +165,11 @@ impl Socket {
         &self.socket.info.extensions
     }
 
-    /// Emits an event to this client only, in order with everything else that this handler emits.
+    /// Emits an event to this client only, in order with everything else that the current handler
+    /// emits.
     ///
     /// Completes when the event has its position in the order. While more than half of the client's
-    /// outbox is unread, it completes later, which slows a fast handler to the pace of its client.
+    /// outbox is unread, this waits, which slows a fast handler down to the pace of the client.
     ///
     /// # Errors
     ///
@@ -174,9 +178,9 @@ impl Socket {
         self.emit_graded(Grade::Plain, name, data).await
     }
 
-    /// Emits an event to this client only and awaits its ack, for at most
+    /// Emits an event to this client only and awaits its ack. The default time limit is
     /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout); [`timeout`](Self::timeout) sets
-    /// another limit.
+    /// another one.
     ///
     /// # Errors
     ///
@@ -208,8 +212,8 @@ impl Socket {
         }
         let link = self.core.outlet(Some(own_link));
         let own = link.is(own_link);
-        // An event through the hub has room for a token; the worker removes it for a client without
-        // tokens.
+        // An event that passes through the hub always has room for a token. The worker removes the
+        // token if the client does not receive tokens.
         let token_hole = !(own && grade == Grade::Volatile) || info.is_recoverable();
         let draft = self.core.encoder.event(&info.namespace, name, &data, token_hole)?;
         let socket = info.id;
@@ -218,8 +222,8 @@ impl Socket {
             if own {
                 Request::Direct { socket, draft, grade, done }
             } else {
-                // An emit of another socket's handler goes through that handler's session, as a
-                // broadcast to this socket's own room: the emits of a handler keep their order.
+                // The handler of another socket emits through its own session, as a broadcast to
+                // this socket's own room. So all emits of that handler keep their order.
                 Request::Broadcast { emit: Emit { target: Target::socket(socket), draft, grade }, done }
             }
         };
@@ -233,7 +237,8 @@ impl Socket {
         name: &str,
         data: T,
     ) -> Result<R, AckError> {
-        // No token: a client reads one from the last argument, which here is its ack callback.
+        // The event has no token. A client would read it from the last argument, which here is the
+        // ack callback.
         let draft = self.core.encoder.event(self.path(), name, &data, false)?;
         let socket = self.id();
         let timeout = timeout.unwrap_or(self.core.limits.acks.timeout);
@@ -241,8 +246,8 @@ impl Socket {
         R::from_args(Core::ask(&self.socket.link, request).await?).map_err(AckError::Data)
     }
 
-    /// Joins a room, whose name has 1 to 256 bytes. When this returns, the socket receives what is
-    /// emitted to the room from then on.
+    /// Joins a room, whose name has 1 to 256 bytes. When this completes, the socket receives all
+    /// later events to the room.
     ///
     /// # Errors
     ///
@@ -252,7 +257,7 @@ impl Socket {
         Ok(Core::ask(&self.socket.link, |done| Request::Join { socket, room, done }).await?)
     }
 
-    /// Leaves a room. Succeeds if the socket is not in it.
+    /// Leaves a room. Also succeeds if the socket is not in the room.
     ///
     /// # Errors
     ///
@@ -277,18 +282,18 @@ impl Socket {
 
     operators!(broadcast);
 
-    /// All sockets of the namespace except this one.
+    /// Selects all sockets of the namespace except this one.
     pub fn broadcast(&self) -> Broadcast {
         self.all().excluding(self.id())
     }
 
-    /// All sockets of the namespace, including this one.
+    /// Selects all sockets of the namespace, including this one.
     pub fn all(&self) -> Broadcast {
         Broadcast::new(self.core.clone(), self.path().clone(), Some(self.socket.link.clone()))
     }
 
     /// Disconnects the client from this namespace. The client is notified and does not reconnect by
-    /// itself. With `close`, its connection ends as well.
+    /// itself. With `close`, the client's connection is closed as well.
     pub fn disconnect(&self, close: bool) {
         self.request(Request::Disconnect { socket: self.id(), close_session: close });
     }

@@ -1,4 +1,4 @@
-//! An event for one socket: its flags, and the call that emits it.
+//! An event to one socket as a builder: its flags, and the methods that emit it.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::core::Socket;
 use super::error::{AckError, EmitError};
 use crate::messages::event::Grade;
 
-/// An event for one socket, as a builder. Nothing happens until [`emit`](Self::emit) or
+/// An event to one socket, as a builder. Nothing happens until [`emit`](Self::emit) or
 /// [`emit_with_ack`](Self::emit_with_ack).
 ///
-/// A room turns it into a broadcast to the room's other members, as in
+/// Adding a room turns the event into a broadcast to the other members of that room, as in
 /// `socket.volatile().to("lobby")`.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens until `emit`"]
@@ -27,25 +27,25 @@ impl SocketEmitter {
     }
 
     /// Allows the event to be dropped while the connection is not ready. A volatile event is not
-    /// numbered, and not replayed after a reconnection.
+    /// numbered, and is not replayed after a reconnection.
     pub fn volatile(mut self) -> Self {
         self.grade = Grade::Volatile;
         self
     }
 
-    /// Time limit of [`emit_with_ack`](Self::emit_with_ack). Default:
+    /// Sets the time limit of [`emit_with_ack`](Self::emit_with_ack). The default is
     /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Has no effect: messages are never compressed. Exists for parity with Socket.IO.
+    /// Has no effect, since messages are never compressed. Exists for parity with Socket.IO.
     pub fn compress(self, _compress: bool) -> Self {
         self
     }
 
-    /// All sockets of the namespace except this one.
+    /// Selects all sockets of the namespace except this one.
     pub fn broadcast(self) -> Broadcast {
         let broadcast = self.socket.broadcast();
         let broadcast = if self.grade == Grade::Volatile { broadcast.volatile() } else { broadcast };
@@ -75,8 +75,8 @@ impl SocketEmitter {
         self.socket.emit_graded(self.grade, name, data).await
     }
 
-    /// Emits the event to this client only and awaits its ack. A volatile event that was dropped is
-    /// awaited until the time limit.
+    /// Emits the event to this client only and awaits its ack. If a volatile event was dropped,
+    /// this waits until the time limit.
     pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(self, name: &str, data: T) -> Result<R, AckError> {
         self.socket.call(self.grade, self.timeout, name, data).await
     }

@@ -1,4 +1,4 @@
-//! Encoding and decoding: outgoing events, incoming events, the body of a poll, websocket frames.
+//! Encoding and decoding of outgoing events, incoming events, poll bodies and websocket frames.
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
@@ -18,24 +18,24 @@ use crate::transport::websocket::frame_reader::FrameReader;
 /// An encoded event.
 pub struct Event(Message);
 
-/// Encodes an event; `arguments` is JSON. With an offset, its space is reserved and filled.
+/// Encodes an event, whose arguments are JSON. With `token`, the event also has an offset token.
 pub fn encode(name: &str, arguments: &str, token: bool) -> Event {
     let draft = Draft::event(Parser::Json, NamespacePath::root(), name, arguments, Vec::new(), token);
     let offset = Offset { epoch: Epoch::new(1, 1), lsn: Lsn(1), fingerprint: Fingerprint::new(1) };
     Event(draft.seal(None, token.then_some(&offset)))
 }
 
-/// Decodes one text frame of a client. True if it was a complete Socket.IO packet.
+/// Decodes one text frame of a client. Returns true if the frame is a complete Socket.IO packet.
 pub fn is_packet(text: ByteString) -> bool {
     let Ok(EnginePacket::Message(text)) = EnginePacket::decode(text) else { return false };
     matches!(decode(&text), Ok(Decoded::Complete(_)))
 }
 
-/// Puts events into an outbox and drains it into the body of one poll.
+/// Queues events in an outbox and drains the outbox into the body of one poll.
 pub fn poll(events: &[Event]) -> Vec<u8> {
     let mut outbox = Outbox::default();
     for Event(message) in events {
-        // The outbox is unbounded, so it accepts the event.
+        // The outbox is unbounded, so the push cannot fail.
         let _ = outbox.push(message, usize::MAX);
     }
     let (mut sink, mut batch) = PollSink::new(Limits::default().transport.poll_bytes_max);
@@ -47,12 +47,12 @@ pub fn poll(events: &[Event]) -> Vec<u8> {
 pub struct Frames(FrameReader);
 
 impl Frames {
-    /// A connection without any input yet.
+    /// A connection that has not received any input yet.
     pub fn new() -> Self {
         Self(FrameReader::new(BytesMut::new(), std::sync::Arc::default()))
     }
 
-    /// Decodes the bytes of one read; gives the number of packets.
+    /// Decodes the bytes of one read and returns the number of packets.
     pub fn read(&mut self, chunk: &[u8]) -> usize {
         self.0.read(chunk).packets.len()
     }

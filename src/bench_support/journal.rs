@@ -1,5 +1,5 @@
-//! Both kinds of journal, used as by the hub: batches of appends that each end with a flush, and
-//! reads.
+//! Journals on disk and in memory, with the operations that the hub uses: reads, and batches of
+//! appends that each end with a flush.
 
 use std::path::Path;
 
@@ -26,19 +26,19 @@ impl Journal {
         Self { inner: Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), records_max, bytes_max)) }
     }
 
-    /// The journal in this folder, which is created if missing.
+    /// The journal in this folder. The folder is created if it does not exist.
     pub fn file(folder: &Path) -> Result<Self, String> {
         let options = FileOptions::new(Epoch::new(1, 1), BootId::new(1), &Limits::default());
         let journal = FileJournal::open(folder, options).map_err(|error| error.to_string())?;
         Ok(Self { inner: Box::new(journal) })
     }
 
-    /// The newest position.
+    /// The newest position in the journal.
     pub fn head(&self) -> u64 {
         self.inner.head().0
     }
 
-    /// Appends an event this many times, then flushes.
+    /// Appends an event the given number of times, then flushes.
     pub fn turn(&mut self, event: &Sample, times: u64) -> Result<(), String> {
         for _ in 0..times {
             let lsn = self.inner.head().next();
@@ -47,7 +47,8 @@ impl Journal {
         self.inner.flush().map_err(|error| error.to_string())
     }
 
-    /// Reads the records after a position like one client that catches up; gives their number.
+    /// Reads the records after a position, as for a client that catches up, and returns their
+    /// number.
     pub fn read(&self, after: u64, records_max: usize) -> Result<usize, String> {
         let chunk = self.inner.read(Lsn(after), records_max, Limits::default().recovery.replay_bytes);
         chunk.map(|chunk| chunk.records.len()).map_err(|error| error.to_string())
@@ -59,11 +60,11 @@ impl Journal {
     }
 }
 
-/// An event as the hub stores it.
+/// An event in the form in which the hub stores it.
 pub struct Sample(Record);
 
 impl Sample {
-    /// An event for one room with a payload of this many bytes.
+    /// An event for one room, with a payload of the given number of bytes.
     pub fn new(bytes: usize) -> Self {
         let message = Message::from(EncodedFrame::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
         let rooms = Recipient::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);

@@ -1,8 +1,7 @@
-//! A client in this process: the connection of a session without a socket, so that only the hub is
-//! measured.
+//! A client in this process, connected without a network socket, so that only the hub is measured.
 //!
-//! It connects like a websocket, by the headers of a request, and its session is an ordinary one.
-//! Its drainer accepts all packets immediately and writes none.
+//! The client connects with the headers of a websocket request, and its session is an ordinary one.
+//! Its connection accepts all packets immediately and writes none.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -24,15 +23,15 @@ use crate::session::InitialTransport;
 use crate::state::outbox::Outbox;
 use crate::transport::{Admitted, HandshakeRequest};
 
-/// Reaction of a client to packets.
+/// Handler of the packets that a client receives.
 pub trait Client: Send + 'static {
-    /// Handles a text packet, including its Engine.IO type digit. Packets put into `answers` are
-    /// sent to the session, in order.
+    /// Handles a text packet, including its Engine.IO type digit. Packets pushed to `answers` are
+    /// sent to the session in order.
     fn on_packet(&mut self, packet: &[u8], answers: &mut Vec<ByteString>);
 }
 
-/// Threads for the workers of a server: one worker shares the thread of the hub, several have their
-/// own.
+/// Threads for the workers of a server. A single worker shares the hub's thread. If there are
+/// several workers, each has its own thread.
 pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
     match workers {
         1 => vec![server.hub_thread().clone()],
@@ -40,8 +39,8 @@ pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
     }
 }
 
-/// Connects a client on the current thread, whose worker its session then belongs to. `head`
-/// requests a websocket.
+/// Connects a client on the current thread. Its session belongs to the worker of this thread.
+/// `head` must be the head of a websocket request.
 pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -> Result<(), String> {
     let endpoint = server.endpoint();
     match endpoint.admit(HandshakeRequest { head, upgrade: true, encrypted: false }).await {
@@ -54,9 +53,11 @@ pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -
     }
 }
 
-/// Bytes of a connection in addition to its session, in place of a socket's.
+/// Bytes of a connection in addition to its session. A real connection has a network socket
+/// instead.
 pub const fn line_bytes<C: Client>() -> usize {
-    // Includes the two counters of the `Rc`, and the boxed sink and reader that each hold an `Rc`.
+    // The sum includes the two counters of the `Rc`, and the boxed sink and reader, which each
+    // contain an `Rc`.
     size_of::<Line<C>>() + 2 * size_of::<usize>() + size_of::<Sink<C>>() + size_of::<Reader<C>>()
 }
 
@@ -77,10 +78,10 @@ impl<C: Client> Handoff for PendingLine<C> {
     }
 }
 
-/// State shared by both halves.
+/// State shared by the sink and the reader.
 struct Line<C> {
     client: RefCell<C>,
-    /// Packets of the client that the session has not read.
+    /// Packets of the client that the session has not read yet.
     answers: RefCell<Vec<ByteString>>,
     /// Waker of the session's task.
     reader: LocalWaker,

@@ -1,7 +1,7 @@
-//! Internal access for benchmarks, and clients without sockets.
+//! Access to internals for benchmarks, and clients without network sockets.
 //!
-//! Exists only with the feature `bench-internals`, which is no part of the API: it may change with
-//! any version.
+//! This module exists only with the feature `bench-internals`. It is not part of the public API and
+//! may change in any version.
 
 pub mod codec;
 pub mod journal;

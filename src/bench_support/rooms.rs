@@ -16,14 +16,14 @@ fn id(number: usize) -> SocketId {
     SocketId::from_random(bytes)
 }
 
-/// The hub's table. Sockets and rooms have numbers as names.
+/// The hub's table of rooms. Sockets and rooms are named by their numbers.
 pub struct Table {
     rooms: Rooms,
     names: Vec<RoomName>,
 }
 
 impl Table {
-    /// A table of this many sockets, distributed in turn to this many rooms.
+    /// A table with the given numbers of sockets and rooms. The sockets are distributed evenly.
     pub fn new(sockets: usize, rooms: usize) -> Self {
         let names = (0..rooms).filter_map(|room| RoomName::parse(&format!("room-{room}")).ok()).collect();
         let mut table = Self { rooms: Rooms::default(), names };
@@ -41,23 +41,23 @@ impl Table {
         self.rooms.connect(id(socket), &NamespacePath::root(), location);
     }
 
-    /// Removes a socket; false if it was absent.
+    /// Removes a socket. Returns false if the socket was absent.
     pub fn disconnect(&mut self, socket: usize) -> bool {
         self.rooms.disconnect(&id(socket)).is_some()
     }
 
-    /// Puts a socket into a room; gives the number of members.
+    /// Adds a socket to a room and returns the number of members.
     pub fn join(&mut self, socket: usize, room: usize) -> usize {
         let joined = self.rooms.join(&id(socket), &self.names[room], RoomBounds::from(&Limits::default()));
         joined.map_or(0, |joined| joined.members)
     }
 
-    /// Takes a socket out of a room; gives the number of members left.
+    /// Removes a socket from a room and returns the number of remaining members.
     pub fn leave(&mut self, socket: usize, room: usize) -> usize {
         self.rooms.leave(&id(socket), &self.names[room]).map_or(0, |left| left.members)
     }
 
-    /// Resolves a broadcast to a room from one of its members; gives the number of recipients.
+    /// Resolves a broadcast from a member of a room to the other members, and returns their number.
     pub fn resolve(&self, room: usize, sender: usize) -> usize {
         let rooms = std::iter::once(self.names[room].clone().into()).collect();
         let target = Target { rooms, exclude: Some(id(sender)), ..Target::default() };
@@ -66,14 +66,14 @@ impl Table {
     }
 }
 
-/// A worker's index. Members and rooms have numbers as names.
+/// A worker's index of room members. Members and rooms are identified by their numbers.
 pub struct Index {
     members: Members,
     keys: Vec<MemberKey>,
 }
 
 impl Index {
-    /// An index of this many members, distributed in turn to this many rooms.
+    /// An index with the given numbers of members and rooms. The members are distributed evenly.
     pub fn new(members: usize, rooms: usize) -> Self {
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
@@ -88,17 +88,17 @@ impl Index {
         index
     }
 
-    /// Puts a member into a room.
+    /// Adds a member to a room.
     pub fn join(&mut self, member: usize, room: usize) {
         self.members.join(self.keys[member], RoomId(room as u32));
     }
 
-    /// Takes a member out of a room.
+    /// Removes a member from a room.
     pub fn leave(&mut self, member: usize, room: usize) {
         self.members.leave(self.keys[member], RoomId(room as u32));
     }
 
-    /// Selects the members of rooms except one; gives their number.
+    /// Selects the members of rooms except the sender, and returns their number.
     pub fn select(&mut self, rooms: &[usize], sender: usize) -> usize {
         let rooms: Vec<_> = rooms.iter().map(|room| RoomId(*room as u32)).collect();
         let exclude = [self.keys[sender]];

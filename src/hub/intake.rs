@@ -1,9 +1,10 @@
-//! Execution of the senders' commands in turns, fairly and within a budget of work.
+//! Execution of the senders' commands in turns, fairly and with a bounded amount of work per turn.
 //!
-//! A turn executes commands in order of arrival until its budget is spent. A sender that has caused
-//! much work waits behind the others ([`Schedule`](crate::state::schedule::Schedule)), and events
-//! wait while workers have a backlog. An event is answered once it is in a worker's batch, so that
-//! a backlog delays its originators only.
+//! A turn executes commands in the order of arrival until its budget is spent. Commands of a sender
+//! that has caused much work wait behind those of other senders
+//! ([`Schedule`](crate::state::schedule::Schedule)). While workers have a backlog, events wait as
+//! well. An event is answered once it is in a worker's batch, so that a backlog delays only the
+//! senders that caused it.
 
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{AsyncContext, Context};
@@ -18,28 +19,28 @@ use crate::messages::hub::{ConnectKind, HubCommand, ImmediateCommand, OrderedCom
 use crate::state::rooms::ROOMS_PER_REMOVAL;
 use crate::state::schedule::{Load, QUANTUM};
 
-/// Work of one turn, in bytes. A byte of work takes about a nanosecond, so that a turn takes about
-/// a millisecond.
+/// Maximum work of one turn, in bytes. A byte of work takes about a nanosecond, so that a turn
+/// takes about a millisecond.
 const TURN_WORK: usize = 1 << 20;
 
-/// Work of any command, in addition to its contents.
+/// Work of every command, in addition to the work for its contents.
 const COMMAND_WORK: usize = 1 << 10;
 
-/// Work for each room that a command names, enters or leaves: one look-up and one copy of the name.
+/// Work for each room that a command names, joins or leaves: a look-up and a copy of the name.
 pub(super) const ROOM_WORK: usize = 256;
 
-/// Minimum number of rooms with which a resume costs more than a quantum: each is looked up,
-/// checked and entered.
+/// Minimum number of rooms for which a resume is postponed. The work of a resume with that many
+/// rooms is about a quantum, since each room is looked up, checked and joined.
 const MANY_ROOMS: usize = QUANTUM / (4 * ROOM_WORK);
 
 /// Interval between checks of the senders that wait for their share of the journal.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Minimum interval between warnings about a spent share.
+/// Minimum interval between warnings about senders that have used up their share of the journal.
 const WARNING_INTERVAL_MS: u64 = 10_000;
 
-/// Work below which a command is not charged while no commands are queued: small commands alone
-/// cause no backlog.
+/// Minimum work of a command that is charged although no commands are queued. Smaller commands
+/// alone cause no backlog.
 const CHARGED_WORK: usize = QUANTUM / 4;
 
 /// The session or server sender to which a command is charged.
@@ -61,7 +62,8 @@ impl OrderedCommand {
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => from.slot,
             Self::Connect(connect) => connect.from.slot,
-            // A disconnect stays behind the earlier commands of its session.
+            // A disconnect is charged to its session, so that it stays behind the session's earlier
+            // commands.
             Self::Disconnect { slot, .. } => *slot,
         }
     }
@@ -77,14 +79,14 @@ impl OrderedCommand {
         }
     }
 
-    /// Returns whether it causes work in workers for each member of a room.
+    /// Returns true if the command causes work in workers for each member of a room.
     fn fans_out(&self) -> bool {
         matches!(self, Self::Broadcast { .. } | Self::Fetch { .. })
     }
 }
 
 impl Hub {
-    /// Executes a command, or queues it behind others of its sender.
+    /// Executes a command, or queues it behind other commands.
     fn submit(&mut self, worker: WorkerId, command: OrderedCommand) {
         let sender = CommandSender { worker, slot: command.sender() };
         if self.shares.waits(&sender) {
@@ -92,8 +94,8 @@ impl Hub {
         }
         if let Some(pid) = command.resumes() {
             self.inherit(&pid, sender);
-            // Under load, resumes are not postponed: postponed commands wait until the load is
-            // light, which takes too long for a client that reconnects.
+            // Under load, resumes are not postponed. Postponed commands wait until the load is
+            // light, which would take too long for a client that reconnects.
             if self.interval_count(&pid) >= MANY_ROOMS && self.workers.load() == Load::Light {
                 return self.schedule.postpone(sender, command);
             }
@@ -107,8 +109,8 @@ impl Hub {
         }
     }
 
-    /// Charges the sender of a resume for the previous resume of the same session over another
-    /// connection.
+    /// Charges the sender of a resume request for the previous resume of the same session over
+    /// another connection.
     fn inherit(&mut self, pid: &PrivateId, sender: CommandSender) {
         if let Some(before) = self.resume_senders.get(pid).filter(|before| **before != sender) {
             self.schedule.inherit(before, sender);
@@ -139,8 +141,8 @@ impl Hub {
         }
     }
 
-    /// Charges the journalled bytes of a command. Further commands of a session wait while its
-    /// share is spent; code outside of sessions is not limited.
+    /// Charges the journalled bytes of a command to its sender. When the share of a session is used
+    /// up, further commands of the session wait. Senders outside of sessions are not limited.
     fn charge_journal(&mut self, sender: CommandSender, bytes: u64) {
         let Some(writer) = &self.writer else { return };
         let now_ms = writer.now_unix_ms();
@@ -195,8 +197,8 @@ impl Hub {
         }
     }
 
-    /// Executes the current batch until the turn's budget is spent. The rest follows in the next
-    /// turn, before the next message.
+    /// Executes the current batch until the turn's budget is spent. The remaining commands are
+    /// executed in the next turn, before the next batch.
     pub(super) fn accept_batch(&mut self, ctx: &mut Context<Self>) {
         while self.work < TURN_WORK
             && let Some(command) = self.incoming.1.next()
@@ -224,8 +226,8 @@ impl Hub {
         (self.work, self.fanout_bytes) = (0, 0);
     }
 
-    /// Schedules a turn for queued commands, replays and departures, behind the mailbox and the
-    /// other tasks of this thread.
+    /// Schedules a turn for queued commands, replays and removals of disconnected sockets. The turn
+    /// runs after the messages in the mailbox and the other tasks of this thread.
     pub(super) fn schedule_turn(&mut self, ctx: &mut Context<Self>) {
         let has_work = self.schedule.has_next(self.workers.load())
             || self.workers.has_readers()
@@ -260,7 +262,8 @@ impl Hub {
         }
     }
 
-    /// Removes disconnected sockets from more of their rooms, for half a turn at most.
+    /// Removes disconnected sockets from some more of their rooms. Uses at most half of a turn's
+    /// budget.
     fn continue_removals(&mut self) {
         while self.rooms.has_pending_removals() && self.work < TURN_WORK / 2 {
             self.rooms.continue_removal();
@@ -268,7 +271,7 @@ impl Hub {
         }
     }
 
-    /// Forgets all accounts once no commands are queued and the load is light.
+    /// Removes the accounts of all senders once no commands are queued and the load is light.
     pub(super) fn forget_accounts(&mut self) {
         if !self.schedule.is_idle() && self.schedule.queued() == 0 && self.workers.load() == Load::Light {
             self.schedule.forget();

@@ -1,10 +1,10 @@
-//! The writer of the journal, with the numbers of its records and the index of recoverable
+//! The writer of the journal. It numbers the records and maintains the index of recoverable
 //! sessions.
 //!
 //! Each record gets an LSN and a fingerprint, and is appended to the journal in the order of LSNs.
-//! The index follows from the records, at run time as after a restart. If the journal fails,
-//! recovery starts over in memory under a new epoch, so that clients with older tokens are notified
-//! of a possible loss.
+//! The index is derived from the records only, both at run time and after a restart. If the journal
+//! fails, recovery starts over in memory under a new epoch. Clients with older tokens are then
+//! notified of a possible loss.
 
 mod clock;
 mod missed_events;
@@ -26,13 +26,13 @@ use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::recovery::{self, JournalState, RecoveryBounds, RecoveryIndex, Resumable};
 
-/// Maximum number of records of one read for a client.
+/// Maximum number of records of one read for a socket that catches up.
 const CHUNK_RECORDS: usize = 256;
 
-/// Maximum number of records of one read at a start.
+/// Maximum number of records of one read while the journal is loaded at a start.
 const START_CHUNK_RECORDS: usize = 16_384;
 
-/// Maximum bytes of one read at a start.
+/// Maximum number of bytes of one read while the journal is loaded at a start.
 const START_CHUNK_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone, Copy)]
@@ -47,10 +47,10 @@ pub(crate) struct JournalWriter {
     bounds: RecoveryBounds,
     ring: Ring,
     last_lsn: Lsn,
-    /// The offset of the newest record, which is the token of events without a record.
+    /// Offset of the newest record. Events without a record carry this offset as their token.
     applied: Offset,
-    /// Fingerprints must not be guessable from earlier ones by counting. They need no cryptographic
-    /// strength.
+    /// Random source of fingerprints. Later fingerprints must not be guessable by counting, but
+    /// need no cryptographic strength.
     random: fastrand::Rng,
     clock: Clock,
     rewriting: Rewriting,
@@ -58,8 +58,8 @@ pub(crate) struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Builds the index from the journal. Sessions that were connected count as disconnected from
-    /// now on.
+    /// Builds the index from the journal. Sessions that were connected in the previous process
+    /// count as disconnected now.
     pub(crate) fn open(
         journal: Box<dyn Journal>,
         seed: u64,
@@ -96,8 +96,8 @@ impl JournalWriter {
         Ok(writer)
     }
 
-    /// Reads the whole journal. Sessions are rewritten later only, in proportion to appended
-    /// records.
+    /// Reads the whole journal into the index. Sessions are not rewritten here, but later in
+    /// proportion to the appended records.
     fn load(&mut self) -> Result<(), JournalError> {
         self.sessions.set_trimmed_to(self.journal.trimmed_to());
         loop {
@@ -133,14 +133,14 @@ impl JournalWriter {
         self.applied
     }
 
-    /// Allocates the next LSN, with its fingerprint.
+    /// Allocates the next LSN and its fingerprint.
     pub(super) fn next_offset(&mut self) -> Offset {
         self.last_lsn = self.last_lsn.next();
         let fingerprint = Fingerprint::new(self.random.u32(..1 << 24));
         Offset { epoch: self.journal.epoch(), lsn: self.last_lsn, fingerprint }
     }
 
-    /// Returns whether a socket has a session that is not given up.
+    /// Returns true if the socket has a session that was not given up.
     pub(super) fn is_recoverable(&self, socket: &SocketId) -> bool {
         self.sessions.missed_events(socket).is_some()
     }
@@ -149,13 +149,14 @@ impl JournalWriter {
         self.sessions.remembers(socket)
     }
 
-    /// Returns whether an event for these recipients can be for a known session. Other events need
-    /// no record.
+    /// Returns true if a known session may receive an event for these recipients. An event that no
+    /// known session may receive needs no record.
     pub(super) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.sessions.concerns(namespace, rooms)
     }
 
-    /// Journals a record. Returns false if it is too large; its event must then not be sent.
+    /// Journals a record. Returns false if the record is too large. The event of that record must
+    /// then not be sent.
     pub(super) fn journal(&mut self, offset: Offset, body: RecordBody) -> bool {
         let is_journalled = self.append(offset, body);
         self.give_up_excess();
@@ -165,8 +166,9 @@ impl JournalWriter {
 
     fn append(&mut self, offset: Offset, body: RecordBody) -> bool {
         let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body };
-        // Before the record moves into the journal. If the journal rejects it, the index has an
-        // event too many, which can only refuse a resume.
+        // Update the index first, since the append consumes the record. If the journal then rejects
+        // the record, the index contains one event too many. The only possible effect is that a
+        // resume is refused.
         self.sessions.apply(&record);
         match self.journal.append(record) {
             Ok(()) => {}
@@ -203,7 +205,8 @@ impl JournalWriter {
         )
     }
 
-    /// Writes the records of a turn. The hub sends the turn's events afterwards.
+    /// Writes the records of a turn to the journal. The hub sends the turn's events only
+    /// afterwards.
     pub(super) fn flush(&mut self) {
         let now_unix_ms = self.now_unix_ms();
         if let Some(expired) = self.sessions.next_expired(now_unix_ms) {
@@ -216,7 +219,7 @@ impl JournalWriter {
         self.report_bytes(now_unix_ms);
     }
 
-    /// Closes the journal. Further records are kept in memory.
+    /// Closes the journal. Later records are kept in memory.
     pub(super) fn close(&mut self) {
         if let Err(error) = self.journal.close() {
             log::error!("journal not closed, no session survives the restart error={error}");
@@ -224,7 +227,8 @@ impl JournalWriter {
         self.replace();
     }
 
-    /// Replaces a failed journal. Clients with tokens of its epoch are notified of a possible loss.
+    /// Replaces a failed journal by one in memory. Clients with tokens of the old epoch are
+    /// notified of a possible loss.
     fn restart_in_memory(&mut self, error: &JournalError) {
         log::error!("journal failed, recovery starts over in memory until the next restart error={error}");
         self.metrics.hub.journals_failed.add(1);
@@ -242,7 +246,8 @@ impl JournalWriter {
     }
 }
 
-/// The bounds of the index. All sessions have at most a quarter of the ring (see [`rewriting`]).
+/// The bounds of the index. All sessions together use at most a quarter of the ring (see
+/// [`rewriting`]).
 fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> RecoveryBounds {
     let quarter = ring_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
     let bytes_max = limits.recovery.bytes_max.min(quarter);
@@ -250,7 +255,8 @@ fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> RecoveryBounds {
         window: limits.recovery.window,
         sessions_max: limits.recovery.sessions_max,
         bytes_max,
-        // One session has at most a quarter of all sessions' bytes, even if the ring is small.
+        // One session uses at most a quarter of the bytes of all sessions, even if the ring is
+        // small.
         session_bytes_max: limits.recovery.session_bytes_max.min(bytes_max / 4),
         intervals_max: limits.sockets.rooms_max.saturating_add(limits.recovery.left_rooms_max),
     }

@@ -1,8 +1,8 @@
-//! The central actor: the table of rooms, the order of events, their numbers, and the journal.
+//! The central actor. It has the table of rooms, and orders, numbers and journals events.
 //!
-//! The order in which the hub executes commands (`intake`) is the order of connects, joins, leaves
-//! and broadcasts that all clients observe. It never blocks on a worker or a session. It writes the
-//! journal without waiting for the disk.
+//! All clients observe connects, joins, leaves and broadcasts in the order in which the hub
+//! executes commands (`intake`). The hub never blocks on a worker or a session, and writes the
+//! journal without an fsync.
 
 mod intake;
 pub(crate) mod journal_writer;
@@ -47,26 +47,25 @@ pub(crate) struct Hub {
     rooms: Rooms,
     /// `None` while recovery is off.
     writer: Option<JournalWriter>,
-    /// Bytes of one replay, at most a quarter of an outbox.
+    /// Maximum number of bytes of one replay. At most a quarter of an outbox.
     replay_bytes: usize,
     schedule: Schedule<CommandSender, OrderedCommand>,
-    /// Empty while no sender has an account in `schedule`.
+    /// Entries exist only while senders have accounts in `schedule`.
     resume_senders: ResumeSenders,
-    /// The bytes of each sender in the journal, and the commands of senders that have spent their
-    /// share.
+    /// Journalled bytes of each sender, and the commands of senders that have used up their share.
     shares: Shares<CommandSender, OrderedCommand>,
-    /// The rest of the current batch, and the worker that sent it. The next message is handled
-    /// after it.
+    /// The worker that sent the current batch, and the remaining commands of the batch. They are
+    /// executed before the next message is handled.
     incoming: (WorkerId, vec::IntoIter<HubCommand>),
     /// Work done in this turn, in bytes.
     work: usize,
-    /// Bytes sent to workers in this turn, multiplied by the members that receive them.
+    /// Bytes sent to workers in this turn, each message multiplied by the number of its receivers.
     fanout_bytes: usize,
-    /// Bytes journalled for commands since the start.
+    /// Bytes of records that were journalled for commands since the start.
     journalled: u64,
     /// True while [`Hub::schedule_release`] has a timer running.
     release_scheduled: bool,
-    /// Earliest time of the next warning about a spent share.
+    /// Earliest time of the next warning about a sender that has used up its share.
     warn_share_at_ms: u64,
     /// True while [`Hub::schedule_turn`] has a turn pending.
     turn_scheduled: bool,
@@ -77,13 +76,13 @@ pub(crate) struct Hub {
     retry_scheduled: bool,
     metrics: Arc<Metrics>,
     budgets: Arc<Budgets>,
-    /// The last part reported to the budget of rooms.
+    /// Usage that was last reported to the budget of rooms.
     reported: Part,
 }
 
 #[derive(Default)]
 pub(crate) struct Stores {
-    /// With a writer, events have numbers and tokens, and clients can resume their sessions.
+    /// If set, events have numbers and tokens, and clients can resume their sessions.
     pub(crate) writer: Option<JournalWriter>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budgets: Arc<Budgets>,
@@ -129,10 +128,11 @@ impl Hub {
         self.budgets.rooms.replace(std::mem::replace(&mut self.reported, now), now);
     }
 
-    /// Flushes the journal, sends the turn's batches to the workers, and removes dead workers.
+    /// Flushes the journal, sends the turn's batches to the workers, and removes workers that have
+    /// ended.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if let Some(writer) = &mut self.writer {
-            // Records must be written before workers receive their events.
+            // The records must be written before workers receive the events.
             writer.flush();
         }
         self.report();
@@ -190,7 +190,7 @@ impl Handler<HubControl> for Hub {
                 if let Some(writer) = &mut self.writer {
                     writer.close();
                 }
-                // The requester may have stopped waiting.
+                // The send fails if the requester has stopped waiting.
                 let _ = done.send(());
             }
         }

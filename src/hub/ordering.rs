@@ -1,5 +1,5 @@
 //! Execution of single commands. Each command is checked, numbered, journalled and applied, and its
-//! deliveries are queued for the workers, before the next one.
+//! deliveries are queued for the workers, before the next command is executed.
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -76,7 +76,7 @@ impl Hub {
         }
     }
 
-    /// Removes a socket. `rooms_reply` receives the rooms that it was in.
+    /// Removes a socket. `rooms_reply` receives the names of the socket's rooms.
     pub(super) fn apply_disconnect(
         &mut self,
         worker: WorkerId,
@@ -117,7 +117,8 @@ impl Hub {
         if !self.is_owned_by(&socket, worker, slot) {
             return Err(MembershipError::NotConnected);
         }
-        // The own room of a disconnected socket stays reserved until its session is forgotten.
+        // A disconnected socket's own room stays reserved until the session of that socket is
+        // forgotten.
         if room.owner().is_some_and(|owner| owner != socket && self.remembers(&owner)) {
             return Err(MembershipError::ForeignRoom);
         }
@@ -131,8 +132,8 @@ impl Hub {
             return Ok(Joined { members: joined.members, offset });
         }
         self.publish_joined(&socket, &room, joined.members);
-        // The record stays in memory for a while, so it shares the name's allocation with the table
-        // of rooms.
+        // The record shares the allocation of the room's name with the table of rooms, since recent
+        // records stay in memory.
         let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
         self.journal_change(socket, offset, || RecordBody::Join { socket, room });
         let member = joined.location.member;
@@ -167,8 +168,8 @@ impl Hub {
     fn apply_broadcast(&mut self, worker: WorkerId, from: ReplyTo, emit: Emit, ack: AckWanted) -> Answer {
         match ack {
             AckWanted::No => Answer::Emit(self.emit(emit, None, None).map(|(receipt, _)| receipt)),
-            // The session draws the ack id. An id of an evicted connection could equal one of its
-            // successor.
+            // The session chooses the ack id. A request of an evicted session is refused, since the
+            // new session of the socket may choose the same id.
             AckWanted::OfOne { socket, .. } if !self.is_owned_by(&socket, worker, from.slot) => {
                 Answer::Emit(Err(EmitRefusal::NotConnected))
             }
@@ -182,7 +183,7 @@ impl Hub {
         }
     }
 
-    /// Numbers, journals and delivers an event of any origin. Returns its receipt and the number of
+    /// Numbers, journals and delivers an event. Returns the event's receipt and the number of
     /// workers with receivers.
     fn emit(
         &mut self,
@@ -194,11 +195,10 @@ impl Hub {
         let volatile = grade == Grade::Volatile;
         let offset = if volatile { None } else { self.next_offset() };
         let namespace = draft.namespace().clone();
-        // An event without a number has the token of the newest record.
+        // An event without a number has the offset of the newest record as its token.
         let token = offset.or_else(|| self.writer.as_ref().map(JournalWriter::applied));
         let message = draft.seal(id.map(AckId::to_wire), token.as_ref());
-        // An event is sent only after it is journalled. It needs no record if no known session
-        // receives it.
+        // An event is sent only after it was journalled, unless no known session may receive it.
         let may_send = offset.is_none()
             || !self.may_concern_session(&namespace, &target)
             || self.journal(offset, || event_record(&namespace, &target, &message));
@@ -209,7 +209,7 @@ impl Hub {
         Ok((Receipt { offset }, parts))
     }
 
-    /// Queues an event for the workers that have receivers. Returns their number.
+    /// Queues an event for the workers that have receivers. Returns the number of these workers.
     fn deliver(
         &mut self,
         namespace: &NamespacePath,
@@ -245,7 +245,8 @@ impl Hub {
         parts
     }
 
-    /// Asks the workers that have members of the target to list them. Returns their number.
+    /// Requests the members of the target from each worker that has some. Returns the number of
+    /// these workers.
     fn apply_fetch(&mut self, asker: WorkerId, from: ReplyTo, namespace: &NamespacePath, target: &Target) -> usize {
         let route = self.rooms.route(namespace, target);
         self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK;
@@ -266,7 +267,7 @@ impl Hub {
         with_members.len()
     }
 
-    /// Journals a record while recovery is on. Returns false if the record is too large.
+    /// Journals a record if recovery is on. Returns false if the record is too large.
     pub(super) fn journal(&mut self, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) -> bool {
         let (Some(writer), Some(offset)) = (&mut self.writer, offset) else { return true };
         let body = body();

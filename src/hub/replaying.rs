@@ -1,18 +1,19 @@
 //! Replays from the journal for sockets that catch up, one chunk for each socket in turn.
 //!
-//! A worker has at most `REPLAY_BYTES_MAX` bytes of replays in flight. They are counted apart from
-//! deliveries, so that they delay neither events nor answers.
+//! A worker has at most `REPLAY_BYTES_MAX` bytes of replays in flight. Replays are counted
+//! separately from deliveries, so that they delay neither events nor answers.
 
 use super::Hub;
 use super::journal_writer::MissedChunk;
 use crate::ids::{Lsn, SlotKey, SocketId, WorkerId};
 use crate::messages::fanout::{FanoutCommand, Replay};
 
-/// Replayed bytes in flight to one worker. 512 KiB are two chunks: one is read while the other is
-/// written, and live events wait for a fraction of a millisecond.
+/// Maximum number of replayed bytes in flight to one worker. 512 KiB are two chunks, so that one
+/// can be read while the other is written. Live events wait only a fraction of a millisecond for
+/// them.
 pub(super) const REPLAY_BYTES_MAX: usize = 512 << 10;
 
-/// A socket that waits for the events after a position.
+/// A socket that waits for a replay of the events after a position.
 #[derive(Debug)]
 pub(super) struct WaitingReader {
     pub(super) slot: SlotKey,
@@ -21,7 +22,8 @@ pub(super) struct WaitingReader {
 }
 
 impl Hub {
-    /// Sends replays, as many as the records of this turn and the workers allow.
+    /// Sends replays until this turn's limit of records is reached, or no worker has room for
+    /// another one.
     pub(super) fn send_replays(&mut self) {
         let mut left = self.limits.recovery.replay_records_per_turn.max(1);
         while left > 0

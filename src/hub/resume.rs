@@ -1,13 +1,14 @@
 //! Connects and resumes of sockets.
 //!
-//! A resumed socket catches up like a socket that reads too slowly:
-//! 1. The hub attaches it to its worker as [`CatchingUp`](DeliveryMode::CatchingUp), and joins its
-//!    rooms.
-//! 2. The worker requests the events after a position whenever the outbox has room
+//! A resumed socket catches up in the same way as a socket that reads too slowly:
+//! 1. The hub attaches the socket to its worker as [`CatchingUp`](DeliveryMode::CatchingUp), and
+//!    rejoins its rooms.
+//! 2. Whenever the socket's outbox has room, the worker requests the events after a position
 //!    (`worker/outboxes/reading.rs`).
-//! 3. The hub reads a chunk of the journal and sends it (`hub/replaying.rs`).
-//! 4. The last chunk is sent in a turn in which no event is left. The worker drops live copies of
-//!    all events before that turn, and delivers those after it (`worker/fanout.rs`).
+//! 3. The hub reads a chunk of the journal and sends it to the worker (`hub/replaying.rs`).
+//! 4. The chunk with the last missed events is marked as the last. The worker drops the live copies
+//!    of all events before the turn of that chunk, and delivers all later events live
+//!    (`worker/fanout.rs`).
 
 use super::Hub;
 use super::intake::ROOM_WORK;
@@ -21,8 +22,8 @@ use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::state::rooms::{ROOMS_PER_REMOVAL, SocketLocation};
 
 impl Hub {
-    /// Checks a resume before connection middleware runs. [`apply_connect`](Self::apply_connect)
-    /// checks it again.
+    /// Checks a resume request before connection middleware runs.
+    /// [`apply_connect`](Self::apply_connect) repeats the check.
     pub(super) fn check_resume(
         &mut self,
         namespace: &NamespacePath,
@@ -41,7 +42,7 @@ impl Hub {
         checked
     }
 
-    /// Adds the work of a resume check, which looks at each interval of the session.
+    /// Adds the work of checking a resume request, which examines each interval of the session.
     fn charge_resume_check(&mut self, claim: ResumeAttempt) {
         self.work += self.interval_count(&claim.pid) * ROOM_WORK;
     }
@@ -74,7 +75,7 @@ impl Hub {
                 (DeliveryMode::CatchingUp(after), rooms)
             }
         };
-        // Each room is looked up in the session and entered.
+        // Each room is looked up in the session and then joined.
         self.work += 2 * rooms.len() * ROOM_WORK;
         let namespace_room = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
         self.workers.queue_command(worker, FanoutCommand::Attach { member, namespace_room, reply, offset, mode });
@@ -87,7 +88,8 @@ impl Hub {
         ConnectAnswer::Connected { recovered: matches!(mode, DeliveryMode::CatchingUp(_)) }
     }
 
-    /// The position and the rooms with which a client continues; `None` if the resume is refused.
+    /// Returns the position from which a client continues and its rooms, or `None` if the resume is
+    /// refused.
     fn resume(
         &self,
         claim: ResumeAttempt,
@@ -110,7 +112,7 @@ impl Hub {
         }
     }
 
-    /// Journals a new socket. Returns how its worker delivers events to it.
+    /// Journals a new socket. Returns the mode in which its worker delivers events to the socket.
     fn connect_new(
         &mut self,
         kind: ConnectKind,
@@ -127,7 +129,7 @@ impl Hub {
         DeliveryMode::Live { recoverable: true }
     }
 
-    /// Removes the stale connection of a socket. Its further commands are ignored.
+    /// Removes a socket's stale connection. Later commands of that connection are ignored.
     fn evict(&mut self, socket: &SocketId) {
         let rooms = if self.is_watched() { self.rooms.rooms_of(socket) } else { Vec::new() };
         for (room, members) in rooms {
@@ -140,20 +142,22 @@ impl Hub {
         }
     }
 
-    /// Removes disconnected sockets from all of their rooms while room changes are watched, because
-    /// room events follow from the member counts.
+    /// If room changes are observed, completes the removal of disconnected sockets from all their
+    /// rooms, since room events are derived from the numbers of members.
     pub(super) fn finish_removals(&mut self) {
         while self.is_watched() && self.rooms.has_pending_removals() {
             self.rooms.continue_removal();
         }
     }
 
-    /// The time of recovery windows, in milliseconds since 1970; 0 while recovery is off.
+    /// Current time of the clock for recovery windows, in milliseconds since 1970. 0 if recovery is
+    /// off.
     pub(super) fn now_unix_ms(&self) -> u64 {
         self.writer.as_ref().map_or(0, |writer| writer.now_unix_ms())
     }
 
-    /// Returns whether a socket belongs to a session. It does not if the session was evicted.
+    /// Returns true if the socket belongs to the session in this slot. The socket of an evicted
+    /// session belongs to the new session.
     pub(super) fn is_owned_by(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
         self.rooms.location_of(socket).is_some_and(|location| location.worker == worker && location.slot == slot)
     }

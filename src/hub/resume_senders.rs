@@ -1,16 +1,16 @@
-//! The sender of the last resume of each session. A client that resumes again over a new connection
-//! inherits the account of the previous one.
+//! The sender of the last resume of each session. If a client resumes again over a new connection,
+//! the new connection inherits the account of the previous one.
 
 use std::collections::HashMap;
 
 use super::intake::CommandSender;
 use crate::ids::{PrivateId, WorkerId};
 
-/// Minimum number of entries at which unneeded ones are removed.
+/// Minimum number of entries at which entries that are no longer needed are removed.
 const PRUNE_AT: usize = 64;
 
-/// Senders by session. The map has at most twice as many entries as the last removal left, or
-/// `PRUNE_AT` if that is more.
+/// Senders by session. The maximum number of entries is twice the number that the last removal
+/// left, but at least `PRUNE_AT`.
 #[derive(Debug)]
 pub(super) struct ResumeSenders {
     senders: HashMap<PrivateId, CommandSender>,
@@ -28,8 +28,8 @@ impl ResumeSenders {
         self.senders.get(pid)
     }
 
-    /// Records a resume. If there are many entries, removes those for which `is_needed` returns
-    /// false.
+    /// Records the sender of a resume. If there are many entries, removes the entries for which
+    /// `is_needed` returns false.
     pub(super) fn insert(
         &mut self,
         pid: PrivateId,
@@ -48,7 +48,7 @@ impl ResumeSenders {
         self.senders.retain(|_, sender| sender.worker != worker);
     }
 
-    /// Removes all entries, and releases their memory.
+    /// Removes all entries and releases their memory.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -73,7 +73,7 @@ mod tests {
     fn entries_are_at_most_twice_those_that_are_needed() {
         let mut senders = ResumeSenders::default();
         for n in 0..100_000 {
-            // The last hundred senders have an account.
+            // The hundred newest senders have an account, so their entries are needed.
             senders.insert(pid(n), sender(0, n), |_, sender| sender.slot.index + 100 >= n);
             assert!(senders.senders.len() <= 200, "{} entries", senders.senders.len());
             assert!((n.saturating_sub(99)..=n).all(|kept| senders.get(&pid(kept)) == Some(&sender(0, kept))));

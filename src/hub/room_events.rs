@@ -1,4 +1,4 @@
-//! Room changes for subscribers. Without subscribers, a change costs one comparison.
+//! Room changes for subscribers. If there are no subscribers, a change costs one comparison.
 
 use super::Hub;
 use crate::ids::{RoomName, SocketId};
@@ -27,7 +27,7 @@ impl Hub {
         if self.is_watched()
             && let Some(namespace) = self.rooms.namespace_of(socket)
         {
-            // An error means that the last subscriber has just been dropped.
+            // The send fails if the last subscriber has just been dropped.
             let _ = self.room_changes.send(RoomChange { namespace: namespace.clone(), room: room.clone(), change });
         }
     }

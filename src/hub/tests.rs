@@ -1,4 +1,4 @@
-//! The hub with a worker that records what it receives.
+//! Tests of the hub with a worker that records the commands it receives.
 
 mod fairness;
 mod journal;
@@ -33,7 +33,7 @@ use crate::state::rooms::Target;
 
 const WORKER: WorkerId = WorkerId(0);
 
-/// A worker that sends a line of text for each command it receives.
+/// A worker that sends a line of text for each command that it receives.
 struct Listener(mpsc::Sender<String>);
 
 impl Actor for Listener {
@@ -105,12 +105,12 @@ fn words(answer: Answer) -> String {
     }
 }
 
-/// A hub, and the lines of its worker.
+/// A hub, with the lines of its worker.
 struct Rig {
     hub: Addr<Hub>,
     lines: mpsc::Receiver<String>,
     ticket: u64,
-    /// The session that sends the next commands.
+    /// Slot of the session that sends the next commands.
     slot: SlotKey,
 }
 
@@ -155,7 +155,7 @@ impl Rig {
         self.tell(OrderedCommand::Broadcast { from, emit, ack: AckWanted::No });
     }
 
-    /// The lines up to the point at which hub and worker have nothing left to do.
+    /// Returns the lines that are received until hub and worker have no work left.
     async fn received(&self) -> Vec<String> {
         for _ in 0..8 {
             tokio::task::yield_now().await;
@@ -164,7 +164,7 @@ impl Rig {
     }
 }
 
-/// The slot of a client's second connection.
+/// Slot of a client's second connection.
 const LATER: SlotKey = SlotKey { index: 1, generation: 0 };
 
 fn pid(n: u8) -> PrivateId {
@@ -199,7 +199,7 @@ fn socket(n: u8) -> SocketId {
     SocketId::from_random([n; 15])
 }
 
-/// The slot of every socket, unless a test sets another one.
+/// Slot of every socket, unless a test sets another one.
 const SLOT: SlotKey = SlotKey { index: 0, generation: 0 };
 
 fn disconnect(n: u8) -> OrderedCommand {
@@ -222,8 +222,8 @@ fn run<F: Future<Output = ()>>(test: F) {
     System::new().block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() });
 }
 
-/// A memory journal whose appends are observed, whose reads are counted, and whose flush fails from
-/// a position on.
+/// A memory journal whose appends are observed, whose reads are counted, and whose flushes fail
+/// once the head reaches a position.
 struct TestJournal {
     inner: MemoryJournal,
     on_append: Box<dyn FnMut(&Record) + Send>,
@@ -328,7 +328,7 @@ fn a_dead_worker_disconnects_its_sockets() {
         assert!(rig.hub.try_send(batch(OrderedCommand::Connect(connect).into())).is_ok());
         rig.connect(1);
         rig.received().await;
-        // Stopping the actor closes its mailbox, as the end of its thread does.
+        // Stopping the actor closes the mailbox, like the end of the worker's thread.
         stop(&doomed).await;
         let target = Target::default();
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
@@ -382,7 +382,8 @@ fn a_panic_in_a_retry_of_the_hub_ends_the_process() {
             assert!(!matches!(record.body, RecordBody::Disconnect { .. }), "planted");
         });
         let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
-        // The mailbox of this worker fills up, so that the hub retries after the worker has ended.
+        // The mailbox of this worker fills up, so that the hub has to retry. By then, the worker
+        // has ended.
         let never_run = Context::<Listener>::new();
         rig.tell(ImmediateCommand::Register { fanout: never_run.address().recipient() });
         for n in 0..40 {

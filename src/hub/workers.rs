@@ -1,5 +1,5 @@
-//! The hub's links to its workers. A link holds the worker's commands of this turn, its number of
-//! unwritten bytes, and its sockets that wait for a replay.
+//! The hub's links to its workers. A link has the worker's queued commands, its number of unwritten
+//! bytes, and its sockets that wait for a replay.
 
 use std::collections::VecDeque;
 
@@ -19,21 +19,21 @@ use crate::state::schedule::Load;
 
 struct Link {
     fanout: Recipient<FanoutBatch>,
-    /// The commands of this turn, and those that a full mailbox did not accept.
+    /// Commands of this turn, after those that a full mailbox has not accepted.
     batch: Vec<FanoutCommand>,
-    /// Delivered bytes that the worker has not reported as consumed.
+    /// Delivered bytes that the worker has not yet reported as written.
     unwritten: usize,
-    /// Replayed bytes that the worker has not reported as consumed. They do not delay other
-    /// senders.
+    /// Replayed bytes that the worker has not yet reported as written. Unlike `unwritten`, they do
+    /// not delay senders.
     replaying: usize,
-    /// True if a session of the worker has ever connected. The server sender has none.
+    /// True once a session of the worker has connected. The server sender has no sessions.
     has_sessions: bool,
-    /// Sockets that wait for a replay, each at most once.
+    /// Sockets that wait for a replay. A socket is queued at most once.
     readers: VecDeque<WaitingReader>,
 }
 
 impl Link {
-    /// Returns whether a socket waits for a replay, and the worker has room for one.
+    /// Returns true if a socket waits for a replay and the worker has room for one.
     fn may_replay(&self) -> bool {
         !self.readers.is_empty() && self.replaying < REPLAY_BYTES_MAX
     }
@@ -41,7 +41,7 @@ impl Link {
 
 #[derive(Debug, Default)]
 pub(super) struct FlushReport {
-    /// True if a mailbox was full. Its batch is kept.
+    /// True if the mailbox of a worker was full. The worker's batch is then kept for a retry.
     pub(super) full: bool,
     pub(super) dead: Vec<WorkerId>,
 }
@@ -49,7 +49,7 @@ pub(super) struct FlushReport {
 pub(super) struct WorkerLinks {
     workers: Vec<Option<Link>>,
     unwritten_max: usize,
-    /// The worker that received the last replay, as an index.
+    /// Index of the worker that received the last replay.
     last_served: usize,
 }
 
@@ -102,7 +102,7 @@ impl WorkerLinks {
         }
     }
 
-    /// Removes the next socket that may receive a replay, from one worker after the other.
+    /// Removes and returns the next socket that may receive a replay. Workers take turns.
     pub(super) fn next_reader(&mut self) -> Option<(WorkerId, WaitingReader)> {
         for _ in 0..self.workers.len() {
             self.last_served = (self.last_served + 1) % self.workers.len();
@@ -120,7 +120,7 @@ impl WorkerLinks {
         self.workers.iter().flatten().any(Link::may_replay)
     }
 
-    /// Queues a replay, and adds it to the worker's replayed bytes.
+    /// Queues a replay and adds its bytes to the worker's replayed bytes in flight.
     pub(super) fn replay(&mut self, worker: WorkerId, mut replay: Replay) {
         if let Some(link) = self.link(worker) {
             let cost = |(_, message): &(Offset, Message)| message.byte_len() + PACKET_OVERHEAD_BYTES;
@@ -138,7 +138,7 @@ impl WorkerLinks {
         self.queue_command(worker, FanoutCommand::Fetched { slot: to.slot, ticket: to.ticket, sockets });
     }
 
-    /// Handles a worker's report of written bytes, delivered and replayed ones.
+    /// Handles a worker's report of written bytes: `bytes` of deliveries and `replayed` of replays.
     pub(super) fn on_consumed(&mut self, worker: WorkerId, bytes: usize, replayed: usize) {
         if let Some(link) = self.link(worker) {
             link.unwritten = link.unwritten.saturating_sub(bytes);
@@ -179,8 +179,8 @@ impl WorkerLinks {
         report
     }
 
-    /// The load of the worker with the largest backlog. Above a quarter of `worker_bytes_max`, only
-    /// senders within their quantum are served.
+    /// The load of the worker with the largest backlog. Beyond a quarter of `worker_bytes_max`, the
+    /// events of senders that have used up their quantum wait.
     pub(super) fn load(&self) -> Load {
         match self.workers.iter().flatten().map(|link| link.unwritten).max().unwrap_or(0) {
             unwritten if unwritten > self.unwritten_max => Load::Full,

@@ -1,27 +1,27 @@
 //! Ids of acks that the server requests.
 
-/// Requester of an ack. The id contains it, so an ack is routed without a table.
+/// Requester of an ack. Each ack id contains its owner, so acks are routed without a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AckOwner {
-    /// A durable event. Reserved: no event of this server is durable yet.
+    /// A durable event. Reserved, since this server has no durable events yet.
     Durable = 1,
-    /// The hub, for an event with acks of many sockets.
+    /// The hub, for an event whose acks the hub collects from many sockets.
     Hub = 2,
-    /// The session that sent the event to its own client.
+    /// The session of the client that receives the event.
     Session = 3,
 }
 
-/// Ack id of an event of this server: `4·number + owner` on the wire.
+/// Ack id of an event from this server. On the wire, it is `4 · number + owner`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AckId(u64);
 
 impl AckId {
-    /// Creates the id of the owner's event with this number, which is below 2^51.
+    /// Creates the ack id of the owner's event with this number, which must be below 2^51.
     pub(crate) const fn new(owner: AckOwner, number: u64) -> Self {
         Self(4 * number + owner as u64)
     }
 
-    /// The id in a client's ack. It may be unknown to this server.
+    /// The id in an ack from a client. The id may be unknown to this server.
     pub(crate) const fn from_wire(id: u64) -> Self {
         Self(id)
     }
@@ -30,7 +30,7 @@ impl AckId {
         self.0
     }
 
-    /// Requester of the ack. `None` if no id of this server has this form.
+    /// Requester of the ack. `None` if this server assigns no ids of this form.
     pub(crate) const fn owner(self) -> Option<AckOwner> {
         match self.0 % 4 {
             1 => Some(AckOwner::Durable),

@@ -1,17 +1,17 @@
-//! Positions in the journal, and the tokens by which clients know them.
+//! Positions in the journal, and the tokens that represent them to clients.
 
 use std::fmt;
 
 use super::IdError;
 
-/// Log sequence number: position of a record in the hub's order. Increasing, not contiguous, below
-/// 2^51, never reused.
+/// Log sequence number: the position of a record in the hub's order. LSNs increase with gaps, are
+/// below 2^51, and are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Lsn(pub u64);
 
 impl Lsn {
-    /// Exclusive upper bound of all LSNs, so that ack ids derived from them are exact in JavaScript
-    /// numbers (2^53).
+    /// Exclusive upper bound of all LSNs. Ack ids derived from LSNs are four times as large, and
+    /// must be exact in JavaScript numbers (2^53).
     pub const END: u64 = 1 << 51;
 
     /// The next number.
@@ -20,20 +20,22 @@ impl Lsn {
         Self(self.0 + 1)
     }
 
-    /// The preceding number. Reading the journal after it includes the record of this number.
+    /// Returns the preceding number. A read of the journal after the preceding number includes the
+    /// record with this number.
     #[must_use]
     pub(crate) const fn before(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
 }
 
-/// One run of the journal, 48 bits. A journal has no records for an offset of another epoch.
+/// Number of 48 bits that identifies one run of the journal. A journal has no records for offsets
+/// of another epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Creates an epoch from its start, so that later epochs are greater, and 16 random bits, so
-    /// that two epochs of one second differ.
+    /// Creates an epoch from the time of its start and 16 random bits. The time makes later epochs
+    /// greater, and the random bits distinguish epochs that start in the same second.
     pub const fn new(unix_seconds: u32, random: u16) -> Self {
         Self((unix_seconds as u64) << 16 | random as u64)
     }
@@ -42,18 +44,18 @@ impl Epoch {
         self.0
     }
 
-    /// Uses the low 48 bits.
+    /// Creates an epoch from the low 48 bits of `bits`.
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits & 0xffff_ffff_ffff)
     }
 }
 
-/// 24 random bits of a record, so that an offset cannot be guessed by counting.
+/// The 24 random bits of a record, which prevent clients from guessing an offset by counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(u32);
 
 impl Fingerprint {
-    /// Uses the low 24 bits.
+    /// Creates a fingerprint from the low 24 bits of `random`.
     pub const fn new(random: u32) -> Self {
         Self(random & 0x00ff_ffff)
     }
@@ -63,20 +65,20 @@ impl Fingerprint {
     }
 }
 
-/// Length of an offset token on the wire.
+/// Number of characters of an offset token on the wire.
 pub(crate) const OFFSET_CHARS: usize = 21;
 
 const EPOCH_CHARS: usize = 8;
 const LSN_CHARS: usize = 9;
 const FINGERPRINT_CHARS: usize = 4;
 
-/// URL-safe and in ASCII order, so that tokens sort like their numbers.
+/// The characters are URL-safe and in ASCII order, so that tokens sort like their numbers.
 const OFFSET_ALPHABET: &[u8; 64] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
 
-/// A client's position in the journal: epoch, LSN and the record's fingerprint in 21 characters.
+/// A client's position in the journal: epoch, LSN, and fingerprint of the record, in 21 characters.
 ///
-/// Opaque to clients, of fixed length, URL-safe. Tokens of one epoch sort by LSN. A token grants no
-/// access by itself.
+/// The token is opaque to clients, URL-safe, and of fixed length. Tokens of one epoch sort by LSN.
+/// A token alone gives no access to anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Offset {
     /// Epoch of the journal.
@@ -97,7 +99,7 @@ impl Offset {
         token
     }
 
-    /// Parses a token. The record may not exist.
+    /// Parses a token. A record with this offset need not exist.
     pub fn parse(token: &str) -> Result<Self, IdError> {
         let token = token.as_bytes();
         if token.len() != OFFSET_CHARS {

@@ -1,16 +1,16 @@
-//! Recipients of an event: a room or a socket.
+//! Recipients of an event: rooms or sockets.
 
 use std::fmt;
 
 use super::{IdError, RANDOM_ID_CHARS, RoomName, SocketId};
 
-/// A room or socket to which an event is addressed, or which is excepted.
+/// A room or socket to which an event is addressed, or which is excluded from an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Recipient {
-    /// Members of this room, whose name is not a socket id.
+    /// The members of the room with this name, which is not a socket id.
     Room(RoomName),
-    /// The socket with this id, and members of the room of that name, who may have joined it before
-    /// the socket existed.
+    /// The socket with this id, and the members of the room with the same name. These members may
+    /// have joined the room before the socket existed.
     Socket(SocketId),
 }
 
@@ -23,7 +23,7 @@ impl Recipient {
         }
     }
 
-    /// Calls `f` with the name of the room, which is not allocated.
+    /// Calls `f` with the name of the room, without an allocation.
     pub(crate) fn with_name<R>(&self, f: impl FnOnce(&str) -> R) -> R {
         match self {
             Self::Room(room) => f(room.as_str()),

@@ -1,12 +1,12 @@
-//! Results of a read, and the bounds of one read.
+//! The result of a read, and the bounds on one read.
 
 use super::Record;
 
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
-    /// In order; the first is the oldest after the requested position.
+    /// Records in order. The first is the oldest record after the requested position.
     pub records: Vec<Record>,
-    /// True if a record after that position was dropped.
+    /// True if a record after the requested position was dropped.
     pub trimmed: bool,
     pub more: bool,
 }
@@ -23,8 +23,8 @@ impl ChunkBuilder {
         Self { chunk: Chunk::default(), bytes: 0, records_max, bytes_max }
     }
 
-    /// Adds the next record. Returns false if it exceeds the bounds; the byte bound does not apply
-    /// to the first record.
+    /// Adds the next record. Returns false if the record exceeds the bounds. The bound of bytes
+    /// does not apply to the first record.
     pub(super) fn push(&mut self, record: &Record) -> bool {
         let bytes = self.bytes + record.byte_len();
         let is_full =

@@ -2,15 +2,15 @@
 //!
 //! | bytes | | |
 //! |---|---|---|
-//! | 1 | version | of this table: 3 |
+//! | 1 | version | 3 for this table |
 //! | 4 | length | of the body |
 //! | 8 | LSN | |
 //! | 4 | checksum | of the body, CRC-32 |
-//! | 4 | checksum | of the 17 bytes above, which tells a damaged length from a truncated record |
+//! | 4 | checksum | of the 17 bytes above, to tell a damaged length from a truncated record |
 //! | … | body | kind (1), fingerprint (3), then the fields of the kind in their order |
 //!
-//! Numbers are little-endian. Names are prefixed with their length in two bytes, data and packets
-//! in four bytes, lists with their count in four bytes.
+//! Numbers are little-endian. Names are prefixed by their length in two bytes. Data and packets are
+//! prefixed by their length in four bytes, and lists by their count in four bytes.
 //!
 //! A packet of an event is stored without its websocket frame:
 //!
@@ -20,13 +20,14 @@
 //! | 4 | length | of the body |
 //! | … | body | |
 //!
-//! Other kinds are reserved for later forms, such as compressed text.
+//! Other kinds are reserved for later formats, such as compressed text.
 //!
-//! Records of versions 1 and 2 are decoded too. They store each packet as a websocket frame (length
-//! in four bytes, then the frame); version 1 lacks the record kinds from 8 on.
+//! Records of versions 1 and 2 can be decoded as well. They contain each packet as a websocket
+//! frame, prefixed by its length in four bytes. Version 1 does not have the record kinds 8 and
+//! above.
 //!
-//! The decoder rejects unknown kinds. It allocates in proportion to the bytes present, not to the
-//! lengths and counts in them.
+//! The decoder rejects unknown kinds. Its allocations are proportional to the bytes present,
+//! whatever lengths and counts they contain.
 
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -35,10 +36,10 @@ use super::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionReco
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, Recipient, RoomName, SocketId};
 use crate::protocol::encoded::{EncodedFrame, Message};
 
-/// The version of encoded records, and the newest that can be decoded.
+/// Version of encoded records, and the newest version that can be decoded.
 pub(super) const VERSION: u8 = 3;
 
-/// The last version that stored packets as websocket frames.
+/// Last version that stored packets as websocket frames.
 const FRAMES_UNTIL: u8 = 2;
 
 pub(super) const HEADER_BYTES: usize = 21;
@@ -60,8 +61,8 @@ const BINARY_PACKET: u8 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum CodecError {
-    /// The bytes are a proper prefix of a record, such as a killed process leaves at the end of the
-    /// newest segment.
+    /// The bytes are an incomplete record. A killed process may leave such a record at the end of
+    /// the newest segment.
     #[error("record ends early")]
     Short,
     #[error("record has version {0}, this program knows {VERSION}")]
@@ -70,7 +71,7 @@ pub(super) enum CodecError {
     HeaderSum,
     #[error("checksum of a record is wrong")]
     BodySum,
-    /// The checksums are right, but the body is no record of this version.
+    /// The checksums are right, but the body is not a valid record of its version.
     #[error("record holds {0}")]
     Content(&'static str),
 }
@@ -116,13 +117,13 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<RecordHeader, CodecError> {
     Ok(RecordHeader { version, lsn: Lsn(lsn), body_bytes, body_sum })
 }
 
-/// Decodes the body that belongs to `header`. Ignores the bytes after it.
+/// Decodes the body that belongs to `header`. Ignores any bytes after the body.
 pub(super) fn decode_body(header: &RecordHeader, bytes: &[u8]) -> Result<Record, CodecError> {
     let body = bytes.get(..header.body_bytes).ok_or(CodecError::Short)?;
     if crc32fast::hash(body) != header.body_sum {
         return Err(CodecError::BodySum);
     }
-    // Length and checksum are right, so the record is not truncated: its content is wrong.
+    // Since length and checksum are right, the record is not truncated, but its content is wrong.
     match read_body(header, Rest(body)) {
         Err(CodecError::Short) => Err(CodecError::Content("too few bytes for its kind")),
         read => read,
@@ -232,7 +233,7 @@ fn put_data(data: Option<&str>, into: &mut Vec<u8>) {
     }
 }
 
-/// Appends a name, whose type bounds it far below 2^16 bytes.
+/// Appends a name. The types of names bound their lengths far below 2^16 bytes.
 fn put_name(name: &str, into: &mut Vec<u8>) {
     into.extend_from_slice(&(name.len() as u16).to_le_bytes());
     into.extend_from_slice(name.as_bytes());
@@ -243,8 +244,8 @@ fn put_long(bytes: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(bytes);
 }
 
-/// Appends a length or count. A record with 2^32 of anything does not fit into a segment, so the
-/// truncated number is never written to a file.
+/// Appends a length or count. The cast does not lose bits: a record with 2^32 bytes or entries does
+/// not fit into a segment and is never written.
 fn put_length(length: usize, into: &mut Vec<u8>) {
     into.extend_from_slice(&(length as u32).to_le_bytes());
 }
@@ -361,7 +362,7 @@ impl<'a> Rest<'a> {
         self.optional(|rest| text(rest.long()?).map(Box::from))
     }
 
-    /// Sockets are encoded as rooms named after their ids.
+    /// Reads rooms and sockets. Sockets are encoded as rooms that are named by their ids.
     fn recipients(&mut self) -> Result<SmallVec<[Recipient; 1]>, CodecError> {
         (0..self.u32()?).map(|_| self.room().map(Recipient::from)).collect()
     }
@@ -381,8 +382,8 @@ impl<'a> Rest<'a> {
         Ok(EventRecord { namespace, rooms, except, exclude, message })
     }
 
-    /// Copies the packet into a buffer of its own, so that an outbox does not keep the whole chunk
-    /// alive.
+    /// Reads a packet into a buffer of its own, so that an outbox with the packet does not keep the
+    /// whole chunk in memory.
     fn packet(&mut self, version: u8) -> Result<EncodedFrame, CodecError> {
         let (kind, body) = if version <= FRAMES_UNTIL { unframe(self.long()?)? } else { (self.u8()?, self.long()?) };
         match kind {
@@ -413,7 +414,8 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Splits a packet of versions 1 and 2, which is stored as a websocket frame, into kind and body.
+/// Splits a packet of versions 1 and 2 into kind and body. These versions store packets as
+/// websocket frames.
 fn unframe(frame: &[u8]) -> Result<(u8, &[u8]), CodecError> {
     let (kind, length) = match frame {
         [0x81, length, ..] => (TEXT_PACKET, length),
@@ -450,7 +452,7 @@ mod tests {
         decode_body(&header, &bytes[HEADER_BYTES..])
     }
 
-    /// `bytes` with another body and correct checksums.
+    /// Returns `bytes` with another body and correct checksums.
     fn with_body(bytes: &[u8], body: &[u8]) -> Vec<u8> {
         let mut header = bytes[..13].to_vec();
         header[1..5].copy_from_slice(&(body.len() as u32).to_le_bytes());
@@ -468,7 +470,7 @@ mod tests {
 
     #[test]
     fn encoded_bytes_are_those_of_the_table() {
-        // A change of these bytes needs a new VERSION.
+        // If these bytes have to change, VERSION has to change as well.
         let room = RoomName::parse("ab").unwrap();
         let body = RecordBody::Join { socket: SocketId::from_random([9; 15]), room };
         let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), body });
@@ -513,7 +515,7 @@ mod tests {
         assert_eq!(refused(&disconnect), CodecError::Content("a flag other than 0 and 1"));
     }
 
-    /// `record` as programs before version 3 encoded it.
+    /// Returns `record` in the encoding of `version`, which is below 3.
     fn encoded_before(version: u8, record: &Record) -> Vec<u8> {
         let mut bytes = encoded(record);
         if let RecordBody::Event(event) = &record.body {
@@ -561,7 +563,7 @@ mod tests {
     #[test]
     fn a_hostile_count_allocates_nothing() {
         let bytes = encoded(&every_kind()[0]);
-        // A count of four billion rooms, followed by nothing.
+        // The count of rooms is four billion, and no rooms follow.
         let event = [&[EVENT, 1, 2, 3, 1, 0, b'/'][..], &[0xff; 4]].concat();
         assert_eq!(decode(&with_body(&bytes, &event)), Err(CodecError::Content("too few bytes for its kind")));
         let session = [&[SESSION, 1, 2, 3][..], &[9; 30], &[1, 0, b'/'], &[0xff; 4]].concat();

@@ -7,7 +7,7 @@ use std::path::Path;
 #[cfg(test)]
 pub(super) mod faults;
 
-/// Counts one operation. Fails if a test has planned that.
+/// Counts one file operation. The operation fails if a test has planned a failure.
 #[inline]
 fn step() -> io::Result<()> {
     #[cfg(test)]
@@ -36,7 +36,7 @@ pub(super) fn overwrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     if file.metadata()?.len() > bytes.len() as u64 { set_len(file, bytes.len() as u64) } else { Ok(()) }
 }
 
-/// Appends at most `bytes_max` bytes, read from byte `at` on, to `into`.
+/// Appends at most `bytes_max` bytes of the file to `into`, starting at byte `at`.
 pub(super) fn read(mut file: &File, at: u64, bytes_max: u64, into: &mut Vec<u8>) -> io::Result<()> {
     step()?;
     file.seek(SeekFrom::Start(at))?;
@@ -59,7 +59,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// Removes a file. Succeeds if there is none.
+/// Removes a file. Succeeds if the file does not exist.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     step()?;
     match fs::remove_file(path) {

@@ -1,10 +1,10 @@
-//! The journal on disk: a ring of segment files in one folder, with the newest records in memory
-//! too.
+//! The journal on disk: a ring of segment files in one folder. The newest records are in memory as
+//! well.
 //!
-//! Flushed records survive the death of the process, but not that of the machine. A journal that
-//! was not closed therefore continues within the same boot only: after another boot, records may be
-//! missing without a trace. In that case, and after damage anywhere, all records are discarded and
-//! a new epoch begins. A damaged record is never skipped.
+//! Flushed records survive a crash of the process, but not of the machine. A journal that was not
+//! closed therefore continues only within the same boot. After another boot, records may be missing
+//! without a trace. In that case, and after any damage, all records are discarded and a new epoch
+//! starts. A damaged record is never skipped.
 
 mod existing;
 mod options;
@@ -26,11 +26,12 @@ use super::segment::{self, Segment, Spare};
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
 use crate::ids::{Epoch, Lsn, Offset};
 
-/// Maximum pending bytes: an append that reaches them writes them before the turn ends.
+/// Maximum number of pending bytes. An append that reaches this number writes the bytes before the
+/// turn ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
-/// Maximum number of spare files while the ring grows; a full ring needs one. Each takes a
-/// descriptor.
+/// Maximum number of spare files while the ring grows. A full ring needs one. Each spare file needs
+/// a descriptor.
 const SPARES_MAX: usize = 8;
 
 #[derive(Debug)]
@@ -40,21 +41,21 @@ pub(crate) struct FileJournal {
     options: FileOptions,
     start: Start,
     head: Lsn,
-    /// At least one; the newest is last, and the only one that is written.
+    /// At least one segment. The last is the newest, and the only one to which records are written.
     segments: VecDeque<Segment>,
-    /// Encoded records that are appended and not written yet. `recent` has all of them.
+    /// Encoded records that are not written yet. `recent` contains all of them as well.
     pending: Vec<u8>,
     recent: RecentRecords,
-    /// Files of the next segments. A full ring recycles its oldest file and needs no further
+    /// Files for the next segments. A full ring reuses its oldest file and needs no further
     /// descriptor.
     spares: Vec<Spare>,
     syncer: Syncer,
-    /// The reason why nothing is written any more: `Closed`, or a failure.
+    /// The reason why no more records are written: `Closed`, or a failure.
     ended: Option<JournalError>,
 }
 
 impl FileJournal {
-    /// Opens the journal in the folder at `path`, or creates one.
+    /// Opens the journal in the folder at `path`, or creates it.
     pub(crate) fn open(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
         let options = FileOptions { segments_max: options.segments_max.max(2), ..options };
         let mut folder = Folder::lock(path)?;
@@ -62,7 +63,7 @@ impl FileJournal {
             ExistingJournal::read(path, &JournalHeader::read(path)?, &options)?;
         let header = JournalHeader { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
         folder.write_header(&header)?;
-        // A start that was interrupted may have left segments of another epoch.
+        // Remove segments of another epoch, which a start that was interrupted may have left.
         let strays = folder::segments(path)?.into_iter().map(|(_, path)| path);
         let strays = strays.filter(|path| segments.iter().all(|segment| segment.path != *path));
         for stray in strays.chain(folder::spares(path)?) {
@@ -106,7 +107,7 @@ impl FileJournal {
         self.segments.back().map_or(self.head, |newest| newest.last)
     }
 
-    /// Bytes of the ring before a segment, as if each earlier segment were full.
+    /// Bytes of the ring before `segment`, computed as if each earlier segment were full.
     fn bytes_before(&self, segment: &Segment) -> u64 {
         segment.sequence.saturating_mul(self.options.segment_bytes as u64)
     }
@@ -115,10 +116,10 @@ impl FileJournal {
         self.ended.clone().map_or(Ok(()), Err)
     }
 
-    /// Appends `record` to the pending bytes. Begins another segment if the newest has no room for
-    /// it.
+    /// Appends `record` to the pending bytes. Starts another segment if the newest has no room for
+    /// the record.
     fn encode(&mut self, record: &Record) -> Result<(), JournalError> {
-        // `make torture-planted` compiles this bug in and expects the torture to find it.
+        // `make torture-planted` compiles this bug in, to check that the torture test finds it.
         #[cfg(stentor_planted_bug)]
         if record.lsn.0.is_multiple_of(1000) {
             return Ok(());
@@ -144,7 +145,8 @@ impl FileJournal {
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
-        // `head` would be too high here after a start that skipped LSNs.
+        // The end of the written records is used, since `head` is too high after a start that
+        // skipped LSNs.
         let after = self.written();
         let (sequence, file) = (self.newest().sequence, self.newest().file());
         self.push_segment(sequence + 1, after)?;
@@ -172,7 +174,8 @@ impl FileJournal {
         Ok(())
     }
 
-    /// One more than the ring lacks segments: the next one begins before the oldest is dropped.
+    /// Number of spare files to keep: one more than the number of segments that the ring lacks,
+    /// since the next segment starts before the oldest is dropped.
     fn spares_wanted(&self) -> usize {
         let lacking = self.options.segments_max.saturating_sub(self.segments.len());
         lacking.saturating_add(1).min(SPARES_MAX)
@@ -197,8 +200,8 @@ impl FileJournal {
         Ok(())
     }
 
-    /// Ends the journal, because records are missing from here on. Marks the folder, so that no
-    /// later start continues it.
+    /// Ends the journal after a failure, since later records would follow a gap. Marks the folder,
+    /// so that no later start continues the journal.
     fn fail(&mut self, error: io::Error) -> JournalError {
         let path = self.newest().path.clone();
         log::error!("journal failed, further records are rejected file={} error={error}", path.display());
@@ -240,7 +243,8 @@ impl FileJournal {
         Ok(())
     }
 
-    /// Waits until all records are on the disk. The syncer has written most full segments already.
+    /// Waits until all records are synced to the disk. The syncer has already synced most full
+    /// segments.
     fn sync(&mut self) -> io::Result<()> {
         let synced = self.syncer.finish()?;
         for segment in self.segments.iter().filter(|segment| !synced.contains(&segment.sequence)) {
@@ -249,7 +253,7 @@ impl FileJournal {
         self.folder.sync()
     }
 
-    /// Simulates the death of the process: only the first `written` of the pending bytes are
+    /// Simulates a crash of the process after only the first `written` of the pending bytes were
     /// written.
     #[cfg(test)]
     pub(super) fn kill(mut self, written: usize) {
@@ -302,8 +306,8 @@ impl Journal for FileJournal {
         self.check_open()?;
         self.write_pending()?;
         if self.spares.len() < self.spares_wanted() {
-            // A failure is retried after the next turn, and matters only when a segment has to
-            // begin.
+            // A failure is ignored here, and the next turn retries. A missing spare file matters
+            // only when a new segment has to start.
             let _ = self.add_spare();
         }
         Ok(())
@@ -370,7 +374,7 @@ impl Journal for FileJournal {
 
 impl Drop for FileJournal {
     fn drop(&mut self) {
-        // After a panic, records may be missing: the journal must not count as closed.
+        // The journal is not closed after a panic, since records may be missing.
         if self.ended.is_none() && !std::thread::panicking() && self.write_end().is_ok() {
             log::info!("journal closed folder={}", self.folder.path.display());
         }

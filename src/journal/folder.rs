@@ -1,22 +1,22 @@
-//! The folder of a journal: its lock, its header, the names of its files, and the errors of opening
-//! it.
+//! The folder of a journal: lock, header, file names, and the errors of opening a journal.
 //!
-//! The header `journal.header` identifies the journal and the state in which it was left:
+//! The file `journal.header` identifies the journal and contains the state in which the journal was
+//! left:
 //!
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorJ` | |
-//! | 4 | format | of the folder: 3; 1 and 2 differ in their records only, which are decoded too |
+//! | 4 | format | of the folder: 3; formats 1 and 2, which differ only in their records, can be read too |
 //! | 8 | epoch | |
 //! | 16 | boot | id of the machine's boot in which the journal was opened, 0 if unknown |
 //! | 1 | state | 0 open, 1 closed, 2 failed |
 //! | 8 | floor | LSNs up to this one may be in use |
-//! | 8 | last | the newest record, if the journal was closed |
+//! | 8 | last | LSN of the newest record, if the journal was closed |
 //! | 4 | checksum | of the bytes above, CRC-32 |
 //!
-//! In every format, the last four bytes are the checksum of the others: a damaged format number is
-//! thus not mistaken for a newer format. If the header is damaged or missing, the journal is
-//! discarded. A folder with other files is left unchanged.
+//! In every format, the last four bytes are the checksum of all bytes before them. A damaged format
+//! number is thus not mistaken for a newer format. If the header is damaged or missing, the journal
+//! is discarded. A folder that contains files of other programs and no header is left unchanged.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -34,13 +34,15 @@ const HEADER: &str = "journal.header";
 const HEADER_NEW: &str = "journal.header.new";
 const HEADER_BYTES: usize = 57;
 const LOCK: &str = "journal.lock";
-/// A folder that new volumes contain.
+/// Folder that a file system such as ext4 creates in each new volume. A volume with no other files
+/// counts as empty.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Why a journal was not opened. Its folder is unchanged.
+/// The reason why a journal was not opened. The folder is unchanged.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// Name an empty folder, or one that does not exist yet.
+    /// The folder contains a file that does not belong to a journal. Name an empty folder, or a
+    /// path that does not exist yet.
     #[error(
         "journal folder {}: it holds {found:?}, which is no part of a journal; name an empty folder, or one that does not \
          exist yet",
@@ -49,22 +51,22 @@ pub enum OpenError {
     Foreign {
         /// Path of the folder.
         path: PathBuf,
-        /// The name of a file in it.
+        /// Name of a file in the folder that does not belong to a journal.
         found: String,
     },
-    /// Name a folder.
+    /// The path is that of a file. Name a folder.
     #[error("journal folder {}: it is a file; name a folder", path.display())]
     NotAFolder {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The folder has no journal that could be read.
+    /// The folder contains no journal.
     #[error("journal folder {}: there is no journal in it", path.display())]
     Absent {
         /// Path where a journal was expected.
         path: PathBuf,
     },
-    /// Run the newer program, or move the folder away.
+    /// A newer version of the program wrote the file. Run that version, or move the folder away.
     #[error(
         "journal file {}: format {found} is newer than {FORMAT}, which this program knows; run the newer program, or move \
          the folder away and lose what it holds",
@@ -76,8 +78,8 @@ pub enum OpenError {
         /// Format of the file.
         found: u32,
     },
-    /// Another program has changed the file, or it was damaged on disk. Restore it, or move the
-    /// folder away.
+    /// Another program has changed the file, or the file was damaged on disk. Restore the file, or
+    /// move the folder away.
     #[error(
         "journal file {}: {found}; restore it, or move the folder away and lose what it holds",
         path.display()
@@ -88,15 +90,16 @@ pub enum OpenError {
         /// The kind of damage.
         found: String,
     },
-    /// Stop the other process, or name another folder: two processes cannot share one.
-    #[error("journal folder {}: in use by {by}; stop that, or name another folder", path.display())]
+    /// Another process uses the folder. Stop that process, or name another folder.
+    #[error("journal folder {}: in use by {by}; stop that process, or name another folder", path.display())]
     Locked {
         /// Path of the folder.
         path: PathBuf,
-        /// The other process, as its lock file names it.
+        /// The other process, as named in the lock file.
         by: String,
     },
-    /// Give the user of this process permission, or name another folder.
+    /// The user of this process may not read or write the file or folder. Grant the permission, or
+    /// name another folder.
     #[error(
         "journal file {}: not permitted ({kind}); the user of this process must be able to read and write there",
         path.display()
@@ -107,7 +110,7 @@ pub enum OpenError {
         /// The error of the file system.
         kind: ErrorKind,
     },
-    /// Make room, or name a folder on another disk.
+    /// The disk or a quota is full. Free some space, or name a folder on another disk.
     #[error("journal file {}: no space left ({kind}); make room, or name a folder on another disk", path.display())]
     NoSpace {
         /// Path of the file.
@@ -147,19 +150,19 @@ impl OpenError {
     }
 }
 
-/// One boot of the machine. Records written in another boot may be missing without a trace, unless
-/// the journal was closed.
+/// The id of a boot of the machine. If a journal was written in another boot and not closed,
+/// records may be missing without a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BootId(u128);
 
 impl BootId {
-    /// `None` for 0, which stands for an unknown boot.
+    /// Returns `None` if `id` is 0, which stands for an unknown boot.
     pub(crate) fn new(id: u128) -> Option<Self> {
         (id != 0).then_some(Self(id))
     }
 
-    /// The current boot, according to the kernel. If it is unknown, only a closed journal
-    /// continues.
+    /// The current boot, as reported by the kernel. If the boot is unknown, a journal continues
+    /// only if it was closed.
     pub(crate) fn of_this_machine() -> Option<Self> {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         u128::from_str_radix(&text.trim().replace('-', ""), 16).ok().and_then(Self::new)
@@ -169,7 +172,7 @@ impl BootId {
 /// The state in which a journal was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// In use, or its process was killed.
+    /// The journal is in use, or its process was killed.
     Open,
     /// All records are on the disk.
     Closed,
@@ -263,27 +266,27 @@ pub(super) enum StoredHeader {
     Header(JournalHeader),
 }
 
-/// A locked folder. The files that mark a failed journal are open from the start, because
-/// descriptors may run out.
+/// A locked folder. The files needed to mark the journal as failed are opened in advance, because
+/// the process may have run out of file descriptors when a failure occurs.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
-    /// The folder itself, where folders can be opened. It is locked, so that removing the lock file
-    /// does not unlock the journal.
+    /// The opened folder, on systems that can open a folder as a file. The folder is locked too, so
+    /// that removing the lock file does not unlock the journal.
     directory: Option<File>,
-    /// Open once the header has been written.
+    /// The header file. `None` until this process has written a header.
     header: Option<File>,
-    /// The lock file, which names the owner. It is locked in addition to the folder, to exclude
-    /// programs from before format 2.
+    /// The lock file, which names the process that holds the lock. It is locked in addition to the
+    /// folder, because programs older than format 2 lock only the file.
     _lock: File,
 }
 
 impl Folder {
-    /// Locks the folder, and creates it if there is none.
+    /// Locks the folder. Creates the folder if it does not exist.
     pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
         create_folder(path).map_err(|error| OpenError::at(path, error))?;
         check_names(path)?;
-        // Other systems cannot open a folder as a file.
+        // Only Unix systems can open a folder as a file.
         let mut read = OpenOptions::new();
         let directory = if cfg!(unix) { Some(disk::open(read.read(true), path)) } else { None };
         let directory = directory.transpose().map_err(|error| OpenError::at(path, error))?;
@@ -293,7 +296,8 @@ impl Folder {
         options.read(true).write(true).create(true).truncate(false);
         for_owner_only(&mut options);
         let mut lock = disk::open(&options, &lock_path).map_err(failed)?;
-        // Some file systems lock files but no folders, so other errors are ignored here.
+        // Some file systems can lock files but not folders, so other errors of locking the folder
+        // are ignored.
         let is_taken = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
         if directory.as_ref().is_some_and(is_taken) {
             return Err(locked(path, lock));
@@ -313,8 +317,8 @@ impl Folder {
         self.try_write_header(header).map_err(|error| OpenError::at(&path, error))
     }
 
-    /// Creates the first header atomically. Later ones are written in place, within one sector,
-    /// which works on a full disk too.
+    /// Writes the header. The first header is created atomically. A later header overwrites the
+    /// file in place, within one sector, which works on a full disk too.
     pub(super) fn try_write_header(&mut self, header: &JournalHeader) -> io::Result<()> {
         let path = self.path.join(HEADER);
         let mut options = OpenOptions::new();
@@ -362,12 +366,13 @@ pub(super) fn spares(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
     Ok(names(folder)?.into_iter().filter(|name| is_spare(name)).map(|name| folder.join(name)).collect())
 }
 
-/// Accepts the name without a number too, which earlier programs used.
+/// Returns whether a file name is the name of a spare file. Earlier versions used the name without
+/// a number.
 fn is_spare(name: &str) -> bool {
     name.starts_with(SPARE)
 }
 
-/// The segments in a folder, the oldest first.
+/// Sequence numbers and paths of the segments in a folder, the oldest first.
 pub(super) fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
     let mut segments = Vec::new();
     for name in names(folder)? {
@@ -390,7 +395,8 @@ fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Rejects a folder that has no header but files of another program: it was named by mistake.
+/// Rejects a folder that contains files of another program and no header, because such a folder was
+/// probably named by mistake.
 fn check_names(path: &Path) -> Result<(), OpenError> {
     let names = names(path)?;
     if names.iter().any(|name| name == HEADER) {

@@ -1,5 +1,6 @@
-//! Read-only access to the folder of a journal, without a lock, also while a server writes there.
-//! Segments that the ring drops meanwhile are skipped; records appended meanwhile may be read.
+//! Read-only access to the folder of a journal. No lock is acquired, so a server may be writing to
+//! the journal. Segments that the server drops in the meantime are skipped. Records that the server
+//! appends in the meantime may be included.
 
 mod json;
 #[cfg(test)]
@@ -17,7 +18,8 @@ use super::segment::{Fault, Records, Segment};
 use super::{JournalError, Record, RecordBody};
 use crate::ids::{Epoch, Lsn};
 
-/// Read-only access to a journal on disk. It takes no lock, so a server may be using the journal.
+/// Read-only access to a journal on disk. No lock is acquired, so a server may be using the
+/// journal.
 ///
 /// ```no_run
 /// # use stentor::{JournalInspection, Lsn};
@@ -34,13 +36,13 @@ pub struct Inspection {
     segments: Vec<Segment>,
 }
 
-/// Why the rest of a journal cannot be read. The next server that opens the folder begins a new
-/// epoch.
+/// The reason why the rest of a journal cannot be read. If the journal is damaged, the next server
+/// that opens the folder discards the records and begins a new epoch.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct ReadError(#[from] JournalError);
 
-/// Counts of the contents of a journal.
+/// Summary of the contents of a journal.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct JournalStats {
@@ -50,7 +52,7 @@ pub struct JournalStats {
     pub state: &'static str,
     /// The records up to this position were dropped.
     pub trimmed_to: Lsn,
-    /// The newest record that can be read.
+    /// Position of the newest record that can be read.
     pub newest: Lsn,
     /// Number of segment files.
     pub segments: usize,
@@ -58,11 +60,11 @@ pub struct JournalStats {
     pub bytes: u64,
     /// Number of records of each kind.
     pub records: Vec<(&'static str, u64)>,
-    /// Sessions that can be resumed, including those whose recovery window has passed.
+    /// Number of sessions stored for recovery, including sessions whose recovery window has passed.
     pub sessions: usize,
-    /// Sessions that have a connection.
+    /// Number of sessions that have a connection.
     pub connected: usize,
-    /// Set if records after `newest` cannot be read.
+    /// The error, if records after `newest` cannot be read.
     pub damage: Option<ReadError>,
 }
 
@@ -79,7 +81,7 @@ impl Inspection {
         for (sequence, path) in folder::segments(path)? {
             match Segment::open(path.clone(), sequence, u64::MAX, false) {
                 Ok(segment) if segment.epoch == header.epoch => segments.push(segment),
-                // A discarded journal has left segments of another epoch.
+                // The segment has another epoch: it belongs to a discarded journal.
                 Ok(_) => {}
                 // The server is creating or recycling this segment.
                 Err(Fault::Short(_)) => {}
@@ -105,7 +107,8 @@ impl Inspection {
     /// Reads the whole journal and counts its contents.
     pub fn stats(&self) -> JournalStats {
         let mut kinds = KINDS.map(|kind| (kind, 0u64));
-        // Resumable sockets, and whether they have a connection.
+        // Sockets whose sessions can be resumed. The value is true while the socket has a
+        // connection.
         let mut sessions = HashMap::new();
         let mut newest = self.trimmed_to();
         let mut damage = None;
@@ -153,8 +156,8 @@ impl Inspection {
         }
     }
 
-    /// The records after `after`, in order, without those that the ring drops meanwhile. Ends at
-    /// the first error.
+    /// The records after the position `after`, in order. Records that the server drops in the
+    /// meantime are skipped. The iterator ends after the first error.
     pub fn records(&self, after: Lsn) -> impl Iterator<Item = Result<InspectedRecord, ReadError>> {
         let epoch = self.header.epoch;
         self.read(after).map(move |record| Ok(InspectedRecord { epoch, record: record? }))
@@ -172,8 +175,8 @@ impl Inspection {
                 }
                 let (path, records) = reading.as_mut()?;
                 let next = records.next(after);
-                // The ring renames a file before it reuses it: bytes read while the name exists
-                // belong to this segment.
+                // The server renames a segment file before reusing it. If the file name still
+                // exists after the read, the bytes belong to this segment.
                 if !path.exists() {
                     reading = None;
                     continue;
@@ -181,7 +184,7 @@ impl Inspection {
                 match next {
                     Ok(Some(record)) => return Some(Ok(record)),
                     Ok(None) => reading = None,
-                    // The server is writing a record there.
+                    // The server has not finished writing the last record of the newest segment.
                     Err(Fault::Short(_)) if is_newest(path) => reading = None,
                     Err(fault) => {
                         let error = fault.into_journal_error(path);

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 
 use super::codec;
 
-/// The format of new folders, and the newest that can be opened.
+/// Format of new folders, which is also the newest format that can be opened.
 pub(super) const FORMAT: u32 = codec::VERSION as u32;
 
 pub(super) const SEGMENT: &str = "segment-";
@@ -18,18 +18,19 @@ pub(super) fn segment_name(sequence: u64) -> String {
     format!("{SEGMENT}{sequence:010}")
 }
 
-/// Restricts a new file to its owner: a journal holds private ids and the payloads of clients.
+/// Restricts access to a new file to its owner, because a journal contains private ids and payloads
+/// of clients.
 pub(super) fn for_owner_only(options: &mut OpenOptions) {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
 }
 
-/// The number at byte `at`. Panics if `bytes` is shorter.
+/// Reads the little-endian number that begins at byte `at`. Panics if `bytes` is too short.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-/// The number at byte `at`. Panics if `bytes` is shorter.
+/// Reads the little-endian number that begins at byte `at`. Panics if `bytes` is too short.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }

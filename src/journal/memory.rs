@@ -14,8 +14,8 @@ pub(crate) struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    /// An empty ring whose LSNs continue after `head`. `epoch` must differ from that of every
-    /// earlier journal, whose records are lost.
+    /// Creates an empty ring whose LSNs continue after `head`. `epoch` must differ from the epochs
+    /// of all earlier journals, whose records are lost.
     pub(crate) fn new(epoch: Epoch, head: Lsn, records_max: usize, bytes_max: usize) -> Self {
         let recent = RecentRecords::new(head, records_max, bytes_max);
         Self { epoch, head, recent, closed: false }
@@ -51,7 +51,7 @@ impl Journal for MemoryJournal {
     }
 
     fn at_risk(&self) -> Lsn {
-        // The next start does not read this journal, so no session is rewritten for it.
+        // The next process does not read this journal, so no session needs to be rewritten.
         Lsn(0)
     }
 

@@ -1,5 +1,5 @@
-//! The journal from which connections recover: the contract of its two implementations, one in
-//! memory and one in files. The hub is its only writer.
+//! The journal from which sessions recover: a trait and its two implementations, one in memory and
+//! one in files. The hub is the only writer.
 
 mod chunk;
 mod codec;
@@ -27,20 +27,22 @@ use crate::ids::{Epoch, Lsn, Offset};
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum JournalError {
-    /// All LSNs below 2^51 are used; begin a new epoch.
+    /// All LSNs below 2^51 are used. A new epoch must begin.
     #[error("log sequence numbers are used up")]
     Exhausted,
-    /// A defect of the hub. Nothing was appended.
+    /// The LSN of a record is not greater than the head, which is a bug in the hub. Nothing was
+    /// appended.
     #[error("record {given:?} does not come after {head:?}")]
     OutOfOrder { given: Lsn, head: Lsn },
-    /// Nothing was appended. Emit less at a time, or make segments larger.
+    /// The record does not fit into a segment. Nothing was appended. Emit less at a time, or
+    /// configure larger segments.
     #[error("record of {bytes} bytes exceeds limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
-    /// The file system failed. After a failed write the journal rejects all further records, and
+    /// The file system failed. After a failed write, the journal rejects all further records, and
     /// the next start begins a new epoch. A failed read changes nothing.
     #[error("journal file {}: {kind}", path.display())]
     Io { path: PathBuf, kind: io::ErrorKind },
-    /// The file does not hold the bytes that were written there.
+    /// The file does not contain the bytes that were written to it.
     #[error("journal file {} is damaged at byte {at}: {reason}", path.display())]
     Damaged { path: PathBuf, at: u64, reason: String },
     #[error("journal is closed")]
@@ -54,59 +56,60 @@ fn check_position(head: Lsn, given: Lsn) -> Result<(), JournalError> {
     if given.0 >= Lsn::END { Err(JournalError::Exhausted) } else { Ok(()) }
 }
 
-/// The records from which sessions recover, in hub order.
+/// The records from which sessions recover, in the order in which the hub appended them.
 ///
-/// Order: LSNs increase. Durability: records in memory last as long as the process. Records in
-/// files last as long as the boot of the machine, once [`flush`](Self::flush) has returned, and
-/// longer after [`close`](Self::close). A full journal drops its oldest records, which
-/// [`Chunk::trimmed`] reports. Dropping a journal closes it.
+/// LSNs increase from record to record. A record in memory is lost when the process ends. A record
+/// in files survives the end of the process once [`flush`](Self::flush) has returned, and a restart
+/// of the machine once [`close`](Self::close) has returned. A full journal drops its oldest
+/// records, which [`Chunk::trimmed`] reports. Dropping a journal closes it.
 pub(crate) trait Journal: Send {
-    /// The epoch in which LSNs are unique: offsets of another epoch do not name records of this
-    /// journal.
+    /// The epoch in which LSNs are unique. An offset of another epoch does not identify a record of
+    /// this journal.
     fn epoch(&self) -> Epoch;
 
-    /// The newest LSN in use. After a start it may be greater than the newest record's, because
-    /// LSNs that were lost with a process are not used again.
+    /// The greatest LSN in use. After a start, the head may be greater than the LSN of the newest
+    /// record, because LSNs that a killed process may have used are skipped.
     fn head(&self) -> Lsn;
 
-    /// The records up to this position were dropped.
+    /// Position of the newest dropped record.
     fn trimmed_to(&self) -> Lsn;
 
-    /// Adds a record after the head. It can be read immediately, and is durable after
+    /// Appends a record after the head. The record can be read immediately, and is durable after
     /// [`flush`](Self::flush).
     fn append(&mut self, record: Record) -> Result<(), JournalError>;
 
-    /// Writes appended records to the operating system, without fsync. The hub calls it at the end
-    /// of its turn, before it sends anything to workers. After an error, unwritten records are
-    /// lost.
+    /// Writes appended records to the operating system, without fsync. The hub calls this method at
+    /// the end of each turn, before it sends anything to workers. After an error, unwritten records
+    /// are lost.
     fn flush(&mut self) -> Result<(), JournalError>;
 
-    /// The newest LSN that is at least three eighths of [`ring_bytes`](Self::ring_bytes) older than
-    /// the head, also while the ring is not full. The hub rewrites each session whose newest
-    /// complete record is not newer (`hub/journal_writer/rewriting.rs`). Always 0 for a journal in
+    /// The newest LSN after which at least three eighths of [`ring_bytes`](Self::ring_bytes) were
+    /// used, even if the ring is not full. The hub rewrites a session whose newest complete record
+    /// is at or before this LSN (`hub/journal_writer/rewriting.rs`). Always 0 for a journal in
     /// memory.
     fn at_risk(&self) -> Lsn;
 
-    /// Minimum number of bytes that are written after a record before the journal drops it. `None`
-    /// for a journal in memory, whose sessions need no rewriting.
+    /// Minimum number of bytes that are written after a record before the journal drops this
+    /// record. `None` for a journal in memory, for which sessions are not rewritten.
     fn ring_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// Bytes of the ring consumed up to the head, including the space left free at the ends of
+    /// Number of bytes of the ring used up to the head, including unused space at the ends of
     /// segments. Only the difference between two calls is meaningful.
     fn used_bytes(&self) -> u64 {
         0
     }
 
-    /// Reads records newer than `after`: at most `records_max`, and at most `bytes_max` bytes
-    /// unless the first record is larger.
+    /// Reads records after the position `after`, at most `records_max` records and `bytes_max`
+    /// bytes. If the first record is larger than `bytes_max`, it is returned alone.
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError>;
 
-    /// Returns whether `offset` is a position of this journal: its epoch is current, and its record
-    /// has the same fingerprint or was dropped.
+    /// Returns whether `offset` is a position of this journal. The epoch must be the current one,
+    /// and the record at this position must have the same fingerprint or have been dropped.
     fn knows(&self, offset: &Offset) -> bool;
 
-    /// Flushes, waits for the disk, and rejects all further records.
+    /// Flushes the journal, waits until all records are on the disk, and rejects all further
+    /// records.
     fn close(&mut self) -> Result<(), JournalError>;
 }

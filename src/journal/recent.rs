@@ -1,5 +1,5 @@
-//! The newest records in memory, bounded in records and bytes. Their messages are shared with the
-//! outboxes that hold them.
+//! The newest records of a journal in memory, limited in number and bytes. Their messages are
+//! shared with the outboxes in which the messages are queued.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use crate::ids::Lsn;
 pub(super) struct RecentRecords {
     records: VecDeque<Record>,
     bytes: usize,
-    /// Every record of the journal after this position is here.
+    /// All records of the journal after this position are in `records`.
     after: Lsn,
     records_max: usize,
     bytes_max: usize,
@@ -33,7 +33,7 @@ impl RecentRecords {
         self.records.push_back(record);
     }
 
-    /// Drops the oldest records while a bound is exceeded.
+    /// Drops the oldest records while `records_max` or `bytes_max` is exceeded.
     pub(super) fn trim(&mut self) {
         while self.records.len() > self.records_max || self.bytes > self.bytes_max {
             let Some(oldest) = self.records.pop_front() else { return };
@@ -48,7 +48,7 @@ impl RecentRecords {
         }
     }
 
-    /// Adds records after `after` to a chunk, as many as its bounds allow.
+    /// Adds records after the position `after` to a chunk until the chunk is full.
     pub(super) fn read(&self, after: Lsn, builder: &mut ChunkBuilder) {
         let first = self.records.partition_point(|record| record.lsn <= after);
         for record in self.records.range(first..) {

@@ -1,4 +1,5 @@
-//! The records of the journal, as values. [`codec`](super::codec) has their form on disk.
+//! The records of the journal as Rust types. [`codec`](super::codec) encodes and decodes them for
+//! the disk.
 
 use std::sync::Arc;
 
@@ -11,13 +12,14 @@ use crate::protocol::encoded::Message;
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Record {
     pub lsn: Lsn,
-    /// Random, so that a client cannot guess the token of a record it has not received.
+    /// Random number, so that a client cannot guess the offset token of a record that it has not
+    /// received.
     pub fingerprint: Fingerprint,
     pub body: RecordBody,
 }
 
-/// The content of a record. The large kinds are boxed, because most records in the memory of a
-/// server with many sockets are connects and joins.
+/// The content of a record. Large variants are boxed, because most records of a server with many
+/// sockets are small: `Connect` and `Join`.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) enum RecordBody {
@@ -26,7 +28,7 @@ pub(crate) enum RecordBody {
         pid: PrivateId,
         socket: SocketId,
         namespace: NamespacePath,
-        /// Wall-clock time in milliseconds since 1970, as in the other records.
+        /// Wall-clock time in milliseconds since 1970, as in the other variants.
         at_unix_ms: u64,
     },
     Join {
@@ -40,37 +42,39 @@ pub(crate) enum RecordBody {
     /// The application changed the data of a socket.
     Data {
         socket: SocketId,
-        /// JSON text; `None` removes the data.
+        /// JSON text. If `None`, the data is removed.
         data: Option<Box<str>>,
     },
     Disconnect {
         socket: SocketId,
         /// True if the session cannot be resumed: the socket was disconnected from its namespace,
-        /// or its client violated the protocol.
+        /// or the client violated the protocol.
         forever: bool,
         /// Start of the recovery window.
         at_unix_ms: u64,
     },
-    /// The complete state of a session, rewritten before the ring drops the previous complete
-    /// record.
+    /// The complete state of a session. Another such record is written before the ring drops this
+    /// one.
     Session(Box<SessionRecord>),
     Resumed {
         socket: SocketId,
-        /// The client has received all of its events up to this position.
+        /// Position up to which the client has received all events for its socket.
         position: Lsn,
         at_unix_ms: u64,
     },
-    /// A new process opened the journal: every connected session had lost its connection.
+    /// A new process opened the journal. All sessions that were still connected have lost their
+    /// connections.
     ProcessEnded {
-        /// Time of the start. Later times in earlier records count as this time.
+        /// Time at which the process started. If an earlier record has a later time, this time is
+        /// used for that record.
         at_unix_ms: u64,
     },
-    /// A session cannot be resumed any more. Its client is notified when it reconnects.
+    /// A session can no longer be resumed. The client is notified when it reconnects.
     GivenUp {
         socket: SocketId,
         why: GiveUpReason,
     },
-    /// The sessions that lost their connection at or before this time are forgotten.
+    /// The sessions that lost their connections at or before this time can no longer be resumed.
     Expired {
         until_unix_ms: u64,
     },
@@ -78,10 +82,10 @@ pub(crate) enum RecordBody {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GiveUpReason {
-    /// The session exceeded a bound for a single session: its number of room intervals, or the
-    /// bytes of its rooms and data.
+    /// The session exceeded a limit for one session: the maximum number of room intervals, or the
+    /// maximum number of bytes of rooms and data.
     TooLarge,
-    /// All sessions together exceeded the bytes that the ring can hold.
+    /// All sessions together exceeded their maximum number of bytes.
     NoRoom,
 }
 
@@ -94,32 +98,35 @@ pub(crate) struct EventRecord {
     pub except: SmallVec<[Recipient; 1]>,
     /// The sending socket, if it does not receive the event.
     pub exclude: Option<SocketId>,
-    /// The packet as it was sent, with its token; shared with the outboxes that hold it.
+    /// The packet as it was sent, including the offset token. Shared with the outboxes in which the
+    /// packet is queued.
     pub message: Message,
 }
 
-/// The complete state of a session: no earlier record is needed to know it.
+/// The complete state of a session. No earlier record is needed to restore the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SessionRecord {
     pub pid: PrivateId,
     pub socket: SocketId,
     pub namespace: NamespacePath,
-    /// Rooms that the socket is in, and those that it left after `position`.
+    /// Rooms that the socket is in, and rooms that the socket left after `position`.
     pub rooms: Vec<RoomSpan>,
     pub data: Option<Box<str>>,
     pub connected: bool,
     /// Time at which the socket connected or lost its connection.
     pub at_unix_ms: u64,
-    /// The client has received all of its events up to this position.
+    /// Position up to which the client has received all events for its socket.
     pub position: Lsn,
-    /// The newest event before this record that may have been for the socket. A client that has
-    /// received it has missed no dropped event.
+    /// Position of the newest event before this record that may have been for the socket. A client
+    /// that has received this event has missed no event before this record.
     pub last_event: Lsn,
-    /// The newest event before this record that may have been for the socket and requested an ack.
+    /// Position of the newest event before this record that may have been for the socket and
+    /// requested an ack.
     pub last_ack_event: Lsn,
 }
 
-/// An interval in a room: events after `joined` are for the member, and none after `left`.
+/// An interval during which a socket is in a room. The socket receives events of the room that come
+/// after `joined` and not after `left`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomSpan {
     pub room: RoomName,
@@ -128,8 +135,8 @@ pub(crate) struct RoomSpan {
 }
 
 impl RecordBody {
-    /// Approximate bytes of a record in memory, as the bounds of journals count them. Shared names
-    /// and messages count in full.
+    /// Approximate number of bytes of a record in memory, as counted towards the limits of a
+    /// journal. Shared names and messages count in full.
     pub(crate) fn byte_len(&self) -> usize {
         let content = match self {
             Self::Event(event) => {
@@ -165,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_record_is_small() {
-        // Each connected socket has two of them in memory.
+        // Each connected socket has two records in memory.
         assert!(size_of::<Record>() <= 72, "{} bytes", size_of::<Record>());
     }
 }

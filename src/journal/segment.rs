@@ -9,8 +9,8 @@
 //! | 8 | after | the records of the segment have greater LSNs |
 //! | 4 | checksum | of the bytes above, CRC-32 |
 //!
-//! Segments are only appended to. A [`Fault`] says where a file ends early or is damaged; the
-//! journal decides what follows from it.
+//! Records are only appended. A [`Fault`] tells where a file ends early or is damaged. The journal
+//! decides how to react to a fault.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -26,23 +26,24 @@ const MAGIC: [u8; 8] = *b"stentorS";
 
 pub(super) const HEADER_BYTES: usize = 40;
 
-/// Minimum number of bytes of one read.
+/// Minimum number of bytes that one read requests.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// Why a segment, or the rest of one, could not be read.
+/// The reason why a segment, or the rest of a segment, could not be read.
 #[derive(Debug)]
 pub(super) enum Fault {
     Io(io::Error),
     /// The file ends within the header or record that begins at this byte.
     Short(u64),
-    /// The header or record at this byte is damaged, for this reason.
+    /// The header or record that begins at this byte is damaged. The text is the kind of damage.
     Damaged(u64, String),
-    /// A newer program wrote the file, in this format.
+    /// A newer program wrote the file in this format.
     Newer(u32),
 }
 
 impl Fault {
-    /// The error for a segment in use, in which a truncated record counts as damage.
+    /// Converts a fault in a segment that is in use. A truncated record in such a segment counts as
+    /// damage.
     pub(super) fn into_journal_error(self, path: &Path) -> JournalError {
         let path = path.to_owned();
         match self {
@@ -68,22 +69,24 @@ pub(super) struct Segment {
     file: Arc<File>,
     pub(super) epoch: Epoch,
     pub(super) sequence: u64,
-    /// The records of the segment have greater LSNs.
+    /// All records of the segment have greater LSNs.
     pub(super) after: Lsn,
-    /// The newest record of the segment, or `after` if it has none.
+    /// LSN of the newest record, or `after` if the segment has no records.
     pub(super) last: Lsn,
     pub(super) bytes: u64,
-    /// First bytes of some records, at least `index_bytes` apart.
+    /// LSN and first byte of some records, at least `index_bytes` bytes apart.
     index: Vec<(Lsn, u64)>,
     index_bytes: u64,
 }
 
-/// An empty file, opened ahead for the next segment, because descriptors may have run out by then.
+/// An empty file for the next segment. The file is opened in advance, because no file descriptor
+/// may be available when the segment begins.
 #[derive(Debug)]
 pub(super) struct Spare {
     file: Arc<File>,
     path: PathBuf,
-    /// Unique among spare files: the sequence of the recycled segment, or one beyond all segments.
+    /// Number in the file name, unique among spare files: the sequence number of the recycled
+    /// segment, or a number greater than that of all segments and spare files.
     pub(super) number: u64,
 }
 
@@ -98,7 +101,8 @@ impl Spare {
 }
 
 impl Segment {
-    /// Turns a spare file into a segment. The header is complete before the file gets its name.
+    /// Turns a spare file into a segment. The header is written before the file is renamed to the
+    /// name of a segment.
     pub(super) fn create(
         spare: Spare,
         folder: &Path,
@@ -124,13 +128,15 @@ impl Segment {
     /// Empties the segment and turns it into a spare file with the same descriptor.
     pub(super) fn recycle(self, folder: &Path) -> io::Result<Spare> {
         let path = folder.join(layout::spare_name(self.sequence));
-        // In this order, because an empty segment would count as damage at the next start.
+        // Rename the file before emptying it, because an empty segment would count as damage at the
+        // next start.
         disk::rename(&self.path, &path)?;
         disk::set_len(&self.file, 0)?;
         Ok(Spare { file: self.file, path, number: self.sequence })
     }
 
-    /// Opens a segment and reads its header. Call [`scan`](Self::scan) before writing to it.
+    /// Opens a segment and reads its header. Before the segment is written, [`scan`](Self::scan)
+    /// must be called.
     pub(super) fn open(path: PathBuf, sequence: u64, index_bytes: u64, writing: bool) -> Result<Self, Fault> {
         let mut options = OpenOptions::new();
         let file = disk::open(options.read(true).append(writing), &path)?;
@@ -156,7 +162,8 @@ impl Segment {
         Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
     }
 
-    /// Passes all records of a segment that was just opened to `each`, and builds the index.
+    /// Reads all records of a segment that was just opened, passes each record to `each`, and
+    /// builds the index.
     pub(super) fn scan(&mut self, mut each: impl FnMut(Record)) -> Result<(), Fault> {
         let mut records = Records::new(&self.file, HEADER_BYTES as u64, u64::MAX);
         let mut found = Vec::new();
@@ -179,7 +186,7 @@ impl Segment {
         outcome
     }
 
-    /// Removes the bytes after the scanned records. Returns how many were removed.
+    /// Removes the bytes after the scanned records. Returns the number of removed bytes.
     pub(super) fn truncate(&self) -> io::Result<u64> {
         let bytes = self.file.metadata()?.len();
         if bytes > self.bytes {
@@ -188,15 +195,16 @@ impl Segment {
         Ok(bytes.saturating_sub(self.bytes))
     }
 
-    /// Adds a record that will begin at byte `at` to the index, unless the last entry is near.
+    /// Adds a record that begins at byte `at` to the index, unless the last entry is less than
+    /// `index_bytes` bytes before it.
     pub(super) fn index_record(&mut self, lsn: Lsn, at: u64) {
         if needs_entry(&self.index, at, self.index_bytes) {
             self.index.push((lsn, at));
         }
     }
 
-    /// Writes encoded records, of which `last` is the newest. After an error, the file may hold a
-    /// part of `bytes`.
+    /// Writes encoded records. `last` is the LSN of the newest of these records. After an error,
+    /// the file may contain a part of `bytes`.
     pub(super) fn write(&mut self, bytes: &[u8], last: Lsn) -> io::Result<()> {
         disk::write(&self.file, bytes)?;
         self.bytes += bytes.len() as u64;
@@ -204,7 +212,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Current size of the file, which another process may be writing.
+    /// Current size of the file in bytes. Another process may be writing to the file.
     pub(super) fn size(&self) -> u64 {
         self.file.metadata().map_or(self.bytes, |metadata| metadata.len())
     }
@@ -213,7 +221,8 @@ impl Segment {
         self.file.clone()
     }
 
-    /// A reader of the records after `after` that this process has scanned or written.
+    /// A reader that starts at or before the first record after `after`. It ends at the last record
+    /// that this process has scanned or written.
     pub(super) fn records_after(&self, after: Lsn) -> Records<'_> {
         let at = match self.index.partition_point(|(lsn, _)| *lsn <= after) {
             0 => HEADER_BYTES as u64,
@@ -222,8 +231,8 @@ impl Segment {
         Records::new(&self.file, at, self.bytes)
     }
 
-    /// A position near byte `at`: it and all earlier records begin before that byte. Accurate to
-    /// one entry of the index.
+    /// An LSN such that all records up to it begin before byte `at` of the file. Only the index is
+    /// searched, so some later records may begin before that byte too.
     pub(super) fn position_before(&self, at: u64) -> Lsn {
         match self.index.partition_point(|(_, begin)| *begin <= at) {
             0 => self.after,
@@ -231,7 +240,7 @@ impl Segment {
         }
     }
 
-    /// A reader of all records, including those that another process appends meanwhile.
+    /// A reader of all records, including records that another process appends in the meantime.
     pub(super) fn records(&self) -> Records<'_> {
         Records::new(&self.file, HEADER_BYTES as u64, u64::MAX)
     }
@@ -248,9 +257,9 @@ fn needs_entry(index: &[(Lsn, u64)], at: u64, index_bytes: u64) -> bool {
 
 pub(super) struct Records<'a> {
     file: &'a File,
-    /// First byte of the next record, in the file.
+    /// Position of the next record in the file, in bytes.
     pub(super) at: u64,
-    /// First byte that is not read.
+    /// Position in the file at which reading ends, in bytes.
     end: u64,
     buffer: Vec<u8>,
     start: usize,
@@ -262,7 +271,8 @@ impl<'a> Records<'a> {
         Self { file, at, end, buffer: Vec::new(), start: 0, last: Lsn(0) }
     }
 
-    /// The next record after `after`. Earlier records are skipped without decoding their bodies.
+    /// Returns the next record whose LSN is greater than `after`. Records up to `after` are skipped
+    /// without decoding their bodies.
     pub(super) fn next(&mut self, after: Lsn) -> Result<Option<Record>, Fault> {
         loop {
             if self.fill(codec::HEADER_BYTES)? == 0 {
@@ -291,8 +301,8 @@ impl<'a> Records<'a> {
     }
 
     /// Buffers `bytes` bytes of the next record, or fewer at the end of the file. Returns the
-    /// number of buffered bytes. The buffer grows with the bytes read, not with the length that a
-    /// header claims.
+    /// number of buffered bytes. Memory is allocated only for bytes that were read, because the
+    /// length in a damaged header may be huge.
     fn fill(&mut self, bytes: usize) -> io::Result<usize> {
         let buffered = self.buffer.len() - self.start;
         if buffered < bytes {

@@ -1,8 +1,8 @@
 //! The panic guard of actors that every session depends on: hub, fanout, flusher, server sender.
 
-/// Aborts the process if it is dropped by a panic. Otherwise tokio would catch the panic and leave
-/// a process without, for example, a hub, in which every session waits forever. A restart reads the
-/// journal.
+/// Aborts the process if the guard is dropped by a panic. Otherwise, Tokio would catch the panic,
+/// and the process would continue without the actor. Without a hub, for example, every session
+/// would wait forever. After a restart, sessions recover from the journal.
 pub(crate) struct AbortOnUnwind(pub(crate) &'static str);
 
 impl Drop for AbortOnUnwind {
@@ -20,8 +20,8 @@ pub(crate) mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;
 
-    /// Runs a test again in a process of its own, in which [`is_to_panic`] is true, and asserts
-    /// that it aborts.
+    /// Runs a test again in a separate process, in which [`is_to_panic`] is true, and asserts that
+    /// this process aborts.
     pub(crate) fn aborts(test: &str) {
         const SIGABRT: i32 = 6;
         let child = Command::new(std::env::current_exe().unwrap())

@@ -1,4 +1,4 @@
-//! Answers: what the hub, a session or a client replies to a request of the application.
+//! Answers of the hub, a session or a client to requests of the application.
 
 use tokio::sync::oneshot;
 
@@ -8,10 +8,10 @@ use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
 use crate::state::rooms::MembershipError;
 
-/// The sender of a command on its worker, and which of its commands the answer is for.
+/// Address of an answer: the sender of a command on its worker, and the ticket of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReplyTo {
-    /// The session, or the server sender.
+    /// The slot of the session or of the server sender.
     pub slot: SlotKey,
     pub ticket: Ticket,
 }
@@ -19,29 +19,29 @@ pub(crate) struct ReplyTo {
 /// The hub's answer to a command, one variant per kind of pending reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The session that a client may resume now, or the reason why it cannot.
+    /// The session that a client may resume now, or the reason why the session cannot be resumed.
     ResumeChecked(Result<ResumedSession, NotRecovered>),
     Connect(ConnectAnswer),
     Join(Result<Joined, MembershipError>),
-    /// The socket is not in the room.
+    /// The socket is no longer in the room.
     Leave,
-    /// `Ok`: the event is numbered, journalled and on its way. `Err`: nothing was done.
-    Emit(Result<Receipt, EmitRefusal>),
-    /// `Ok`: the number of workers that report receivers of an event with acks. `Err`: nothing was
+    /// If `Ok`, the event is numbered, journalled and sent to the workers. If `Err`, nothing was
     /// done.
+    Emit(Result<Receipt, EmitRefusal>),
+    /// If `Ok`, the value is the number of workers that report receivers of an event with acks. If
+    /// `Err`, nothing was done.
     Collect(Result<usize, EmitRefusal>),
-    /// The number of workers that list their members.
+    /// The number of workers that send a list of sockets.
     Fetch(usize),
     List(RoomPage),
-    /// A packet is in its sender's outbox, or a socket's data is journalled.
+    /// The packet is in the outbox of its sender, or the data of the socket is journalled.
     Done,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectAnswer {
-    /// The socket is connected.
     Connected {
-        /// True if the socket resumed its session: no event for it is missing.
+        /// True if the socket resumed its session and has missed no event.
         recovered: bool,
     },
     /// The session can no longer be resumed. The socket is not connected.
@@ -52,24 +52,26 @@ pub(crate) enum ConnectAnswer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResumedSession {
     pub socket: SocketId,
-    /// The application's JSON, as last journalled.
+    /// JSON data of the application for the socket, as last journalled.
     pub data: Option<Box<str>>,
 }
 
-/// A request of any kind got no answer from the hub.
+/// Reason why a request received no answer from the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// The socket has disconnected; nothing was done.
+    /// The socket has disconnected. Nothing was done.
     Disconnected,
-    /// The socket is not connected yet; nothing was done.
+    /// The socket is not connected yet. Nothing was done.
     NotYetConnected,
-    /// No credit before the deadline, or too many requests waiting; nothing was done.
+    /// The request did not obtain credit before its deadline, or too many requests were waiting.
+    /// Nothing was done.
     Overloaded,
-    /// No answer before the deadline or the end of the session. An event may have been emitted.
+    /// No answer arrived before the deadline or the end of the session. The event of an emit may
+    /// have been sent.
     Unanswered,
 }
 
-/// A request that failed; `R` is the refusal of its kind.
+/// Reason why a request failed. `R` is the refusal specific to this kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestError<R> {
     NoAnswer(NoAnswer),
@@ -82,72 +84,72 @@ impl<R> From<NoAnswer> for RequestError<R> {
     }
 }
 
-/// The hub did not emit an event.
+/// Reason why the hub did not emit an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EmitRefusal {
-    /// The sender's socket is not connected (any more).
+    /// The sender's socket is not connected, or no longer connected.
     NotConnected,
-    /// The event is larger than the journal keeps.
+    /// The event is too large for a record of the journal.
     TooLarge,
 }
 
-/// The client disconnected before its ack came. It may have received the event.
+/// The client disconnected before its ack arrived. The client may have received the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientGone;
 
 /// The hub's confirmation of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// Position of the event in the journal; `None` with recovery off or for a volatile event.
+    /// Position of the event in the journal. `None` if recovery is off or the event is volatile.
     pub offset: Option<Offset>,
 }
 
 /// The hub's confirmation of a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Joined {
-    /// Members of the room, this socket included, over all workers.
+    /// Number of members of the room on all workers, including this socket.
     pub members: usize,
-    /// Position of the join in the journal; `None` with recovery off.
+    /// Position of the join in the journal. `None` if recovery is off.
     pub offset: Option<Offset>,
 }
 
-/// Room numbers that the hub examines for one page.
+/// Maximum number of room numbers that the hub examines for one page.
 pub(crate) const ROOMS_PER_PAGE: usize = 1_024;
 
-/// Rooms with members: a snapshot at one point in the hub's sequence of commands.
+/// One page of the rooms with members: a snapshot at one point in the hub's sequence of commands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct RoomPage {
-    /// Each room with its number of members, over all workers.
+    /// Each room with its number of members on all workers.
     pub rooms: Vec<(RoomName, usize)>,
-    /// Start of the next page, if there may be more. A room that exists throughout is on exactly
-    /// one page.
+    /// Start of the next page. `None` if this is the last page. A room that exists during the whole
+    /// listing is on exactly one page.
     pub next: Option<u32>,
 }
 
 /// The reason why an ack of one socket is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// No ack before the deadline.
+    /// No ack arrived before the deadline.
     Late,
     /// The socket disconnected.
     Gone,
-    /// The ack exceeds the byte limit of all acks.
+    /// With this ack, all acks of the event would exceed their byte limit.
     TooMuch,
 }
 
-/// The acks of one event, of all its receivers.
+/// The acks of one event from all of its receivers.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     pub answers: Vec<(SocketId, Args)>,
     pub missing: Vec<(SocketId, Missing)>,
 }
 
-/// The condition on which an emit completes, with its caller.
+/// The point at which an emit completes, with the channel to the caller.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// The command has credit.
+    /// The emit completes when its command has credit.
     WhenTaken(oneshot::Sender<Result<(), RequestError<EmitRefusal>>>),
-    /// The hub has numbered the event.
+    /// The emit completes when the hub has numbered the event.
     WhenNumbered(oneshot::Sender<Result<Receipt, RequestError<EmitRefusal>>>),
 }
 
@@ -164,7 +166,7 @@ impl Done {
     }
 }
 
-/// Answers a caller; one that no longer waits is ignored.
+/// Sends an answer to a caller. If the caller no longer waits, the answer is dropped.
 pub(crate) fn answer<T>(asker: oneshot::Sender<T>, with: T) {
     let _ = asker.send(with);
 }

@@ -10,15 +10,14 @@ use crate::state::rooms::Target;
 /// The delivery promise of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Grade {
-    /// The event may be dropped; it is neither numbered nor journalled.
+    /// The event may be dropped, and is neither numbered nor journalled.
     Volatile,
     /// The event is numbered and journalled while recovery is on.
     #[default]
     Plain,
 }
 
-/// An event and its recipients. It names no sender: any part of this process, or a peer, may emit
-/// it.
+/// An event and its recipients, without its sender.
 #[derive(Debug)]
 pub(crate) struct Emit {
     pub target: Target,
@@ -26,26 +25,27 @@ pub(crate) struct Emit {
     pub grade: Grade,
 }
 
-/// The acks that an event asks for.
+/// The acks that an event requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AckWanted {
     No,
-    /// The ack of the sender's own socket, which is the only recipient.
+    /// The ack of the sender's own socket, which is the only recipient of the event.
     OfOne {
         socket: SocketId,
-        /// Drawn by the socket's session.
+        /// The ack id, which the session of the socket has chosen.
         id: AckId,
     },
-    /// The acks of all recipients, until this time limit. The hub draws the id.
+    /// The acks of all recipients that arrive within this time. The hub chooses the ack id.
     OfMany(Duration),
 }
 
 /// A packet of a session for its own client.
 #[derive(Debug)]
 pub(crate) enum DirectPacket {
-    /// A complete packet: an ack, a DISCONNECT, an event that asks for an ack.
+    /// A complete packet: an ack, a DISCONNECT, or an event that requests an ack.
     Sealed(Message),
-    /// An event that gets the newest offset token of the outbox when it is queued there.
+    /// An event without a position in the journal. When the event is queued, it receives the newest
+    /// offset token of the outbox.
     Unnumbered {
         draft: Draft,
         /// True if the packet is dropped while the drainer is not ready.

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Value = Arc<dyn Any + Send + Sync>;
 
-/// Boxed, since most sockets have no values and then need a null pointer only.
+/// The list is boxed, because most sockets have no values and then need only a null pointer.
 type Values = Option<Box<Vec<(TypeId, Value)>>>;
 
 /// Typed values of the application for one socket, at most one of each type.
 ///
-/// All handles of the socket share the values, on any thread, also after the client has
-/// disconnected. The values are dropped with the last handle; a value that holds a handle of the
+/// All handles of the socket, on any thread, share the values, even after the client has
+/// disconnected. The values are dropped with the last handle. A value that contains a handle of the
 /// same [`Socket`](crate::Socket) is therefore never dropped.
 ///
 /// Unlike [`Socket::data`](crate::Socket::data), the values are not journalled: a recovered socket
-/// starts without any.
+/// starts without values.
 ///
 /// ```no_run
 /// # use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,13 +40,13 @@ type Values = Option<Box<Vec<(TypeId, Value)>>>;
 /// ```
 #[derive(Default)]
 pub struct Extensions {
-    /// A lock, since handles on any thread read and write the values. No code of the application
-    /// runs while it is held.
+    /// Locked, because handles on any thread read and write the values. No code of the application
+    /// runs while the lock is held.
     values: Mutex<Values>,
 }
 
 impl Extensions {
-    /// Stores a value, and returns the former value of this type.
+    /// Stores a value, and returns the previous value of this type.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
         let value: Value = Arc::new(value);
         let mut values = self.lock();
@@ -61,7 +61,7 @@ impl Extensions {
         replaced.and_then(|replaced| replaced.downcast().ok())
     }
 
-    /// The stored value of this type.
+    /// Returns the stored value of this type.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         let values = self.lock();
         let (_, kept) = values.as_deref()?.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
@@ -76,7 +76,7 @@ impl Extensions {
         values.swap_remove(at).1.downcast().ok()
     }
 
-    /// A copy of the values, for another socket of the same client.
+    /// Copies the values for another socket of the same client.
     pub(crate) fn copy(&self) -> Self {
         Self { values: Mutex::new(self.lock().clone()) }
     }

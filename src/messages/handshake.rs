@@ -1,5 +1,5 @@
-//! The request that opened a session, in a compact form: no map, and headers shared among similar
-//! clients.
+//! The request that opened a session, stored in little memory: as text instead of a map, with
+//! headers shared by similar clients.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -13,12 +13,13 @@ use std::time::SystemTime;
 /// All headers are stored except `sec-websocket-key`, which has no use once the websocket is open.
 /// A request whose head exceeds
 /// [`limits.http.handshake_bytes_max`](crate::limits::HttpLimits::handshake_bytes_max) is refused
-/// with 431. Sessions of one worker with the same browser and page share the headers that these
-/// have in common.
+/// with 431. Clients with the same browser and page have many equal headers. Sessions of one worker
+/// share the memory of these headers.
 ///
 /// Text is decoded as in Node. Each byte of a header value is one character (ISO 8859-1);
-/// [`Handshake::header_bytes`] returns the bytes. Several headers of one name are joined by `, `
-/// (cookies by `; `), or reduced to the first where only one is allowed.
+/// [`Handshake::header_bytes`] returns the bytes. If several headers have the same name, their
+/// values are joined by `, ` (cookies by `; `), or only the first value is kept if the header
+/// allows only one.
 #[derive(Debug)]
 pub struct Handshake {
     /// A line with path and query, then `name:value` lines. A header value contains no line feed.
@@ -29,8 +30,8 @@ pub struct Handshake {
     arrival: Arrival,
 }
 
-/// Headers that depend on the browser and the page, not on the client: two thirds of a browser's
-/// request. Sorted.
+/// Names of headers that depend on the browser and the page, not on the client. Two thirds of a
+/// browser's request are such headers. Sorted.
 const ALIKE: &[&str] = &[
     "accept",
     "accept-encoding",
@@ -54,7 +55,7 @@ const ALIKE: &[&str] = &[
     "user-agent",
 ];
 
-/// Headers of which Node keeps the first value and ignores the others.
+/// Names of headers of which Node keeps only the first value.
 const SINGLE: &[&str] = &[
     "age",
     "authorization",
@@ -77,11 +78,12 @@ thread_local! {
     static SHARED: RefCell<Shared> = RefCell::default();
 }
 
-/// Texts that sessions share. Unused texts are removed after as many handshakes as there are texts.
+/// Header texts that sessions share. Each search removes unused texts. The next search follows
+/// after as many handshakes as texts remain.
 #[derive(Default)]
 struct Shared {
     texts: HashSet<Arc<str>>,
-    /// Handshakes before the next search for unused texts.
+    /// Number of handshakes until the next search for unused texts.
     until_sweep: usize,
 }
 
@@ -106,17 +108,18 @@ impl Shared {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) at: SystemTime,
-    /// The client's address. Behind trusted proxies, it is the address that they report.
+    /// Address of the client, or the address that trusted proxies report.
     pub(crate) address: Option<IpAddr>,
     /// True if the client's connection is encrypted.
     pub(crate) secure: bool,
 }
 
 impl Handshake {
-    /// Packs a request. Several values of one name must be in order.
+    /// Stores a request. Several values of one header name must be in the order of arrival.
     pub(crate) fn new<'a>(url: &str, headers: impl Iterator<Item = (&'a str, &'a [u8])>, arrival: Arrival) -> Self {
         let mut headers: Vec<_> = headers.filter(|(name, _)| *name != "sec-websocket-key").collect();
-        // Sorted, since the order of actix-http's iterator differs between requests.
+        // Headers are sorted, because the order of actix-http's iterator differs between requests
+        // and equal headers must result in equal texts.
         headers.sort_by_key(|(name, _)| (ALIKE.binary_search(name).is_ok(), *name));
         let (mut own, mut alike) = (String::from(url), String::new());
         own.push('\n');
@@ -137,7 +140,8 @@ impl Handshake {
             lines.push('\n');
         }
         let alike = SHARED.with_borrow_mut(|shared| shared.get(&alike));
-        // A copy of the exact size: shrinking in place would keep the larger block.
+        // The text is copied to an allocation of the exact size, because shrinking in place would
+        // keep the larger allocation.
         Self { own: Box::from(own.as_str()), alike, arrival }
     }
 
@@ -173,7 +177,8 @@ impl Handshake {
         self.headers().find(|(kept, _)| kept.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The bytes of [`Handshake::header`], for values in UTF-8 or any other encoding.
+    /// The value of this header as bytes, for values in UTF-8 or any other encoding. The name may
+    /// be in any case.
     pub fn header_bytes(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let text = self.header(name)?;
         if text.is_ascii() {

@@ -1,4 +1,4 @@
-//! Messages to the hub: from workers, in one FIFO each, and from the process around it.
+//! Messages to the hub: from workers, with one FIFO queue per worker, and from the server.
 
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
@@ -13,7 +13,8 @@ use crate::protocol::socketio::packet::Args;
 use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::state::rooms::Target;
 
-/// The commands of one turn of a worker, in order. Bounded by the credit of its senders.
+/// The commands of one turn of a worker, in order. Their number is bounded by the credit of the
+/// worker's senders.
 pub(crate) struct HubBatch {
     pub worker: WorkerId,
     pub commands: Vec<HubCommand>,
@@ -27,10 +28,10 @@ impl Message for HubBatch {
 pub(crate) enum ConnectKind {
     /// A new socket that cannot be recovered.
     Unrecoverable,
-    /// A new socket, recoverable under this id.
+    /// A new socket that can be recovered with this private id.
     New(PrivateId),
-    /// A socket that resumes its session. If that is lost, nothing is connected and the answer is
-    /// `Lost`.
+    /// A socket that resumes its session. If the session can no longer be resumed, no socket is
+    /// connected and the answer is `Lost`.
     Resuming(ResumeAttempt),
 }
 
@@ -48,9 +49,9 @@ pub(crate) struct Connect {
 
 /// A command to the hub, sent through a worker's hub sender.
 pub(crate) enum HubCommand {
-    /// The hub charges the command to its sender and carries it out in the sender's turn.
+    /// The hub charges the command to its sender and executes it in the sender's turn.
     Ordered(OrderedCommand),
-    /// The hub carries the command out on arrival.
+    /// The hub executes the command on arrival.
     Immediate(ImmediateCommand),
 }
 
@@ -66,65 +67,70 @@ impl From<ImmediateCommand> for HubCommand {
     }
 }
 
-/// A command of a session or of the server sender. Commands of one sender are carried out in order.
+/// A command of a session or of the server sender. The commands of one sender are executed in
+/// order.
 pub(crate) enum OrderedCommand {
-    /// Looks up the session that a client wants to resume; nothing changes. Answered by
-    /// `ResumeChecked`.
+    /// Looks up the session that a client wants to resume, without changing the session. Answered
+    /// by `ResumeChecked`.
     CheckResume { from: ReplyTo, namespace: NamespacePath, claim: ResumeAttempt },
-    /// Connects a socket. Answered by `Connect`, behind the `Attach` that carries the CONNECT
-    /// reply.
+    /// Connects a socket. Answered by `Connect`, which follows the `Attach` command with the
+    /// CONNECT reply.
     Connect(Box<Connect>),
-    /// Journals the application's JSON of a socket. Answered by `Done`.
+    /// Journals the JSON data of the application for a socket. Answered by `Done`.
     Data { from: ReplyTo, socket: SocketId, data: Option<Box<str>> },
-    /// Disconnects a socket. Not answered: `Detach` frees its member key. Needs no credit, since
-    /// the session may be at its end.
+    /// Disconnects a socket. There is no answer, but `Detach` frees the member key. The command
+    /// needs no credit, because the session may be about to end.
     Disconnect {
-        /// The session of the socket; a socket of another session is not touched.
+        /// The slot of the socket's session. If the socket belongs to another session, it is not
+        /// disconnected.
         slot: SlotKey,
         socket: SocketId,
         /// True if the session cannot be resumed: either side has left the namespace, or the client
         /// violated the protocol.
         forever: bool,
-        /// Receives the rooms that the socket was in, behind everything that was delivered to it.
+        /// Receives the rooms that the socket was in, after all deliveries to the socket.
         rooms: Option<oneshot::Sender<Vec<RoomName>>>,
     },
-    /// Puts a socket into a room. Answered by `Join`.
+    /// Adds a socket to a room. Answered by `Join`.
     Join { from: ReplyTo, socket: SocketId, room: RoomName },
-    /// Takes a socket out of a room. Answered by `Leave`, also if it was not there.
+    /// Removes a socket from a room. Answered by `Leave`, even if the socket was not in the room.
     Leave { from: ReplyTo, socket: SocketId, room: RoomName },
     /// Emits an event. Answered by `Emit`, or by `Collect` for [`AckWanted::OfMany`].
     Broadcast { from: ReplyTo, emit: Box<Emit>, ack: AckWanted },
-    /// Sends a packet back to the sender's own client, behind the sender's commands in flight.
-    /// Answered by `Done`.
+    /// Sends a packet to the sender's own client, after the sender's earlier commands were
+    /// executed. Answered by `Done`.
     Relay { from: ReplyTo, packet: DirectPacket },
-    /// Lists sockets. Answered by `Fetch`, and then by a `Fetched` of each worker with members.
+    /// Lists sockets. Answered by `Fetch`, and then by one `Fetched` from each worker with matching
+    /// sockets.
     Fetch { from: ReplyTo, namespace: NamespacePath, target: Target },
     /// Lists rooms. Answered by `List`.
     List { from: ReplyTo, listing: Listing },
 }
 
-/// A report of a worker, which ends work or belongs to a command that was charged already.
+/// A report of a worker. The report completes work, or belongs to a command that was already
+/// charged to its sender.
 pub(crate) enum ImmediateCommand {
-    /// Introduces a worker, before anything else; `fanout` is the only channel back.
+    /// Registers a worker. This is the first command of a worker. `fanout` is the only channel from
+    /// the hub to the worker.
     Register { fanout: Recipient<FanoutBatch> },
-    /// Reads the journal behind `after` for a socket. Answered by `Replay` or `FellBehind`, and not
-    /// sent again before that.
+    /// Reads the journal after the position `after` for a socket. Answered by `Replay` or
+    /// `FellBehind`. Each socket has at most one unanswered command of this kind.
     ReadJournal { slot: SlotKey, socket: SocketId, after: Lsn },
-    /// The sockets on one worker, for the sender `to` on `worker`.
+    /// The list of sockets on one worker, for the sender `to` on `worker`.
     Fetched { worker: WorkerId, to: ReplyTo, sockets: Vec<SocketRef> },
-    /// A client's ack for the collector `to` on `worker`; `None` if the client disconnected
-    /// without an ack.
+    /// An ack of a client, for the collector `to` on `worker`. `answer` is `None` if the client
+    /// disconnected before it sent an ack.
     Acked { worker: WorkerId, to: ReplyTo, socket: SocketId, answer: Option<Args> },
-    /// Bytes of events (all members counted) and of replays that the worker has written since its
-    /// last report.
+    /// Bytes that the worker has written since its last report: `bytes` of events, counted for each
+    /// member, and `replayed` of replays.
     Consumed { bytes: usize, replayed: usize },
 }
 
 /// A command of the server to the hub during shutdown.
 pub(crate) enum HubControl {
-    /// Closes every session; clients may resume theirs on the next process.
+    /// Closes every session. Clients may resume their sessions in the next process.
     Shutdown,
-    /// Closes the journal, and completes the sender when it is closed.
+    /// Closes the journal, and completes the sender when the journal is closed.
     Close(oneshot::Sender<()>),
 }
 

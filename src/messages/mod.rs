@@ -8,8 +8,8 @@
 //!
 //! The fanout is the only channel from the hub to a worker.
 //!
-//! Mailboxes are bounded by the protocol of each message (credit, one poll, one POST), which its
-//! type documents.
+//! Mailboxes are bounded: for each type of message, a protocol (credit, one poll, one POST) limits
+//! the number of messages in flight. The type documents its protocol.
 
 pub(crate) mod abort;
 pub(crate) mod answer;

@@ -1,5 +1,5 @@
-//! The changes of rooms that the hub broadcasts to receivers of room events; slow receivers miss
-//! some.
+//! Changes of rooms that the hub broadcasts to receivers of room events. Slow receivers miss some
+//! of these changes.
 
 use crate::ids::{NamespacePath, RoomName, SocketId};
 
@@ -14,7 +14,8 @@ pub(crate) enum RoomChangeKind {
     Deleted,
 }
 
-/// One change of a room. Sent by the hub when it is applied, while there are receivers.
+/// One change of a room. If there are receivers, the hub sends each change when it applies the
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomChange {
     pub namespace: NamespacePath,

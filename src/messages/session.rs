@@ -1,6 +1,7 @@
-//! Commands to a session, requests of the application among them, and the session's address.
+//! Commands to a session, including requests of the application, and the address of a session.
 //!
-//! A request for sockets is answered with their addresses, so these types contain each other.
+//! A request for sockets is answered with the addresses of their sessions, so the types of requests
+//! and addresses contain each other.
 
 use std::any::Any;
 use std::fmt;
@@ -29,20 +30,21 @@ use crate::state::rooms::{MembershipError, Target};
 /// Reason why a session refuses a request of a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum TransportRefusal {
-    /// The response is 400 with code 3.
+    /// The response has status 400 and code 3.
     #[error("session is on another transport")]
     WrongTransport,
-    /// The response is 400, also that of the first poll; the session ends.
+    /// Both polls are answered with status 400, and the session ends.
     #[error("a second poll while one waits")]
     SecondPoll,
-    /// The response is 400 with code 1.
+    /// The response has status 400 and code 1.
     #[error("session has ended")]
     Ended,
 }
 
 type HandlerChange = Box<dyn FnOnce(&mut dyn Any) + Send>;
 
-/// A change of the handlers of one socket, whose type only `api` and `session` know.
+/// A change of the handlers of one socket. Only `api` and `session` know the type of these
+/// handlers.
 pub(crate) struct HandlerRegistration(pub HandlerChange);
 
 impl fmt::Debug for HandlerRegistration {
@@ -56,17 +58,18 @@ impl fmt::Debug for HandlerRegistration {
 pub(crate) enum Listing {
     /// All rooms of one socket.
     OfSocket(SocketId),
-    /// One page of the rooms of a namespace, made from
+    /// One page of the rooms of a namespace. A page covers
     /// [`ROOMS_PER_PAGE`](super::answer::ROOMS_PER_PAGE) room numbers.
     InNamespace {
         namespace: NamespacePath,
-        /// 0, or [`RoomPage::next`] of the page before.
+        /// First room number of the page: 0, or [`RoomPage::next`] of the previous page.
         from: u32,
     },
 }
 
 /// A request of the application, sent by a handle to the current session or to the server sender.
-/// Requests are bounded: each waits for its answer, or belongs to one event of the client.
+/// The number of requests is bounded: the caller of each request waits for the answer, or the
+/// request belongs to one event of the client.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Emits to rooms.
@@ -100,7 +103,7 @@ pub(crate) enum Request {
         socket: SocketId,
         registration: HandlerRegistration,
     },
-    /// Sends an ACK packet. At most one for each event that asked for an ack.
+    /// Sends an ACK packet, at most one for each event that requested an ack.
     Acknowledge {
         socket: SocketId,
         message: Packets,
@@ -115,7 +118,8 @@ pub(crate) enum Request {
         room: RoomName,
         done: oneshot::Sender<Result<(), NoAnswer>>,
     },
-    /// Lists sockets, unsorted: a snapshot at one point in the hub's sequence of commands.
+    /// Lists sockets in no particular order. The list is a snapshot at one point in the hub's
+    /// sequence of commands.
     Fetch {
         namespace: NamespacePath,
         target: Target,
@@ -125,7 +129,7 @@ pub(crate) enum Request {
         listing: Listing,
         answer: oneshot::Sender<Result<RoomPage, NoAnswer>>,
     },
-    /// Journals the changed data of a socket. At most one in flight per socket.
+    /// Journals the changed data of a socket. At most one such request per socket is pending.
     JournalData {
         socket: SocketId,
     },
@@ -137,78 +141,83 @@ pub(crate) enum Request {
 }
 
 pub(crate) enum SessionCommand {
-    /// A GET that drains one batch. At most one at a time; sent by the polling transport.
+    /// A GET that drains one batch. Sent by the polling transport, at most one at a time.
     Drain { sink: Box<dyn FrameSink + Send>, reply: oneshot::Sender<Result<(), TransportRefusal>> },
-    /// The packets of a POST, or why it is no payload. At most one at a time; sent by the polling
-    /// transport.
+    /// The packets of a POST, or the reason why its body is not a payload. Sent by the polling
+    /// transport, at most one at a time.
     Post {
         packets: Result<PayloadReader, String>,
-        /// Completed when all packets are processed and the session reads on.
+        /// Completed when all packets are processed and the session accepts further input.
         reply: oneshot::Sender<Result<(), TransportRefusal>>,
     },
-    /// The next slice of a POST is due. Sent by the session to itself, behind other work of its
-    /// worker.
+    /// The session should process the next packets of a POST. Sent by the session to itself, so
+    /// that other work of the worker is done first.
     ResumePost,
     /// A websocket was accepted for this session. Sent by the websocket transport.
     Websocket(Box<dyn Handoff>),
-    /// The client violated the protocol of its transport, or dropped a poll. Sent by transports.
+    /// The client violated the protocol of its transport, or aborted a pending poll. Sent by
+    /// transports.
     TransportFailed(String),
-    /// The hub's answer to a command. Sent by the fanout; bounded by credit.
+    /// The hub's answer to a command. Sent by the fanout. The number of answers is bounded by
+    /// credit.
     Answered { ticket: Ticket, answer: Answer },
-    /// Sockets on one worker: one part of the result of a query. Sent by the fanout, at most as
-    /// often as the hub has announced parts.
+    /// The sockets on one worker, which are one part of the result of a query. Sent by the fanout,
+    /// once for each part that the hub has announced.
     Fetched { ticket: Ticket, sockets: Vec<SocketRef> },
     /// The client resumed its session over another connection. Sent by the worker, once.
     Evicted,
-    /// The drainer is lost. Sent by the worker, once.
+    /// The drainer has lost its connection. Sent by the worker, once.
     DrainerLost(String),
-    /// The outbox was full; its packets are dropped already. Sent by the worker, once.
+    /// The outbox was full, and its packets have been dropped. Sent by the worker, once.
     OutboxFull(String),
-    /// All outboxes together exceeded their budget and this one was among the largest; its packets
-    /// are dropped already. Sent by the worker, once.
+    /// All outboxes together exceeded their budget, and the outbox of this session was among the
+    /// largest. Its packets have been dropped. Sent by the worker, once.
     OutboxCut {
         detail: String,
-        /// False if a packet was dropped that was written in part: nothing can follow it on this
-        /// connection.
+        /// False if a dropped packet was partially written. In this case, no other packet can
+        /// follow on this connection.
         can_notify: bool,
     },
-    /// The outbox is low enough for emits to complete. Sent by the worker, once per request.
+    /// The outbox has been written far enough for waiting emits to complete. Sent by the worker,
+    /// once for each time that the session asks to be notified.
     OutboxLow,
-    /// The outbox of a closing session has been written out. Sent by the worker, once.
+    /// The outbox of a closing session has been written completely. Sent by the worker, once.
     ClosingDrained,
     /// A request of the application. Sent by handles.
     Request(Request),
-    /// Handlers have finished while events are held. Sent by the last of them, once per turn.
+    /// A handler has finished while events are held. Sent by the handler, at most once per turn of
+    /// the session.
     HandlersFreed,
-    /// Many handlers have completed in one turn. Sent by the session to itself, behind their
-    /// requests.
+    /// Many handlers have finished without waiting. Sent by the session to itself, so that the
+    /// requests of these handlers are processed before more handlers run.
     Pause,
-    /// A deadline may be over. Sent by the worker, which stores far deadlines.
+    /// A deadline may have passed. Sent by the worker, which stores deadlines that are far in the
+    /// future.
     Wake,
     /// Connection middleware admitted or refused the socket. Sent once for each socket whose
     /// namespace has connection middleware.
     Admitted {
-        /// The socket in question. A resumed socket has the id of its session, which another socket
-        /// may have by now.
+        /// The socket that was admitted or refused. Its id is not sufficient: a resumed socket has
+        /// the id of the resumed session, which another socket may have by now.
         socket: Arc<SocketInfo>,
-        /// The CONNECT_ERROR packet, if the socket is refused.
+        /// The CONNECT_ERROR packet, if the socket was refused.
         refusal: Option<EncodedFrame>,
     },
     /// A connection handler returned. Sent once for each socket.
     Opened { socket: Arc<SocketInfo> },
-    /// An ack for an event of this session, or `None` for a receiver that disconnected. Sent by the
-    /// fanout; bounded by the number of receivers.
+    /// An ack for an event of this session. `answer` is `None` if the receiver disconnected. Sent
+    /// by the fanout, at most once for each receiver.
     Acked { ticket: Ticket, socket: SocketId, answer: Option<Args> },
-    /// A message was queued for this session's client while outgoing events are observed. Sent by
-    /// the worker; dropped when the mailbox is full.
+    /// A message was queued for the client of this session while listeners observe outgoing events.
+    /// Sent by the worker. Dropped if the mailbox is full.
     Sent(Packets),
-    /// A handler panicked: its socket is disconnected, nothing else.
+    /// A handler panicked. Only the socket of the handler is disconnected.
     HandlerPanicked {
         socket: Arc<SocketInfo>,
-        /// Name of the event, or of the handler.
+        /// Name of the event that was handled, or name of the handler.
         handler: String,
     },
-    /// End the session. Sent by the fanout for the hub, and by the server.
+    /// Ends the session. Sent by the fanout on behalf of the hub, and by the server.
     Close(DisconnectReason),
 }
 
@@ -220,10 +229,10 @@ impl Message for SessionCommand {
 #[error("session has ended")]
 pub(crate) struct SessionGone;
 
-/// A session did not accept a request. The request was dropped, which notifies its caller.
+/// Reason why a session did not accept a request. The request was dropped, which notifies its
+/// caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum OfferError {
-    /// The mailbox is full.
     #[error("session is overloaded")]
     Full,
     #[error("session has ended")]
@@ -233,13 +242,13 @@ pub(crate) enum OfferError {
 struct Mailbox {
     commands: Recipient<SessionCommand>,
     posting: AtomicBool,
-    /// False once the session is closed for the application's handles. Its connection may still
+    /// False once the session is closed for the application's handles. The connection may still
     /// send final packets.
     open: AtomicBool,
 }
 
-/// The address of an actor that accepts session commands: a session, or the server sender. Cheap to
-/// clone, usable from any thread.
+/// The address of an actor that accepts session commands: a session or the server sender. A clone
+/// is cheap and can be used on any thread.
 #[derive(Clone)]
 pub(crate) struct SessionLink(Arc<Mailbox>);
 
@@ -248,19 +257,20 @@ impl SessionLink {
         Self(Arc::new(Mailbox { commands, posting: AtomicBool::new(false), open: AtomicBool::new(true) }))
     }
 
-    /// Sends a command whose number is bounded by its own protocol. Never waits; fails only when
-    /// the session has ended.
+    /// Sends a command of a type whose number is bounded by its protocol. Never waits. Fails only
+    /// if the session has ended.
     pub(crate) fn post(&self, command: SessionCommand) -> Result<(), SessionGone> {
         match self.0.commands.try_send(command) {
             Ok(()) => Ok(()),
             Err(SendError::Closed(_)) => Err(SessionGone),
-            // A fresh clone has one slot of its own past the capacity, so this succeeds unless the
-            // session has ended.
+            // A new clone of the recipient may send one message beyond the capacity of the mailbox,
+            // so this call fails only if the session has ended.
             Err(SendError::Full(command)) => self.0.commands.clone().try_send(command).map_err(|_| SessionGone),
         }
     }
 
-    /// Sends a request of which code may produce any number; refused when the mailbox is full.
+    /// Sends a request of a type that the application may send in any number. The request is
+    /// refused if the mailbox is full.
     pub(crate) fn offer(&self, request: Request) -> Result<(), OfferError> {
         if !self.is_open() {
             return Err(OfferError::Gone);
@@ -271,13 +281,13 @@ impl SessionLink {
         })
     }
 
-    /// Sends a command that the session may miss; returns whether it was queued.
+    /// Sends a command that may be dropped. Returns whether the command was queued.
     pub(crate) fn hint(&self, command: SessionCommand) -> bool {
         self.0.commands.try_send(command).is_ok()
     }
 
-    /// Sends a request that belongs to one event of the client, or occurs once; accepted by a full
-    /// mailbox.
+    /// Sends a request that belongs to one event of the client or occurs only once. A full mailbox
+    /// accepts such a request too.
     pub(crate) fn request(&self, request: Request) -> Result<(), SessionGone> {
         if !self.is_open() {
             return Err(SessionGone);
@@ -285,7 +295,7 @@ impl SessionLink {
         self.post(SessionCommand::Request(request))
     }
 
-    /// Closes the session for the application's handles. Its connection is closed separately.
+    /// Closes the session for the application's handles. The connection is closed separately.
     pub(crate) fn close(&self) {
         self.0.open.store(false, Ordering::Release);
     }
@@ -294,13 +304,14 @@ impl SessionLink {
         self.0.open.load(Ordering::Acquire)
     }
 
-    /// Claims the session's one POST. `None` while another is being read.
+    /// Acquires the right to send a POST to the session. Returns `None` while another POST is being
+    /// processed.
     pub(crate) fn begin_post(&self) -> Option<PostClaim> {
         let free = !self.0.posting.swap(true, Ordering::AcqRel);
         free.then(|| PostClaim { link: self.clone(), done: false })
     }
 
-    /// True if both are the address of one session.
+    /// Returns true if both links are the address of the same session.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -312,7 +323,8 @@ impl fmt::Debug for SessionLink {
     }
 }
 
-/// A reference to a socket: its information, and the address that accepts requests for it.
+/// A reference to a socket: information about the socket, and the address that accepts requests for
+/// it.
 #[derive(Clone)]
 pub(crate) struct SocketRef {
     pub info: Arc<SocketInfo>,
@@ -328,8 +340,8 @@ impl fmt::Debug for SocketRef {
     }
 }
 
-/// The exclusive right to deliver a session's only POST, released on drop. A drop before
-/// [`complete`](Self::complete) ends the session, since packets of the client are lost.
+/// The exclusive right to send a POST to a session, released on drop. If the right is dropped
+/// before [`complete`](Self::complete), the session ends, because packets of the client are lost.
 #[derive(Debug)]
 pub(crate) struct PostClaim {
     link: SessionLink,
@@ -337,7 +349,7 @@ pub(crate) struct PostClaim {
 }
 
 impl PostClaim {
-    /// The POST was read to its end, or refused.
+    /// Releases the right after the POST was read completely or refused.
     pub(crate) fn complete(mut self) {
         self.done = true;
     }

@@ -7,23 +7,23 @@ use super::extensions::Extensions;
 use super::handshake::Handshake;
 use crate::ids::{NamespacePath, SocketId};
 
-/// One socket, without the address of its session. Made by the session, shared by the socket's
-/// handles and by its worker's table of members.
+/// Information about one socket, without the address of its session. Created by the session, and
+/// shared by the handles of the socket and the member table of the worker.
 #[derive(Debug)]
 pub(crate) struct SocketInfo {
     pub id: SocketId,
     pub namespace: NamespacePath,
-    /// The request that opened its session.
+    /// The request that opened the session.
     pub handshake: Arc<Handshake>,
-    /// The payload of its CONNECT: the text of a JSON object.
+    /// The payload of the CONNECT packet: a JSON object as text.
     pub auth: Option<Box<str>>,
     connected: AtomicBool,
     recovered: AtomicBool,
-    /// True if its events carry offset tokens and its session can be resumed.
+    /// True if events for the socket contain offset tokens and the session can be resumed.
     recoverable: AtomicBool,
-    /// True if its data has changed since its session last read it.
+    /// True if the data has changed since the session last read it.
     data_changed: AtomicBool,
-    /// The application's JSON, which handles on any thread read and write. No code of the
+    /// JSON data of the application. Handles on any thread read and write the data. No code of the
     /// application runs while the lock is held.
     data: Mutex<Option<Box<str>>>,
     pub extensions: Extensions,
@@ -51,30 +51,31 @@ impl SocketInfo {
         }
     }
 
-    /// A socket of the same client, with the id and the data of the session that it resumes.
+    /// Creates a socket for the same client, with the id and the data of the session that the
+    /// socket resumes.
     pub(crate) fn as_resumed(&self, id: SocketId, data: Option<Box<str>>) -> Self {
         let mut socket = self.with_id(id);
         (socket.data, socket.recovered) = (Mutex::new(data), AtomicBool::new(true));
         socket
     }
 
-    /// True if the socket resumed its session; before it is connected, true if it is about to.
+    /// Returns true if the socket has resumed its session, or is about to resume it.
     pub(crate) fn is_recovered(&self) -> bool {
         self.recovered.load(Ordering::Acquire)
     }
 
-    /// The session calls this when the hub has decided.
+    /// Called by the session when the hub has decided whether the session is resumed.
     pub(crate) fn set_recovered(&self, recovered: bool) {
         self.recovered.store(recovered, Ordering::Release);
     }
 
-    /// True if its events carry offset tokens and its session can be resumed.
+    /// True if events for the socket contain offset tokens and the session can be resumed.
     pub(crate) fn is_recoverable(&self) -> bool {
         self.recoverable.load(Ordering::Acquire)
     }
 
-    /// Makes the socket a new one that cannot be recovered, without the data of the session that it
-    /// was about to resume. Has no effect once it is connected.
+    /// Turns the socket into a new socket that cannot be recovered, and removes the data of the
+    /// session that it was about to resume. Has no effect once the socket is connected.
     pub(crate) fn decline_recovery(&self) {
         if self.is_connected() {
             return;
@@ -85,8 +86,8 @@ impl SocketInfo {
         }
     }
 
-    /// A new socket of the same client that resumes nothing, with the data and extensions that
-    /// middleware has stored.
+    /// Creates a new socket for the same client that does not resume a session. The new socket has
+    /// the data and extensions that middleware has stored.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
         let mut socket = self.with_id(id);
         socket.extensions = self.extensions.copy();
@@ -99,12 +100,13 @@ impl SocketInfo {
         Self::new(id, namespace, self.handshake.clone(), auth, self.is_recoverable())
     }
 
-    /// True from the socket's CONNECT reply to its end.
+    /// Returns true from the CONNECT reply until the socket is disconnected.
     pub(crate) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Acquire)
     }
 
-    /// The session calls this when the hub has connected the socket, and at the socket's end.
+    /// Called by the session when the hub has connected the socket, and when the socket is
+    /// disconnected.
     pub(crate) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Release);
     }
@@ -123,9 +125,10 @@ impl SocketInfo {
         *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data;
     }
 
-    /// The application's JSON if it has changed since the last call.
+    /// Returns the application's JSON if it has changed since the last call.
     pub(crate) fn take_changed_data(&self) -> Option<Option<Box<str>>> {
-        // The flag is cleared before the data is read: a change in between is reported again.
+        // The flag is cleared before the data is read, so that a change in between is reported by
+        // the next call.
         self.data_changed.swap(false, Ordering::AcqRel).then(|| self.data())
     }
 }
@@ -138,8 +141,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_connected_socket_cannot_decline_recovery() {
-        // Its client has a private id, and would mistake the last argument of an event without a
-        // token for one.
+        // The client has a private id, so it uses the last argument of every event as the offset
+        // token, even if the event has no token.
         let socket = socket(1);
         socket.set_connected(true);
         socket.decline_recovery();

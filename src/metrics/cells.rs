@@ -1,5 +1,5 @@
-//! Atomic cells for counts. All operations are relaxed: counts order nothing, and a scrape may be
-//! slightly late.
+//! Atomic cells for counts. All operations are relaxed, because no other memory access depends on a
+//! count, and a scrape may be slightly out of date.
 
 use std::marker::PhantomData;
 use std::ops::Index;
@@ -66,7 +66,8 @@ impl<L: Label, T, const N: usize> Index<L> for Labelled<L, T, N> {
     }
 }
 
-/// Values counted by size, in `N` buckets and one for larger values, with their sum.
+/// Counts of values in `N` buckets with upper bounds and in one bucket for larger values, and the
+/// sum of the values.
 #[derive(Debug)]
 pub(crate) struct Histogram<const N: usize> {
     buckets: [Counter; N],
@@ -85,14 +86,14 @@ impl<const N: usize> Default for Histogram<N> {
 }
 
 impl<const N: usize> Histogram<N> {
-    /// Counts a value in the first bucket whose upper `bound` is not less than it.
+    /// Counts a value in the first bucket whose upper bound, `bound(index)`, is at least the value.
     pub(crate) fn observe(&self, value: u64, bound: impl Fn(usize) -> u64) {
         let bucket = (0..N).find(|at| value <= bound(*at)).map_or(&self.above, |at| &self.buckets[at]);
         bucket.add(1);
         self.sum.add(value);
     }
 
-    /// Number of values in each bucket. The last bucket contains values above all bounds.
+    /// Number of values in each bucket. The last bucket contains the values above all bounds.
     pub(crate) fn counts(&self) -> impl Iterator<Item = u64> + '_ {
         self.buckets.iter().chain([&self.above]).map(Counter::get)
     }

@@ -1,7 +1,8 @@
 //! Counters as relaxed atomics: one instance for each worker thread and one for the hub.
 //!
 //! Each instance is written by its own thread and has cache lines of its own, so counting causes no
-//! contention. A scrape sums them up. `server/metrics.rs` assigns names, labels and formats.
+//! contention. A scrape sums up the instances. `server/metrics.rs` assigns names, labels and
+//! formats.
 
 mod cells;
 
@@ -13,8 +14,8 @@ use crate::protocol::reason::{DisconnectReason, HttpCloseReason, NotRecovered, R
 
 pub(crate) use self::cells::{Counter, Gauge, Histogram, Labelled};
 
-/// Upper bounds of the buckets of handler times: from a handler that does not wait, to the time
-/// after which clients give up.
+/// Upper bounds of the buckets of handler times. The first bounds distinguish handlers that do not
+/// wait. The last bound is the time after which clients give up.
 pub(crate) const HANDLER_TIMES: [Duration; 9] = [
     Duration::from_micros(20),
     Duration::from_micros(100),
@@ -42,40 +43,42 @@ pub(crate) struct WorkerMetrics {
     pub(crate) requests_refused: Labelled<RefusalKind, Counter, { RefusalKind::COUNT }>,
     /// HTTP connections that were closed by this server.
     pub(crate) http_closed: Labelled<HttpCloseReason, Counter, { HttpCloseReason::COUNT }>,
-    /// Messages of clients over the size limit, by [`TransportKind`].
+    /// Messages from clients that exceeded the size limit, by [`TransportKind`].
     pub(crate) oversized: Labelled<TransportKind, Counter, { TransportKind::COUNT }>,
 
-    /// Received Engine.IO packets, and the bytes of their data.
+    /// Received Engine.IO packets.
     pub(crate) packets_received: Counter,
+    /// Bytes of data in received Engine.IO packets.
     pub(crate) bytes_received: Counter,
     pub(crate) events_received: Counter,
-    /// Events, CONNECTs and DISCONNECTs over a rate limit.
+    /// Events, CONNECTs and DISCONNECTs that exceeded a rate limit.
     pub(crate) rate_limited: Counter,
-    /// Packets per drain, if there were any. The sum counts all sent packets.
+    /// Number of packets in each drain that sent any. The sum of the histogram is the number of all
+    /// sent packets.
     pub(crate) flush_packets: Histogram<{ FLUSH_BATCHES.len() }>,
-    /// Bytes of sent packets, with websocket frame headers.
+    /// Bytes of sent packets, including websocket frame headers.
     pub(crate) bytes_sent: Counter,
 
-    /// Events queued for a recipient, counted per recipient.
+    /// Events queued for recipients, counted once per recipient.
     pub(crate) deliveries: Counter,
     /// Volatile events dropped because the recipient was not ready.
     pub(crate) dropped_volatile: Counter,
     /// Sockets that began to read from the journal because their outbox was full.
     pub(crate) lags: Counter,
-    /// Sockets that read from the journal.
+    /// Sockets that are currently reading from the journal.
     pub(crate) catching_up: Gauge,
     /// Events read from the journal and queued for a recipient.
     pub(crate) replayed: Counter,
-    /// Requests to resume a session with malformed ids or positions.
+    /// Resume requests with malformed ids or positions.
     pub(crate) claims_malformed: Counter,
-    /// Events dropped because an outbox overflowed: the overflowing one and the queued ones. The
-    /// session ends.
+    /// Events dropped because an outbox overflowed: the event that did not fit and all queued
+    /// events. The session ends.
     pub(crate) dropped_overflow: Counter,
-    /// Sessions ended because the budget of outboxes was exceeded.
+    /// Sessions that were ended because the budget of outboxes was exceeded.
     pub(crate) outboxes_cut: Counter,
     /// Messages and bodies refused because the budget of incoming bytes was exceeded.
     pub(crate) incoming_refused: Counter,
-    /// Sessions ended because their clients read nothing.
+    /// Sessions that were ended because their clients read nothing.
     pub(crate) stalled: Counter,
 
     /// Finished handlers by running time in microseconds.
@@ -83,8 +86,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) handlers_failed: Counter,
     pub(crate) handlers_panicked: Counter,
 
-    /// Commands sent to the hub. The length of the hub's queue is this number minus that of the
-    /// commands that the hub has received.
+    /// Commands sent to the hub. The length of the hub's queue is the sum of this counter over all
+    /// workers minus [`HubMetrics::commands_taken`].
     pub(crate) commands_sent: Counter,
     /// Commands that waited for credit.
     pub(crate) credit_waits: Counter,
@@ -104,12 +107,13 @@ impl WorkerMetrics {
         self.connections[TransportKind::Websocket].add(1);
     }
 
-    /// Records the end of a session's connection, after [`record_closed`](Self::record_closed).
+    /// Records the end of a session's connection. Called after
+    /// [`record_closed`](Self::record_closed).
     pub(crate) fn record_ended(&self, transport_kind: TransportKind) {
         self.connections[transport_kind].add(-1);
     }
 
-    /// Records that a session is closed for the application's handles. Its connection may still be
+    /// Records that a session is closed for the application's handles. The connection may still be
     /// sending final packets.
     pub(crate) fn record_closed(&self, reason: DisconnectReason) {
         self.sessions_closed[reason].add(1);
@@ -128,7 +132,7 @@ impl WorkerMetrics {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct HubMetrics {
-    /// Rooms with members, without the rooms of namespaces and of single sockets.
+    /// Rooms with members, not counting the rooms of namespaces and of single sockets.
     pub(crate) rooms: Gauge,
     pub(crate) sockets: Gauge,
     /// Joins refused because the budget of rooms was exceeded.
@@ -136,16 +140,17 @@ pub(crate) struct HubMetrics {
     pub(crate) commands_taken: Counter,
     /// Events accepted for delivery.
     pub(crate) events: Counter,
-    /// Commands that wait for their senders' turn, or for workers to catch up.
+    /// Commands that wait for the turn of their senders, or until workers catch up.
     pub(crate) answers_held: Gauge,
-    /// Bytes sent to workers and not reported as written.
+    /// Bytes that were sent to workers and not reported as written.
     pub(crate) unwritten_bytes: Gauge,
     pub(crate) recovered: Counter,
     pub(crate) not_recovered: Labelled<NotRecovered, Counter, { NotRecovered::COUNT }>,
     /// Sessions stored for recovery.
     pub(crate) recovery_sessions: Gauge,
-    /// Bytes of these sessions, and their limit.
+    /// Bytes of the sessions stored for recovery.
     pub(crate) recovery_session_bytes: Gauge,
+    /// Maximum of `recovery_session_bytes`.
     pub(crate) recovery_session_bytes_max: Gauge,
     /// Sessions removed from recovery because they were too large, or for lack of space.
     pub(crate) given_up: Counter,
@@ -159,8 +164,8 @@ pub(crate) struct HubMetrics {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) hub: HubMetrics,
-    /// Counters of each worker, including ended ones. The lock is taken when a worker starts and by
-    /// a scrape.
+    /// Counters of all workers, including workers that have ended. The list is locked only when a
+    /// worker starts and during a scrape.
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
 }
 

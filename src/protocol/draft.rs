@@ -1,9 +1,9 @@
 //! Encoding of outgoing Socket.IO packets: events and acks whose ack id and offset token are not
 //! known yet, and packets that are complete from the start.
 //!
-//! The ack id is written right-aligned before the body, and the token over a placeholder near its
-//! end. So nothing is copied when they become known. The server's [`Parser`] determines the format;
-//! the scheme is the same for both.
+//! When the ack id is known, it is written right before the body. The offset token overwrites a
+//! placeholder near the end of the body. The body is thus never copied. This scheme is the same for
+//! both formats, JSON and msgpack. The server's [`Parser`] determines the format.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -12,8 +12,9 @@ use super::socketio::packet::Packet;
 use super::socketio::{Parser, msgpack};
 use crate::ids::{NamespacePath, OFFSET_CHARS, Offset};
 
-/// Space for `4`, the packet type, up to two digits of attachments with `-`, the comma after a
-/// path, and an ack id. The head of a msgpack map with its ack id needs 13 bytes.
+/// Maximum number of bytes before the body without the namespace: `4`, the packet type, up to two
+/// digits of attachments with `-`, the comma after the namespace, and an ack id. With msgpack, the
+/// head of the map and the ack id need only 13 bytes.
 const PREFIX_MAX: usize = 1 + 1 + 3 + 1 + 20;
 
 /// Types of the packets that a server sends, with their numbers on the wire.
@@ -26,8 +27,8 @@ enum Kind {
     ConnectError = 4,
 }
 
-/// An EVENT or ACK whose ack id and offset token are not known yet. Its buffer is not shared until
-/// it is sealed.
+/// An EVENT or ACK whose ack id and offset token are not known yet. The buffer is not shared until
+/// the draft is sealed.
 #[derive(Debug)]
 pub(crate) struct Draft {
     parser: Parser,
@@ -36,14 +37,17 @@ pub(crate) struct Draft {
     buffer: BytesMut,
     body_at: usize,
     hole_at: Option<usize>,
-    /// Attachments that follow the packet. Empty if the format contains them.
+    /// Attachments that follow the packet. Empty with msgpack, because a msgpack packet contains
+    /// its attachments.
     attachments: Vec<Bytes>,
 }
 
 impl Draft {
-    /// Starts the event `name`. `arguments` is JSON: the arguments joined by commas, or empty.
+    /// Starts the event `name`. `arguments` contains the JSON arguments joined by commas, or is
+    /// empty.
     ///
-    /// With `token_hole`, a placeholder of fixed width follows them for the offset token.
+    /// If `token_hole` is true, a placeholder of fixed width for the offset token follows the
+    /// arguments.
     pub(crate) fn event(
         parser: Parser,
         namespace: NamespacePath,
@@ -55,7 +59,7 @@ impl Draft {
         Self::begin(parser, Kind::Event, namespace, attachments, Data { name: Some(name), arguments, token_hole })
     }
 
-    /// Starts the answer to the client's ack `id`. Acks have no token.
+    /// Encodes the ACK packet for the client's ack id `id`. An ACK has no offset token.
     pub(crate) fn ack(
         parser: Parser,
         namespace: NamespacePath,
@@ -90,8 +94,8 @@ impl Draft {
         &self.namespace
     }
 
-    /// Writes the ack id and the token, and freezes the buffer. The token is ignored without a
-    /// placeholder for it.
+    /// Writes the ack id and the token, and freezes the buffer. If there is no placeholder, the
+    /// token is ignored.
     pub(crate) fn seal(mut self, ack_id: Option<u64>, token: Option<&Offset>) -> Message {
         if let (Some(at), Some(token)) = (self.hole_at, token) {
             self.buffer[at..at + OFFSET_CHARS].copy_from_slice(&token.encode());
@@ -104,7 +108,8 @@ impl Draft {
         Message::new(head, &self.attachments)
     }
 
-    /// Writes `42/nsp,17` right before the body. Returns its start.
+    /// Writes the prefix, such as `42/nsp,17`, right before the body. Returns the start of the
+    /// prefix.
     fn put_json_prefix(&mut self, ack_id: Option<u64>) -> usize {
         let mut at = self.body_at;
         if let Some(id) = ack_id {
@@ -130,7 +135,7 @@ impl Draft {
     }
 
     /// Writes the head of the map and the ack id, if there is one, right before the body. Returns
-    /// its start.
+    /// the start of the head.
     fn put_msgpack_prefix(&mut self, ack_id: Option<u64>) -> usize {
         let mut prefix = [0; PREFIX_MAX];
         let mut free = prefix.as_mut_slice();
@@ -153,13 +158,14 @@ struct Data<'a> {
 }
 
 impl Data<'_> {
-    /// Length as JSON, or slightly more.
+    /// Estimated length as JSON, in bytes.
     fn byte_len(&self) -> usize {
         let hole = if self.token_hole { OFFSET_CHARS + 3 } else { 0 };
         self.name.map_or(0, str::len) + self.arguments.len() + hole + 16
     }
 
-    /// Writes the array as JSON. Returns the position of the placeholder.
+    /// Writes the event name and the arguments as a JSON array. Returns the position of the
+    /// placeholder, if there is one.
     fn put_json(&self, buffer: &mut BytesMut) -> Option<usize> {
         buffer.put_u8(b'[');
         if let Some(name) = self.name {
@@ -179,7 +185,8 @@ impl Data<'_> {
         hole_at
     }
 
-    /// Like [`Data::put_json`], as msgpack with the attachments in place.
+    /// Like [`Data::put_json`], but writes msgpack, with the attachments in place of their
+    /// placeholders.
     fn put_msgpack(&self, buffer: &mut BytesMut, attachments: &[Bytes]) -> Option<usize> {
         let arguments = msgpack::Values::new(self.arguments, attachments);
         msgpack::put_str(buffer, "data");
@@ -198,7 +205,7 @@ impl Data<'_> {
 const NO_TOKEN: &str = "---------------------";
 const _: () = assert!(NO_TOKEN.len() == OFFSET_CHARS);
 
-/// Writes type and namespace, before the data.
+/// Writes the fields `type` and `nsp`, which precede the data.
 fn put_msgpack_envelope(buffer: &mut BytesMut, kind: Kind, namespace: &NamespacePath) {
     msgpack::put_str(buffer, "type");
     msgpack::put_unsigned(buffer, kind as u64);
@@ -228,8 +235,8 @@ fn put_json_string(buffer: &mut BytesMut, text: &str) {
     }
 }
 
-/// Encodes an event again without its token, for a client that declined recovery. `None` if the
-/// message is not an event, or has an ack id and therefore no token.
+/// Encodes an event again without its token, for a client that declined recovery. Returns `None` if
+/// the message is not an event, or has an ack id and therefore no token.
 pub(crate) fn without_token(message: &Message) -> Option<Message> {
     let parser = if message.packets().next()?.is_binary() { Parser::Msgpack } else { Parser::Json };
     let Packet::Event { namespace, name, ack: None, args } = message.read_back()? else { return None };
@@ -255,7 +262,7 @@ pub(crate) fn disconnect(parser: Parser, namespace: &NamespacePath) -> EncodedFr
     whole(parser, Kind::Disconnect, namespace, "")
 }
 
-/// Encodes a packet with one value or none as its data.
+/// Encodes a packet without attachments. `data` is one JSON value, or empty.
 fn whole(parser: Parser, kind: Kind, namespace: &NamespacePath, data: &str) -> EncodedFrame {
     match parser {
         Parser::Json => {

@@ -1,8 +1,8 @@
 //! Encoded packets: one shared buffer for websockets and polling.
 //!
-//! A websocket sends the whole buffer (frame header and packet), a poll only the packet, so nothing
-//! is copied per recipient. The frame header is written right-aligned before the body once its
-//! length is known.
+//! A websocket sends the whole buffer (frame header and packet). A poll sends only the packet.
+//! Nothing is copied per recipient. The frame header is written right before the packet when the
+//! length of the packet is known.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::protocol::socketio::msgpack;
 use crate::protocol::socketio::packet::Packet;
 use crate::protocol::socketio::text::{self, Decoded};
 
-/// Longest frame header of a server: no mask, 64-bit length.
+/// Maximum length in bytes of a frame header that a server sends: no mask and a 64-bit length.
 pub(super) const FRAME_HEADER_MAX: usize = 10;
 
 pub(super) const OPCODE_TEXT: u8 = 0x81;
@@ -86,7 +86,6 @@ impl EncodedFrame {
         Self { frame, header_bytes: header_bytes as u8 }
     }
 
-    /// The websocket frame.
     pub(crate) fn frame(&self) -> &Bytes {
         &self.frame
     }
@@ -97,7 +96,7 @@ impl EncodedFrame {
         &self.frame[usize::from(self.header_bytes)..]
     }
 
-    /// Like [`EncodedFrame::body`], as a shared buffer.
+    /// Like [`EncodedFrame::body`], but returns a buffer that shares the bytes.
     pub(crate) fn to_body(&self) -> Bytes {
         self.frame.slice(usize::from(self.header_bytes)..)
     }
@@ -106,7 +105,7 @@ impl EncodedFrame {
         self.frame[0] == OPCODE_BINARY
     }
 
-    /// The packet as text: a binary message becomes `b` and base64.
+    /// Converts the packet to text: a binary message becomes `b` followed by base64.
     pub(crate) fn as_base64(&self) -> Self {
         if !self.is_binary() {
             return self.clone();
@@ -132,8 +131,8 @@ impl Message {
         Self { head, attachments: (attachments.len() > 0).then(|| attachments.collect()) }
     }
 
-    /// A packet and its attachments, which have been encoded before. `None` unless `head` announces
-    /// exactly these attachments.
+    /// Combines a packet with its attachments, all of them already encoded. Returns `None` unless
+    /// `head` announces exactly this number of attachments.
     pub(crate) fn from_packets(head: EncodedFrame, attachments: Vec<EncodedFrame>) -> Option<Self> {
         let is_whole = announced(head.body()) == attachments.len() && attachments.iter().all(EncodedFrame::is_binary);
         is_whole.then(|| Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })
@@ -145,7 +144,7 @@ impl Message {
         std::iter::once(&self.head).chain(self.attachments.iter().flat_map(|attachments| attachments.iter()))
     }
 
-    /// Decodes the packet as its client does. `None` if it is not a Socket.IO packet.
+    /// Decodes the packet as a client does. Returns `None` if the bytes are not a Socket.IO packet.
     pub(crate) fn read_back(&self) -> Option<Packet> {
         if self.head.is_binary() {
             return msgpack::decode(&self.head.to_body()).ok();

@@ -1,6 +1,6 @@
-//! Enums that serve as label values in metrics and log lines.
+//! Enums used as label values in metrics and log lines.
 
-/// An enum whose values index counters.
+/// An enum of label values. Each value is also an index into an array of counters.
 pub(crate) trait Label: Copy + 'static {
     const ALL: &'static [Self];
 
@@ -18,7 +18,7 @@ macro_rules! labels {
         impl $name {
             pub(crate) const COUNT: usize = [$($label),+].len();
 
-            /// The text of this value, in metrics and log lines.
+            /// Text of this value in metrics and log lines.
             $vis const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$value => $label,)+

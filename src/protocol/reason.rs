@@ -1,5 +1,4 @@
-//! Reasons for the end of connections and sockets, for refused requests, and for sessions that are
-//! not resumed.
+//! Reasons why connections and sockets end, requests are refused, and sessions are not resumed.
 
 use std::fmt;
 
@@ -9,34 +8,36 @@ use super::label::labels;
 
 labels! {
     /// Reason why a session and its sockets ended, or why one socket left its namespace.
-    /// [`as_str`](Self::as_str) returns Socket.IO's text.
+    /// [`as_str`](Self::as_str) returns the text that Socket.IO uses.
     pub enum DisconnectReason {
-        /// The connection failed: a reset, an HTTP request in a wrong state, or a client that reads
-        /// nothing.
+        /// The connection was reset, the client sent a wrong HTTP request or a message that is too
+        /// large, or the client read too slowly.
         TransportError = "transport error",
-        /// The client closed the connection.
+        /// The client closed the connection, or sent no CONNECT in time.
         TransportClose = "transport close",
-        /// The server closed the connection. Never reported by this server; Socket.IO has it.
+        /// Socket.IO's reason for a connection that the server closed. This server never reports
+        /// it.
         ForcedClose = "forced close",
         /// No pong arrived within the ping timeout.
         PingTimeout = "ping timeout",
         /// The client sent an invalid packet, or one that is not allowed in the current state.
         ParseError = "parse error",
-        /// The server is shutting down; the client may reconnect.
+        /// The server is shutting down. The client may reconnect.
         ServerShuttingDown = "server shutting down",
-        /// The server ended the session: the application disconnected it, or it was resumed over
-        /// another connection.
+        /// The application disconnected the session, or the client resumed it over another
+        /// connection.
         ForcedServerClose = "forced server close",
-        /// The client left this namespace.
+        /// The client disconnected from the namespace.
         ClientNamespaceDisconnect = "client namespace disconnect",
-        /// The server disconnected the socket from this namespace.
+        /// The server disconnected the socket from the namespace.
         ServerNamespaceDisconnect = "server namespace disconnect",
     }
 }
 
 impl DisconnectReason {
-    /// Returns whether the socket cannot be recovered: a side disconnected it for good, or the
-    /// server does not know which packets the client has received.
+    /// Returns whether the socket cannot be recovered, because the client or the server
+    /// disconnected it from the namespace, or because the server does not know which packets the
+    /// client received.
     pub(crate) const fn is_final(self) -> bool {
         matches!(self, Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect | Self::ParseError)
     }
@@ -80,9 +81,10 @@ impl RefusalKind {
 
 labels! {
     pub(crate) enum HttpCloseReason {
-        /// No request arrived on a kept-alive connection in time.
+        /// A keep-alive connection received no request within its time limit.
         Idle = "idle",
-        /// The connection had waited longest for its client when a new client needed a connection.
+        /// A new client needed the permit of the connection, which had waited longest for its
+        /// client.
         Evicted = "evicted",
         /// The head of a request did not arrive in time.
         Head = "head",
@@ -90,61 +92,61 @@ labels! {
         Body = "body",
         /// The client did not read the response in time.
         Response = "response",
-        /// A connection of the reserve exceeded its time limit.
+        /// A connection of the operators' reserve exceeded its time limit.
         Reserve = "reserve",
         Malformed = "malformed",
     }
 }
 
 labels! {
-    /// Reason why a session is not resumed. The client gets a new one.
+    /// Reason why a session is not resumed. The client gets a new session.
     #[derive(Error)]
     pub(crate) enum NotRecovered {
-        /// The token belongs to another journal: to that of an earlier run of the server, or of
-        /// another server.
-        #[error("offset is of another epoch")]
+        /// The token belongs to the journal of an earlier run of the server, or of another server.
+        #[error("offset belongs to another epoch")]
         ForeignEpoch = "foreign_epoch",
-        /// The session was never known, or was removed: its recovery window has passed, too many
-        /// sessions are stored, it was disconnected from the namespace, or it violated the
-        /// protocol.
+        /// No session with this id is stored. A session is removed after its recovery window, when
+        /// too many sessions are stored, after a disconnect from the namespace, and after a
+        /// protocol violation.
         #[error("session is unknown")]
         UnknownPid = "unknown_pid",
-        /// The client connects to another namespace than the session's.
-        #[error("session is of another namespace")]
+        /// The session belongs to another namespace than the one to which the client connects.
+        #[error("session belongs to another namespace")]
         OtherNamespace = "other_namespace",
-        /// The session exceeds its limit of rooms over time, or of bytes for rooms and data.
+        /// The session exceeded the limit on its intervals in rooms (each from a join to the next
+        /// leave), or the limit on the bytes of its rooms and data.
         #[error("session was in too many rooms")]
         TooManyIntervals = "too_many_rooms",
-        /// The sessions together exceed the space in the journal, and this one was the largest or
-        /// the one disconnected for longest.
+        /// All sessions together exceeded the limit on their bytes. This session was given up as
+        /// the largest, the one disconnected longest, or the newest.
         #[error("session was given up for lack of space")]
         GivenUp = "given_up",
         /// The recovery window of the session has passed.
         #[error("session expired")]
         Expired = "expired",
-        /// The journal has not reached the position yet.
+        /// The position is beyond the end of the journal.
         #[error("offset is in the future")]
         FutureOffset = "future_offset",
         /// The journal's record at the position does not have the token's fingerprint.
-        #[error("offset is of no record")]
+        #[error("offset refers to no record")]
         UnknownOffset = "unknown_offset",
-        /// The position is older than the session, or than the one from which it was resumed
-        /// before.
+        /// The position is older than the start of the session, or than the position of its last
+        /// resume.
         #[error("offset is older than the session")]
         OldOffset = "old_offset",
         /// An event with an ack was sent after the position. Such events have no token, so the
-        /// server does not know whether the client received it.
+        /// server does not know whether the client received the event.
         #[error("an event that wanted an ack was sent meanwhile")]
         AckMissed = "ack_missed",
-        /// The journal may have trimmed an event of the namespace or the session's rooms after the
-        /// position. The positions per room are approximate: only the longest gaps between events
-        /// are stored, exceptions are not, and of the time before a session was carried over a
-        /// restart only the newest event is known.
-        #[error("the journal no longer has an event that it may have missed")]
+        /// The journal may have dropped an event of the namespace or of the session's rooms after
+        /// the position. The server may also refuse a resume although no event was missed: for each
+        /// room it stores only the longest gaps between events, and it ignores exceptions. After a
+        /// restart, it knows only the newest event from before the session's last complete record.
+        #[error("the journal no longer has an event that the client may have missed")]
         Trimmed = "trimmed",
-        /// The session is in no room, and its client has received no event. Its first `join` may
-        /// have been lost with the connection, so a resumed session could miss all events without
-        /// notice.
+        /// The session is in no room, and the client has received no event in it. The first `join`
+        /// may have been lost with the connection, so after a resume the client could miss all
+        /// events without notice.
         #[error("session is in no room and has received no event")]
         NothingToRecover = "nothing_to_recover",
     }

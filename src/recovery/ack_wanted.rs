@@ -1,16 +1,17 @@
-//! The ack id of an encoded packet.
+//! Detection of an ack id in an encoded packet.
 
 use crate::protocol::encoded::Message;
 use crate::protocol::socketio::packet::Packet;
 
-/// Returns whether a packet requests an ack: the ack id precedes the arguments.
+/// Returns whether a packet requests an ack, which means that an ack id precedes the arguments.
 pub(super) fn wants_ack(message: &Message) -> bool {
     let Some(head) = message.packets().next() else { return false };
     if head.is_binary() {
         return matches!(message.read_back(), Some(Packet::Event { ack: Some(_), .. }));
     }
-    // In `42/chat,7["e"]` and `451-/chat,7["e"]`, the id follows the comma of the namespace;
-    // without a namespace, it follows the packet type or the hyphen.
+    // If the packet has a namespace, the id follows its comma: `42/chat,7["e"]`,
+    // `451-/chat,7["e"]`. Otherwise, the id follows the packet type or the hyphen: `427["e"]`,
+    // `451-7["e"]`.
     let body = head.body();
     let path = body.iter().position(|byte| matches!(byte, b'/' | b'['));
     let end = match path {

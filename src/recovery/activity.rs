@@ -1,24 +1,25 @@
-//! The positions of events, for each room that a session is or was in, as a few ranges.
+//! Journal positions of events, stored as a few ranges for each room that a session is or was in.
 //!
-//! The ranges may include positions without an event, but never miss one.
+//! The ranges contain the positions of all events. They may also contain positions without an
+//! event.
 
 use std::collections::HashMap;
 
 use crate::ids::{Lsn, NamespacePath, Recipient, RoomName};
 
-/// Maximum number of ranges of one room. Four ranges preserve the three longest gaps between
-/// events: a client whose position is in a gap has missed nothing, even if older records were
-/// dropped. Each further range costs 16 bytes a room.
+/// Maximum number of ranges of one room, at 16 bytes each. Four ranges preserve the three longest
+/// gaps between events. If all dropped records after a client's position are in a gap, the client
+/// has missed nothing.
 const RANGES_MAX: usize = 4;
 
 /// Positions of events, oldest first. When there are too many ranges, the two with the smallest gap
-/// are merged.
+/// between them are merged.
 #[derive(Debug, Default)]
 struct PositionRanges {
     ranges: Vec<Range>,
 }
 
-/// There are events at `first` and at `last`, and perhaps between them.
+/// A range of positions, with events at `first` and `last`, and perhaps between them.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     first: Lsn,
@@ -26,7 +27,7 @@ struct Range {
 }
 
 impl PositionRanges {
-    /// Adds an event that is newer than all others.
+    /// Adds the position of an event that is newer than all others.
     fn push(&mut self, lsn: Lsn) {
         if self.ranges.is_empty() {
             self.ranges.reserve_exact(RANGES_MAX + 1);
@@ -40,7 +41,7 @@ impl PositionRanges {
         }
     }
 
-    /// The newest position in `(after, until]` that may hold an event, or 0.
+    /// The newest position in `(after, until]` that may hold an event, or 0 if there is none.
     fn newest(&self, after: Lsn, until: Lsn) -> Lsn {
         if after >= until {
             return Lsn(0);
@@ -79,7 +80,8 @@ impl RoomActivity {
         self.events.oldest(after, until)
     }
 
-    /// The newest position in `(after, until]` that may hold an event that requested an ack, or 0.
+    /// The newest position in `(after, until]` that may hold an event that requested an ack, or 0
+    /// if there is none.
     pub(super) fn newest_ack_event(&self, after: Lsn, until: Lsn) -> Lsn {
         self.ack_events.newest(after, until)
     }
@@ -95,12 +97,13 @@ struct Namespace {
 
 #[derive(Debug, Default)]
 struct RoomEntry {
-    /// Number of intervals of sessions. A room without intervals is removed.
+    /// Number of the sessions' intervals in the room. A room without intervals is removed.
     intervals: usize,
     room_activity: RoomActivity,
 }
 
-/// The rooms and namespaces of all sessions, bounded by the intervals of the sessions.
+/// Positions of events in the rooms and namespaces of all sessions. The number of entries is
+/// bounded by the number of the sessions' intervals.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     namespaces: HashMap<NamespacePath, Namespace>,
@@ -111,7 +114,7 @@ impl Activity {
         self.namespaces.entry(namespace.clone()).or_default().sessions += 1;
     }
 
-    /// Removes a session from a namespace, after it has released its rooms.
+    /// Removes a session from a namespace. The caller must have released the rooms of the session.
     pub(super) fn exit(&mut self, namespace: &NamespacePath) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
         known.sessions = known.sessions.saturating_sub(1);
@@ -120,8 +123,8 @@ impl Activity {
         }
     }
 
-    /// Adds an interval of a session that has entered the namespace. Returns the shared copy of the
-    /// name.
+    /// Counts an interval of a session in `room`. The session must have entered the namespace.
+    /// Returns the shared copy of the room's name.
     #[must_use]
     pub(super) fn hold(&mut self, namespace: &NamespacePath, room: &RoomName) -> RoomName {
         let Some(known) = self.namespaces.get_mut(namespace) else { return room.clone() };
@@ -140,8 +143,8 @@ impl Activity {
         }
     }
 
-    /// Adds an event for the members of `rooms`, or for all sockets of the namespace if there are
-    /// none.
+    /// Adds an event for the members of `rooms` or, if `rooms` is empty, for all sockets of the
+    /// namespace.
     pub(super) fn push(&mut self, namespace: &NamespacePath, rooms: &[Recipient], lsn: Lsn, wants_ack: bool) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
         if rooms.is_empty() {

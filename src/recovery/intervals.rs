@@ -1,6 +1,7 @@
-//! The rooms of one session, with the positions of its joins and leaves: a list while they are few,
-//! as they nearly always are, and a tree beyond, so that a session in 65 536 rooms is not searched
-//! linearly.
+//! The rooms of one session, with the positions of its joins and leaves.
+//!
+//! A few intervals, the usual case, are stored in a list. More intervals are stored in a tree, so
+//! that a session in 65 536 rooms is not searched linearly.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +9,14 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::ids::{Lsn, RoomName};
 
-/// Maximum number of intervals in a list.
+/// Maximum number of intervals in the list.
 const FEW: usize = 32;
 
 /// The positions of a join and of the leave that follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Interval {
     pub(super) joined: Lsn,
-    /// [`LASTS`](Self::LASTS) while the session is in the room.
+    /// Position of the leave, or [`LASTS`](Self::LASTS) while the session is in the room.
     pub(super) left: Lsn,
 }
 
@@ -30,12 +31,12 @@ impl Interval {
 
 #[derive(Debug)]
 pub(super) enum RoomIntervals {
-    /// The intervals of one room are in order.
+    /// Intervals of all rooms. Those of one room are in order of their positions.
     Few(Vec<(RoomName, Interval)>),
     Many(Box<Tree>),
 }
 
-/// The intervals of each room, in order. Rooms without intervals are removed.
+/// The intervals of each room, in order of their positions. Rooms without intervals are removed.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     rooms: BTreeMap<RoomName, SmallVec<[Interval; 1]>>,
@@ -65,7 +66,7 @@ impl RoomIntervals {
         }
     }
 
-    /// All intervals; those of one room are in order.
+    /// All intervals. Those of one room are in order of their positions.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomName, Interval)> {
         let (list, tree) = match self {
             Self::Few(list) => (Some(list), None),
@@ -88,19 +89,20 @@ impl RoomIntervals {
         match self {
             Self::Few(list) => list.iter().any(|(known, interval)| known.as_str() == room && interval.includes(lsn)),
             Self::Many(tree) => tree.rooms.get(room).is_some_and(|of_room| {
-                // Intervals of a room do not overlap: only the last that began before `lsn` can
-                // include it.
+                // Intervals of a room do not overlap, so only the last interval that began before
+                // `lsn` can include `lsn`.
                 let began = of_room.partition_point(|interval| interval.joined < lsn);
                 began.checked_sub(1).is_some_and(|last| of_room[last].includes(lsn))
             }),
         }
     }
 
-    /// Adds an interval that begins after all others of its room.
+    /// Adds an interval that begins after all others of the same room.
     pub(super) fn push(&mut self, room: RoomName, interval: Interval) {
         match self {
             Self::Few(list) if list.len() < FEW => {
-                // Most sessions are in one room, and the default capacity would be four.
+                // Capacity for one interval is reserved, since most sessions are in one room. The
+                // default capacity would be four.
                 if list.is_empty() {
                     list.reserve_exact(1);
                 }
@@ -115,7 +117,7 @@ impl RoomIntervals {
         }
     }
 
-    /// Ends the newest interval of a room at `lsn`, unless it has ended already.
+    /// Ends the newest interval of a room at `lsn`, unless that interval has already ended.
     pub(super) fn end(&mut self, room: &RoomName, lsn: Lsn) {
         let newest = match self {
             Self::Few(list) => list.iter_mut().rev().find(|(known, _)| known == room).map(|(_, interval)| interval),
@@ -136,8 +138,8 @@ impl RoomIntervals {
                     !of_room.is_empty()
                 });
                 tree.len = tree.rooms.values().map(SmallVec::len).sum();
-                // Half of what makes a tree, so that a session that joins and leaves one room again
-                // and again does not rebuild it each time.
+                // The tree becomes a list at half of the list's maximum, so that a session that
+                // repeatedly joins and leaves one room does not cause a conversion each time.
                 if tree.len <= FEW / 2 {
                     let rooms = std::mem::take(&mut tree.rooms).into_iter();
                     let each = |(room, of_room): (RoomName, SmallVec<_>)| {

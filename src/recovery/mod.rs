@@ -1,12 +1,13 @@
-//! The index of recoverable sessions: which of them a client can resume, from which position, and
-//! which events it has missed.
+//! Index of recoverable sessions. It determines whether a client can resume a session, from which
+//! position, and which events the client has missed.
 //!
 //! **Invariant**: a resume succeeds only if every event for the session after the given position
-//! can be read from the journal; otherwise it is refused with a reason. It may be refused although
-//! no event was missed (see [`NotRecovered`]).
+//! can be read from the journal. Otherwise, the resume is refused with a reason. A resume may also
+//! be refused although no event was missed (see [`NotRecovered`]).
 //!
-//! The index is built from records in hub order. The same records lead to the same state, at run
-//! time and at a start. It is sans-IO: journal positions and time are arguments.
+//! The index is built from records in the order of the hub. The same records lead to the same
+//! state, whether they are applied at run time or read at the start of a process. The index does no
+//! I/O. Callers pass the journal positions and the time.
 
 mod ack_wanted;
 mod activity;
@@ -33,22 +34,22 @@ use crate::protocol::reason::NotRecovered;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecoveryBounds {
-    /// Time for which a session can be resumed after its connection was lost; Socket.IO's
-    /// `maxDisconnectionDuration`.
+    /// Time for which a session can be resumed after its connection was lost. Socket.IO's name for
+    /// this setting is `maxDisconnectionDuration`.
     pub window: Duration,
-    /// Maximum number of sessions. A further one replaces the session that has been disconnected
-    /// longest. If all are connected, the newest cannot be resumed.
+    /// Maximum number of sessions. Beyond the maximum, the session that has been disconnected
+    /// longest is forgotten. If all sessions are connected, the newest is forgotten.
     pub sessions_max: usize,
-    /// Maximum number of bytes of all sessions: 128 for each session, 64 for each interval in a
-    /// room, and the bytes of namespaces, room names and data. Above this bound, sessions are given
-    /// up: first those above 1 KiB in order of size, then those disconnected longest, then the
-    /// newest.
+    /// Maximum number of bytes of all sessions together. Each session counts 128 bytes, plus 64 for
+    /// each interval in a room, plus the bytes of its namespace, room names and data. Beyond the
+    /// maximum, sessions are given up, so that they can no longer be resumed: first those larger
+    /// than 1 KiB, the largest first, then those disconnected longest, then the newest.
     pub bytes_max: usize,
     /// Maximum number of bytes of one session, counted as in `bytes_max`. A larger session is given
-    /// up: it can no longer be resumed.
+    /// up.
     pub session_bytes_max: usize,
-    /// Maximum number of intervals of one session. A session with more is given up, after its
-    /// intervals before the oldest record have been forgotten.
+    /// Maximum number of intervals of one session. If a session has more, its intervals that no
+    /// resume needs are forgotten. If too many intervals remain, the session is given up.
     pub intervals_max: usize,
 }
 
@@ -59,8 +60,8 @@ pub(crate) struct MissedEvents<'a> {
 }
 
 impl MissedEvents<'_> {
-    /// Returns whether the event at `lsn` is for the session. Valid for positions after the
-    /// session's own, and for rooms that it has left since too.
+    /// Returns whether the session should receive the event at `lsn`. This includes events of rooms
+    /// that the session has left since. Always false up to the session's position.
     pub(crate) fn includes(self, lsn: Lsn, event: &EventRecord) -> bool {
         self.session.includes_event(lsn, event)
     }
@@ -71,15 +72,15 @@ impl MissedEvents<'_> {
     }
 }
 
-/// All sessions that are known, resumable or given up.
+/// All stored sessions: those that can be resumed, and those that were given up.
 #[derive(Debug)]
 pub(crate) struct RecoveryIndex {
     bounds: RecoveryBounds,
-    /// Boxed, so that empty buckets of the table are small.
+    /// The sessions are boxed, so that empty buckets of the table are small.
     sessions: HashMap<PrivateId, Box<RecoverableSession>>,
     by_socket: HashMap<SocketId, PrivateId>,
     by_record: BTreeMap<Lsn, PrivateId>,
-    /// Disconnected sessions by the time at which they lost their connection.
+    /// Disconnected sessions, ordered by the time at which they lost their connection.
     disconnected: BTreeSet<(u64, PrivateId)>,
     activity: Activity,
     sizes: SessionSizes,
@@ -141,15 +142,15 @@ impl RecoveryIndex {
         }
     }
 
-    /// Records that the journal has dropped the records up to `to`. The hub calls it after each
-    /// append.
+    /// Records that the journal has dropped the records up to `to`. The hub calls this method after
+    /// each append.
     pub(crate) fn set_trimmed_to(&mut self, to: Lsn) {
         self.trimmed_to = self.trimmed_to.max(to);
     }
 
-    /// Checks whether a client can resume a session. Changes nothing. To resume it, the caller
-    /// evicts the stale connection, if there is one, and journals and applies a
-    /// [`Resumed`](RecordBody::Resumed).
+    /// Checks whether a client can resume a session, without changing the index. To resume the
+    /// session, the caller closes the stale connection, if there is one, and then journals and
+    /// applies a [`Resumed`](RecordBody::Resumed) record.
     pub(crate) fn check_resume(
         &self,
         query: &ResumeQuery<'_>,
@@ -158,9 +159,9 @@ impl RecoveryIndex {
     ) -> Result<Resumable<'_>, NotRecovered> {
         let ResumeQuery { pid, namespace, offset } = query;
         let session = self.sessions.get(pid);
-        // A client with a new session keeps the last token of its previous one until it receives
-        // another. Such a token is older than the session, since all events of this session have
-        // newer tokens.
+        // A token from before the session is ignored. A client with a new session keeps the last
+        // token of its previous session until it receives an event. All events of the new session
+        // have newer tokens.
         let offset =
             offset.filter(|offset| !session.is_some_and(|session| session.began_after(offset, journal_state.epoch)));
         if offset.is_some_and(|offset| offset.epoch != journal_state.epoch) {
@@ -195,14 +196,14 @@ impl RecoveryIndex {
         Ok(Resumable { position, session })
     }
 
-    /// Number of a session's intervals, each of which a resume check looks at.
+    /// Number of intervals of a session. A resume check reads all of them.
     pub(crate) fn interval_count(&self, pid: &PrivateId) -> Option<usize> {
         self.sessions.get(pid).map(|session| session.intervals())
     }
 
-    /// Returns whether an event for these recipients (none means the whole namespace) can be for a
-    /// known session. Other events need no record, because sessions are forgotten by a record only,
-    /// so that no later start knows more sessions.
+    /// Returns whether an event for `rooms` (if empty, for the whole namespace) can be for a stored
+    /// session. Other events need no record: sessions are forgotten only by records, so that a
+    /// later start cannot know a session that is unknown now.
     pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.activity.is_known(namespace, rooms)
             || rooms.iter().any(|recipient| {
@@ -212,29 +213,31 @@ impl RecoveryIndex {
             })
     }
 
-    /// The events for a socket; `None` if its session is unknown or given up.
+    /// Selects the events for a socket. `None` if the session of the socket is unknown or was given
+    /// up.
     pub(crate) fn missed_events(&self, socket: &SocketId) -> Option<MissedEvents<'_>> {
         let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid))?;
         session.given_up.is_none().then_some(MissedEvents { session, activity: &self.activity })
     }
 
-    /// Returns whether the session of a socket is known, resumable or given up.
+    /// Returns whether the session of a socket is stored. The session may have been given up.
     pub(crate) fn remembers(&self, socket: &SocketId) -> bool {
         self.by_socket.contains_key(socket)
     }
 
     /// Returns whether the journal still has all events for the socket after `cursor`. The caller
-    /// checks this after every trimmed read. It also does so after it has journalled a resume,
-    /// because that record may trim the journal. If this returns false, the caller must close the
-    /// connection.
+    /// must check this after every read that is marked as trimmed, and after it has journalled a
+    /// resume, because that record may trim the journal. If the result is false, the caller must
+    /// close the connection.
     pub(crate) fn is_whole(&self, socket: &SocketId, cursor: Lsn, trimmed_to: Lsn) -> bool {
         self.missed_events(socket)
             .is_some_and(|MissedEvents { session, .. }| !session.has_missed(cursor, trimmed_to, &self.activity))
     }
 
-    /// The record of the session to be rewritten next: the one with the oldest complete record, if
-    /// that is not newer than `at_risk` and the session has at most `bytes_max` bytes. The caller
-    /// journals and applies the record, and asks again.
+    /// Returns a new complete record of the session whose last complete record is the oldest.
+    /// `None` if that last record is newer than `at_risk`, or if the session has more than
+    /// `bytes_max` bytes. The caller journals and applies the new record, and calls this method
+    /// again.
     pub(crate) fn at_risk(&mut self, at_risk: Lsn, bytes_max: usize) -> Option<SessionRecord> {
         let (record, pid) = self.by_record.first_key_value()?;
         if *record > at_risk || self.sessions.get(pid)?.bytes() > bytes_max {
@@ -245,18 +248,20 @@ impl RecoveryIndex {
         Some(self.sessions.get(&pid)?.to_record(&self.activity))
     }
 
-    /// Returns whether a session's newest complete record is not newer than `at_risk`.
+    /// Returns whether any session has its newest complete record at or before position `at_risk`.
     pub(crate) fn has_at_risk(&self, at_risk: Lsn) -> bool {
         self.by_record.first_key_value().is_some_and(|(record, _)| *record <= at_risk)
     }
 
-    /// Returns whether a start needs a [`ProcessEnded`](RecordBody::ProcessEnded): a session seems
-    /// connected, or has a time in the future.
+    /// Returns whether the start of a process must append a
+    /// [`ProcessEnded`](RecordBody::ProcessEnded) record, because a session is still marked as
+    /// connected or has a time in the future.
     pub(crate) fn is_changed_by_start(&self, now_unix_ms: u64) -> bool {
         self.sessions.values().any(|session| session.connected || session.at_unix_ms > now_unix_ms)
     }
 
-    /// The record that forgets all sessions whose window has passed; `None` if there are none.
+    /// Record that forgets all sessions whose recovery window has passed. `None` if there are no
+    /// such sessions.
     pub(crate) fn next_expired(&self, now_unix_ms: u64) -> Option<RecordBody> {
         let (first, _) = self.disconnected.first()?;
         let window = u64::try_from(self.bounds.window.as_millis()).unwrap_or(u64::MAX);
@@ -264,7 +269,7 @@ impl RecoveryIndex {
         (*first <= until_unix_ms).then_some(RecordBody::Expired { until_unix_ms })
     }
 
-    /// Number of known sessions, resumable or given up.
+    /// Number of stored sessions, including those that were given up.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
@@ -282,7 +287,8 @@ impl RecoveryIndex {
         session.given_up.is_none().then_some((session, &mut self.activity))
     }
 
-    /// Changes a session that is not given up, and updates its size.
+    /// Calls `change` with a session, unless the session is unknown or was given up, and updates
+    /// its size.
     fn change(&mut self, socket: &SocketId, change: impl FnOnce(&mut RecoverableSession, &mut Activity)) {
         let Some((session, activity)) = self.session(socket) else { return };
         let before = session.bytes();
@@ -317,7 +323,8 @@ impl RecoveryIndex {
         }
     }
 
-    /// Forgets the intervals of a session that end before every position it can be resumed from.
+    /// Forgets the intervals of a session that end before every position from which the session can
+    /// be resumed.
     fn forget_intervals(&mut self, pid: &PrivateId) {
         let Some(session) = self.sessions.get_mut(pid) else { return };
         let before = session.bytes();
@@ -325,7 +332,7 @@ impl RecoveryIndex {
         self.sizes.change(*pid, before, session.bytes());
     }
 
-    /// Drops the state of a session except for the reason.
+    /// Drops the state of a session, and stores the reason.
     fn give_up(&mut self, socket: &SocketId, why: GiveUpReason) {
         self.change(socket, |session, activity| {
             session.given_up = Some(why);
@@ -392,7 +399,8 @@ impl RecoveryIndex {
         if session.given_up.is_some() {
             return;
         }
-        // A session that is known already has more detail than the record.
+        // The rooms and data of the record are ignored, since a session that is already known has
+        // more detail.
         self.by_record.remove(&session.record);
         session.record = lsn;
         session.advance_to(record.position);

@@ -1,7 +1,7 @@
-//! Random steps of a few clients, compared with a simple model: each client records the events that
-//! it should receive, by its rooms at the time of the emit.
+//! Random steps of a few clients, compared with a simple model. In the model, each client records
+//! the events that it should receive according to its rooms at the time of the emit.
 //!
-//! A case has 40 steps; `PROPTEST_CASES=25000` makes a million.
+//! A case has 40 steps, so `PROPTEST_CASES=25000` runs a million steps.
 
 mod resumes;
 mod steps;
@@ -19,9 +19,9 @@ use crate::journal::memory::MemoryJournal;
 use crate::protocol::encoded::EncodedFrame;
 
 const CLIENTS: usize = 3;
-/// The client in the other namespace.
+/// Index of the client in the namespace `/chat`.
 const CHATS: usize = 2;
-/// Records in the ring; the older half is at risk.
+/// Maximum number of records in the journal. The older half is at risk of being dropped.
 const RECORDS_MAX: usize = 32;
 const WINDOW_MS: u64 = 1_000;
 const EPOCH: Epoch = Epoch::new(1, 1);
@@ -42,10 +42,11 @@ struct Client {
     /// Position of the connect or of the last resume.
     start: Lsn,
     began: Lsn,
-    /// Every journalled event for the client, and whether it requested an ack.
+    /// Positions of all events for the client that are not volatile. The flag is true if the event
+    /// requested an ack.
     events: Vec<(Lsn, bool)>,
-    /// The newest event for its namespace, its rooms or its socket, even if the client was
-    /// excepted.
+    /// Position of the newest event for the client's namespace, rooms or socket, including events
+    /// from which the client was excepted.
     named: Lsn,
     tokens: Vec<Offset>,
 }
@@ -94,8 +95,7 @@ impl World {
             assert!(self.is_scarce, "given up without need: {entry:?}");
             self.append_only(entry);
         }
-        // As the contract of the journal says: records at risk are at most the older half of the
-        // ring.
+        // By the contract of the journal, at most the older half of the records is at risk.
         while let Some(at_risk) = self.lsns.len().checked_sub(RECORDS_MAX / 2 + 1).map(|at| self.lsns[at]) {
             let Some(entry) = self.recovery.at_risk(at_risk, usize::MAX) else { break };
             self.append_only(RecordBody::Session(entry.into()));
@@ -116,7 +116,7 @@ impl World {
         Offset { epoch: EPOCH, lsn, fingerprint }
     }
 
-    /// Connects a client, or replaces it with a new one.
+    /// Connects a new client at index `who`, which replaces the previous client, if there is one.
     fn connect(&mut self, who: usize) {
         self.random += 1;
         let mut bytes = [0; 15];
@@ -154,7 +154,7 @@ impl World {
         match step {
             Step::Join(who, name) => {
                 let (room, socket) = (self.name(&name), self.clients[who].socket);
-                // Nobody else can join a socket's own room.
+                // The step is skipped for a socket's own room, which no other socket can join.
                 if self.clients[who].away.is_none() && self.clients.iter().all(|client| room != client.socket.into()) {
                     self.append(RecordBody::Join { socket, room: room.clone() });
                     self.clients[who].rooms.insert(room);
@@ -221,10 +221,10 @@ impl World {
             exclude,
             message,
         };
-        // A volatile event is not journalled, and has the newest token.
+        // A volatile event is not journalled, and has the token of the newest record.
         let offset = match kind {
             Kind::Volatile => self.newest(),
-            // As in the hub, the event has an LSN and is not journalled.
+            // As in the hub, an event that concerns no session has an LSN but is not journalled.
             _ if !self.recovery.concerns(&namespace, &event.rooms) => {
                 Offset { epoch: EPOCH, lsn: self.journal.head().next(), fingerprint: Fingerprint::new(0) }
             }
@@ -266,7 +266,7 @@ impl World {
         }
     }
 
-    /// Starts a process that reads the journal.
+    /// Simulates the start of a new process, which reads the journal.
     fn restart(&mut self) {
         self.recovery = Self::empty_index(self.is_scarce);
         self.recovery.set_trimmed_to(self.journal.trimmed_to());

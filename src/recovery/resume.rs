@@ -7,7 +7,7 @@ use crate::protocol::reason::NotRecovered;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResumeQuery<'a> {
-    /// Identifies the session, and proves that the client owns it.
+    /// Secret id of the session, which proves that the client owns the session.
     pub pid: PrivateId,
     pub namespace: &'a NamespacePath,
     pub offset: Option<Offset>,
@@ -20,7 +20,7 @@ pub(crate) struct JournalState {
     pub head: Lsn,
     /// The records up to this position were dropped.
     pub trimmed_to: Lsn,
-    /// True if the client's offset is a position of the journal; true without an offset.
+    /// True if the client's offset is a position in the journal, or if the client sent no offset.
     pub knows_offset: bool,
 }
 

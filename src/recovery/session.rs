@@ -7,17 +7,17 @@ use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, Recipient, RoomNa
 use crate::journal::{EventRecord, GiveUpReason, RoomSpan, SessionRecord};
 use crate::protocol::reason::NotRecovered;
 
-/// Counted bytes of a session without rooms and data: more than its record has on disk.
+/// Bytes counted for a session without rooms and data. The record on disk is smaller.
 const SESSION_BYTES: usize = 128;
 
-/// Counted bytes of a session that was given up.
+/// Bytes counted for a session that was given up.
 const GIVEN_UP_BYTES: u32 = 64;
 
-/// Counted bytes of an interval without the name of the room: more than it has in a record, and
-/// about a third of its memory if no other session was in the room.
+/// Bytes counted for an interval without the name of the room. An interval in a record is smaller.
+/// An interval in memory is about three times as large if no other session was in the room.
 const INTERVAL_BYTES: usize = 64;
 
-/// One recoverable session. Every connected socket has one, so that its size matters.
+/// One recoverable session. Every connected socket has one, so the size of this type matters.
 #[derive(Debug)]
 pub(super) struct RecoverableSession {
     pub(super) pid: PrivateId,
@@ -32,16 +32,17 @@ pub(super) struct RecoverableSession {
     pub(super) at_unix_ms: u64,
     /// Set once the session cannot be resumed any more.
     pub(super) given_up: Option<GiveUpReason>,
-    /// The client has received all of its events up to this position: the connect, or the last
-    /// resume.
+    /// The client has received all of its events up to this position, which is that of the connect
+    /// or of the last resume.
     position: Lsn,
-    /// True if `position` is that of the connect.
+    /// True if `position` is the position of the connect.
     is_at_start: bool,
-    /// The newest complete record.
+    /// Position of the newest complete record of the session.
     pub(super) record: Lsn,
-    /// The newest event that may have been for the socket and is not in [`Activity`].
+    /// Position of the newest event that may have been for the socket and is not in [`Activity`].
     last_event: Lsn,
-    /// The newest such event that requested an ack.
+    /// Position of the newest event that requested an ack, may have been for the socket, and is not
+    /// in [`Activity`].
     last_ack_event: Lsn,
 }
 
@@ -67,8 +68,7 @@ impl RecoverableSession {
         }
     }
 
-    /// A session as its complete record at `lsn` has it, without rooms, which
-    /// [`enter`](Self::enter) adds.
+    /// Creates a session from its complete record at `lsn`. [`enter`](Self::enter) adds the rooms.
     pub(super) fn from_record(record: &SessionRecord, lsn: Lsn) -> Self {
         let mut session =
             Self::new(record.pid, record.socket, record.namespace.clone(), record.at_unix_ms, record.position);
@@ -79,7 +79,7 @@ impl RecoverableSession {
         session
     }
 
-    /// Counted bytes: at least those of its complete record.
+    /// Counted bytes, at least the size of the session's complete record.
     pub(super) fn bytes(&self) -> usize {
         self.bytes as usize
     }
@@ -94,7 +94,7 @@ impl RecoverableSession {
         self.data = data;
     }
 
-    /// The current rooms, without the socket's own.
+    /// The current rooms, without the socket's own room.
     pub(super) fn rooms_now(&self) -> impl Iterator<Item = &RoomName> {
         self.intervals.iter().filter(|(_, interval)| interval.left == Interval::LASTS).map(|(room, _)| room)
     }
@@ -110,8 +110,8 @@ impl RecoverableSession {
         }
     }
 
-    /// Returns whether `offset` is older than the session, whose client has not received any token
-    /// of it.
+    /// Returns whether the client has received no token in this session, and `offset` is older than
+    /// the session.
     pub(super) fn began_after(&self, offset: &Offset, epoch: Epoch) -> bool {
         self.is_at_start && (offset.epoch != epoch || offset.lsn < self.position)
     }
@@ -139,8 +139,8 @@ impl RecoverableSession {
         self.own_events.get_or_insert_default().push(lsn, wants_ack);
     }
 
-    /// Returns whether this is the room named after the socket's id, of which the socket is always
-    /// a member.
+    /// Returns whether `room` is named after the socket's id. The socket is always a member of that
+    /// room.
     fn owns(&self, room: &RoomName) -> bool {
         room.owner() == Some(self.socket)
     }
@@ -161,9 +161,9 @@ impl RecoverableSession {
         self.intervals.end(room, lsn);
     }
 
-    /// Forgets the intervals that ended at `trimmed_to` or at the session's position, before which
-    /// no resume succeeds. Their newest events remain in `last_event` and `last_ack_event`, so that
-    /// a resume from an older position is refused.
+    /// Forgets the intervals that ended at or before the later of `trimmed_to` and the session's
+    /// position. `last_event` and `last_ack_event` keep the newest events of these intervals, so
+    /// that a resume from an older position is refused.
     pub(super) fn forget_intervals(&mut self, trimmed_to: Lsn, activity: &mut Activity) {
         let over = trimmed_to.max(self.position);
         let Self { intervals, namespace, last_event, last_ack_event, bytes, .. } = self;
@@ -181,8 +181,8 @@ impl RecoverableSession {
         });
     }
 
-    /// The newest positions in `(after, until]` that may hold an event for the session: any event,
-    /// and one that requested an ack.
+    /// The newest positions in `(after, until]` that may hold an event for the session: that of any
+    /// event, and that of an event that requested an ack. 0 if there is none.
     fn newest_events(&self, after: Lsn, until: Lsn, activity: &Activity) -> (Lsn, Lsn) {
         let (mut event, mut ack_events) = (Lsn(0), Lsn(0));
         let mut look = |room_activity: Option<&RoomActivity>, after: Lsn, until: Lsn| {
@@ -201,7 +201,8 @@ impl RecoverableSession {
     /// The oldest position after `after` that may hold an event for the session.
     pub(super) fn oldest_event(&self, after: Lsn, activity: &Activity) -> Option<Lsn> {
         if after < self.last_event {
-            // The activity begins with the complete record.
+            // The activity contains no events from before the complete record, so any position
+            // after `after` may hold an event.
             return Some(after.next());
         }
         let look =
@@ -214,14 +215,14 @@ impl RecoverableSession {
         rooms.chain(own_event).chain(for_namespace).min()
     }
 
-    /// Returns whether an event for the session after `after` may have been dropped, up to
-    /// `trimmed_to`.
+    /// Returns whether the journal may have dropped an event for the session in `(after,
+    /// trimmed_to]`.
     pub(super) fn has_missed(&self, after: Lsn, trimmed_to: Lsn, activity: &Activity) -> bool {
         after < trimmed_to && (after < self.last_event || self.newest_events(after, trimmed_to, activity).0 > after)
     }
 
-    /// Why the session cannot be resumed from `after`; `None` if it can. Looks at each room once,
-    /// and a second time only if records were dropped.
+    /// Returns the reason why the session cannot be resumed from `after`, or `None` if it can.
+    /// Visits each room once, and a second time only if records were dropped.
     pub(super) fn resume_error(&self, after: Lsn, trimmed_to: Lsn, activity: &Activity) -> Option<NotRecovered> {
         let (event, ack_events) = self.newest_events(after, Lsn(Lsn::END), activity);
         if after < self.last_ack_event || ack_events > after {

@@ -1,5 +1,5 @@
-//! The counted bytes of all sessions, and the choice of sessions that are given up beyond the
-//! bounds.
+//! The counted bytes of all sessions, and the choice of the sessions to give up when a bound is
+//! exceeded.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use super::RecoveryIndex;
 use crate::ids::PrivateId;
 use crate::journal::{GiveUpReason, RecordBody};
 
-/// Bytes above which a session is given up before all smaller ones, the largest first. Few sessions
-/// are that large, so that keeping them in order costs little.
+/// Maximum number of bytes of a session that is not large. Large sessions are given up before all
+/// others, the largest first. Few sessions are large, so keeping them in order costs little.
 const LARGE_BYTES: usize = 1 << 10;
 
 #[derive(Debug, Default)]
@@ -44,8 +44,9 @@ impl SessionSizes {
 }
 
 impl RecoveryIndex {
-    /// The record that gives up or forgets one session, because it or all together exceed a bound.
-    /// `None` within the bounds. The caller journals and applies the record, and asks again.
+    /// Returns the record that gives up or forgets one session, because this session or all
+    /// sessions together exceed a bound. `None` if no bound is exceeded. The caller journals and
+    /// applies the record, and calls this method again.
     pub(crate) fn next_to_give_up(&mut self) -> Option<RecordBody> {
         if let Some(pid) = self.sizes.overflowing.take() {
             self.forget_intervals(&pid);
@@ -59,7 +60,8 @@ impl RecoveryIndex {
             let too_large = largest.filter(|(bytes, _)| *bytes > self.bounds.session_bytes_max);
             let is_full = self.sizes.bytes > self.bounds.bytes_max;
             let Some((bytes, pid)) = too_large.or_else(|| largest.filter(|_| is_full)) else { break };
-            // Rooms that it has left may be forgotten.
+            // Before the session is given up, the intervals that no resume needs are forgotten,
+            // which may suffice.
             self.forget_intervals(&pid);
             let session = self.sessions.get(&pid)?;
             if session.bytes() == bytes {
@@ -78,8 +80,8 @@ impl RecoveryIndex {
             || self.by_record.last_key_value().map(|(_, pid)| *pid).or_else(|| self.sessions.keys().next().copied());
         let session = self.sessions.get(&longest_disconnected.or_else(newest).or_else(any)?)?;
         let (socket, at_unix_ms) = (session.socket, session.at_unix_ms);
-        // A session that was given up has nothing left but the reason. Beyond the maximum number of
-        // sessions, not even that remains.
+        // A session that was already given up, of which only the reason is stored, is forgotten.
+        // Beyond the maximum number of sessions, the session is forgotten in any case.
         Some(if has_too_many || session.given_up.is_some() {
             RecordBody::Disconnect { socket, forever: true, at_unix_ms }
         } else {

@@ -1,4 +1,4 @@
-//! Resume checks and missed events.
+//! Tests of resume checks and missed events.
 
 mod bounds;
 
@@ -106,7 +106,7 @@ impl Hub {
         self.apply(RecordBody::Disconnect { socket: socket(n), forever: false, at_unix_ms })
     }
 
-    /// Drops all records so far.
+    /// Sets the trimmed position to the newest record, as if all records were dropped.
     fn trim(&mut self) {
         self.trimmed_to = self.head();
         self.recovery.set_trimmed_to(self.trimmed_to);
@@ -138,7 +138,7 @@ impl Hub {
         for_session.map(|record| record.lsn.0).collect()
     }
 
-    /// Starts a process that reads the records not dropped.
+    /// Simulates the start of a new process, which reads the records that were not dropped.
     fn restart(&mut self) {
         self.recovery = RecoveryIndex::new(BOUNDS);
         self.recovery.set_trimmed_to(self.trimmed_to);
@@ -275,7 +275,7 @@ fn a_session_without_rooms_and_events_has_nothing_to_recover() {
 #[test]
 fn a_token_from_before_the_session_is_ignored() {
     // The stock client keeps its last token when it gets a new session. In an earlier version, a
-    // client that received nothing over the new session could not resume it.
+    // client that received nothing in the new session could not resume that session.
     let mut hub = Hub::new();
     let before = hub.emit(&[]);
     let start = hub.connect(1);
@@ -292,7 +292,7 @@ fn a_token_from_before_the_session_is_ignored() {
     }
     hub.check_resume(1, Some(missed)).unwrap();
     hub.resume(1, missed);
-    assert_eq!(hub.resume_error(1, before), Some(NotRecovered::OldOffset), "it has received another token since");
+    assert_eq!(hub.resume_error(1, before), Some(NotRecovered::OldOffset), "the client has received a newer token");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_missed_event_with_an_ack_refuses_a_resume_after_a_restart_too() {
     let start = hub.connect(1);
     hub.join(1, "a");
     hub.apply(RecordBody::Event(event(&["b"], r#"427["e"]"#).into()));
-    assert_eq!(hub.resume_error(1, start), None, "it was for others");
+    assert_eq!(hub.resume_error(1, start), None, "the event was for others");
     let ack_events = hub.apply(RecordBody::Event(event(&["a"], r#"427["e"]"#).into()));
     let after = hub.emit(&["a"]);
     for _ in 0..2 {

@@ -21,10 +21,11 @@ use super::port_worker::PortWorker;
 use crate::metrics::WorkerMetrics;
 use crate::transport::AccessPolicy;
 
-/// Pause after the system refused to accept, mostly since no descriptor is left.
+/// Pause after a failed accept. The usual reason is that no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
-/// A connection and its permit on their way to a worker; permits bound their number.
+/// A connection and its permit, sent to a worker. The number of permits bounds the number of queued
+/// connections.
 pub(super) type AcceptedConnection = (AcceptedStream, HttpPermit);
 
 struct WorkerChannel {
@@ -33,7 +34,7 @@ struct WorkerChannel {
 }
 
 pub(super) enum AcceptedStream {
-    /// Registered with the reactor of the accepting thread.
+    /// A stream registered with the reactor of the accepting thread.
     Local(TcpStream),
     Detached(std::net::TcpStream),
 }
@@ -62,20 +63,20 @@ pub(super) struct Port {
     pub(super) policy: Arc<AccessPolicy>,
 }
 
-/// A port in service, until this is dropped.
+/// Accept loop of a port and its workers. Dropping this value closes the port and all connections.
 pub(super) struct AcceptLoop {
-    /// False pauses accepting; the drop of the sender also ends all connections.
+    /// Sending false closes the port. Dropping the sender also closes all connections.
     accepting: watch::Sender<bool>,
-    /// Threads that serve only this port. Empty with a single worker, which runs on the hub's
-    /// thread.
+    /// Threads that serve only this port. Empty if there is a single worker, which runs on the
+    /// hub's thread.
     threads: Vec<Arbiter>,
     /// Resolves when the loop has ended.
     ended: oneshot::Receiver<()>,
 }
 
 impl AcceptLoop {
-    /// Serves the port's connections with services that `service` creates. A single worker runs on
-    /// the hub's thread; several workers have threads of their own.
+    /// Serves the port's connections with services that `service` creates. If there is a single
+    /// worker, it runs on the hub's thread. Several workers have threads of their own.
     pub(super) async fn start<S, F>(
         hub: &ArbiterHandle,
         workers: usize,
@@ -121,12 +122,13 @@ impl AcceptLoop {
                     worker.serve(service, accepted, phase).await;
                 }));
             });
-            // An error also if the creation of the service panics.
+            // The receiver also fails if the creation of the service panics.
             readiness.await.map_err(|_| io::Error::other("HTTP could not be set up on a worker"))?;
         }
         let (started, start) = oneshot::channel();
         handles[0].spawn(async move {
-            // A listener belongs to the reactor of the thread that created it.
+            // The listener is created on this thread, since a listener belongs to the reactor of
+            // the thread that creates it.
             let listener = tokio::net::TcpListener::from_std(socket);
             let (listener, outcome) = listener.map_or_else(|error| (None, Err(error)), |it| (Some(it), Ok(())));
             let _ = started.send(outcome);
@@ -138,12 +140,13 @@ impl AcceptLoop {
         Ok(accept_loop)
     }
 
-    /// Closes the port; open connections continue.
+    /// Closes the port. Open connections are still served.
     pub(super) fn pause(&self) {
         self.accepting.send_replace(false);
     }
 
-    /// Waits until accepting ends without [`pause`](Self::pause), since every worker has ended.
+    /// Waits until accepting ends because every worker has ended. Never completes after
+    /// [`pause`](Self::pause).
     pub(super) async fn failed(&mut self) -> io::Error {
         let _ = (&mut self.ended).await;
         if !*self.accepting.borrow() {
@@ -161,10 +164,11 @@ impl Drop for AcceptLoop {
     }
 }
 
-/// Accepts connections on the thread of the first channel until it is paused or no worker is left.
-/// Connections without a permit wait in the kernel.
+/// Accepts connections on the thread of the first channel until accepting is paused or no worker is
+/// left. Connections without a permit wait in the kernel.
 async fn accept(
-    // Dropped last: once the receiver is gone, the port is closed.
+    // The first parameter is dropped last, so the port is already closed when this receiver is
+    // dropped.
     mut phase: watch::Receiver<bool>,
     listener: tokio::net::TcpListener,
     mut channels: Vec<WorkerChannel>,
@@ -176,13 +180,15 @@ async fn accept(
         let accepted = async {
             permits.available().await;
             let (stream, _) = listener.accept().await?;
-            // Another port of this server may have taken the permit that was available.
+            // This may wait, since another port of this server may have acquired the available
+            // permit.
             let permit = permits.acquire().await.ok_or(io::ErrorKind::Other)?;
             io::Result::Ok((stream, permit))
         };
         let accepted = tokio::select! {
             accepted = accepted => accepted,
-            // An error if the accept loop was dropped, which closes the port as well.
+            // The wait also ends, with an error, if the accept loop was dropped. Both cases close
+            // the port.
             _ = phase.wait_for(|accepting| !accepting) => return,
         };
         let dispatched = accepted.and_then(|(stream, permit)| dispatch(stream, permit, &mut channels, &mut next));
@@ -223,14 +229,14 @@ fn dispatch(
             Err(refused) => {
                 accepted = refused.0;
                 channels.remove(at);
-                log::error!("worker ended, its connections go to the others left={}", channels.len());
+                log::error!("worker ended, new connections go to the others left={}", channels.len());
             }
         }
     }
     Ok(())
 }
 
-/// True if the next accept may succeed right away.
+/// Returns whether the error concerns one connection only, so that the next accept may succeed.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
@@ -260,8 +266,8 @@ mod tests {
         Port { socket, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Arc::default() }
     }
 
-    /// Serves a port. Every connection sends a byte, reports its thread to the test, and ends with
-    /// its client.
+    /// Serves a port. Every connection reports its thread to the test, sends a byte, and ends when
+    /// the client closes it.
     async fn serve(
         hub: &ArbiterHandle,
         workers: usize,
@@ -282,14 +288,14 @@ mod tests {
             })
         };
         let serving = AcceptLoop::start(hub, workers, self::port(port, ordinary), Arc::default(), service);
-        let serving = serving.await.expect("it starts");
+        let serving = serving.await.expect("the accept loop starts");
         (serving, address, serves)
     }
 
-    /// Opens a connection and waits until it is served.
+    /// Opens a connection and waits for the byte from the server.
     async fn served(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.expect("the port is open");
-        assert_eq!(stream.read_u8().await.expect("its byte"), b'!');
+        assert_eq!(stream.read_u8().await.expect("a byte"), b'!');
         stream
     }
 
@@ -352,7 +358,7 @@ mod tests {
                 // The first thread is stopped last, since it accepts.
                 let worker = serving.threads.pop().expect("a thread");
                 worker.stop();
-                worker.join().expect("it ends");
+                worker.join().expect("the worker ends");
             }
             assert_eq!(serving.failed().await.to_string(), "no worker is left to serve connections");
         });
@@ -364,8 +370,9 @@ mod tests {
             let hub = Arbiter::new().handle();
             let (_serving, address, mut serves) = serve(&hub, 1, 1).await;
             let first = served(address).await;
-            let mut second = TcpStream::connect(address).await.expect("the kernel accepts it");
-            // With a second permit it would have been served after a hundred turns of the thread.
+            let mut second = TcpStream::connect(address).await.expect("the kernel accepts the connection");
+            // With a second permit, the server would have accepted the second connection within a
+            // hundred turns of the thread.
             let (done, turns) = oneshot::channel();
             hub.spawn(async move {
                 for _ in 0..100 {
@@ -376,7 +383,7 @@ mod tests {
             turns.await.expect("the thread runs");
             assert!(serves.try_recv().is_ok() && serves.try_recv().is_err());
             drop(first);
-            assert_eq!(second.read_u8().await.expect("its byte"), b'!');
+            assert_eq!(second.read_u8().await.expect("a byte"), b'!');
         });
     }
 
@@ -395,7 +402,7 @@ mod tests {
                 TcpStream::connect(address).await.expect_err("the port is closed");
                 assert!(open.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
                 drop(serving);
-                assert_eq!(open.read(&mut [0]).await.expect("its end"), 0);
+                assert_eq!(open.read(&mut [0]).await.expect("the end of the stream"), 0);
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Builder of a server: settings, their checks, and the start.
+//! Builder of a server: its settings, their checks, and the start of the server.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -38,8 +38,8 @@ use crate::worker::per_thread::WorkerFactory;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The thread runs no actix system. Build the server under `#[actix_web::main]` or in
-    /// `actix::System::new().block_on(…)`; under `#[tokio::main]` use [`Builder::spawn`].
+    /// No actix system runs on the thread. Build the server under `#[actix_web::main]` or in
+    /// `actix::System::new().block_on(…)`. Under `#[tokio::main]`, use [`Builder::spawn`].
     #[error(
         "no actix system runs on this thread; #[tokio::main] starts none: use Builder::spawn, #[actix_web::main], or \
          actix::System::new().block_on(…), and build the server inside"
@@ -54,10 +54,11 @@ pub enum BuildError {
     /// The cookie is invalid.
     #[error("cookie: {0}")]
     Cookie(#[from] CookieError),
-    /// Proxies are addresses, or networks with a prefix length.
+    /// A trusted proxy is invalid. It must be an address, or a network with a prefix length.
     #[error("trusted proxy {0:?}: expected an address or a network such as \"10.0.0.0/8\"")]
     Proxy(String),
-    /// Hosts are names or addresses without scheme and port, or `*`.
+    /// An allowed host is invalid. It must be a name or an address, without scheme and port, or
+    /// `*`.
     #[error("allowed host {0:?}: expected a name or an address without a port, such as \"hub.example.org\"")]
     Host(String),
     /// The system provides no random bytes.
@@ -103,37 +104,40 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Path that clients connect to, with or without a slash at its end; `/socket.io` by default.
+    /// Path to which clients connect, with or without a trailing slash. The default is
+    /// `/socket.io`.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         self.path = path.strip_suffix('/').unwrap_or(path).to_owned();
         self
     }
 
-    /// Storage of events for clients that reconnect; off by default.
+    /// Storage of events for clients that reconnect. The default is [`Recovery::off`].
     #[must_use]
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         self.recovery = recovery;
         self
     }
 
-    /// Encoding of packets for all clients, which must use the same; [`Parser::Json`] by default.
+    /// Encoding of packets. All clients must use the same encoding. The default is
+    /// [`Parser::Json`].
     #[must_use]
     pub fn parser(mut self, parser: Parser) -> Self {
         self.parser = parser;
         self
     }
 
-    /// Acks with errors: an event that expects an ack is answered `{"error":{"code","message"}}` if
-    /// it has no handler (`unknown_event`) or its arguments have the wrong type (`bad_request`). By
-    /// default it gets no ack, as with Node. The log has event and reason in both cases.
+    /// Enables acks with errors. If an event that expects an ack has no handler (`unknown_event`),
+    /// or if its arguments have the wrong type (`bad_request`), the ack is
+    /// `{"error":{"code","message"}}`. By default, such an event gets no ack, as in the Node
+    /// server. The log contains the event and the reason in both cases.
     #[must_use]
     pub fn ack_errors(mut self, ack_errors: bool) -> Self {
         self.ack_errors = ack_errors;
         self
     }
 
-    /// Bounds and time limits.
+    /// Limits on numbers, sizes, rates and times.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -148,40 +152,42 @@ impl Builder {
         self
     }
 
-    /// Host names without ports that requests may have, in addition to those of the loopback
-    /// (`localhost` and its subdomains, `127.0.0.0/8`, `[::1]`); `*` is any host. Other requests
-    /// get status 421. This blocks pages of other sites whose name resolves to this machine (DNS
-    /// rebinding).
+    /// Host names, without ports, that the Host header of a request may have, in addition to the
+    /// loopback names (`localhost` and its subdomains, `127.0.0.0/8`, `[::1]`). `*` allows any
+    /// host. Requests with another Host get status 421. This check blocks pages of other sites
+    /// whose host name resolves to this machine (DNS rebinding).
     ///
-    /// By default a [`Listener`](crate::Listener) on a loopback address admits the names of the
-    /// loopback only. Other listeners, and applications with [`Server::routes`], admit any host.
+    /// By default a [`Listener`](crate::Listener) on a loopback address admits only the loopback
+    /// names. Other listeners, and applications with [`Server::routes`], admit any host.
     #[must_use]
     pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.allowed_hosts = Some(hosts.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Refuses websockets whose Origin header is another site, unless [`Builder::cors`] admits it.
-    /// The server's own site is the Host of the request, or the X-Forwarded-Host of a trusted
-    /// proxy. Clients that are not browsers send no Origin and are accepted. Off by default, as in
-    /// engine.io.
+    /// Refuses websockets whose Origin header names another site, unless [`Builder::cors`] admits
+    /// that origin. The server's own site is the Host of the request, or the X-Forwarded-Host of a
+    /// trusted proxy. Clients that are not browsers send no Origin and are accepted. As in
+    /// engine.io, this check is off by default.
     #[must_use]
     pub fn guard_origins(mut self) -> Self {
         self.policy.guards_origins = true;
         self
     }
 
-    /// Cookie with the session id, for load balancers that route by it. None by default.
+    /// Cookie with the session id, for load balancers that route by this cookie. By default, the
+    /// server sets no cookie.
     #[must_use]
     pub fn cookie(mut self, cookie: Cookie) -> Self {
         self.policy.cookie = Some(cookie);
         self
     }
 
-    /// Accepts or refuses handshakes, after the checks of the protocol and before a session exists.
-    /// The closure gets the whole head of the request; its future need not be `Send`. `Err` refuses
-    /// with 403 (400 on a websocket, as engine.io does) and this message, or "Forbidden" if it is
-    /// empty. A handshake without a decision within [`allow_request_timeout`] gets 503.
+    /// Callback that accepts or refuses handshakes. The callback runs after the protocol checks and
+    /// before a session exists, and receives the whole head of the request. Its future need not be
+    /// `Send`. If the future returns an error, the handshake is refused with status 403 (400 on a
+    /// websocket, as in engine.io) and the error as message, or "Forbidden" if the error is empty.
+    /// A handshake without a decision within [`allow_request_timeout`] gets status 503.
     ///
     /// [`allow_request_timeout`]: crate::limits::HandlerLimits::allow_request_timeout
     ///
@@ -204,12 +210,13 @@ impl Builder {
         self
     }
 
-    /// Addresses and networks (`10.0.0.0/8`, `fd00::/8`) of proxies in front of the server. Their
-    /// headers `X-Forwarded-For` and `X-Forwarded-Proto`, or `Forwarded` (RFC 7239), are trusted,
-    /// as far as trusted proxies wrote them; see [`Handshake::address`]. None by default.
+    /// Addresses and networks (`10.0.0.0/8`, `fd00::/8`) of proxies in front of the server. The
+    /// server trusts the entries that these proxies wrote into the headers `X-Forwarded-For` and
+    /// `X-Forwarded-Proto`, or `Forwarded` (RFC 7239). See [`Handshake::address`]. No proxy is
+    /// trusted by default.
     ///
-    /// A proxy must write one kind of these headers. If both are present and name different
-    /// clients, one of them is forged, and the address of the proxy counts.
+    /// A proxy must write only one of the two kinds of headers. If both kinds are present and name
+    /// different clients, one is forged, and the server uses the address of the proxy.
     #[must_use]
     pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.trusted_proxies = networks.into_iter().map(Into::into).collect();
@@ -235,8 +242,9 @@ impl Builder {
     }
 
     /// Builds the server on a thread of its own, for programs without an actix system, such as
-    /// those under `#[tokio::main]`. `serve` runs on that thread: it registers handlers and serves
-    /// a port. The server ends with it; its error is logged.
+    /// those under `#[tokio::main]`. `serve` runs on that thread, registers handlers and serves a
+    /// port. The server ends when `serve` returns. If `serve` returns an error, the error is
+    /// logged.
     ///
     /// ```no_run
     /// # fn start() -> Result<(), Box<dyn std::error::Error>> {
@@ -248,9 +256,9 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     ///
-    /// The returned server works on every thread and tokio runtime. With signals disabled, as here,
-    /// call [`Server::close`] before the program ends, so that clients reconnect; otherwise SIGINT
-    /// and SIGTERM end `serve`.
+    /// The returned server works on every thread and in every tokio runtime. If signals are
+    /// disabled, as in this example, call [`Server::close`] before the program ends, so that
+    /// clients reconnect. If signals are enabled, SIGINT and SIGTERM end `serve`.
     pub fn spawn<F, Fut>(self, serve: F) -> Result<Server, BuildError>
     where
         F: FnOnce(Server) -> Fut + Send + 'static,
@@ -272,8 +280,8 @@ impl Builder {
         built.recv().unwrap_or(Err(BuildError::Hub))
     }
 
-    /// Starts the hub on a thread of its own. Must be called inside an actix system; the hub ends
-    /// with it.
+    /// Builds the server and starts its hub on a separate thread. Must be called inside an actix
+    /// system. The hub ends with the system.
     pub fn build(self) -> Result<Server, BuildError> {
         if System::try_current().is_none() {
             return Err(BuildError::NoSystem);

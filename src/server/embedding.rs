@@ -1,4 +1,4 @@
-//! Routes of a server inside a host's actix-web application, and preparation of its connections.
+//! Routes of a server inside an application's `HttpServer`, and preparation of the connections.
 
 use std::any::Any;
 use std::sync::Once;
@@ -20,14 +20,14 @@ use crate::transport::websocket::pump::{self, HostSocket};
 /// plus ping timeout.
 const USER_TIMEOUT: Duration = Duration::from_secs(25 + 20);
 
-/// Mark of a connection that [`on_connect`] has prepared.
+/// Marker of a connection that [`on_connect`] has prepared.
 struct Prepared;
 
 static UNPREPARED: Once = Once::new();
 
 impl Server {
-    /// Mounts this server in a host's actix-web application on `path`, with and without a slash at
-    /// its end, inside the scope that is configured. The path of the [`Builder`](super::Builder) is
+    /// Mounts this server in an actix-web application on `path`, with and without a trailing slash,
+    /// inside the scope that is being configured. The path of the [`Builder`](super::Builder) is
     /// ignored.
     ///
     /// ```no_run
@@ -40,26 +40,27 @@ impl Server {
     /// # Ok(()) }
     /// ```
     ///
-    /// The behaviour is that of a port of the server's own ([`Server::run`]), with these
-    /// differences:
+    /// The server behaves as on a port of its own ([`Server::run`]), with these differences:
     ///
-    /// - A websocket uses about 20 KiB more, since actix-http keeps its buffers.
-    /// - The session of a client that stops reading ends in time, but its connection stays until
+    /// - A websocket uses about 20 KiB more memory, since actix-http keeps the buffers of the
+    ///   connection.
+    /// - If a client stops reading, its session ends in time, but its connection stays open until
     ///   the kernel's timeout, which [`on_connect`] sets.
-    /// - A websocket closes when both sides have sent their close frame, for which [`on_connect`]
-    ///   keeps a second descriptor of each connection. On TLS connections, and without
-    ///   `on_connect`, actix-http 3.20 then waits for the client for
+    /// - A websocket's connection closes as soon as both sides have sent their close frames. For
+    ///   that, [`on_connect`] keeps a second descriptor of each connection. On TLS connections, and
+    ///   without `on_connect`, actix-http 3.20 first waits for the client for
     ///   [`HttpServer::client_disconnect_timeout`], 1 s by default, as it does after a refused
-    ///   POST. (Set it to half a second or more, or to zero: shorter timeouts may be missed.)
-    /// - A client that closes its connection during a poll with FIN, not RST, is noticed at its
-    ///   ping timeout; with [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed
-    ///   immediately.
-    /// - [`HttpServer::keep_alive`] should be 75 s: longer than proxies keep their connections (60
-    ///   s for nginx and AWS) and longer than the ping interval, or polling clients open a
-    ///   connection for every POST.
+    ///   POST. Set this timeout to zero, or to at least half a second, since shorter timeouts may
+    ///   be missed.
+    /// - If a client closes its connection during a poll with FIN, not RST, the server notices that
+    ///   at the ping timeout. With [`HttpServer::h1_allow_half_closed`]`(false)`, the server
+    ///   notices immediately.
+    /// - [`HttpServer::keep_alive`] should be 75 s, which is longer than proxies keep their
+    ///   connections (60 s for nginx and AWS) and longer than the ping interval. With a shorter
+    ///   time, polling clients open a connection for every POST.
     ///
-    /// Sessions live on the host's workers and end with them without notice. So call
-    /// [`Server::close`] before the `HttpServer` stops, best in the future of
+    /// Sessions run on the workers of the `HttpServer`, and end with the workers without notice. So
+    /// call [`Server::close`] before the `HttpServer` stops, preferably in the future of
     /// `HttpServer::shutdown_signal`, as `examples/embedded.rs` does.
     ///
     /// [`HttpServer::client_disconnect_timeout`]: actix_web::HttpServer::client_disconnect_timeout
@@ -79,8 +80,9 @@ impl Server {
                     } else if asks_for_websocket(request.headers()) {
                         pump::handle(endpoint, request, payload).await
                     } else {
-                        // Other upgrades, such as h2c, are ignored; actix-http does not keep such a
-                        // connection.
+                        // Other upgrades, such as h2c, are ignored. The response announces the
+                        // close of the connection, since actix-http does not keep it alive after
+                        // such a request.
                         let mut response = polling::handle(endpoint, request, payload).await;
                         response.head_mut().set_connection_type(ConnectionType::Close);
                         response
@@ -93,19 +95,22 @@ impl Server {
     }
 }
 
-/// Prepares a host's connections for [`Server::routes`]. Call it before `bind`, which copies the
-/// callback: `HttpServer::new(…).on_connect(stentor::on_connect).bind(…)`.
+/// Prepares the connections of an `HttpServer` for [`Server::routes`]. Register this callback
+/// before `bind`, which copies the callback:
+/// `HttpServer::new(…).on_connect(stentor::on_connect).bind(…)`.
 ///
-/// Sets TCP_NODELAY, without which packets wait for the acknowledgement of earlier ones (40 ms),
-/// and TCP_USER_TIMEOUT to 45 s, the default ping interval plus ping timeout: the kernel
-/// disconnects a peer that acknowledges nothing for so long. Keeps a second descriptor of the
-/// connection until its end or its first polling request to the routes, so that a websocket closes
-/// immediately. This applies to all connections of the `HttpServer`, so its limit on open files
-/// should be twice the number of its connections.
+/// Sets TCP_NODELAY, without which packets wait for the acknowledgement of earlier packets (40 ms).
+/// Sets TCP_USER_TIMEOUT to 45 s, the default ping interval plus ping timeout. After this time, the
+/// kernel closes the connection of a peer that acknowledges nothing.
 ///
-/// TCP_USER_TIMEOUT is skipped on systems that lack it. Sockets of TLS connections are inaccessible
-/// and stay unprepared. The first request to the routes on an unprepared connection logs a warning,
-/// once per process.
+/// Keeps a second descriptor of the connection until the connection ends, or until its first
+/// polling request to the routes, so that a websocket closes immediately. This applies to all
+/// connections of the `HttpServer`, so the limit on open files should be twice the number of
+/// connections.
+///
+/// On systems without TCP_USER_TIMEOUT, this option is skipped. TLS connections stay unprepared,
+/// since their sockets are inaccessible. The first request to the routes on an unprepared
+/// connection logs a warning, once per process.
 pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
     let socket = SockRef::from(stream);

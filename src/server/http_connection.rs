@@ -1,7 +1,8 @@
-//! HTTP connection of a server's own port until it becomes a websocket: stream, deadlines, permit.
+//! HTTP connection of a server's own port, until the connection becomes a websocket: stream,
+//! deadlines, permit.
 //!
-//! Deadlines follow the progress of requests, never single bytes. A request that is being served
-//! has none, since a poll waits as long as its session allows.
+//! Only the progress of a request moves a deadline. Single received bytes do not. While a complete
+//! request is served, there is no deadline, since a poll waits as long as its session allows.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -20,18 +21,19 @@ use crate::limits::Limits;
 use crate::protocol::reason::HttpCloseReason;
 use crate::session::directory::ClientPrefix;
 
-/// Lifetime of a connection of the reserve. A request of an operator takes milliseconds.
+/// Maximum lifetime of a connection of the reserve. A request of an operator takes milliseconds.
 const RESERVE_LIFE: Duration = Duration::from_secs(2);
 
-/// Minimum time that a connection must have waited for its client to be evicted for a new client of
-/// another address.
+/// Minimum time for which a connection must have waited for its client before it can be evicted for
+/// a new client with another address.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// Number of connections of one address on one thread from which a new client of that address
-/// evicts one of them, even if none has waited for [`WAIT_MIN`]. A household has fewer connections.
+/// Minimum number of connections of a crowded address on one thread. A new client with a crowded
+/// address evicts a connection of that address, even if none has waited for [`WAIT_MIN`]. A
+/// household has fewer connections.
 const CROWD_MIN: usize = 16;
 
-/// Such an address must have at least one in this many connections of the thread.
+/// A crowded address must also have at least one in `CROWD_SHARE` connections of the thread.
 const CROWD_SHARE: usize = 4;
 
 /// Time limits of the phases of a connection.
@@ -57,18 +59,18 @@ impl Deadlines {
     }
 }
 
-/// State of a connection and when it began.
+/// State of a connection, with the time at which the state began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The first request is incomplete.
     First(Instant),
-    /// No request has begun since the last one.
+    /// The last request has ended, and no other request has begun.
     Idle(Instant),
     /// The head of a further request is incomplete.
     Head(Instant),
-    /// A request is being served, or its response written.
+    /// A request is being served, or its response is being written.
     Serving {
-        /// Start of the request while its body is incomplete.
+        /// Start of the request. `None` once its body is complete.
         body: Option<Instant>,
         /// True once bytes of the next request have arrived.
         next_begun: bool,
@@ -82,7 +84,8 @@ pub(super) struct HttpConnection {
     client: Option<ClientPrefix>,
     opened: Instant,
     phase: Cell<Phase>,
-    /// Time at which the client stopped reading a response. Cleared when all of it is written.
+    /// Time at which the client stopped reading a response. Cleared when the whole response has
+    /// been written.
     blocked: Cell<Option<Instant>>,
     permit: RefCell<Option<HttpPermit>>,
     is_evicted: Cell<bool>,
@@ -103,12 +106,13 @@ impl HttpConnection {
         }
     }
 
-    /// True if the connection may only serve operators or become a websocket.
+    /// True if the connection has a permit of the reserve. Such a connection may only serve
+    /// operators or become a websocket.
     pub(super) fn is_of_reserve(&self) -> bool {
         self.permit.borrow().as_ref().is_some_and(|permit| permit.is_of_reserve)
     }
 
-    /// Replaces the permit of the reserve by an ordinary one.
+    /// Replaces the permit of the reserve by an ordinary permit.
     pub(super) fn promote(&self, permit: HttpPermit) {
         self.permit.replace(Some(permit));
     }
@@ -123,8 +127,8 @@ impl HttpConnection {
         }
     }
 
-    /// Notes that the response was passed on to be written. The deadline of an incomplete body
-    /// stays.
+    /// Records that the whole response has been passed to actix-http. If the request body is
+    /// incomplete, its deadline stays.
     pub(super) fn end_request(&self) {
         if let Phase::Serving { body: None, next_begun } = self.phase.get() {
             let now = Instant::now();
@@ -142,12 +146,13 @@ impl HttpConnection {
         }
     }
 
-    /// Time at which the connection is closed unless it progresses, and the reason.
+    /// Time at which the connection is closed unless it makes progress, and the reason.
     fn deadline(&self) -> Option<(Instant, HttpCloseReason)> {
         let Deadlines { head, keep_alive, body, response, grace } = self.deadlines;
         let phase = match self.phase.get() {
             Phase::Upgraded => return None,
-            // actix-http answers a first head that times out with 408.
+            // `grace` leaves time for the 408 response of actix-http to a first head that times
+            // out.
             Phase::First(since) => Some((since + head + grace, HttpCloseReason::Head)),
             Phase::Idle(since) => Some((since + keep_alive, HttpCloseReason::Idle)),
             Phase::Head(since) => Some((since + head, HttpCloseReason::Head)),
@@ -158,7 +163,7 @@ impl HttpConnection {
         [phase, blocked, reserve].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// Time since when the connection waits for its client.
+    /// Time at which the connection began to wait for its client. `None` if it does not wait.
     fn waiting_since(&self) -> Option<Instant> {
         match self.phase.get() {
             Phase::First(since) | Phase::Idle(since) | Phase::Head(since) => Some(since),
@@ -173,7 +178,7 @@ impl HttpConnection {
         self.permit.take()
     }
 
-    /// Runs `serving` until it ends, a deadline passes, or the connection is evicted.
+    /// Runs `serving` until the future ends, a deadline passes, or the connection is evicted.
     pub(super) async fn serve<F: Future>(&self, serving: F) -> Result<F::Output, HttpCloseReason> {
         let mut serving = std::pin::pin!(serving);
         let mut timer = std::pin::pin!(tokio::time::sleep_until(self.opened.into()));
@@ -185,7 +190,8 @@ impl HttpConnection {
                 return Poll::Ready(Ok(output));
             }
             self.task.register(cx.waker());
-            // The timer is only ever brought forward; one that fires too early is set again.
+            // The timer is reset immediately only for an earlier deadline. If the deadline has
+            // become later, the timer fires too early and is reset then.
             while let Some((at, reason)) = self.deadline() {
                 let at: tokio::time::Instant = at.into();
                 if timer.is_elapsed() || timer.deadline() > at {
@@ -220,9 +226,10 @@ impl HttpConnections {
     }
 
     /// Evicts the connection that has waited longest for its client, if it has waited for at least
-    /// `WAIT_MIN`. Otherwise, if the new client's address has a crowd of connections here
-    /// (`CROWD_MIN`), evicts the one among these that has waited longest. Returns the evicted
-    /// connection's permit. Visits all connections, but is called only while permits are short.
+    /// [`WAIT_MIN`]. Otherwise, if the address of the new client is crowded (see [`CROWD_MIN`]),
+    /// evicts the connection of that address that has waited longest. Returns the permit of the
+    /// evicted connection. Visits all connections, but is called only while no ordinary permit is
+    /// free.
     pub(super) fn evict_longest_waiting(&self, new_client: Option<ClientPrefix>, now: Instant) -> Option<HttpPermit> {
         let all = self.0.borrow();
         let longest_waiting = |of: Option<ClientPrefix>| {
@@ -235,8 +242,8 @@ impl HttpConnections {
             return longest.evict();
         }
         let own = all.iter().filter(|(_, one)| new_client.is_some() && one.client == new_client).count();
-        // Without this, one address could fill the reserve and the kernel's backlog, and requests
-        // of operators would wait.
+        // Without this rule, one address could fill the reserve and the kernel's backlog, and
+        // requests of operators would wait.
         let is_crowd = own >= CROWD_MIN && own * CROWD_SHARE >= all.len();
         if is_crowd { longest_waiting(new_client)?.1.evict() } else { None }
     }
@@ -248,7 +255,7 @@ impl Drop for Registered {
     }
 }
 
-/// Stream of a connection that updates the connection state.
+/// Stream of a connection. Reads and writes update the connection state.
 pub(super) struct HttpStream {
     stream: TcpStream,
     connection: Rc<HttpConnection>,
@@ -267,7 +274,7 @@ impl HttpStream {
         &self.connection
     }
 
-    /// Returns the socket for a protocol with its own deadlines.
+    /// Ends the HTTP deadlines, and returns the socket for a protocol with its own deadlines.
     pub(super) fn into_upgraded(self) -> TcpStream {
         self.connection.phase.set(Phase::Upgraded);
         self.stream
@@ -294,7 +301,7 @@ impl AsyncWrite for HttpStream {
         written
     }
 
-    /// actix-http flushes when it has written everything.
+    /// Clears `blocked`, since actix-http flushes when it has written everything.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.blocked.set(None);
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -377,8 +384,8 @@ mod tests {
 
     #[test]
     fn new_clients_of_a_crowded_address_evict_its_connections() {
-        // They used to hold the reserve for two seconds each, and health checks waited in the
-        // kernel.
+        // In an earlier version, these clients held the reserve for two seconds each, and health
+        // checks waited in the kernel.
         let permits = HttpPermits::new(4 * CROWD_MIN + 1, 0);
         let all = HttpConnections::default();
         let [crowd, other] = [2, 3].map(|last| Some(ClientPrefix::from(IpAddr::from([127, 0, 0, last]))));

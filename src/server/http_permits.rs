@@ -1,4 +1,4 @@
-//! Permits of a server's HTTP connections: ordinary ones and a reserve for operators.
+//! Permits of a server's HTTP connections: ordinary permits, and a reserve for operators.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,21 +6,22 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Time for which a failed accept counts. Accepting is retried twice in this time.
+/// Time for which a failed accept is reported. Accepting is retried twice in this time.
 const FAILURE_COUNTS: Duration = Duration::from_secs(1);
 
 /// Permits for the HTTP connections of all ports of one server.
 #[derive(Clone)]
 pub(super) struct HttpPermits {
     ordinary: Arc<Semaphore>,
-    /// Permits for health, metrics, the HTTP API and upgrades while all ordinary ones are in use.
+    /// Permits for health, metrics, the HTTP API and upgrades while all ordinary permits are in
+    /// use.
     reserve: Arc<Semaphore>,
     accept: Arc<AcceptFailures>,
 }
 
 /// Permit of a connection, released when dropped.
 pub(super) struct HttpPermit {
-    /// True if the permit belongs to the reserve. Such a permit serves one request of an operator,
+    /// True if the permit belongs to the reserve. Such a permit allows one request of an operator,
     /// or one upgrade.
     pub(super) is_of_reserve: bool,
     _permit: OwnedSemaphorePermit,
@@ -38,12 +39,12 @@ impl HttpPermit {
 
 struct AcceptFailures {
     base: Instant,
-    /// Milliseconds from `base` to the last failure, plus one; 0 if none.
+    /// Milliseconds from `base` to the last failure, plus one. 0 if there was no failure.
     last: AtomicU64,
 }
 
 impl HttpPermits {
-    /// Creates at least one ordinary permit; the reserve is additional.
+    /// Creates `ordinary` permits, at least one, and in addition the permits of the reserve.
     pub(super) fn new(ordinary: usize, reserve: usize) -> Self {
         let accept = AcceptFailures { base: Instant::now(), last: AtomicU64::new(0) };
         Self {
@@ -53,7 +54,8 @@ impl HttpPermits {
         }
     }
 
-    /// Waits until a permit is available, without acquiring it: a connection may never arrive.
+    /// Waits until a permit is available. The permit is not acquired, since a connection may never
+    /// arrive.
     pub(super) async fn available(&self) {
         tokio::select! {
             _ = self.ordinary.acquire() => {}
@@ -78,13 +80,13 @@ impl HttpPermits {
         self.ordinary.available_permits() == 0
     }
 
-    /// Notes that the system refused a connection.
+    /// Records a failed accept.
     pub(super) fn accept_failed(&self, now: Instant) {
         let since = now.saturating_duration_since(self.accept.base).as_millis();
         self.accept.last.store(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1), Ordering::Relaxed);
     }
 
-    /// True if the system refused a connection within the last second.
+    /// True if an accept failed within the last second.
     pub(super) fn is_accept_failing(&self, now: Instant) -> bool {
         let last = self.accept.last.load(Ordering::Relaxed);
         last > 0 && now < self.accept.base + Duration::from_millis(last) + FAILURE_COUNTS

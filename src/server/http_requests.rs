@@ -22,10 +22,10 @@ use crate::transport::cors::Cors;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;
 
-/// Prefixes of the paths that connections of the reserve may request.
+/// Prefixes of the paths that may be requested on connections of the reserve.
 const OPERATORS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/api/"];
 
-/// Prefix of files that pages of allowed origins may import.
+/// Path prefix of the files that pages of allowed origins may import.
 const CLIENT: &str = "/client/";
 
 /// Request rules of one thread.
@@ -53,8 +53,8 @@ impl RequestRules {
         false
     }
 
-    /// Admits a request, or returns the response to one that breaks a rule. Every response must
-    /// pass [`HttpAdmission::finish`].
+    /// Admits a request, or returns the response that refuses it. The caller must pass every
+    /// response to [`HttpAdmission::finish`].
     pub(super) fn admit(
         self: &Rc<Self>,
         mut request: ServiceRequest,
@@ -89,19 +89,21 @@ impl RequestRules {
 /// Bookkeeping of an admitted or refused request.
 pub(super) struct HttpAdmission {
     rules: Rc<RequestRules>,
-    /// `None` on a connection without state.
+    /// `None` if the connection has no [`HttpConnection`].
     exchange: Option<Exchange>,
     /// True if the connection is closed after the response.
     closes: bool,
 }
 
 impl HttpAdmission {
-    /// Completes the response.
+    /// Sets the headers of the response that the rules require. The request ends when the response
+    /// body is dropped.
     pub(super) fn finish(self, mut response: ServiceResponse) -> ServiceResponse<Response> {
         let Self { rules, exchange, closes } = self;
         if closes {
-            // Upgrades to other protocols are ignored; actix-http does not keep such a connection
-            // alive.
+            // Connections of the reserve close after one response. Upgrades to other protocols than
+            // websocket are ignored, and actix-http does not keep the connection alive after such a
+            // request.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         if let Some(cors) = rules.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
@@ -125,7 +127,7 @@ fn no_permit() -> HttpResponse {
     HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "1")).json(ErrorAnswer::new("overloaded", message))
 }
 
-/// A request and its response on their connection. Its drop ends the request.
+/// A request and its response on a connection. Dropping this value ends the request.
 struct Exchange(Rc<HttpConnection>);
 
 impl Exchange {
@@ -147,7 +149,7 @@ impl Drop for Exchange {
     }
 }
 
-/// Request body that notifies its connection when it is complete.
+/// Request body that notifies its connection when the body is complete.
 struct Body {
     payload: Payload,
     connection: Rc<HttpConnection>,
@@ -165,7 +167,7 @@ impl Stream for Body {
     }
 }
 
-/// Response body that ends its request when dropped.
+/// Response body. Dropping it ends the request.
 pub(super) struct Response {
     body: BoxBody,
     _exchange: Option<Exchange>,

@@ -1,4 +1,4 @@
-//! A port of the server's own: raw websockets and the HTTP resources beside them.
+//! A port of the server's own: raw websockets, polling, and the application's HTTP resources.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -26,7 +26,7 @@ use crate::transport::{Endpoint, polling, websocket::raw};
 
 type Configure = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
-/// A bound port of a server, not yet served.
+/// A bound port of a server. [`run`](Self::run) serves the port.
 pub struct Listener {
     server: Server,
     socket: TcpListener,
@@ -57,27 +57,28 @@ impl Listener {
         Err(last)
     }
 
-    /// Returns the bound address, with the chosen port if port 0 was requested.
+    /// Returns the bound address. If port 0 was requested, the address has the port that the system
+    /// chose.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Number of worker threads; one per core by default.
+    /// Number of worker threads. The default is one per core.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers.max(1));
         self
     }
 
-    /// Time over which sessions are closed after SIGINT or SIGTERM, see [`Server::drain`]; zero by
-    /// default. A second signal closes the remaining sessions immediately.
+    /// Time over which sessions are closed after SIGINT or SIGTERM, as in [`Server::drain`]. The
+    /// default is zero. A second signal closes the remaining sessions immediately.
     #[must_use]
     pub fn drain(mut self, over: Duration) -> Self {
         self.drain = over;
         self
     }
 
-    /// Adds HTTP resources beside the path of the server.
+    /// Adds HTTP resources at paths other than that of the server.
     #[must_use]
     pub fn configure(mut self, configure: impl Fn(&mut ServiceConfig) + Send + Sync + 'static) -> Self {
         self.configure.push(Arc::new(configure));
@@ -93,11 +94,11 @@ impl Listener {
 
     /// Serves until SIGINT or SIGTERM, then closes every session so that its client reconnects.
     /// With [signals disabled](Self::disable_signals), serves until the future is dropped, which
-    /// closes the HTTP connections. Call [`Server::close`](super::Server::close) first, to end the
-    /// sessions.
+    /// closes the HTTP connections. Call [`Server::close`](super::Server::close) before that, to
+    /// end the sessions.
     ///
-    /// A single worker runs on the hub's own thread, which saves wake-ups; several have threads of
-    /// their own and get connections in turn.
+    /// A single worker runs on the hub's own thread, which saves wake-ups. Several workers have
+    /// threads of their own and receive connections in turn.
     pub async fn run(self) -> io::Result<()> {
         let Self { server, socket, workers, configure, signals, drain } = self;
         let signals = signals.then(StopSignals::new);
@@ -112,14 +113,15 @@ impl Listener {
             let rules = Rc::new(rules);
             let app = app(io.clone(), configure, rules.clone());
             let http = HttpService::build()
-                // Connections have their own deadlines; this one answers a first head that times
-                // out.
+                // Connections have their own deadlines. The request timeout only causes the 408
+                // response to a first head that times out.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(request_head_timeout)
-                // Without it the client of a request refused unread would see a reset, not the
-                // response.
+                // Without this timeout, a client whose request is refused before it was read would
+                // see a reset instead of the response.
                 .client_disconnect_timeout(close_linger)
-                // A client that closes its side has disconnected: its pending poll must end.
+                // A client that closes its side of the connection has disconnected, so its pending
+                // poll must end.
                 .h1_allow_half_closed(false)
                 .on_connect_ext(|stream: &HttpStream, data| drop(data.insert(stream.connection().clone())))
                 .upgrade(fn_service(move |(request, framed)| {
@@ -128,7 +130,8 @@ impl Listener {
                 }))
                 .finish(map_config(app, |_| AppConfig::default()));
             fn_service(|stream: HttpStream| async move {
-                // Small frames, and the body of a poll after its head, must not wait for TCP acks.
+                // Small frames, and the body of a poll response after its head, must not wait for
+                // TCP acknowledgements.
                 if let Err(error) = stream.get_ref().set_nodelay(true) {
                     log::debug!("connection not set to TCP_NODELAY error={error}");
                 }
@@ -152,8 +155,8 @@ impl Listener {
     }
 }
 
-/// Hosts that are allowed by default: on a loopback address, only the names of the loopback
-/// interface; on any other address, all hosts.
+/// Hosts that are allowed by default. On a loopback address, only the loopback names are allowed.
+/// On any other address, all hosts are allowed.
 fn default_hosts(socket: &TcpListener) -> Hosts {
     match socket.local_addr() {
         Ok(address) if address.ip().to_canonical().is_loopback() => Hosts::LOOPBACK,
@@ -216,7 +219,8 @@ fn app(
 
 pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
-    // A restart must not wait until connections of the previous process time out.
+    // The address can be reused, so that a restart need not wait until connections of the previous
+    // process time out.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -238,7 +242,8 @@ async fn stop(server: Server, serving: &AcceptLoop, mut signals: StopSignals, si
     server.close().await;
 }
 
-/// Signals that stop the server. Once this exists, they no longer end the process.
+/// Signals that stop the server. Once this value has been created, these signals no longer end the
+/// process.
 #[cfg(unix)]
 struct StopSignals(io::Result<[tokio::signal::unix::Signal; 2]>);
 

@@ -1,9 +1,10 @@
-//! Memory that this process may use: of the machine, its cgroup, its address space.
+//! Memory that this process may use: the smallest limit of machine, cgroup and address space.
 
 use std::fs;
 use std::path::Path;
 
-/// Assumption for a system that does not report its memory: a small machine.
+/// Bytes assumed on a system that does not report its memory. This is the memory of a small
+/// machine.
 const UNKNOWN_BYTES: usize = 1 << 30;
 
 /// Returns the bytes of memory that this process may use at present.
@@ -15,23 +16,23 @@ pub(super) fn available() -> usize {
     [machine, address_space, cgroup].into_iter().flatten().min().unwrap_or(UNKNOWN_BYTES)
 }
 
-/// Parses `/proc/meminfo`: `MemTotal:       24731648 kB`.
+/// Parses the line `MemTotal:       24731648 kB` of `/proc/meminfo`.
 fn of_machine(meminfo: &str) -> Option<usize> {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: usize = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 
-/// Parses `/proc/self/limits`: `Max address space         1024000000           unlimited
-/// bytes`.
+/// Parses the soft limit in the line `Max address space` of `/proc/self/limits`.
 fn of_address_space(limits: &str) -> Option<usize> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
 /// Returns the smallest limit of the process's cgroup and its ancestors. In `/proc/self/cgroup`,
-/// `0::/a/b` is the cgroup of version 2, `4:memory:/a/b` that of version 1. Inside a container the
-/// path may be that of the host; the root is then the container's cgroup.
+/// the line `0::/a/b` names the cgroup of version 2, and `4:memory:/a/b` names that of version 1.
+/// Inside a container, the path may exist on the host only. The root is then the cgroup of the
+/// container.
 fn of_cgroup(cgroup: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<usize> {
     let files = cgroup.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':');
@@ -46,7 +47,7 @@ fn of_cgroup(cgroup: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<usiz
         let folders = Path::new(path).ancestors().filter_map(Path::to_str);
         folders.filter_map(move |folder| {
             let folder = folder.trim_end_matches('/');
-            // Without a limit: "max", or about 2^63 in version 1.
+            // A cgroup without a limit has "max", which does not parse, or about 2^63 in version 1.
             read(&format!("{mount}{folder}/{file}"))?.trim().parse::<usize>().ok()
         })
     });

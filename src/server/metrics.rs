@@ -1,4 +1,4 @@
-//! Text of a scrape: the counters of all threads, added up.
+//! Text of a scrape, with the sums of the counters of all threads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl Page<'_> {
         self.counter("received_packets", "Engine.IO packets from clients", |worker| &worker.packets_received)?;
         self.counter("received_bytes", "Bytes of received packets, without framing", |worker| &worker.bytes_received)?;
         self.counter("received_events", "Events emitted by clients", |worker| &worker.events_received)?;
-        self.counter("rate_limited", "Events and CONNECTs over a rate", |worker| &worker.rate_limited)?;
+        self.counter("rate_limited", "Events and CONNECTs beyond a rate limit", |worker| &worker.rate_limited)?;
         let sent = self.workers.iter().map(|worker| worker.flush_packets.sum()).sum();
         self.constant("sent_packets", "Packets sent by websockets and polls", sent)?;
         self.counter("sent_bytes", "Bytes of sent packets as websocket frames", |worker| &worker.bytes_sent)?;
@@ -92,11 +92,11 @@ impl Page<'_> {
             ([("reason", "outbox_full")], self.sum(|worker| &worker.dropped_overflow)),
         ];
         self.family("dropped_events", "Events dropped, once for each recipient", &dropped)?;
-        self.counter("outboxes_cut", "Sessions ended since the budget of outboxes was exceeded", |worker| {
+        self.counter("outboxes_cut", "Sessions ended because the budget of outboxes was exceeded", |worker| {
             &worker.outboxes_cut
         })?;
-        self.counter("stalled_sessions", "Sessions ended since their clients read nothing", |worker| &worker.stalled)?;
-        self.counter("incoming_refused", "Messages refused since the budget of input was exceeded", |worker| {
+        self.counter("stalled_sessions", "Sessions ended because clients read nothing", |worker| &worker.stalled)?;
+        self.counter("incoming_refused", "Messages refused because the budget of input was exceeded", |worker| {
             &worker.incoming_refused
         })?;
         let bounds = FLUSH_BATCHES.map(|packets| packets as f64);
@@ -127,9 +127,9 @@ impl Page<'_> {
         let hub = &metrics.hub;
         self.gauge("sockets", "Sockets connected to namespaces", hub.sockets.get())?;
         self.gauge("rooms", "Rooms with members, without the sockets' own rooms", hub.rooms.get())?;
-        self.constant("joins_refused", "Joins refused since a limit of rooms was reached", hub.joins_refused.get())?;
-        // Read before `sent`: commands that are sent meanwhile must not make the difference
-        // negative.
+        self.constant("joins_refused", "Joins refused because a limit of rooms was reached", hub.joins_refused.get())?;
+        // `received` is read before `sent`, so that commands sent meanwhile cannot make the
+        // difference negative.
         let received = hub.commands_taken.get();
         let sent = self.sum(|worker| &worker.commands_sent);
         self.constant("hub_commands", "Commands received by the hub", received)?;
@@ -149,13 +149,13 @@ impl Page<'_> {
         self.gauge("recovery_session_bytes_max", "Limit of the bytes of sessions known for recovery", bytes_max.get())?;
         self.constant(
             "recovery_given_up",
-            "Sessions made unrecoverable: too large, or over the limit of all",
+            "Sessions given up, because one session or all together exceeded a limit",
             hub.given_up.get(),
         )?;
         self.constant("journal_records", "Records written to the journal", hub.journalled.get())?;
         self.constant(
             "journal_waits",
-            "Commands delayed since the journal share of their sender was used up",
+            "Commands delayed because the journal share of their sender was used up",
             hub.journal_waits.get(),
         )?;
         self.constant("journal_failures", "Journals replaced after an error", hub.journals_failed.get())?;
@@ -186,7 +186,7 @@ impl Page<'_> {
         values.iter().try_for_each(|(labels, value)| ConstGauge::new(*value).encode(family.encode_family(labels)?))
     }
 
-    /// One counter for each value of a label.
+    /// Encodes one counter for each value of a label.
     fn counters<L: Label>(
         &mut self,
         name: &str,
@@ -204,7 +204,8 @@ impl Page<'_> {
         counts.iter().try_for_each(|(labels, count)| ConstCounter::new(*count).encode(family.encode_family(labels)?))
     }
 
-    /// `per_unit` is the number of observed units in a unit of `bounds`.
+    /// Encodes a histogram. `per_unit` converts units: it is the number of observed units, such as
+    /// microseconds, in one unit of `bounds`, such as a second.
     fn histogram<const N: usize>(
         &mut self,
         name: &str,

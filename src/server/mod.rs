@@ -63,13 +63,13 @@ pub enum NotAccepting {
     /// [`limits.http.connections_max`](crate::limits::HttpLimits::connections_max) is reached.
     #[error("server has as many HTTP connections as http_connections_max allows")]
     HttpFull,
-    /// The system refuses further connections, usually since no file descriptor is left.
+    /// The system refuses further connections, usually because no file descriptor is left.
     #[error("connections cannot be accepted; see the log")]
     AcceptFails,
 }
 
-/// Returns sessions per wave, at least one, and the pause between waves that spreads them over
-/// `over`.
+/// Returns the number of sessions per wave, at least one, and the pause between waves that spreads
+/// the waves over the time `over`.
 fn drain_waves(sessions: usize, over: Duration) -> (usize, Duration) {
     let waves_max = usize::try_from(over.as_millis() / DRAIN_WAVE.as_millis()).unwrap_or(usize::MAX).max(1);
     let wave_sessions = sessions.div_ceil(waves_max).max(1);
@@ -77,7 +77,7 @@ fn drain_waves(sessions: usize, over: Duration) -> (usize, Duration) {
     (wave_sessions, over / u32::try_from(waves).unwrap_or(u32::MAX))
 }
 
-/// Interval of log lines while a closing server waits.
+/// Interval between log lines while a closing server waits for its journal.
 const CLOSE_REPORT: Duration = Duration::from_secs(5);
 
 /// Time limit for sessions to end when the server closes.
@@ -86,10 +86,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Minimum pause between waves of a drain.
 const DRAIN_WAVE: Duration = Duration::from_millis(100);
 
-/// Interval of checks whether sessions are left.
+/// Interval between checks for remaining sessions.
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
-/// Handle of a server, the `io` of Socket.IO. Cheap to clone, usable from any thread.
+/// Handle of a server, the `io` of Socket.IO. The handle is cheap to clone and usable from any
+/// thread.
 #[derive(Clone)]
 pub struct Server {
     endpoint: Endpoint,
@@ -102,7 +103,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns a builder for a server. Settings that exist in Socket.IO have its defaults.
+    /// Returns a builder for a server. Settings that exist in Socket.IO have the same defaults.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -119,12 +120,12 @@ impl Server {
         }
     }
 
-    /// Registers all namespaces whose paths match; each exists while it has sockets. If several
-    /// patterns match a path, the first registered one counts. A namespace created by
-    /// [`of`](Self::of) takes precedence over all patterns.
+    /// Registers all namespaces whose paths match. Such a namespace exists while it has sockets. If
+    /// several patterns match a path, the one that was registered first is used. A namespace
+    /// created by [`of`](Self::of) takes precedence over all patterns.
     ///
-    /// `matches` is called for every CONNECT to a path that `of` has not created. Middleware of the
-    /// pattern ([`NamespacePattern::with`]) checks credentials.
+    /// `matches` is called for every CONNECT to a path that `of` has not created. To check
+    /// credentials, add middleware to the pattern ([`NamespacePattern::with`]).
     ///
     /// ```no_run
     /// # use stentor::{ConnectError, Server};
@@ -144,8 +145,8 @@ impl Server {
         NamespacePattern::new(self.endpoint.services.core.clone(), Arc::new(matches))
     }
 
-    /// Returns a namespace that exists or whose path matches a pattern. Unlike [`Server::of`] it
-    /// creates none.
+    /// Returns a namespace that exists or whose path matches a pattern. Unlike [`Server::of`], this
+    /// method creates no namespace.
     pub fn find(&self, path: &str) -> Option<Namespace> {
         let path = NamespacePath::parse(path).ok()?;
         let core = &self.endpoint.services.core;
@@ -159,7 +160,7 @@ impl Server {
         self.root.all()
     }
 
-    /// Limits in force: those of [`Builder::limits`], with the unset limits of memory filled in.
+    /// Limits in force. Limits on memory that [`Builder::limits`] left unset have computed values.
     pub fn limits(&self) -> &Limits {
         &self.endpoint.services.core.limits
     }
@@ -183,8 +184,8 @@ impl Server {
     /// Returns the metrics as text for Prometheus (OpenMetrics 1.0, content type
     /// [`METRICS_CONTENT_TYPE`]).
     ///
-    /// Each thread counts for itself; a scrape adds up the counters without locks, so it is no
-    /// snapshot of one moment.
+    /// Each thread has its own counters. A scrape adds them up without locks, so the result is not
+    /// a snapshot of one moment.
     ///
     /// | name | kind | unit | |
     /// |---|---|---|---|
@@ -196,20 +197,20 @@ impl Server {
     /// | `stentor_http_connections_closed_total{reason}` | counter | connections | closed by the server: idle, evicted for a new client, timed out, malformed |
     /// | `stentor_oversized_messages_total{transport}` | counter | messages | larger than [`limits.transport.payload_bytes_max`](crate::limits::TransportLimits::payload_bytes_max) |
     /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
-    /// | `stentor_received_bytes_total` | counter | bytes | data of these packets, without framing |
+    /// | `stentor_received_bytes_total` | counter | bytes | data of received packets, without framing |
     /// | `stentor_received_events_total` | counter | events | from clients on connected sockets |
     /// | `stentor_sent_packets_total` | counter | packets | sent by websockets and polls |
-    /// | `stentor_sent_bytes_total` | counter | bytes | these packets as websocket frames, on both transports |
+    /// | `stentor_sent_bytes_total` | counter | bytes | sent packets, counted as websocket frames on both transports |
     /// | `stentor_deliveries_total` | counter | events | broadcast, once for each recipient |
-    /// | `stentor_dropped_events_total{reason}` | counter | events | once for each recipient: `not_ready` (volatile), `outbox_full` (its session ends) |
+    /// | `stentor_dropped_events_total{reason}` | counter | events | once for each recipient: `not_ready` (volatile), `outbox_full` (the session ends) |
     /// | `stentor_replayed_events_total` | counter | events | read from the journal for one client |
     /// | `stentor_lags_total` | counter | sockets | read too slowly and continued from the journal |
     /// | `stentor_catching_up_sockets` | gauge | sockets | receive events from the journal |
-    /// | `stentor_recoveries_total{verdict}` | counter | sockets | asked to recover: `recovered`, or the reason why not |
+    /// | `stentor_recoveries_total{verdict}` | counter | sockets | requests to recover: `recovered`, or the reason of the refusal |
     /// | `stentor_recovery_sessions` | gauge | sessions | known for recovery, connected or disconnected |
-    /// | `stentor_recovery_session_bytes` | gauge | bytes | of these sessions; see [`limits.recovery.bytes_max`](crate::limits::RecoveryLimits::bytes_max) |
-    /// | `stentor_recovery_session_bytes_max` | gauge | bytes | limit of these bytes |
-    /// | `stentor_recovery_given_up_total` | counter | sessions | made unrecoverable: too large, or over the limit of all |
+    /// | `stentor_recovery_session_bytes` | gauge | bytes | of the sessions known for recovery; see [`limits.recovery.bytes_max`](crate::limits::RecoveryLimits::bytes_max) |
+    /// | `stentor_recovery_session_bytes_max` | gauge | bytes | limit of `stentor_recovery_session_bytes` |
+    /// | `stentor_recovery_given_up_total` | counter | sessions | given up, because one session or all together exceeded a limit |
     /// | `stentor_journal_records_total` | counter | records | written to the journal |
     /// | `stentor_journal_failures_total` | counter | journals | replaced after an error; recovery starts over |
     /// | `stentor_flush_packets` | histogram | packets | in one write |
@@ -218,20 +219,20 @@ impl Server {
     /// | `stentor_sockets` | gauge | sockets | connected to namespaces |
     /// | `stentor_rooms` | gauge | rooms | with members, without the sockets' own rooms |
     /// | `stentor_hub_commands_total` | counter | commands | received by the hub |
-    /// | `stentor_hub_events_total` | counter | events | of these: events, once each |
+    /// | `stentor_hub_events_total` | counter | events | received by the hub, once each |
     /// | `stentor_hub_queue_commands` | gauge | commands | sent to the hub and not yet received |
     /// | `stentor_hub_answers_held` | gauge | commands | held back: their senders caused much work, or workers are lagging |
     /// | `stentor_hub_unwritten_bytes` | gauge | bytes | sent to workers and not yet written |
     /// | `stentor_credit_waits_total` | counter | commands | waited for credit |
-    /// | `stentor_credit_refusals_total` | counter | commands | failed as overloaded after that wait |
-    /// | `stentor_rate_limited_total` | counter | events | events and CONNECTs over a rate |
-    /// | `stentor_outboxes_cut_total` | counter | sessions | ended since the budget of outboxes was exceeded |
-    /// | `stentor_stalled_sessions_total` | counter | sessions | ended since their clients read nothing |
-    /// | `stentor_incoming_refused_total` | counter | messages | refused since the budget of input was exceeded |
+    /// | `stentor_credit_refusals_total` | counter | commands | failed as overloaded after waiting for credit |
+    /// | `stentor_rate_limited_total` | counter | events | events and CONNECTs beyond a rate limit |
+    /// | `stentor_outboxes_cut_total` | counter | sessions | ended because the budget of outboxes was exceeded |
+    /// | `stentor_stalled_sessions_total` | counter | sessions | ended because clients read nothing |
+    /// | `stentor_incoming_refused_total` | counter | messages | refused because the budget of input was exceeded |
     /// | `stentor_budget_bytes{budget}` | gauge | bytes | used by clients of `outboxes`, `incoming`, `rooms` |
     /// | `stentor_budget_bytes_max{budget}` | gauge | bytes | limit of each budget |
-    /// | `stentor_joins_refused_total` | counter | joins | refused since a limit of rooms was reached |
-    /// | `stentor_journal_waits_total` | counter | commands | delayed since the journal share of their sender was used up |
+    /// | `stentor_joins_refused_total` | counter | joins | refused because a limit of rooms was reached |
+    /// | `stentor_journal_waits_total` | counter | commands | delayed because the journal share of their sender was used up |
     pub fn metrics(&self) -> String {
         metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone())
     }
@@ -241,8 +242,8 @@ impl Server {
         Listener::bind(self.clone(), address)
     }
 
-    /// Serves on an address until SIGINT or SIGTERM. Also after an error the server is
-    /// [closed](Self::close), so that its journal can be continued.
+    /// Serves on an address until SIGINT or SIGTERM. If serving fails, the server is also
+    /// [closed](Self::close), so that the next server can continue the journal.
     pub async fn run(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         let outcome = match self.bind(address) {
             Ok(listener) => listener.run().await,
@@ -268,8 +269,8 @@ impl Server {
         self.endpoint.accepting.store(false, Ordering::Relaxed);
     }
 
-    /// Closes every session as [`close`](Self::close) does, but in waves over this time, so that
-    /// clients do not all reconnect at the same moment. New sessions are refused from the start.
+    /// Closes every session as [`close`](Self::close) does, but in waves over the time `over`, so
+    /// that clients do not all reconnect at the same moment. New sessions are refused immediately.
     pub async fn drain(&self, over: Duration) {
         self.stop_accepting();
         let links = self.endpoint.services.directory.links();
@@ -279,7 +280,7 @@ impl Server {
                 tokio::time::sleep(pause).await;
             }
             for link in wave {
-                // An error means that the session has ended already.
+                // An error is ignored, since it means that the session has already ended.
                 let _ = link.post(SessionCommand::Close(DisconnectReason::ServerShuttingDown));
             }
         }
@@ -287,8 +288,8 @@ impl Server {
     }
 
     /// Closes every session at transport level, without a DISCONNECT packet, so that clients
-    /// reconnect. Completes when all sessions have ended, after at most half a second, and the
-    /// journal is on the disk, after at most
+    /// reconnect. Waits for at most half a second until all sessions have ended. Then waits until
+    /// the journal is on the disk, for at most
     /// [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout).
     pub async fn close(&self) {
         self.stop_accepting();
@@ -313,7 +314,8 @@ impl Server {
     }
 }
 
-/// Waits for the journal and logs that every few seconds.
+/// Waits until the journal is closed, and logs the wait every few seconds. Returns false if the
+/// journal is not closed within `stop_timeout`.
 async fn is_closed_within(mut closed: oneshot::Receiver<()>, stop_timeout: Duration) -> bool {
     let start = tokio::time::Instant::now();
     loop {
@@ -345,7 +347,8 @@ mod tests {
 
     #[test]
     fn close_waits_for_the_journal_until_its_time_limit() {
-        // It used to wait for half a second, and a slow disk left the journal open.
+        // In an earlier version, the server waited for half a second, and a slow disk left the
+        // journal open.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let (done, closed) = oneshot::channel();

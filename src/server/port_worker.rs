@@ -20,7 +20,8 @@ use crate::session::directory::ClientPrefix;
 use crate::transport::AccessPolicy;
 use crate::worker::log_throttle::Throttle;
 
-/// Warnings per second, kind and worker: clients can cause any number.
+/// Maximum number of warnings of one kind per second and worker. Clients can cause any number of
+/// warnings.
 const WARNINGS_PER_SECOND: u32 = 1;
 
 pub(super) struct PortWorker {
@@ -33,8 +34,8 @@ pub(super) struct PortWorker {
 }
 
 impl PortWorker {
-    /// Serves the connections sent to this thread. When the accept loop is dropped, closes them and
-    /// returns.
+    /// Serves the connections sent to this thread. When the accept loop is dropped, closes the
+    /// connections and returns.
     pub(super) async fn serve(
         self,
         service: impl Service<HttpStream, Response = (), Error = DispatchError> + 'static,
@@ -56,7 +57,8 @@ impl PortWorker {
                     };
                     let (service, log) = (service.clone(), log.clone());
                     let peer = stream.peer_addr().ok();
-                    // Connections of a trusted proxy belong to many clients.
+                    // A connection of a trusted proxy has no client prefix, since it transports
+                    // requests of many clients.
                     let client = peer.filter(|peer| !self.policy.proxies.trusts(peer.ip().to_canonical()));
                     let client = client.map(|peer| peer.ip().into());
                     let (permit, now) = (self.upgrade_permit(permit, client), Instant::now());
@@ -82,8 +84,8 @@ impl PortWorker {
         }
     }
 
-    /// Replaces a permit of the reserve by an ordinary one that is free or can be freed on this
-    /// thread.
+    /// Replaces a permit of the reserve by an ordinary permit, if one is free or can be freed by an
+    /// eviction on this thread.
     fn upgrade_permit(&self, permit: HttpPermit, client: Option<ClientPrefix>) -> HttpPermit {
         if !permit.is_of_reserve {
             return permit;
@@ -96,7 +98,8 @@ impl PortWorker {
 /// Counters and rate-limited log lines of connections that ended.
 struct CloseLog {
     metrics: Arc<WorkerMetrics>,
-    /// One for each reason, so that a flood of one kind hides no other.
+    /// One throttle for each reason, so that many warnings for one reason do not hide those for
+    /// another.
     throttles: Labelled<HttpCloseReason, Throttle, { HttpCloseReason::COUNT }>,
 }
 

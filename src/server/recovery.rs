@@ -1,4 +1,4 @@
-//! Storage of events for clients that reconnect, as the application chooses it.
+//! Setting for the storage of events for clients that reconnect.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,13 @@ use crate::api::recovery_clients::RecoveryClients;
 
 /// Storage of events for clients that reconnect.
 ///
-/// With recovery on, every event without ack id carries an offset as its last argument, and the
-/// reply to CONNECT carries a `pid`, for clients that can recover (see [`RecoveryClients`]). A
-/// client of `socket.io-client` 4.6 or later that loses its connection sends both when it
-/// reconnects within [`limits.recovery.window`](crate::limits::RecoveryLimits::window). Its socket
-/// then has the same id, rooms and data, and gets every missed event that is not volatile. If one
-/// of the missed events is no longer stored, the client gets a new socket, whose `recovered` is
-/// false.
+/// If recovery is on, clients that can recover (see [`RecoveryClients`]) receive a `pid` in the
+/// reply to CONNECT, and an offset as the last argument of every event without ack id. A client
+/// with `socket.io-client` 4.6 or later that loses its connection sends both values when it
+/// reconnects. Within [`limits.recovery.window`](crate::limits::RecoveryLimits::window), the socket
+/// then has the same id, rooms and data as before, and receives every missed event that is not
+/// volatile. If one of the missed events is no longer stored, the client gets a new socket with
+/// `recovered` false.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
     pub(super) journal_kind: JournalKind,
@@ -28,7 +28,7 @@ pub(super) enum JournalKind {
 }
 
 impl Recovery {
-    /// Stores no events; they carry no offset.
+    /// Stores no events. Events have no offset.
     pub const fn off() -> Self {
         Self { journal_kind: JournalKind::Off, clients: RecoveryClients::Auto }
     }
@@ -40,22 +40,22 @@ impl Recovery {
         Self { journal_kind: JournalKind::Memory, clients: RecoveryClients::Auto }
     }
 
-    /// Stores events in files of this folder, which is created if it does not exist. Their number
-    /// and size are bounded by
+    /// Stores events in files of this folder, which is created if it does not exist. The number and
+    /// size of the files are bounded by
     /// [`limits.journal.segments_max`](crate::limits::JournalLimits::segments_max) and
     /// [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes). The newest
     /// events are also kept in memory.
     ///
-    /// An event is sent to clients after it has been written, without fsync, so it survives any end
-    /// of the process. After a power loss of the machine it is unknown which events are missing, so
-    /// the journal is discarded and all clients are notified. Only one server at a time may use the
-    /// folder.
+    /// An event is written before it is sent to clients, without fsync, so it survives any end of
+    /// the process. After a power loss of the machine, the server cannot know which events are
+    /// missing. It then discards the journal, and clients get new sockets with `recovered` false.
+    /// Only one server at a time may use the folder.
     pub fn disk(folder: impl Into<PathBuf>) -> Self {
         Self { journal_kind: JournalKind::Folder(folder.into()), clients: RecoveryClients::Auto }
     }
 
-    /// Clients that can recover; [`RecoveryClients::Auto`] by default. Other clients get events as
-    /// without recovery.
+    /// Clients that can recover. The default is [`RecoveryClients::Auto`]. Other clients receive
+    /// events without offsets.
     #[must_use]
     pub fn clients(mut self, clients: RecoveryClients) -> Self {
         self.clients = clients;

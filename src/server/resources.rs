@@ -1,4 +1,5 @@
-//! Support for HTTP resources beside the hub: bodies within its budget, addresses of clients.
+//! Support for an application's HTTP resources: request bodies within the memory budget, and
+//! addresses of clients.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,8 +13,8 @@ use super::Server;
 use crate::state::budget::Charge;
 use crate::transport::body::{BodyError, read_body};
 
-/// Body of a request, read by [`Server::read_body`]. Until it is dropped it counts against
-/// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max).
+/// Body of a request, read by [`Server::read_body`]. Until the body is dropped, its bytes count
+/// against [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max).
 pub struct RequestBody {
     bytes: Bytes,
     _charge: Charge,
@@ -34,17 +35,19 @@ impl fmt::Debug for RequestBody {
 }
 
 impl Server {
-    /// Returns the address of the client that sent this request: of the peer, or as forwarded by
-    /// [trusted proxies](super::Builder::trusted_proxies). `None` if the connection has no address.
+    /// Returns the address of the client that sent this request. Behind [trusted
+    /// proxies](super::Builder::trusted_proxies), this is the forwarded address, otherwise that of
+    /// the peer. `None` if the connection has no address.
     pub fn client_address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
         Some(self.endpoint.policy.proxies.client(peer, request.headers()).address)
     }
 
     /// Reads the body of a request, at most `bytes_max` bytes, within
-    /// [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout). It counts against
-    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max), as
-    /// input of clients does. Must be called inside an actix system, such as a handler of
+    /// [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout). The body counts
+    /// against
+    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max), like
+    /// input of clients. Must be called inside an actix system, for example in a handler of
     /// actix-web.
     pub async fn read_body(
         &self,

@@ -1,10 +1,10 @@
 //! Simulation of hub, workers and journal without sessions and sockets: random steps of a few
-//! clients, compared with a reference of the events that each client must receive.
+//! clients, compared with the events that each client must receive.
 //!
 //! A client that stays connected, or recovers, receives every plain event of its rooms once and in
-//! order. In a third of the cases the limit of recovery is so low that some sessions become
-//! unrecoverable. A case has 40 steps; half of the cases use a journal on disk and kill the
-//! process. `PROPTEST_CASES=25000` runs a million steps.
+//! order. In a third of the cases, the limit of recovery is so low that some sessions become
+//! unrecoverable. Half of the cases use a journal on disk, which survives when a step kills the
+//! process. A case has 40 steps, so `PROPTEST_CASES=25000` runs a million steps.
 
 mod peer;
 mod step;
@@ -69,23 +69,23 @@ struct Connection {
     worker: usize,
     outbox: Rc<OutboxHandle>,
     peer: Rc<Peer>,
-    /// True if the client reads nothing more.
+    /// True if the client no longer reads.
     is_cut: bool,
 }
 
-/// State of a client, and the events that it must still receive.
+/// State of a client, and the events that the client must still receive.
 struct Client {
     pid: PrivateId,
     socket: SocketId,
     connection: Option<Connection>,
-    /// True once the client was connected, so that it can resume.
+    /// True once the client was connected, so that a session can be resumed.
     has_session: bool,
     /// Last offset received.
     offset: Option<Offset>,
     rooms: BTreeSet<RoomName>,
     /// Plain events for the client, in order.
     undelivered: VecDeque<u64>,
-    /// Volatile events for the client, which it may or may not receive.
+    /// Volatile events for the client. The client may or may not receive them.
     volatile: BTreeSet<u64>,
 }
 
@@ -184,7 +184,7 @@ impl World {
             is_cut: false,
         });
         if let Some(old) = old {
-            // The old session ends at some time, here immediately.
+            // In the simulation, the old session ends immediately.
             let socket = self.clients[who].socket;
             let slot = old.outbox.slot;
             self.send(process, old.worker, OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
@@ -192,7 +192,7 @@ impl World {
         if attempt.is_some() && peer.answered().await == (ConnectAnswer::Connected { recovered: true }) {
             return;
         }
-        // Like a session: the client gets a new socket and no earlier events.
+        // As in a real session, the client gets a new socket and no earlier events.
         let pid = PrivateId::from_random(self.draw());
         let socket = SocketId::from_random(self.draw());
         let client = &mut self.clients[who];
@@ -371,7 +371,8 @@ impl World {
             return self.catch_up(&process).await;
         }
         if let Some(scratch) = &self.on_disk {
-            // The files of a killed process; a drop would close the journal in order.
+            // Copies the files as a killed process would leave them, since dropping the journal
+            // closes it properly.
             let left = Scratch::new();
             std::fs::create_dir(&left.0).unwrap();
             for file in std::fs::read_dir(&scratch.0).unwrap() {

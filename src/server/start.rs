@@ -1,4 +1,4 @@
-//! Start of a hub: its journal, its thread, its server sender.
+//! Start of a hub with its journal, thread and server sender.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +26,7 @@ use crate::worker::server_sender::ServerSender;
 /// Time limit for the hub's thread to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Logs the limits that follow from memory.
+/// Logs the limits that are computed from the available memory.
 pub(super) fn log_budgets(limits: &Limits) {
     let bytes = |bound: Option<usize>| bound.unwrap_or_default();
     log::info!(
@@ -81,8 +81,8 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
-    // The time only sorts epochs. A wrong clock is harmless, since the random bits distinguish
-    // them.
+    // The time only sorts epochs. A wrong clock is harmless, since the random bits distinguish the
+    // epochs.
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
     let journal: Box<dyn Journal> = match journal_kind {

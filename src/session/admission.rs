@@ -24,14 +24,15 @@ use crate::state::credit::Ticket;
 use crate::state::rooms::MembershipError;
 use crate::worker::credit_window::{PendingReply, SessionAnswer};
 
-const NO_RANDOM_BYTES: &str = "the system gives no random bytes";
+const NO_RANDOM_BYTES: &str = "the system provides no random bytes";
 
 impl Session {
     pub(super) fn on_connect(&mut self, namespace: NamespacePath, auth: Option<ByteString>, ctx: &mut Context<Self>) {
         if self.is_closing() {
             return;
         }
-        // A client that connects, disconnects and connects in one turn sends only the two CONNECTs.
+        // The CONNECT may replace a socket: a client that connects, disconnects and connects again
+        // in one turn sends only the two CONNECTs.
         let replaces_answered = self.detach_replaced(&namespace);
         let refuse = |session: &mut Self, error| {
             session.refuse_connect(&namespace, replaces_answered, &ConnectError::new(error))
@@ -48,12 +49,12 @@ impl Session {
         let auth_bytes = auth.as_ref().map_or(0, |auth| auth.len());
         if !self.charge_for_held(auth_bytes) {
             self.outbox.worker.metrics().incoming_refused.add(1);
-            return refuse(self, "Server has no memory for it now");
+            return refuse(self, "Server has no memory for the auth data now");
         }
         let Ok(id) = random().map(SocketId::from_random) else {
             return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
         };
-        // A copy, since the received text shares the memory of its whole packet.
+        // The credentials are copied, since the received text keeps the memory of its whole packet.
         let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
         let handlers = HandlerStack::new(handlers);
         let (recoverable, attempt) = self.recovery_intent(&handlers, auth.as_deref());
@@ -68,7 +69,8 @@ impl Session {
         }
     }
 
-    /// Returns true for a socket that is to be recoverable, and the session that it is to resume.
+    /// Returns whether the socket should be recoverable, and the session that it should resume, if
+    /// any.
     fn recovery_intent(&self, handlers: &HandlerStack, auth: Option<&str>) -> (bool, Option<ResumeAttempt>) {
         let RecoveryRequest { wants, claim } = RecoveryRequest::read(auth);
         let asked = wants.or_else(|| match self.handshake.query_value("recovery").as_deref() {
@@ -77,7 +79,8 @@ impl Session {
             _ => None,
         });
         let clients = handlers.recovery_clients().unwrap_or(self.core.recovery_clients);
-        // A client with a private id of this server has not declined before.
+        // By default, recovery is on for a client that sends a private id, since it has not
+        // declined recovery before.
         let is_default = || claim != ResumeRequest::Nothing || clients.includes(&self.handshake);
         if !self.core.encoder.recovery || !asked.unwrap_or_else(is_default) {
             return (false, None);
@@ -142,7 +145,8 @@ impl Session {
         }
     }
 
-    /// The socket to connect: a new one if middleware declined the resume of `socket`.
+    /// Returns the socket to connect. If middleware declined the resume of `socket`, this is a new
+    /// socket.
     fn without_declined_resume(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         match self.find_socket(socket) {
             Some(session_socket)
@@ -154,8 +158,8 @@ impl Session {
         }
     }
 
-    /// Replaces a socket that was to resume a session with a new socket of the same client, which
-    /// keeps the data.
+    /// Replaces a socket whose resume was declined or failed by a new socket of the same client.
+    /// The new socket keeps the data that middleware has stored.
     fn reconnect_as_new(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
         let Some(session_socket) = self.find_socket_mut(socket) else { return Ok(socket) };
@@ -194,11 +198,11 @@ impl Session {
             let member = outbox.add_member(info);
             OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
         });
-        // After the connect: middleware may have stored data.
+        // The data is journalled after the connect, since middleware may have stored some.
         self.journal_data(id, now);
     }
 
-    /// Journals the application's data of a socket, if that has changed.
+    /// Journals the application's data of a socket, if the data has changed.
     pub(super) fn journal_data(&mut self, socket: SocketId, now: Instant) {
         let changed =
             self.find_socket(socket).and_then(|session_socket| session_socket.socket.info().take_changed_data());
@@ -211,7 +215,7 @@ impl Session {
         });
     }
 
-    /// Refuses a socket that is not connected yet; the session continues.
+    /// Refuses a socket that is not connected yet. The session continues.
     pub(super) fn refuse(&mut self, socket: SocketId, error: &ConnectError) {
         if let Some(session_socket) = self.find_socket(socket) {
             let packet = refusal_packet(self.core.encoder.parser, session_socket.socket.path(), error);
@@ -220,7 +224,7 @@ impl Session {
     }
 
     fn refuse_with(&mut self, socket: SocketId, packet: EncodedFrame) {
-        // It may have been removed, or refused already since its middleware was late.
+        // The socket may have been removed meanwhile, or refused because its middleware timed out.
         let Some(removed) = self.remove_socket(socket) else { return };
         self.leave_hub(&removed, false, None);
         let packet = if removed.is_answered() {
@@ -244,9 +248,9 @@ impl Session {
         self.refuse_connect(namespace, replaces_answered, &ConnectError::new(error));
     }
 
-    /// `is_answered`: the client considers the namespace connected. A CONNECT_ERROR would not
-    /// change that, and cause no `disconnect` event. A DISCONNECT does; the error follows when the
-    /// client connects again.
+    /// Refuses a CONNECT. If `is_answered`, the client considers the namespace connected, and a
+    /// CONNECT_ERROR would cause no `disconnect` event. The client therefore receives a DISCONNECT,
+    /// and the error when it connects again.
     pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, is_answered: bool, error: &ConnectError) {
         let path: String = namespace.as_str().chars().take(64).collect();
         log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.guard.id);
@@ -281,7 +285,8 @@ impl Session {
         self.journal_data(socket, now);
     }
 
-    /// The session to resume ended for good, or left the journal, while middleware ran.
+    /// Connects a new socket, because the session to resume ended for good, or was dropped from the
+    /// journal, while middleware ran.
     fn on_resume_lost(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
         if let Some(session_socket) = self.find_socket_mut(socket) {
             session_socket.is_in_hub = false;
@@ -294,6 +299,6 @@ impl Session {
 }
 
 pub(super) fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> EncodedFrame {
-    // Strings and JSON values always have a JSON form.
+    // Serialization cannot fail, since strings and JSON values always have a JSON form.
     connect_error(parser, namespace, &serde_json::to_string(error).unwrap_or_default())
 }

@@ -1,4 +1,5 @@
-//! The end of a session: final packets, and a connection that is closed within a deadline or reset.
+//! The end of a session: its final packets, and its connection, which is closed within a deadline
+//! or reset.
 //!
 //! | Cause | Method | Reason for the application | Sent to a websocket |
 //! |---|---|---|---|
@@ -8,13 +9,13 @@
 //! | message too large, too late, or beyond the budget of input | `close` | transport error | close 1009, 1008 or 1013 |
 //! | wrong or aborted polling request | `close` | transport error | (polling) |
 //! | outbox full, journal trimmed before the client read it | `on_outbox_full` | transport error | close 1008 |
-//! | outbox cut for the budget of all | `on_outbox_cut` | transport error | close 1008, or nothing |
+//! | outbox cut because the budget of all outboxes was exceeded | `on_outbox_cut` | transport error | close 1008, or nothing |
 //! | client reads nothing for `stall_timeout` | `on_stalled` | transport error | nothing: the connection is reset |
 //! | the application, or a resume over another connection | `close_when_drained`, `close` | forced server close | close 1000 |
 //! | shutdown | `close` | server shutting down | close 1001 |
 //!
-//! A session whose task panics, and all sessions of a worker that ends, are dropped without a
-//! reason: their disconnect handlers do not run.
+//! If the task of a session panics, or its worker ends, the session is dropped without a reason,
+//! and its disconnect handlers do not run.
 
 use std::time::Instant;
 
@@ -31,19 +32,20 @@ use crate::protocol::reason::DisconnectReason;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClosePhase {
     Open,
-    /// The session closes when the hub has answered all its commands, at `until` at the latest.
+    /// The session closes when the hub has answered all commands of the session, but at `until` at
+    /// the latest.
     Draining {
         reason: DisconnectReason,
         until: Instant,
     },
-    /// The session is closed for the application's handles. Its connection sends the last bytes,
-    /// and is reset at `until`.
+    /// The session is closed for the application's handles. Its connection sends the last bytes. If
+    /// the connection has not ended at `until`, it is reset.
     Closing {
         until: Instant,
         /// True if the final packets wait for one more poll.
         awaits_poll: bool,
     },
-    /// The connection has ended; answers of the hub may be outstanding.
+    /// The connection has ended. Answers of the hub may be outstanding.
     Closed,
 }
 
@@ -64,10 +66,10 @@ impl Session {
         matches!(self.phase, ClosePhase::Closing { .. } | ClosePhase::Closed)
     }
 
-    /// Ends the session with a final packet to its client.
+    /// Ends the session. The client receives a final packet, unless a websocket's ping timed out.
     pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
-        // A peer that has not answered a ping is probably not reading, so a close frame would
-        // remain in the queue.
+        // A peer that has not answered a ping is probably not reading, so the connection is reset.
+        // A close frame would remain in the queue.
         let is_unresponsive = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
         let worker = &self.outbox.worker;
         if is_unresponsive
@@ -80,7 +82,7 @@ impl Session {
         self.end(reason, detail, mode, ctx);
     }
 
-    /// True if the session accepts nothing from its client: it is closed, or about to be.
+    /// True if the session accepts nothing from its client, because it is closed or about to close.
     pub(super) fn is_closing(&self) -> bool {
         self.phase != ClosePhase::Open
     }
@@ -103,14 +105,15 @@ impl Session {
     }
 
     pub(super) fn on_transport_failed(&mut self, detail: String, ctx: &mut Context<Self>) {
-        // Only polling sends this. After an upgrade it concerns the former transport.
+        // Only polling reports failures. After an upgrade, a failure concerns the former transport
+        // and is ignored.
         if self.transport == Transport::Polling {
             self.close(DisconnectReason::TransportError, &detail, ctx);
         }
     }
 
-    /// Ends a lagging session. The client receives the packet that is written in part, and the
-    /// reason.
+    /// Ends a lagging session. The client receives the rest of a partly written packet, and the
+    /// close reason.
     pub(super) fn on_outbox_full(&mut self, detail: &str, ctx: &mut Context<Self>) {
         log::warn!("client is lagging too far sid={:?} detail=\"{detail}\"", self.guard.id);
         self.end(DisconnectReason::TransportError, detail, CloseMode::Graceful(CloseReason::OutboxFull), ctx);
@@ -149,8 +152,8 @@ impl Session {
         matches!(self.phase, ClosePhase::Closing { awaits_poll: true, .. })
     }
 
-    /// Ends the sending side after the final packet, and awaits the peer's end if the transport
-    /// wants that.
+    /// Closes the sending side after the final packet. If the transport requires it, waits until
+    /// the peer closes the other side.
     pub(super) fn on_closing_drained(&mut self, ctx: &mut Context<Self>) {
         let Some(mut sink) = self.outbox.take_drainer() else {
             return self.stop(ctx);
@@ -162,8 +165,8 @@ impl Session {
         }
     }
 
-    /// Resets the connection of a closing session when its time is over. Returns true if the
-    /// session has ended and needs no other timer than that of its credit window.
+    /// Resets the connection of a closing session at its deadline. Returns true if the session has
+    /// ended. Such a session needs no timer except that of its credit window.
     pub(super) fn on_linger_timer(&mut self, now: Instant, ctx: &mut Context<Self>) -> bool {
         if let ClosePhase::Closing { until, .. } = self.phase
             && until <= now
@@ -188,7 +191,7 @@ impl Session {
         self.detach_all(reason);
         self.credit_window.retire(Instant::now());
         for (_, done) in self.congested.take() {
-            // These events were in the outbox: the client may have received them.
+            // The events were in the outbox, so it is unknown whether the client has received them.
             done.fail(NoAnswer::Unanswered);
         }
         self.link.close();
@@ -200,8 +203,8 @@ impl Session {
             is_queued = self.outbox.queue_close(close_reason);
             awaits_poll = self.queue_final_packets(close_reason, is_queued);
         }
-        // A client that is about to send `5` does not poll again: it is notified by the close of
-        // its new websocket.
+        // A client that has probed an upgrade is about to send `5` and does not poll again. The
+        // close of its new websocket notifies the client.
         let is_switching = matches!(mode, CloseMode::Graceful(_)) && self.upgrade.is_probed();
         if !is_switching {
             self.drop_candidate("session closed");
@@ -218,8 +221,8 @@ impl Session {
         }
     }
 
-    /// Keeps unread packets, and a close packet if none is queued, for the next poll of a polling
-    /// client. Returns true if that poll is awaited.
+    /// Keeps unread packets for the next poll of a polling client, and queues a close packet if
+    /// `is_queued` is false. Returns true if the session awaits that poll.
     fn queue_final_packets(&self, close_reason: CloseReason, is_queued: bool) -> bool {
         let is_wanted = match close_reason {
             CloseReason::OutboxFull => !is_queued,
@@ -242,7 +245,7 @@ impl Session {
         self.stop(ctx);
     }
 
-    /// Ends the actor as soon as its commands are answered: its emits must be sent, and its
+    /// Stops the actor once the hub has answered its commands, so that its emits are sent and its
     /// handlers receive the answers.
     pub(super) fn stop(&mut self, ctx: &mut Context<Self>) {
         self.phase = ClosePhase::Closed;
@@ -252,7 +255,8 @@ impl Session {
     }
 
     fn leave(&self, ctx: &mut Context<Self>) {
-        // Requests that handlers have sent by now are still passed on.
+        // The actor stops in a later turn, so that requests that handlers have already sent are
+        // processed.
         ctx.spawn(wrap_future(async {}).map(|(), _, ctx: &mut Context<Self>| ctx.stop()));
     }
 }

@@ -1,5 +1,5 @@
-//! The directory of sessions, which all workers share. It returns owned addresses and permits,
-//! never guards of its maps.
+//! The directory of sessions, which all workers share. Its methods return owned links and permits,
+//! never guards of the maps.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::state::rate::{Meter, Rates};
 /// Minimum number of new meters between two sweeps.
 const SWEEP_MIN: usize = 1_024;
 
-/// The address of each session. Sessions add and remove their own entries.
+/// Links to all sessions. Sessions add and remove their own entries.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     sessions: DashMap<SessionId, SessionLink>,
     /// Permits of live sessions and of handshakes in progress.
     permits: AtomicUsize,
-    /// The number of permits per client prefix, without zeros.
+    /// Number of permits of each client prefix. A prefix without permits is removed.
     by_prefix: DashMap<ClientPrefix, usize>,
-    /// The rate of all sessions of a prefix, while addresses are limited. A full meter is equal to
-    /// none, and is removed by a sweep.
+    /// Rate meters of client prefixes, if rates of addresses are limited. A full meter has the same
+    /// effect as no meter, so a sweep removes it.
     meters: DashMap<ClientPrefix, Meter>,
     /// Number of meters that can be added before the next sweep. A sweep reads all meters.
     until_sweep: AtomicUsize,
@@ -73,10 +73,10 @@ impl Directory {
         self.sessions.len()
     }
 
-    /// Reads and changes the meter of a client address; it stays while sessions of the address come
-    /// and go. `None` if there are already
-    /// [`limits.rates.addresses_max`](crate::limits::RateLimits::addresses_max) meters: then only
-    /// the session's own limits count.
+    /// Calls `change` with the meter of a client address. The meter is independent of the sessions
+    /// of the address. Returns `None` if the address has no meter and there are already
+    /// `meters_max` ([`limits.rates.addresses_max`](crate::limits::RateLimits::addresses_max)).
+    /// Only the limits of the session itself then apply.
     pub(crate) fn with_meter<T>(
         &self,
         address: IpAddr,
@@ -123,7 +123,8 @@ impl Directory {
     }
 }
 
-/// One session within the limits. Reserved before the session is created, released when dropped.
+/// Permit for one session within the limits. It is reserved before the session is created, and
+/// released when dropped.
 #[derive(Debug)]
 pub(crate) struct SessionPermit {
     directory: Arc<Directory>,

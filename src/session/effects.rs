@@ -28,9 +28,9 @@ impl Session {
                 Effect::Control(packet) => self.outbox.push_control(packet),
                 Effect::Connect { namespace, auth } => match self.charge_event() {
                     Ok(()) => self.on_connect(namespace, auth, ctx),
-                    // The client sent it before it received the reply to the first CONNECT. That
-                    // reply still arrives; a CONNECT_ERROR after it would make the client drop a
-                    // connected socket.
+                    // The client sent this second CONNECT before it received the reply to the
+                    // first. The second is dropped without an answer, since a CONNECT_ERROR after
+                    // that reply would make the client drop a connected socket.
                     Err(message) if self.state.sockets.in_namespace(&namespace).is_some() => {
                         self.on_dropped(&format!("second CONNECT, {message}"), false);
                     }

@@ -1,5 +1,5 @@
-//! A session's entry in the directory and in the metrics, released on drop, even if its task
-//! panics.
+//! A session's entry in the directory and in the metrics, released on drop, even if the session's
+//! task panics.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl SessionGuard {
         self.transport_kind = TransportKind::Websocket;
     }
 
-    /// Removes the session from the directory; its connection may still send final packets.
+    /// Removes the session from the directory. Its connection may still send final packets.
     pub(super) fn withdraw(&mut self) {
         if let Some(permit) = self.permit.take() {
             permit.leave(&self.id);

@@ -1,4 +1,5 @@
-//! The start of the application's handlers in arrival order; events that cannot start yet are held.
+//! Start of the application's handlers in the order in which events arrive. If a handler cannot
+//! start yet, its event is held.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -31,16 +32,17 @@ use crate::state::session::ClientEvent;
 use crate::state::sockets::SocketRecord;
 use crate::worker::Worker;
 
-/// Bytes held for one client that are not charged to the budget: less than an idle session takes.
+/// Maximum number of bytes held for one client that are not charged to the budget. An idle session
+/// uses more memory than that.
 const FREE_BYTES: usize = 1 << 10;
 
-/// The number of running handlers of a session.
+/// The running handlers of a session.
 pub(super) struct RunningHandlers {
     link: SessionLink,
     count: Cell<usize>,
-    /// Handlers that completed without waiting, since the last pause.
+    /// Number of handlers that completed without waiting since the last pause.
     immediate: Cell<usize>,
-    /// True if the session is to be notified when a handler ends.
+    /// True if the session must be notified when a handler ends.
     watched: Cell<bool>,
     /// Name of the handler that started last.
     newest: RefCell<ByteString>,
@@ -70,7 +72,7 @@ impl Drop for RunningHandler {
     fn drop(&mut self) {
         self.0.count.set(self.0.count.get() - 1);
         if self.0.count.get() == 0 {
-            // The name shares the memory of its packet.
+            // The name is dropped, since it keeps the memory of its whole packet.
             drop(self.0.newest.take());
         }
         if self.0.watched.replace(false) {
@@ -93,7 +95,7 @@ impl Session {
         self.inbox.hold(socket, bytes, event);
     }
 
-    /// Starts the handlers of held events, as many as may run.
+    /// Starts as many handlers of held events as may run.
     pub(super) fn release_events(&mut self) {
         loop {
             let (sockets, may_start_any) = (&self.state.sockets, self.may_start_any());
@@ -103,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Pauses reading while input limits are exceeded, and resumes it afterwards.
+    /// Pauses reading while input limits are exceeded, and resumes reading afterwards.
     pub(super) fn regulate_reading(&mut self) {
         let paused_for = self.paused_for();
         let is_charged = self.charge_for_held(0);
@@ -115,7 +117,7 @@ impl Session {
         } else if self.credit_window.is_full() {
             Some("commands that wait for credit")
         } else if self.pending() > limits.handlers.pending_max {
-            // Event handlers stop at the limit; connection and disconnect handlers may exceed it.
+            // Event handlers never exceed the limit, but connection and disconnect handlers may.
             Some("handlers running")
         } else if !is_charged {
             Some("bytes held by all clients")
@@ -139,8 +141,8 @@ impl Session {
         self.set_reading(too_much.is_none());
     }
 
-    /// Charges the budget of client input with the bytes held for this client and `more`. Returns
-    /// false if the budget is exhausted.
+    /// Charges the budget of client input with the bytes held for this client and `more` bytes.
+    /// Returns false if the budget is exhausted.
     pub(super) fn charge_for_held(&mut self, more: usize) -> bool {
         let waiting = self.inbox.bytes() + self.credit_window.waiting_bytes() + self.state.partial_bytes();
         let bytes = waiting + self.auth_bytes + more;
@@ -169,8 +171,8 @@ impl Session {
         self.running.immediate.set(0);
     }
 
-    /// The number of running handlers without those that wait for an ack of this client, which
-    /// could not arrive while reading is paused.
+    /// Number of running handlers. Handlers that wait for an ack of this client are not counted,
+    /// since the ack could not arrive while reading is paused.
     fn pending(&self) -> usize {
         self.running.count.get().saturating_sub(self.acks.len() + self.credit_window.collecting())
     }
@@ -195,7 +197,7 @@ impl Session {
         self.run(socket.info().clone(), name, move || handler(socket, event));
     }
 
-    /// Shows a queued event to the observers of its socket.
+    /// Passes a queued event to the outgoing observers of its socket.
     pub(super) fn on_sent(&self, message: &Message) {
         self.outbox.mark_seen();
         let mut sockets = self.state.sockets.iter();
@@ -217,7 +219,7 @@ impl Session {
         }
     }
 
-    /// Runs the connection handler. The socket's events are held until it has returned.
+    /// Runs the connection handler. The socket's events are held until the handler has returned.
     pub(super) fn start_connection_handler(&self, id: SocketId, handler: HandlerFn<()>) {
         let Some(socket) = self.find_socket(id).map(|session_socket| session_socket.socket.clone()) else { return };
         let (link, opened) = (self.link.clone(), socket.info().clone());
@@ -231,8 +233,8 @@ impl Session {
         });
     }
 
-    /// Runs the disconnect handlers of a socket, one after the other, if it was connected. Returns
-    /// a sender for the socket's rooms if one of the handlers receives them.
+    /// If the socket was connected, runs its disconnect handlers one after the other. Returns a
+    /// sender for the socket's rooms if one of the handlers receives them.
     pub(super) fn start_disconnecting_handlers(
         &self,
         removed: &SocketRecord<SessionSocket>,
@@ -251,7 +253,8 @@ impl Session {
             before = Some(ended);
             self.spawn(socket.info().clone(), ByteString::from_static("disconnecting"), move || {
                 Box::pin(async move {
-                    // This is dropped at the end, also after a panic.
+                    // `_done` is dropped when the handler ends, also after a panic. The next
+                    // handler then starts.
                     let _done = done;
                     let rooms =
                         tokio::time::timeout(patience, rooms).await.ok().and_then(Result::ok).unwrap_or_default();
@@ -269,7 +272,8 @@ impl Session {
                 Box::pin(async move {
                     let _done = done;
                     if let Some(before) = before {
-                        // The time limit keeps a handler that hangs from blocking this one.
+                        // The time limit keeps an earlier handler that hangs from blocking this
+                        // handler.
                         let _ = tokio::time::timeout(patience, before).await;
                     }
                     handler(socket, reason).await
@@ -296,8 +300,8 @@ impl Session {
     }
 
     /// Starts a handler in a task of its own. Tasks are first polled in the order in which they
-    /// were spawned, so handlers start in arrival order. They run to completion even if the session
-    /// ends.
+    /// were spawned, so handlers start in arrival order. Handlers run to completion even if the
+    /// session ends.
     fn spawn(
         &self,
         socket: Arc<SocketInfo>,
@@ -311,14 +315,14 @@ impl Session {
         });
     }
 
-    /// Runs the handler of an event until it waits, and spawns a task only then: most handlers
-    /// never wait. After `limits.handlers.pending_max` handlers that did not wait, the session
-    /// processes their requests before it runs more handlers.
+    /// Runs the handler of an event until it waits. A task is spawned only then, since most
+    /// handlers never wait. After `limits.handlers.pending_max` handlers that did not wait, the
+    /// session processes the requests of these handlers before it runs more.
     fn run(&self, socket: Arc<SocketInfo>, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
         let (supervisor, mut handler) = self.supervised(socket, name, start);
         let begun = Instant::now();
         let Poll::Ready(outcome) = Pin::new(&mut handler).poll(&mut Context::from_waker(Waker::noop())) else {
-            // The task polls it again immediately, with a real waker.
+            // The task immediately polls the handler again, with a real waker.
             actix::spawn(async move { supervisor.on_end(handler.await, begun.elapsed()) });
             return;
         };
@@ -382,15 +386,15 @@ impl Supervisor {
     }
 }
 
-/// The beginning of a text that a client can choose, for the log.
+/// Returns the first 200 characters of a text that a client can choose, for the log.
 fn excerpt(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
 struct Panicked;
 
-/// A future that calls a handler when it is first polled. If the handler panics, or its future
-/// panics while it is polled or dropped at its end, the output is an error.
+/// A future that calls a handler when it is first polled. If the handler or its future panics, even
+/// when the completed future is dropped, the output is an error.
 enum CatchPanic<F> {
     Waiting(F),
     Running(HandlerFuture),

@@ -1,9 +1,9 @@
-//! A session: one actor per Engine.IO session, on the worker that accepted its handshake. An
-//! upgrade of the transport keeps the actor.
+//! The actor of an Engine.IO session. It runs on the worker that accepted the handshake. An upgrade
+//! of the transport does not replace the actor.
 //!
-//! It drives the sans-IO [`SessionState`], owns timers, starts handlers, and forwards requests to
-//! the hub. This file has its fields, its lifecycle and the `match` of its commands; the other
-//! files have the behaviour.
+//! The actor drives the sans-IO [`SessionState`], owns timers, starts handlers, and forwards
+//! requests to the hub. This file contains the fields, the lifecycle and the dispatch of commands.
+//! The submodules contain the behaviour.
 
 mod admission;
 mod closing;
@@ -72,7 +72,7 @@ impl PendingSession {
 
 /// The transport on which a session starts.
 pub(crate) enum InitialTransport {
-    /// The handshake is a GET, which drains the outbox next.
+    /// The handshake is a GET, whose response contains the first packets of the outbox.
     Polling,
     Websocket(Box<dyn Handoff>),
 }
@@ -89,7 +89,7 @@ impl InitialTransport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Polling,
-    /// The number of the connection.
+    /// A websocket, with its number among the session's connections.
     Websocket(u32),
 }
 
@@ -102,32 +102,36 @@ pub(crate) struct Session {
     state: SessionState<SessionSocket>,
     credit_window: CreditWindow,
     acks: Acks<Call>,
-    /// Emits whose events are queued but whose client is lagging. Each completes when the client
-    /// has caught up, or at its deadline. Bounded by `limits.hub.credit_waiting_max`.
+    /// Emits whose events are queued but whose client is lagging. Each emit completes when the
+    /// client has caught up, at the latest at the stored deadline. The number of emits is bounded
+    /// by `limits.hub.credit_waiting_max`.
     congested: LazyQueue<(Instant, Done)>,
     inbox: Inbox<SocketId, ClientEvent>,
-    /// The charge for held input of the client. Boxed, since most sessions hold nothing.
+    /// Bytes of held client input that are charged to the budget. Boxed, since most sessions hold
+    /// no input.
     charge: Option<Box<Charge>>,
-    /// Bytes of the `auth` payloads of its sockets.
+    /// Bytes of the `auth` payloads of the session's sockets.
     auth_bytes: usize,
     running: Rc<RunningHandlers>,
     transport: Transport,
     upgrade: Upgrade<ProbedWebsocket>,
-    /// The number of connections so far, which distinguishes late input of a former one.
+    /// Number of websocket connections so far. Late input from a former connection is recognised by
+    /// its smaller number.
     connections: u32,
     /// False while input limits are exceeded and reading is paused.
     reading: bool,
-    /// The POST in progress, or whose answer waits until reading resumes. Boxed, since it is rare.
+    /// The POST that is being processed, or that is answered when reading resumes. Boxed, since
+    /// most sessions have none.
     post: Option<Box<PendingPost>>,
     phase: ClosePhase,
     /// `None` if no rate is limited.
     rates: Option<Box<RateLimiter>>,
-    /// Deadline of the next wake-up; earlier ones may occur.
+    /// Time of the next wake-up. Wake-ups before this time are ignored.
     armed: Option<Instant>,
 }
 
 impl Session {
-    /// Opens a session on the current thread. The open packet is the first in its outbox.
+    /// Opens a session on the current thread, and queues its Engine.IO open packet.
     pub(crate) fn open(
         worker: Rc<Worker>,
         core: Arc<Core>,
@@ -187,7 +191,7 @@ impl Session {
         context.run(self);
     }
 
-    /// Ends a turn: starts handlers of held events, and schedules the next wake-up.
+    /// Ends a turn of the actor: starts handlers of held events, and schedules the next wake-up.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if !self.inbox.is_empty() {
             self.release_events();
@@ -228,7 +232,8 @@ impl Session {
         }
     }
 
-    /// Handles a wake-up, which may be for a deadline that was replaced by a nearer one.
+    /// Handles a wake-up. A wake-up for a deadline that was replaced by an earlier deadline is
+    /// ignored.
     fn on_wake(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
         if self.armed.is_none_or(|armed| armed > now) {
@@ -239,7 +244,8 @@ impl Session {
             return self.credit_window.on_timeout(now);
         }
         if !self.reading {
-            // The pong deadline is suspended, so it cannot detect that the client has disconnected.
+            // The pong deadline is suspended while reading is paused, so a disconnected client is
+            // detected here.
             if self.outbox.is_peer_gone() {
                 return self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
             }
@@ -284,7 +290,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Request(request) => self.on_request(request),
             SessionCommand::Answered { ticket, answer } => self.on_answer(ticket, answer, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
-            // The end of this turn starts handlers.
+            // `end_turn` below starts the handlers.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Pause => self.on_pause(),
             SessionCommand::Wake => self.on_wake(ctx),
@@ -313,7 +319,7 @@ impl Handler<SessionCommand> for Session {
     }
 }
 
-/// Input of the connection with this number.
+/// Input of a connection, with the number of that connection.
 struct Numbered(u32, Incoming);
 
 impl StreamHandler<Numbered> for Session {
@@ -322,6 +328,7 @@ impl StreamHandler<Numbered> for Session {
         self.end_turn(ctx);
     }
 
-    // The last item has the reason of the end. The default implementation would stop the actor.
+    // Does nothing, since the last item of the stream has reported why the connection ended. The
+    // default implementation would stop the actor.
     fn finished(&mut self, _: &mut Context<Self>) {}
 }

@@ -1,5 +1,6 @@
-//! The limits on the rate of a client: events above them are refused, and reading is paused if the
-//! client continues. Reading is also paused for a client whose joins are refused repeatedly.
+//! Rate limits of a client. Events above the limits are refused, and reading is paused if the
+//! client continues to send. Reading is also paused for a client whose joins are refused
+//! repeatedly.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -20,20 +21,20 @@ use crate::state::session::ClientEvent;
 /// Minimum interval between two `stentor:error` events for events without an ack.
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
-/// Limit of refused joins per second, in bursts of twice that. Above it, reading is paused: joins
-/// beyond the room limit have no use for a client, and each costs a look-up in the hub and an
-/// answer.
+/// Maximum number of refused joins per second. Bursts of up to twice this number are allowed.
+/// Beyond that, reading is paused, since each refused join costs the hub a look-up and an answer.
 const REFUSED_JOINS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
 const RATE_LIMITED: &str = "rate_limited";
 
-/// The rate limits of one session over all its namespaces. The meter of its address outlives the
-/// session.
+/// The rate limiter of one session, for all its namespaces together. The meter of the client's
+/// address is stored in the directory and outlives the session.
 pub(super) struct RateLimiter {
     meter: Meter,
+    /// Address of the client, the limits of an address, and the directory that stores the meter.
     /// `None` if addresses are not limited, or the address is unknown.
     address: Option<(IpAddr, Rates, Arc<Directory>)>,
-    /// The limit that the bytes of the current packet exceed.
+    /// Error message if the bytes of the current packet exceed a limit.
     exceeded: Option<String>,
     refused_joins: Meter,
     paused_until: Option<Instant>,
@@ -42,7 +43,7 @@ pub(super) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// The limiter of a session from this address; `None` if nothing is limited.
+    /// Creates the limiter of a session from `address`. Returns `None` if no rate is limited.
     pub(super) fn new(
         limits: &Limits,
         address: Option<IpAddr>,
@@ -59,7 +60,7 @@ impl RateLimiter {
         is_limited.then(|| Self::with_rates(session, address, now))
     }
 
-    /// A limiter of refused joins only.
+    /// Creates a limiter that limits refused joins only.
     fn unlimited(now: Instant) -> Box<Self> {
         Self::with_rates(Rates::default(), None, now)
     }
@@ -77,8 +78,8 @@ impl RateLimiter {
         })
     }
 
-    /// Charges an event or bytes. `Err` names the limit that is exceeded; only the refusal is
-    /// charged then.
+    /// Charges an event or bytes. If a limit is exceeded, charges only a refusal, and returns a
+    /// message that names the limit.
     fn charge(&mut self, cost: Cost, now: Instant, limits: &Limits) -> Result<(), String> {
         let own_admits = self.meter.admits(cost, now);
         let of_address = self.address.as_ref().and_then(|(address, rates, directory)| {
@@ -109,7 +110,8 @@ impl RateLimiter {
         Err(format!("more than {} {what} per second{of}; slow down", rate.map_or(0, |rate| rate.get())))
     }
 
-    /// True if the client may receive another notice that it exceeds a limit.
+    /// Returns whether the client may receive another notice about an exceeded limit. If so, the
+    /// notice counts as sent.
     fn may_notify(&mut self, now: Instant) -> bool {
         let may = self.noticed.is_none_or(|last| now.saturating_duration_since(last) >= NOTICE_EVERY);
         self.noticed = if may { Some(now) } else { self.noticed };
@@ -129,7 +131,8 @@ impl Session {
         }
     }
 
-    /// Charges an event, a CONNECT or a DISCONNECT, after the bytes of its packet.
+    /// Charges an event, a CONNECT or a DISCONNECT. Call [`Self::charge_bytes`] for its packet
+    /// first.
     pub(super) fn charge_event(&mut self) -> Result<(), String> {
         let Some(rates) = &mut self.rates else { return Ok(()) };
         let charged = rates.charge(Cost::Event, Instant::now(), &self.core.limits);
@@ -140,7 +143,7 @@ impl Session {
         charged
     }
 
-    /// Counts a join that the hub refused because of the room limits.
+    /// Logs and counts a join that the hub refused because of the limits on rooms.
     pub(super) fn on_join_refused(&mut self, refusal: MembershipError, now: Instant) {
         let worker = &self.outbox.worker;
         if let Some(skipped) = worker.log_throttles().join_refused.is_due(now) {
@@ -150,7 +153,7 @@ impl Session {
             };
             log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.guard.id);
         }
-        // Other clients may have spent the budget.
+        // The client is not charged, since other clients may have used up the budget.
         if refusal == MembershipError::BudgetSpent {
             return;
         }
@@ -160,12 +163,13 @@ impl Session {
         rates.joins_paused_until = later(rates.joins_paused_until, now, pause);
     }
 
-    /// The time until which reading is paused because of rates.
+    /// The time until which rate limits pause reading.
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.rates.as_ref().and_then(|rates| rates.paused_until.max(rates.joins_paused_until))
     }
 
-    /// The reason why rates pause reading at present; `None` if they do not.
+    /// The reason why rate limits pause reading now. `None` if reading is not paused by rate
+    /// limits.
     pub(super) fn paused_for(&mut self) -> Option<&'static str> {
         let rates = self.rates.as_mut()?;
         let now = Instant::now();
@@ -176,14 +180,14 @@ impl Session {
         above_rate.or_else(|| rates.joins_paused_until.map(|_| "joins that are refused"))
     }
 
-    /// Refuses a CONNECT that exceeds a rate. The client may retry.
+    /// Refuses a CONNECT that exceeds a rate limit. The client may retry.
     pub(super) fn refuse_fast_connect(&mut self, namespace: &NamespacePath, message: String) {
         let data = serde_json::json!({ "code": RATE_LIMITED, "message": message, "temporary": true });
         self.refuse_connect(namespace, false, &ConnectError::new(RATE_LIMITED).with_data(data));
     }
 
-    /// Refuses an event that exceeds a rate: in its ack or, once a second, by the event
-    /// `stentor:error`.
+    /// Refuses an event that exceeds a rate limit. The client receives the error in the ack or, if
+    /// it requested no ack, as a `stentor:error` event, at most once a second.
     pub(super) fn refuse_fast_event(&mut self, socket: SocketId, event: &ClientEvent, message: String) {
         if event.ack.is_none() && !self.rates.as_mut().is_some_and(|rates| rates.may_notify(Instant::now())) {
             return;
@@ -197,7 +201,7 @@ impl Session {
                 .event(&info.namespace, "stentor:error", &refused, info.is_recoverable())
                 .map(|draft| DirectPacket::Unnumbered { draft, volatile: false }),
         };
-        // Two strings always have a JSON form.
+        // Encoding cannot fail, since the error consists of two strings.
         if let Ok(packet) = packet {
             self.credit_window.push(Instant::now, packet);
         }

@@ -26,7 +26,8 @@ impl Session {
         if self.has_ended() {
             return self.pass_on(request);
         }
-        // First, and without reading the clock: there may be one for each event.
+        // Acks are handled first and without reading the clock, since a client may request an ack
+        // for every event.
         if let Request::Acknowledge { socket, message } = request {
             if self.is_connected(socket) {
                 self.credit_window.push(Instant::now, DirectPacket::Sealed(message));
@@ -50,21 +51,21 @@ impl Session {
         }
     }
 
-    /// Passes a request to the server sender after the session has ended, if it concerns other
-    /// sockets. Other requests are dropped, which notifies their callers that the socket is
-    /// disconnected.
+    /// Handles a request after the session has ended. A request that concerns other sockets is
+    /// passed to the server sender. Any other request is dropped, which notifies its caller that
+    /// the socket is disconnected.
     fn pass_on(&self, request: Request) {
         if matches!(
             request,
             Request::Broadcast { .. } | Request::Collect { .. } | Request::Fetch { .. } | Request::List { .. }
         ) {
-            // A refused request is dropped as well.
+            // A request that the server sender refuses is dropped as well.
             let _ = self.core.server_sender.offer(request);
         }
     }
 
-    /// Handles a request for one of the session's sockets. It is dropped if the socket is gone,
-    /// which notifies the caller.
+    /// Handles a request for one of the session's sockets. If the socket has disconnected, the
+    /// request is dropped, which notifies the caller.
     fn on_socket_request(&mut self, request: Request, now: Instant) {
         match request {
             Request::Direct { socket, done, .. } if self.is_yet_to_connect(socket) => {
@@ -126,16 +127,18 @@ impl Session {
         self.state.sockets.get(socket).is_some_and(SocketRecord::is_admitting)
     }
 
-    /// True while connection middleware runs for the socket or the hub has not connected it.
+    /// True while the socket's connection middleware runs, or the hub has not connected the socket
+    /// yet.
     fn is_yet_to_connect(&self, socket: SocketId) -> bool {
         !self.is_connected(socket) && self.find_socket(socket).is_some()
     }
 
-    /// Emits to one of the session's sockets. With recovery on, a plain event goes to the socket's
-    /// own room through the hub, which numbers it.
+    /// Emits an event to one of the session's sockets. With recovery on, an event that is not
+    /// volatile is emitted through the hub to the socket's own room, so that the hub assigns its
+    /// offset.
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
         if self.credit_window.is_full() || self.congested.len() >= self.core.limits.hub.credit_waiting_max {
-            // Bounds the emits of code that does not await one before the next.
+            // This bounds the pending emits of code that does not await each emit.
             self.outbox.worker.metrics().credit_refusals.add(1);
             return done.fail(NoAnswer::Overloaded);
         }
@@ -144,14 +147,16 @@ impl Session {
             if !self.outbox.is_behind() {
                 return server_sender::emit(&mut self.credit_window, now, emit, done);
             }
-            // The event takes its position now; its caller continues at the pace of the client.
-            // Otherwise the journal would drop events before the client has read them.
+            // The event is journalled now, but the emit completes only when the client has caught
+            // up. Otherwise a fast caller could fill the journal, which would then drop events that
+            // the client has not read.
             server_sender::submit_emit(&mut self.credit_window, now, emit, AckWanted::No, PendingReply::Nobody);
             return self.congested.push_back((now + self.core.limits.hub.credit_timeout, done));
         }
         let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
         if !self.credit_window.is_settled() && !self.outbox.is_congested() {
-            // Commands in flight come first, so the packet passes through the hub behind them.
+            // The session has commands in flight. The packet passes through the hub, so that it
+            // stays behind their results.
             return self.credit_window.submit(now, packet.byte_len(), PendingReply::Emit(done), move |from| {
                 OrderedCommand::Relay { from, packet }
             });
@@ -164,7 +169,7 @@ impl Session {
         }
     }
 
-    /// Completes delayed emits, from the oldest on, while `may` returns true for their deadline.
+    /// Completes delayed emits, oldest first, until `may` returns false for a deadline.
     pub(super) fn complete_congested(&mut self, may: impl Fn(Instant) -> bool) {
         while self.congested.front().is_some_and(|(until, _)| may(*until)) {
             if let Some((_, done)) = self.congested.pop_front() {
@@ -173,13 +178,15 @@ impl Session {
         }
     }
 
-    /// Emits an event that asks for an ack, through the hub unless it is plain and recovery is off.
+    /// Emits an event that requests an ack. If recovery is off and the event is not volatile, it is
+    /// queued directly. Otherwise it passes through the hub.
     fn call(&mut self, socket: SocketId, draft: Draft, grade: Grade, id: AckId, now: Instant) {
         if !self.core.encoder.recovery && grade != Grade::Volatile {
             return self.credit_window.push(|| now, DirectPacket::Sealed(draft.seal(Some(id.to_wire()), None)));
         }
         let emit = Emit { target: Target::socket(socket), draft, grade };
-        // The caller waits for the ack of the client, which has its own deadline, not for the hub.
+        // The hub's reply is ignored, since the caller waits for the client's ack, which has a
+        // deadline of its own.
         let (done, _) = tokio::sync::oneshot::channel();
         let (ack, reply) = (AckWanted::OfOne { socket, id }, PendingReply::Emit(Done::WhenTaken(done)));
         server_sender::submit_emit(&mut self.credit_window, now, emit, ack, reply);
@@ -200,7 +207,8 @@ impl Session {
         }
     }
 
-    /// Disconnects one socket, or all sockets and then the session.
+    /// Disconnects `socket`. If `close_session`, disconnects all sockets and then closes the
+    /// session.
     fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
         let sockets = if close_session { self.state.sockets.ids() } else { SmallVec::from_elem(socket, 1) };
         for socket in sockets {

@@ -1,4 +1,4 @@
-//! The sockets of a session: one record for each, with its creation, replacement and removal.
+//! The sockets of a session: creation, replacement and removal.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,9 +21,9 @@ use crate::state::sockets::SocketRecord;
 pub(super) struct SessionSocket {
     pub(super) socket: Socket,
     pub(super) handlers: HandlerStack,
-    /// The session that the socket is to resume; `None` once it is connected.
+    /// The client's attempt to resume an earlier session. `None` once the socket is connected.
     pub(super) attempt: Option<Box<ResumeAttempt>>,
-    /// True once a connect was submitted to the hub.
+    /// True once the hub was asked to connect the socket.
     pub(super) is_in_hub: bool,
 }
 
@@ -72,7 +72,7 @@ impl Session {
         self.state.sockets.get_mut(socket).map(|record| &mut record.kept)
     }
 
-    /// False if the socket was removed or replaced.
+    /// Returns false if the socket was removed or replaced.
     pub(super) fn is_current(&self, info: &Arc<SocketInfo>) -> bool {
         self.find_socket(info.id).is_some_and(|session_socket| Arc::ptr_eq(session_socket.socket.info(), info))
     }
@@ -89,7 +89,8 @@ impl Session {
         self.state.sockets.add(namespace, id, replaces_answered, socket);
     }
 
-    /// Replaces a socket by one with another id. Held events of the client go to the new one.
+    /// Replaces a socket with a socket of another id. Held events are transferred to the new
+    /// socket.
     pub(super) fn replace_socket(&mut self, from: SocketId, info: SocketInfo) {
         let (core, link, to) = (self.core.clone(), self.link.clone(), info.id);
         let Some(socket) = self.find_socket_mut(from) else { return };
@@ -98,7 +99,8 @@ impl Session {
         self.inbox.rename(&from, &to);
     }
 
-    /// Removes a socket from the session only: its held events are dropped, and pending acks fail.
+    /// Removes a socket from the session without notifying the hub. Held events of the socket are
+    /// dropped, and pending acks fail.
     pub(super) fn remove_socket(&mut self, socket: SocketId) -> Option<SocketRecord<SessionSocket>> {
         let record = self.state.sockets.remove(socket)?;
         self.auth_bytes -= record.kept.auth_bytes();
@@ -110,14 +112,14 @@ impl Session {
         Some(record)
     }
 
-    /// Disconnects a socket, here and at the hub, and runs its disconnect handlers.
+    /// Disconnects a socket in the session and in the hub, and starts its disconnect handlers.
     pub(super) fn detach(&mut self, socket: SocketId, reason: DisconnectReason) {
         self.detach_socket(socket, reason, reason.is_final());
     }
 
-    /// Disconnects the socket of a namespace when the client sends another CONNECT for it. Returns
-    /// true if the client considers the namespace connected. If the socket was still waiting to
-    /// resume a session, that session stays resumable.
+    /// Disconnects the socket of a namespace when the client sends another CONNECT for that
+    /// namespace. Returns true if the client considers the namespace connected. If the socket was
+    /// still waiting to resume a session, that session stays resumable.
     pub(super) fn detach_replaced(&mut self, namespace: &NamespacePath) -> bool {
         let Some(record) = self.state.sockets.in_namespace(namespace) else { return false };
         let (socket, is_answered, is_resuming) = (record.id, record.is_answered(), record.kept.attempt.is_some());
@@ -125,14 +127,14 @@ impl Session {
         is_answered
     }
 
-    /// If `forever`, the session of this socket can no longer be resumed.
+    /// Disconnects a socket. If `forever`, the client can no longer resume the socket.
     fn detach_socket(&mut self, socket: SocketId, reason: DisconnectReason, forever: bool) {
         let Some(record) = self.remove_socket(socket) else { return };
         let rooms = self.start_disconnecting_handlers(&record, reason);
         self.leave_hub(&record, forever, rooms);
     }
 
-    /// Notifies the hub of a removed socket, if it has received the connect.
+    /// Disconnects a removed socket in the hub, if the hub was asked to connect it.
     pub(super) fn leave_hub(
         &mut self,
         removed: &SocketRecord<SessionSocket>,
@@ -157,8 +159,8 @@ impl Session {
         }
     }
 
-    /// Opens a socket that the hub has connected: starts its connection handler, or releases its
-    /// events.
+    /// Opens a socket that the hub has connected. Starts the connection handler or, if there is
+    /// none, releases held events.
     pub(super) fn open_socket(&mut self, socket: SocketId, recovered: bool, now: Instant) {
         let Some(session_socket) = self.find_socket_mut(socket) else { return };
         match session_socket.mark_connected(recovered) {
@@ -171,7 +173,7 @@ impl Session {
     }
 }
 
-/// Notifies the hub of the remaining sockets, also after a panic of the session's task.
+/// Disconnects the remaining sockets in the hub, also after a panic in the session's task.
 impl Drop for Session {
     fn drop(&mut self) {
         for record in self.state.sockets.iter().filter(|record| record.kept.is_in_hub) {

@@ -1,4 +1,5 @@
-//! The input of transports: polls, POSTs, websockets, and the upgrade from polling to a websocket.
+//! Input from the transports: polls, POSTs, websockets, and the upgrade from polling to a
+//! websocket.
 
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
@@ -84,8 +85,8 @@ impl Session {
         }
     }
 
-    /// Processes the next slice of a POST, unless reading is paused. The last slice answers the
-    /// POST.
+    /// Processes the next packets of a POST, unless reading is paused. Answers the POST after its
+    /// last packet.
     pub(super) fn take_post(&mut self, ctx: &mut Context<Self>) {
         self.regulate_reading();
         if !self.reading {
@@ -113,8 +114,8 @@ impl Session {
         self.resume_post();
     }
 
-    /// Continues with a POST after other tasks of this thread. (Without the yield, the mailbox
-    /// would be read in the same turn.)
+    /// Continues to process a POST after other tasks of this thread have run. Without the yield,
+    /// the actor would handle `ResumePost` in the same turn.
     fn resume_post(&self) {
         if self.post.is_some() {
             let link = self.link.clone();
@@ -136,7 +137,7 @@ impl Session {
         }
     }
 
-    /// Starts an upgrade with a websocket, or closes it if no upgrade is possible.
+    /// Starts an upgrade to a websocket. If no upgrade is possible, closes the websocket.
     pub(super) fn on_websocket(&mut self, handoff: Box<dyn Handoff>, ctx: &mut Context<Self>) {
         if self.has_ended() || self.transport != Transport::Polling || self.upgrade.candidate().is_some() {
             log::debug!("websocket refused, no upgrade is possible sid={:?}", self.guard.id);
@@ -149,7 +150,8 @@ impl Session {
         }
     }
 
-    /// Attaches a connection. Returns its number, its writing half and the transport's response.
+    /// Attaches a connection. Returns its number, its writing half, and the handshake response if
+    /// that is still to be written.
     fn attach(
         &mut self,
         handoff: Box<dyn Handoff>,
@@ -220,7 +222,7 @@ impl Session {
             Incoming::Packets(packets) => {
                 for packet in packets {
                     if self.transport == Transport::Websocket(number) {
-                        // The upgrade was completed by a packet before this one.
+                        // An earlier packet of this batch completed the upgrade.
                         self.on_packet(packet, ctx);
                     } else {
                         let step = self.upgrade.on_packet(&packet, Instant::now());
@@ -273,14 +275,15 @@ impl Session {
         }
     }
 
-    /// Makes the websocket the session's transport. Queued packets are sent over it, once and in
-    /// order.
+    /// Makes the websocket the session's transport. Queued packets are sent over the websocket,
+    /// once and in order.
     fn promote(&mut self, mut candidate: ProbedWebsocket) {
         self.state.on_upgrade(Instant::now());
-        // `3probe` was written, since the client has answered it.
+        // The candidate's own outbox is no longer needed, since the client has answered the
+        // `3probe` in it.
         candidate.sink.set_reading(self.reading);
         self.transport = Transport::Websocket(candidate.number);
-        // This drops a poll that still waits, which answers it with a noop.
+        // If a poll still waits, dropping its sink answers the poll with a noop.
         drop(self.outbox.set_drainer(candidate.sink));
         self.guard.mark_upgraded();
         log::debug!("session upgraded sid={:?}", self.guard.id);

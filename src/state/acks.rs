@@ -8,14 +8,14 @@ use crate::ids::{AckId, AckOwner};
 #[derive(Debug)]
 pub(crate) struct Acks<W> {
     assigned: u64,
-    /// Awaited acks. Allocated on the heap only while there are any.
+    /// Awaited acks. `None` if there are none, to save memory.
     open: Option<Box<Open<W>>>,
 }
 
 #[derive(Debug)]
 struct Open<W> {
     waiting: BTreeMap<AckId, (Instant, W)>,
-    /// Lower bound of all deadlines. Exact after each removal of expired acks.
+    /// Lower bound of all deadlines. It is not updated when an ack arrives.
     earliest: Instant,
 }
 
@@ -26,8 +26,8 @@ impl<W> Default for Acks<W> {
 }
 
 impl<W> Acks<W> {
-    /// Assigns an id to `waiter`, which expires at `deadline`. Returns the waiter if `limit` acks
-    /// are open.
+    /// Registers a waiter that expires at `deadline`, and returns the id of its ack. If `limit`
+    /// acks are awaited already, returns the waiter as error.
     pub(crate) fn expect(&mut self, waiter: W, deadline: Instant, limit: usize) -> Result<AckId, W> {
         if self.len() >= limit {
             return Err(waiter);
@@ -41,8 +41,8 @@ impl<W> Acks<W> {
         Ok(id)
     }
 
-    /// Resolves the ack `id` of a client. Returns `None` for late, unknown and repeated acks, and
-    /// for a waiter that `matches` rejects, which keeps waiting.
+    /// Removes and returns the waiter of the ack `id`. Returns `None` for late, unknown and
+    /// repeated acks. If `matches` rejects the waiter, the waiter stays, and `None` is returned.
     pub(crate) fn resolve(&mut self, id: AckId, matches: impl Fn(&W) -> bool) -> Option<W> {
         let waiting = &mut self.open.as_mut()?.waiting;
         waiting.get(&id).filter(|(_, waiter)| matches(waiter))?;
@@ -53,7 +53,7 @@ impl<W> Acks<W> {
         Some(waiter)
     }
 
-    /// Removes the waiters that match `test`, whose socket has disconnected.
+    /// Removes and returns the waiters that match `test`. Used when a socket has disconnected.
     pub(crate) fn forget(&mut self, test: impl Fn(&W) -> bool) -> Vec<W> {
         self.take(|_, waiter| test(waiter))
     }

@@ -1,23 +1,24 @@
 //! Memory budgets shared by all clients of a server.
 //!
-//! Other limits apply to a single client; a budget limits the sum. Its bytes may differ from the
-//! allocator's, but are proportional to them.
+//! Other limits apply to a single client. A budget limits the sum over all clients. The counted
+//! bytes are estimates: they may differ from what the allocator uses, but are proportional to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::limits::Limits;
 
-/// Bytes that a client may hold until a budget is used up. A client that holds more is refused when
-/// three quarters of the budget are used, so that the most expensive clients are refused first.
+/// A client that holds at most this many bytes is refused only when a budget is used up. A client
+/// that holds more is refused when three quarters of the budget are used, so that the most
+/// expensive clients are refused first.
 pub(crate) const SMALL_SHARE_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Budgets {
     /// Packets that clients have not read (`memory.outboxes_bytes_max`).
     pub outboxes: Budget,
-    /// Events read from the journal that clients have not read: a quarter of the budget of outboxes
-    /// in addition.
+    /// Events that were read from the journal and that clients have not read. The limit is a
+    /// quarter of `memory.outboxes_bytes_max`, in addition to that of `outboxes`.
     pub replays: Budget,
     /// Data from clients that the application has not handled (`memory.incoming_bytes_max`).
     pub incoming: Arc<Budget>,
@@ -26,7 +27,7 @@ pub(crate) struct Budgets {
 }
 
 impl Budgets {
-    /// Creates the budgets of these limits. An unset limit is unlimited.
+    /// Creates the budgets from `limits`. If a limit is unset, its budget is unlimited.
     pub(crate) fn new(limits: &Limits) -> Self {
         let budget = |bytes_max: Option<usize>| Budget::new(bytes_max.unwrap_or(usize::MAX));
         Self {
@@ -52,12 +53,12 @@ pub(crate) struct BudgetExceeded {
     pub wanted: usize,
 }
 
-/// Bytes used of a limit, by any thread.
+/// A limit of bytes, with the number of bytes that all threads use.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
     bytes: AtomicUsize,
-    /// Number of clients that hold bytes, if they are counted.
+    /// Number of clients that hold bytes. 0 if the budget does not count clients.
     holders: AtomicUsize,
 }
 
@@ -78,7 +79,7 @@ impl Budget {
         self.bytes() / self.holders.load(Relaxed).max(1)
     }
 
-    /// Replaces the share of one thread, regardless of the limit.
+    /// Changes the share of one thread from `before` to `now`, regardless of the limit.
     pub(crate) fn replace(&self, before: Part, now: Part) {
         adjust(&self.bytes, before.bytes, now.bytes);
         adjust(&self.holders, before.holders, now.holders);
@@ -127,7 +128,7 @@ impl Charge {
         Self { budget, bytes: 0 }
     }
 
-    /// Sets the charge to `bytes`. It stays unchanged if the budget refuses.
+    /// Sets the charge to `bytes`. If the budget refuses, the charge stays unchanged.
     pub(crate) fn set(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
         self.budget.change(self.bytes, bytes)?;
         self.bytes = bytes;

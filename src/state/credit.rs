@@ -1,11 +1,11 @@
-//! Credit of a sender: its limit of unanswered commands at the hub.
+//! Credit of a sender: the limits on its commands that the hub has not answered.
 //!
-//! Commands are numbered by *tickets*. The hub answers every ticket, in any order.
+//! Each command has a number, its *ticket*. The hub answers every ticket, not necessarily in order.
 
 use super::lazy_queue::LazyQueue;
 use crate::limits::Limits;
 
-/// Number of a command of one sender. Increasing.
+/// Number of a command. Each sender numbers its commands consecutively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub u64);
 
@@ -20,15 +20,15 @@ struct InFlight {
 pub(crate) struct Credit {
     next: u64,
     bytes: usize,
-    /// Commands in ticket order. Answered ones are removed from the front, so the first one is the
-    /// oldest unanswered command.
+    /// Commands in ticket order. Answered commands at the front are removed, so the first command
+    /// is unanswered.
     in_flight: LazyQueue<InFlight>,
     unanswered: usize,
 }
 
 impl Credit {
-    /// Returns whether a command of `bytes` may be sent. A command of any size may be sent if no
-    /// other is unanswered.
+    /// Returns whether a command of `bytes` may be sent. If no command is unanswered, a command of
+    /// any size may be sent.
     pub(crate) fn allows(&self, bytes: usize, limits: &Limits) -> bool {
         let (commands_max, bytes_max) = (limits.hub.credit_commands, limits.hub.credit_bytes);
         self.unanswered == 0 || (self.unanswered < commands_max && self.bytes + bytes <= bytes_max)

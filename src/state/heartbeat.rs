@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
 
-/// Maximum delay of a check, unless the process was suspended or got no CPU time.
+/// Delay of a check beyond which the process is assumed to have been suspended or without CPU time.
 const LATE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beat {
     Quiet,
     Ping,
-    /// Close the session with "ping timeout": no pong arrived in time.
+    /// No pong arrived in time. The session must be closed with the reason "ping timeout".
     Dead,
 }
 
@@ -40,7 +40,8 @@ impl Heartbeat {
         }
     }
 
-    /// Handles a packet other than a pong. It extends the deadline once.
+    /// Handles a packet other than a pong. The first such packet after a ping extends the deadline
+    /// of the pong.
     pub(crate) fn on_other_packet(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, refreshed: refreshed @ false } = &mut self.phase {
             *pong_by = now + limits.sessions.ping_timeout;
@@ -49,14 +50,15 @@ impl Heartbeat {
     }
 
     /// Extends the deadline of an outstanding pong after an upgrade, since the old transport may
-    /// have lost the ping. In socket.io, such a session has no deadline.
+    /// have lost the ping. The Node server (socket.io) has no deadline in this case.
     pub(crate) fn on_upgrade(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
             *pong_by = now + limits.sessions.ping_timeout;
         }
     }
 
-    /// Extends the deadline while the session does not read: a pong would stay unread.
+    /// Extends the deadline of an outstanding pong while the session does not read, since a
+    /// received pong would stay unread.
     pub(crate) fn on_not_reading(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
             *pong_by = now + limits.sessions.ping_timeout;
@@ -77,8 +79,8 @@ impl Heartbeat {
                 self.phase = Phase::Awaiting { pong_by: now + limits.sessions.ping_timeout, refreshed: false };
                 Beat::Ping
             }
-            // After such a delay, the server itself was suspended: the pong may be unread, or the
-            // ping not written.
+            // The check is so late that the server itself was suspended. The deadline is extended,
+            // since the pong may be unread or the ping may not be written yet.
             Phase::Awaiting { pong_by, refreshed } if pong_by + LATE <= now => {
                 self.phase = Phase::Awaiting { pong_by: now + limits.sessions.ping_timeout, refreshed };
                 Beat::Quiet

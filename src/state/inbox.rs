@@ -1,5 +1,5 @@
-//! Events that cannot start a handler yet: their socket is not open, too many handlers run, or
-//! credit is used up.
+//! Events that cannot start a handler yet, because their socket is not open, too many handlers run,
+//! or credit is used up.
 //!
 //! Events of one socket are released in the order of arrival.
 
@@ -19,8 +19,8 @@ impl<S, E> Default for Inbox<S, E> {
 }
 
 impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
-    /// Holds an event. Never fails, since a received event must not be lost; [`Inbox::is_full`]
-    /// stops the reading instead.
+    /// Holds an event. Never fails, since a received event must not be lost. Instead, the session
+    /// stops reading when [`Inbox::is_full`] returns true.
     pub(crate) fn hold(&mut self, socket: S, bytes: usize, event: E) {
         self.bytes += bytes;
         self.held.push_back((socket, bytes, event));
@@ -39,7 +39,7 @@ impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
         self.held.is_empty()
     }
 
-    /// Removes the first event whose socket is ready.
+    /// Removes and returns the first event whose socket is ready.
     pub(crate) fn release(&mut self, ready: impl Fn(&S) -> bool) -> Option<(S, E)> {
         let position = self.held.iter().position(|(socket, ..)| ready(socket))?;
         let (socket, bytes, event) = self.held.remove(position)?;
@@ -47,7 +47,7 @@ impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
         Some((socket, event))
     }
 
-    /// Moves the held events of one socket to another.
+    /// Moves the held events of one socket to another socket.
     pub(crate) fn rename(&mut self, from: &S, to: &S)
     where
         S: Clone,

@@ -1,11 +1,11 @@
-//! A queue of pointer size while it is empty.
+//! A queue that has the size of a pointer while it is empty.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
 
 /// A FIFO queue that derefs to [`VecDeque`] and frees its memory when it becomes empty.
 #[derive(Debug)]
-#[expect(clippy::box_collection, reason = "a queue is four times the size, and every session has room for several")]
+#[expect(clippy::box_collection, reason = "an unboxed queue is four times as large, and every session has several")]
 pub(crate) struct LazyQueue<T>(Option<Box<VecDeque<T>>>);
 
 impl<T> Default for LazyQueue<T> {

@@ -1,7 +1,8 @@
-//! The rooms of one socket, with a value for each: a list while there are few, and an index beyond
-//! that.
+//! The rooms of one socket, with a value for each room. Few rooms are stored in a list, many rooms
+//! in a hash map.
 //!
-//! Small for the many sockets in few rooms, and not linear for a socket in 65 536 rooms.
+//! The list saves memory for the many sockets in few rooms. The hash map avoids linear searches for
+//! a socket in up to 65 536 rooms.
 
 use std::collections::{HashMap, hash_map};
 
@@ -9,11 +10,12 @@ use smallvec::SmallVec;
 
 use crate::ids::RoomId;
 
-/// Maximum number of rooms in a list. An index of the same size takes five times the memory.
+/// Maximum number of rooms in a list. A hash map with this number of rooms takes five times the
+/// memory.
 const LIST_MAX: usize = 32;
 
 #[derive(Debug)]
-#[expect(clippy::box_collection, reason = "an index is twice the size of a list, and every socket has room for either")]
+#[expect(clippy::box_collection, reason = "an unboxed hash map would double the size of every socket's list")]
 pub(crate) enum Memberships<V> {
     Few(SmallVec<[(RoomId, V); 2]>),
     Many(Box<HashMap<RoomId, V>>),
@@ -71,7 +73,7 @@ impl<V> Memberships<V> {
         }
     }
 
-    /// Adds a room. The socket must not be in it.
+    /// Adds a room that the socket is not in yet.
     pub(crate) fn insert(&mut self, room: RoomId, value: V) {
         debug_assert!(!self.contains(room));
         match self {
@@ -93,8 +95,8 @@ impl<V> Memberships<V> {
             Self::Many(index) => index,
         };
         let value = index.remove(&room)?;
-        // The threshold is half of `LIST_MAX`, so that a socket that joins and leaves one room does
-        // not rebuild the index each time.
+        // The threshold is half of `LIST_MAX`, so that a socket that joins and leaves one room
+        // repeatedly does not rebuild the hash map each time.
         if index.len() <= LIST_MAX / 2 {
             *self = Self::Few(index.drain().collect());
         } else if index.len() < index.capacity() / 8 {

@@ -1,7 +1,7 @@
 //! Sans-IO state machines of sessions, outboxes, rooms and budgets.
 //!
-//! **Invariant**: no clock, no randomness, no logging, no async, no actix. Time is passed in as
-//! `now`.
+//! **Invariant**: these modules use no clock, randomness, logging, async code or actix. Callers
+//! pass the time as `now`.
 
 pub(crate) mod acks;
 pub(crate) mod budget;

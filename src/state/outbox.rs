@@ -1,6 +1,6 @@
 //! The outbox of a session: packets that wait for its transport.
 //!
-//! Its size is limited. The caller decides on the consequence of an overflow.
+//! The size of an outbox is limited. The caller decides what happens on overflow.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -12,10 +12,10 @@ use thiserror::Error;
 use super::lazy_queue::LazyQueue;
 use crate::protocol::encoded::{EncodedFrame, Message};
 
-/// Memory of a queued packet besides its bytes, which are shared.
+/// Memory of a queued packet in addition to its bytes, which outboxes share.
 pub(crate) const PACKET_OVERHEAD_BYTES: usize = size_of::<EncodedFrame>();
 
-/// The outbox has no room for a message. None of its packets was queued.
+/// The outbox has no room for a message. No packet of the message was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("outbox of {waiting} bytes has no room for {wanted} more (limit {limit})")]
 pub(crate) struct OutboxFull {
@@ -24,11 +24,11 @@ pub(crate) struct OutboxFull {
     pub limit: usize,
 }
 
-/// Maximum number of queued control packets. The server sends only a few; more are caused by a peer
-/// that sends websocket pings and does not read the pongs.
+/// Maximum number of queued control packets. The server itself sends only a few. A larger number is
+/// caused by a peer that sends websocket pings and does not read the pongs.
 const CONTROL_PACKETS_MAX: usize = 32;
 
-/// The peer caused more control packets than it reads.
+/// The maximum number of control packets is queued, since the peer does not read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("peer does not read its control packets queued={CONTROL_PACKETS_MAX}")]
 pub(crate) struct ControlFull;
@@ -36,18 +36,17 @@ pub(crate) struct ControlFull;
 #[derive(Debug)]
 struct Partial {
     rest: Bytes,
-    /// Length of the whole frame. It stays in memory until it is sent completely.
+    /// Length of the whole frame, which stays in memory until its last byte is sent.
     frame_bytes: usize,
 }
 
 /// Queued packets in the order of sending: a packet sent in part, control packets, events.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// The rest of a packet that was sent in part, or the first bytes of a connection. It is sent
-    /// before all other packets. Boxed, since it is rare.
+    /// The rest of a packet that was sent in part, or the first bytes of a connection. These bytes
+    /// are sent before all other packets. Boxed, since most outboxes have none.
     partial: Option<Box<Partial>>,
-    /// Pings, pongs, probes, noops, close. They precede queued events (Engine.IO v4, heartbeats and
-    /// "close").
+    /// Control packets, such as pings, pongs and noops. They are sent before queued events.
     control: LazyQueue<EncodedFrame>,
     events: VecDeque<EncodedFrame>,
     event_bytes: usize,
@@ -65,7 +64,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sets the first bytes of a connection.
+    /// Sets the bytes that a new connection sends before any packet.
     pub(crate) fn begin_with(&mut self, bytes: Bytes) {
         debug_assert!(self.partial.is_none());
         let frame_bytes = bytes.len();
@@ -99,7 +98,7 @@ impl Outbox {
         self.partial.is_none() && self.control.is_empty() && self.events.is_empty()
     }
 
-    /// Returns whether a control packet is queued. Such outboxes are flushed first.
+    /// Returns whether a control packet is queued. Outboxes with control packets are flushed first.
     pub(crate) fn is_urgent(&self) -> bool {
         !self.control.is_empty()
     }
@@ -135,7 +134,7 @@ impl Outbox {
         dropped
     }
 
-    /// Removes the next packet. Only for drainers that never send a packet in part.
+    /// Removes and returns the next packet. Must not be called while a packet is sent in part.
     pub(crate) fn pop(&mut self) -> Option<EncodedFrame> {
         let Some(packet) = self.control.pop_front() else { return self.pop_event() };
         Some(packet)
@@ -189,7 +188,7 @@ impl Outbox {
         let packet = self.events.pop_front()?;
         self.event_bytes -= cost(&packet);
         if self.events.is_empty() {
-            // This frees the queue, so that an idle session has none. Allocating it again costs
+            // This frees the memory of the queue while the session is idle. A new allocation costs
             // little compared with a write.
             self.events = VecDeque::new();
         }

@@ -1,9 +1,9 @@
-//! Token buckets: rate limits of clients, and the pauses of reading for clients that exceed them.
+//! Token buckets: rate limits of clients, and pauses of reading for clients that exceed the limits.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// Longest pause for one refused packet. Well below the pong deadline of the default limits.
+/// Maximum pause for one refused packet. It is well below the default time limit for a pong.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub(crate) enum Cost {
     Bytes(usize),
 }
 
-/// Limits per second. `None` is unlimited.
+/// Limits per second. If a limit is `None`, the rate is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rates {
     /// Events, CONNECTs and DISCONNECTs.
@@ -27,7 +27,7 @@ impl Rates {
         self.events.is_some() || self.bytes.is_some()
     }
 
-    /// Fills in unset rates with ten times those of `session`.
+    /// Fills in unset rates with ten times the rates of `session`.
     pub(crate) fn or_tenfold(self, session: Self) -> Self {
         let tenfold = |rate: Option<NonZeroU32>| {
             rate.map(|rate| rate.saturating_mul(const { NonZeroU32::MIN.saturating_add(9) }))
@@ -80,8 +80,9 @@ impl Meter {
     }
 }
 
-/// Two buckets that hold twice the rate: one for accepted actions, one for refusals before reading
-/// pauses.
+/// Two token buckets: `left` for accepted actions and `refusals_left` for refused actions. Each
+/// bucket holds the tokens of two seconds. Reading pauses when the bucket for refused actions is
+/// empty.
 #[derive(Debug)]
 struct Bucket {
     per_second: f64,
@@ -104,8 +105,8 @@ impl Bucket {
         self.filled = now;
     }
 
-    /// Returns whether any tokens are left. An action may cost more than is left, and delays the
-    /// next one; otherwise a large packet could never pass.
+    /// Returns whether a token is left. An action that costs more than is left is accepted and
+    /// delays the next action. Otherwise a packet that is larger than the bucket could never pass.
     fn has_some(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.left >= 1.0

@@ -1,7 +1,8 @@
 //! The hub's table of sockets, rooms and namespaces, with the number of members of each room on
 //! each worker.
 //!
-//! The workers know the members themselves. The hub only needs to know which workers have any.
+//! Only the workers know which sockets are members of a room. The hub only needs to know which
+//! workers have members.
 
 mod route;
 
@@ -18,7 +19,7 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SocketLocation {
     pub worker: WorkerId,
-    /// Slot of its session on the worker.
+    /// Slot of the socket's session on the worker.
     pub slot: SlotKey,
     /// Index in the worker's member table.
     pub member: MemberKey,
@@ -28,9 +29,9 @@ pub(crate) struct SocketLocation {
 struct SocketEntry {
     location: SocketLocation,
     namespace: u32,
-    /// Bytes of the names of its rooms.
+    /// Total length of the names of the joined rooms, in bytes.
     name_bytes: u32,
-    /// Joined rooms. The namespace room is not among them.
+    /// Joined rooms, without the namespace room.
     rooms: Memberships<()>,
 }
 
@@ -55,24 +56,25 @@ struct Namespace {
     rooms: HashMap<RoomName, RoomId>,
 }
 
-/// Upper bound of the memory for one membership, in the hub, on a worker and in recovery.
+/// Upper bound of the memory for one membership, in the hub, on a worker and in recovery together.
 const MEMBERSHIP_BYTES: usize = 160;
 
-/// Memory of a room besides its name: tables of the hub and of a worker, and its activity in the
-/// journal.
+/// Memory of a room in addition to its name: entries in the tables of the hub and of a worker, and
+/// the record of the room's activity in the journal.
 const ROOM_BYTES: usize = 320;
 
-/// Number of rooms that a socket may join until the budget is used up. Joins of a socket in more
-/// rooms are refused when three quarters of the budget are used.
+/// A socket in fewer rooms than this may join further rooms until the budget is used up. If a
+/// socket is in this many rooms or more, its joins are refused when three quarters of the budget
+/// are used.
 const FEW_ROOMS: usize = 32;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoomBounds {
     /// Maximum number of rooms of a socket.
     pub rooms_max: usize,
-    /// Maximum bytes of their names.
+    /// Maximum total length of the names of a socket's rooms, in bytes.
     pub name_bytes_max: usize,
-    /// Budget of all rooms of all sockets.
+    /// Maximum memory of all rooms and memberships, in bytes.
     pub bytes_max: usize,
 }
 
@@ -107,10 +109,12 @@ pub(crate) struct LeaveChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MembershipError {
     NotConnected,
-    /// The socket is in the maximum number of rooms, or their names are too long in total.
+    /// The socket is in the maximum number of rooms, or the names of its rooms would be too long in
+    /// total.
     TooManyRooms,
     BudgetSpent,
-    /// The name is the id of another socket. A member would receive events for that socket alone.
+    /// The name is the id of another connected socket. A member of such a room would receive the
+    /// events that are addressed to that socket.
     ForeignRoom,
 }
 
@@ -122,11 +126,12 @@ struct PendingRemoval {
     namespace_room: RoomId,
 }
 
-/// Number of rooms that a socket leaves in one turn of the hub. Further rooms are left in later
-/// turns.
+/// Maximum number of rooms that a disconnected socket leaves in one turn of the hub. It leaves
+/// further rooms in later turns.
 pub(crate) const ROOMS_PER_REMOVAL: usize = 1_024;
 
-/// Maximum number of sockets that a search for a log line reads, in about a millisecond.
+/// Maximum number of sockets that are searched for a log line. Such a search takes about a
+/// millisecond.
 const SEARCHED_MAX: usize = 1 << 16;
 
 #[derive(Debug, Default)]
@@ -135,7 +140,6 @@ pub(crate) struct Rooms {
     rooms: Slab<Room>,
     namespaces: Slab<Namespace>,
     by_path: HashMap<NamespacePath, u32>,
-    /// Disconnected sockets that are still counted in some rooms.
     pending_removals: VecDeque<PendingRemoval>,
     bytes: usize,
     /// Number of rooms below which the table is shortened.
@@ -179,8 +183,8 @@ impl Rooms {
         self.rejoin(socket, name).ok_or(MembershipError::NotConnected)
     }
 
-    /// Like [`join`](Self::join), without the checks; for a socket that rejoins after recovery.
-    /// `None` if there is no such socket.
+    /// Like [`join`](Self::join), but without the checks. For a socket that rejoins its rooms after
+    /// recovery. Returns `None` if the socket is not connected.
     pub(crate) fn rejoin(&mut self, socket: &SocketId, name: &RoomName) -> Option<JoinChange> {
         let entry = self.sockets.get_mut(socket)?;
         let location = entry.location;
@@ -216,8 +220,8 @@ impl Rooms {
         self.sockets.get(socket).map(|entry| &self.namespaces[entry.namespace as usize].path)
     }
 
-    /// Removes a socket from a room. The room is removed with its last member. `None` if the socket
-    /// was not in it.
+    /// Removes a socket from a room. The room is removed with its last member. Returns `None` if
+    /// the socket was not in the room.
     pub(crate) fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Option<LeaveChange> {
         let entry = self.sockets.get_mut(socket)?;
         let namespace = &self.namespaces[entry.namespace as usize];
@@ -231,9 +235,9 @@ impl Rooms {
         Some(LeaveChange { location, room, members })
     }
 
-    /// Removes a socket from all rooms, and returns its location. If there are more than
-    /// [`ROOMS_PER_REMOVAL`], the rest counts it until [`Rooms::continue_removal`] was called often
-    /// enough.
+    /// Removes a socket, and returns its location. The socket leaves up to [`ROOMS_PER_REMOVAL`]
+    /// rooms. Further rooms count it as a member until [`Rooms::continue_removal`] has removed it
+    /// from them.
     pub(crate) fn disconnect(&mut self, socket: &SocketId) -> Option<SocketLocation> {
         let SocketEntry { location, namespace, mut rooms, .. } = self.sockets.remove(socket)?;
         let namespace_room = self.namespaces[namespace as usize].namespace_room;
@@ -249,7 +253,7 @@ impl Rooms {
         !self.pending_removals.is_empty()
     }
 
-    /// Removes one of these sockets from [`ROOMS_PER_REMOVAL`] rooms.
+    /// Removes one disconnected socket from up to [`ROOMS_PER_REMOVAL`] further rooms.
     pub(crate) fn continue_removal(&mut self) {
         let Some(mut removal) = self.pending_removals.pop_front() else { return };
         if !self.leave_some(&mut removal) {
@@ -257,11 +261,13 @@ impl Rooms {
         }
     }
 
-    /// Returns whether the socket is removed from all rooms.
+    /// Removes a disconnected socket from up to [`ROOMS_PER_REMOVAL`] rooms. Returns whether it has
+    /// left all rooms.
     fn leave_some(&mut self, removal: &mut PendingRemoval) -> bool {
         for _ in 0..ROOMS_PER_REMOVAL {
             let Some((room, ())) = removal.rooms.next() else {
-                // The namespace room is last: the namespace is removed with its last member.
+                // The socket leaves the namespace room last, since the namespace is removed with
+                // the last member of that room.
                 self.count_down(removal.namespace_room, removal.worker);
                 return true;
             };
@@ -282,8 +288,9 @@ impl Rooms {
         rooms.filter_map(|(room, ())| self.named(room.0 as usize)).map(|(_, name, members)| (name, members)).collect()
     }
 
-    /// A page of the rooms in a namespace with their numbers of members. Scans `scan_max` room
-    /// numbers, starting at `from`. Returns the number at which to continue, if there are more.
+    /// A page of the rooms in a namespace with their numbers of members. Scans up to `scan_max`
+    /// room numbers, starting at `from`. If there are more rooms, also returns the number at which
+    /// to continue.
     pub(crate) fn rooms_in(
         &self,
         namespace: &NamespacePath,
@@ -297,7 +304,7 @@ impl Rooms {
         (rooms.collect(), (end < self.rooms.capacity()).then_some(end as u32))
     }
 
-    /// Namespace, name and number of members of a room, unless it is a namespace room.
+    /// Namespace, name and number of members of a room. `None` for a namespace room.
     fn named(&self, number: usize) -> Option<(u32, RoomName, usize)> {
         let room = self.rooms.get(number)?;
         Some((room.namespace, room.name.clone()?, room.members()))
@@ -322,7 +329,7 @@ impl Rooms {
         here.map(|(id, entry)| (*id, entry.location.slot)).collect()
     }
 
-    /// Searches at most [`SEARCHED_MAX`] sockets for one of the session.
+    /// Searches at most [`SEARCHED_MAX`] sockets for a socket of the session in `slot`.
     pub(crate) fn find_socket_at(&self, worker: WorkerId, slot: SlotKey) -> Option<SocketId> {
         let at = |location: &SocketLocation| location.worker == worker && location.slot == slot;
         self.sockets.iter().take(SEARCHED_MAX).find(|(_, entry)| at(&entry.location)).map(|(id, _)| *id)
@@ -358,7 +365,8 @@ impl Rooms {
         }
         let entry = self.rooms.remove(room.0 as usize);
         if self.rooms.len() < self.shorten_below {
-            // Low numbers are reused first. A room with a high number keeps the table long.
+            // This frees unused entries at the end of the table, and lets new rooms reuse the
+            // lowest numbers first. A room with a high number keeps the table long.
             self.rooms.shrink_to_fit();
             self.shorten_below = self.rooms.len() / 2;
         }

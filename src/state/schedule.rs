@@ -1,8 +1,9 @@
-//! Fair scheduling of commands by sender: deficit round robin, as routers schedule packets.
+//! Fair scheduling of commands by sender, with deficit round robin as in packet routers.
 //!
-//! A sender within its quantum is never queued. A sender that has overdrawn its quantum waits until
-//! the other senders have had their turns. The cost of a command is known only after the command,
-//! so a sender may overdraw by one command. It gets correspondingly less in later rounds.
+//! A command of a sender within its quantum is queued only under full load. A sender that has
+//! overdrawn its quantum waits until the other senders have had their turns. The cost of a command
+//! is known only after its execution, so a sender may overdraw by one command. The debt is deducted
+//! from the sender's quanta of later rounds.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -23,9 +24,10 @@ pub(crate) enum Load {
 
 #[derive(Debug)]
 struct Flow<T> {
-    /// Work left in this round. Not positive if the sender has overdrawn.
+    /// Work that the sender may still cause in this round, in bytes. Zero or negative if the sender
+    /// has overdrawn.
     left: i64,
-    /// Commands in order. A sender with commands is in one of the lists.
+    /// Commands in order. A sender with commands is in one of the lists of the [`Schedule`].
     queue: VecDeque<T>,
 }
 
@@ -40,14 +42,15 @@ impl<T> Flow<T> {
 }
 
 /// Queued commands, and accounts of the senders that have caused work since the queue was last
-/// empty. The senders' credit bounds both, since queued commands are unanswered.
+/// empty. The credit of the senders bounds the number of commands, since queued commands are
+/// unanswered.
 #[derive(Debug)]
 pub(crate) struct Schedule<S, T> {
     flows: HashMap<S, Flow<T>>,
-    /// Senders within their quantum when they were queued. Served first, and also at load
-    /// `Pressed`.
+    /// Senders that were within their quantum when they were queued. They are served first, and
+    /// also at load [`Load::Pressed`].
     fresh: VecDeque<S>,
-    /// Senders with a new quantum.
+    /// Senders that had overdrawn and have received a new quantum.
     ready: VecDeque<S>,
     /// Senders that wait for the next round.
     overdrawn: VecDeque<S>,
@@ -71,19 +74,19 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued
     }
 
-    /// Returns whether there are no accounts. Then no command is queued, and small commands need
+    /// Returns whether there are no accounts. If so, no command is queued, and small commands need
     /// not be charged.
     pub(crate) fn is_idle(&self) -> bool {
         self.flows.is_empty()
     }
 
-    /// Returns whether a sender has an unbalanced account or queued commands.
+    /// Returns whether a sender has queued commands or has used part of its quantum.
     pub(crate) fn has_account(&self, sender: &S) -> bool {
         self.flows.contains_key(sender)
     }
 
-    /// Returns whether a command may be served immediately: its sender has no queued commands and
-    /// has not overdrawn its quantum, and the command does not add to a full load.
+    /// Returns whether a command may be served immediately. Its sender must have no queued commands
+    /// and must not have overdrawn its quantum, and the command must not add to a full load.
     pub(crate) fn admits(&self, sender: &S, adds_load: bool, load: Load) -> bool {
         if adds_load && load == Load::Full {
             return false;
@@ -102,7 +105,8 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued += 1;
     }
 
-    /// Queues a command that costs more than a quantum, after all senders with queued commands.
+    /// Queues a command that costs more than a quantum. Its sender waits behind all senders that
+    /// have queued commands.
     pub(crate) fn postpone(&mut self, sender: S, command: T) {
         let flow = self.flows.entry(sender).or_insert_with(Flow::new);
         if flow.queue.is_empty() {
@@ -139,7 +143,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         flow.left = flow.left.saturating_sub(i64::try_from(cost).unwrap_or(i64::MAX));
     }
 
-    /// Removes the next command to be served.
+    /// Removes and returns the next command to be served.
     pub(crate) fn next(&mut self, load: Load) -> Option<(S, T)> {
         match load {
             Load::Full => None,
@@ -160,11 +164,11 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
     /// Removes all accounts. The queue must be empty and the load light.
     pub(crate) fn forget(&mut self) {
         debug_assert_eq!(self.queued, 0);
-        // Frees the memory as well, since there may have been many accounts.
+        // A new map is created to free the memory, since there may have been many accounts.
         self.flows = HashMap::new();
     }
 
-    /// Removes the queued commands of a sender, and keeps its account.
+    /// Removes and returns the queued commands of a sender. The sender keeps its account.
     pub(crate) fn withdraw(&mut self, sender: &S) -> VecDeque<T> {
         let queue = self.flows.get_mut(sender).map(|flow| std::mem::take(&mut flow.queue)).unwrap_or_default();
         if !queue.is_empty() {
@@ -196,8 +200,8 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Removes a command of the first sender in a list that has not overdrawn. Overdrawn senders
-    /// wait for the next round.
+    /// Removes and returns a command of the first sender in `list` that has not overdrawn. The
+    /// overdrawn senders before it are moved to the next round.
     fn pop(&mut self, list: impl Fn(&mut Self) -> &mut VecDeque<S>) -> Option<(S, T)> {
         loop {
             let sender = *list(self).front()?;
@@ -217,8 +221,8 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Adds as many quanta to each account as the waiting sender with the smallest debt needs.
-    /// Accounts without debt and commands are removed.
+    /// Adds to each account as many quanta as the waiting sender with the smallest debt needs to be
+    /// served. Accounts that have a full quantum and no commands are removed.
     fn begin_round(&mut self) {
         let quantum = QUANTUM as i64;
         let debts = self.overdrawn.iter().filter_map(|sender| self.flows.get(sender)).map(|flow| -flow.left);
@@ -408,9 +412,8 @@ mod tests {
     }
 
     proptest! {
-        /// As in a list of all commands, each sender's commands are served once and in order.
-        /// Senders within their quantum are not delayed by overdrawn ones, and the queue becomes
-        /// empty under a light load.
+        /// Each sender's commands are served once and in order. Senders within their quantum are
+        /// not delayed by overdrawn senders, and the queue becomes empty under a light load.
         #[test]
         fn commands_of_each_sender_are_carried_out_once_and_in_order(steps in proptest::collection::vec(any_step(), 0..400)) {
             let mut schedule = Plain::default();
@@ -446,8 +449,8 @@ mod tests {
                         prop_assert!(had_next);
                         prop_assert!(done(sender, number, &mut expected));
                         schedule.charge(sender, cost);
-                        // Rounds may have changed the accounts, so the model expects nothing of
-                        // them from here on.
+                        // Rounds may have changed the accounts, so the model no longer expects any
+                        // sender to be within its quantum.
                         left.clear();
                         left.extend((0..6).map(|sender| (sender, 0)));
                     },

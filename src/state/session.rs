@@ -1,5 +1,5 @@
-//! State machine of one session: heartbeat, namespaces, incomplete binary packets. Its effects are
-//! carried out by the session actor.
+//! State machine of one session: heartbeat, namespaces, incomplete binary packets. The session
+//! actor carries out its [`Effect`]s.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,21 +29,22 @@ pub(crate) struct ClientEvent {
 }
 
 impl ClientEvent {
-    /// Copies the event so that it can be held. Returns its memory in bytes, and the copy.
+    /// Copies the event, so that a held event does not keep the read buffer in memory. Returns the
+    /// memory of the copy in bytes, and the copy.
     pub(crate) fn detached(&self) -> (usize, Self) {
         let (name, args) = (ByteString::from(self.name.to_string()), self.args.detached());
         (name.len() + args.memory_len(), Self { name, ack: self.ack, args })
     }
 }
 
-/// Actions for the session actor, in this order.
+/// An action for the session actor, which carries out effects in order.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Sends a control packet ahead of queued events.
     Control(EncodedFrame),
     Connect {
         namespace: NamespacePath,
-        /// The credentials: raw JSON of an object.
+        /// The `auth` payload: the raw JSON of an object.
         auth: Option<ByteString>,
     },
     RefuseConnect {
@@ -53,8 +54,8 @@ pub(crate) enum Effect {
     /// A packet was dropped. The session continues.
     Dropped {
         detail: String,
-        /// The packet probably crossed a DISCONNECT or CONNECT_ERROR on its way, so the client is
-        /// not at fault.
+        /// True if the packet probably crossed a DISCONNECT or CONNECT_ERROR from the server, so
+        /// that the client is not at fault.
         crossed: bool,
     },
     Event {
@@ -66,7 +67,7 @@ pub(crate) enum Effect {
         id: AckId,
         args: Args,
     },
-    /// A client disconnected from a namespace.
+    /// The client disconnected from a namespace.
     Leave(SocketId),
     /// The connection handler of this socket exceeds its time limit. Logs a warning and releases
     /// the socket's events.
@@ -103,7 +104,8 @@ pub(crate) struct SessionState<T> {
     heartbeat: Heartbeat,
     /// Deadline for the first admitted CONNECT.
     connect_by: Option<Instant>,
-    /// Awaited binary messages and their deadline. Boxed, since it is rare and large.
+    /// Awaited binary messages and their deadline. Boxed, since the value is large and rarely
+    /// present.
     partial: Option<Box<(Awaiting, Instant)>>,
     pub(crate) sockets: Sockets<T>,
     limits: Arc<Limits>,
@@ -136,7 +138,8 @@ impl<T> SessionState<T> {
             }
             // In Engine.IO v4, only the server sends pings.
             EnginePacket::Ping(_) => effects.push(close(DisconnectReason::TransportError, "ping packet from a client")),
-            // These packets have no meaning here. engine.io ignores them as well.
+            // These packets have no meaning when a client sends them. engine.io ignores them as
+            // well.
             EnginePacket::Open(_) | EnginePacket::Upgrade | EnginePacket::Noop => {}
         }
         self.heartbeat.on_other_packet(now, &self.limits);
@@ -173,8 +176,8 @@ impl<T> SessionState<T> {
         }
     }
 
-    /// Marks that the connection handler has returned or exceeded its time limit: events may start
-    /// handlers.
+    /// Marks that the connection handler has returned or exceeded its time limit. From now on,
+    /// events may start handlers.
     pub(crate) fn mark_open(&mut self, socket: SocketId) {
         if let Some(record) = self.sockets.get_mut(socket) {
             record.phase = Phase::Open;
@@ -198,7 +201,7 @@ impl<T> SessionState<T> {
             Beat::Dead => effects.push(close(DisconnectReason::PingTimeout, "no pong within the ping timeout")),
         }
         if self.connect_by.is_some_and(|by| by <= now) {
-            // A socket that is being admitted extends the deadline. A refused one does not.
+            // A socket that is being admitted extends the deadline. A refused socket does not.
             let admitting = self.sockets.iter().any(SocketRecord::is_admitting);
             self.connect_by = admitting.then(|| now + self.limits.sessions.connect_timeout);
             if !admitting {
@@ -254,12 +257,12 @@ impl<T> SessionState<T> {
         }
         let Some((awaiting, by)) = self.partial.take().map(|partial| *partial) else {
             return self.on_undecodable(
-                "binary packet without an awaited attachment, but the parser of this server is json".into(),
+                "binary packet while no attachment is awaited, but the parser of this server is json".into(),
                 effects,
             );
         };
-        // The deadline stays: otherwise an attachment every few seconds would keep a packet
-        // incomplete for ever.
+        // The deadline is not extended. Otherwise a client could keep a packet incomplete for ever
+        // by sending an attachment every few seconds.
         let partial = match awaiting {
             Awaiting::Packet(partial) => partial,
             Awaiting::Dropped(1) => return,
@@ -316,8 +319,8 @@ fn close(reason: DisconnectReason, detail: &str) -> Effect {
     Effect::Close { reason, detail: detail.into() }
 }
 
-/// A packet for a namespace without a socket. The server may have disconnected or refused the
-/// socket meanwhile.
+/// Drops a packet for a namespace without a socket. The server may have disconnected or refused the
+/// socket while the packet was on its way.
 fn crossed(packet: &str, namespace: &NamespacePath) -> Effect {
     Effect::Dropped { detail: format!("{packet} for {namespace}, which is not connected"), crossed: true }
 }

@@ -5,14 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
-/// Maximum number of accounts, less than 1 MB. Beyond it, accounts with little use are removed;
-/// then new senders are not charged.
+/// Maximum number of accounts, which take less than 1 MB. When this number is reached, accounts
+/// with little use are removed. If there are none, new senders are not charged.
 const ACCOUNTS_MAX: usize = 16_384;
 
-/// Number of accounts from which unused ones are removed.
+/// Minimum number of accounts at which unused accounts are removed.
 const SWEEP_AT: usize = 64;
 
-/// Interval between passes over all accounts while they are full.
+/// Interval between passes over all accounts while their number is at the maximum.
 const SWEEP_INTERVAL_MS: u64 = 100;
 
 #[derive(Debug)]
@@ -22,7 +22,8 @@ struct Account {
 }
 
 /// Accounts of senders that have recently used the resource, and the commands of waiting senders. A
-/// sender may use `bytes_max` before it waits, and twice as much in each window.
+/// sender may use `bytes_max` bytes before it waits. Twice this number is replenished in each
+/// window.
 #[derive(Debug)]
 pub(crate) struct Shares<S, T> {
     bytes_max: u64,
@@ -33,7 +34,8 @@ pub(crate) struct Shares<S, T> {
     /// [`Schedule`](super::schedule::Schedule).
     waiting: HashMap<S, VecDeque<T>>,
     queued: usize,
-    /// Time of the next pass, if the last one removed too few accounts.
+    /// Earliest time of the next pass over all accounts. 0 unless the last pass removed too few
+    /// accounts.
     sweep_at_ms: u64,
 }
 
@@ -86,7 +88,8 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         self.waiting.entry(sender).or_default().push_back(command);
     }
 
-    /// Ends the waiting of senders whose share is replenished. Returns their commands.
+    /// Removes and returns the waiting senders whose share is no longer used up, with their
+    /// commands.
     pub(crate) fn release(&mut self, now_ms: u64) -> Vec<(S, VecDeque<T>)> {
         let ready = self.waiting.keys().copied().filter(|sender| self.spent(sender, now_ms) < self.bytes_max);
         let ready: Vec<S> = ready.collect();
@@ -112,7 +115,7 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         account.spent.saturating_sub(u64::try_from(back).unwrap_or(u64::MAX))
     }
 
-    /// Makes room for one more account. Returns false if there is none.
+    /// Makes room for one more account if necessary. Returns whether there is room.
     fn has_room(&mut self, now_ms: u64) -> bool {
         if self.accounts.len() >= self.sweep_at && now_ms >= self.sweep_at_ms {
             self.forget(now_ms, 0);
@@ -126,7 +129,7 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         self.accounts.len() < ACCOUNTS_MAX
     }
 
-    /// Removes accounts with at most `bytes` of use.
+    /// Removes the accounts of senders that have used at most `bytes`.
     fn forget(&mut self, now_ms: u64, bytes: u64) {
         let mut accounts = std::mem::take(&mut self.accounts);
         accounts.retain(|_, account| self.unreplenished(account, now_ms) > bytes);

@@ -8,7 +8,7 @@ use crate::ids::{NamespacePath, SocketId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The hub checks a resume, or connection middleware runs.
+    /// The hub checks a resume request, or connection middleware runs.
     Admitting,
     /// The hub was asked to connect the socket and has not answered.
     Connecting,
@@ -25,20 +25,20 @@ pub(crate) struct SocketRecord<T> {
     pub(crate) id: SocketId,
     namespace: NamespacePath,
     pub(super) phase: Phase,
-    /// A CONNECT reply was sent for a socket that this one replaces.
+    /// True if a CONNECT reply was sent for a socket that this socket replaces.
     replaces_answered: bool,
     /// Data of the session actor.
     pub(crate) kept: T,
 }
 
 impl<T> SocketRecord<T> {
-    /// Returns whether the hub was not asked yet to connect the socket.
+    /// Returns whether the session has not yet asked the hub to connect the socket.
     pub(crate) fn is_admitting(&self) -> bool {
         self.phase == Phase::Admitting
     }
 
-    /// Returns whether the hub has connected the socket. The application does not know sockets
-    /// before.
+    /// Returns whether the hub has connected the socket. Before that, the application does not know
+    /// the socket.
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Opening { .. } | Phase::Open)
     }
@@ -48,7 +48,7 @@ impl<T> SocketRecord<T> {
     }
 
     /// Returns whether the client considers the namespace connected: a CONNECT reply was sent for
-    /// this socket, or for one that it replaces.
+    /// this socket, or for a socket that it replaces.
     pub(crate) fn is_answered(&self) -> bool {
         self.replaces_answered || !self.is_admitting()
     }
@@ -75,7 +75,7 @@ impl<T> Sockets<T> {
         Some(self.0.remove(at))
     }
 
-    /// Changes the id of a socket, which is being admitted again.
+    /// Changes the id of a socket, and marks the socket as being admitted.
     pub(crate) fn rename(&mut self, from: SocketId, to: SocketId) {
         if let Some(record) = self.get_mut(from) {
             (record.id, record.phase) = (to, Phase::Admitting);

@@ -29,7 +29,7 @@ struct Candidate<C> {
 
 #[derive(Debug)]
 pub(crate) struct Upgrade<C> {
-    /// The candidate is boxed, since most sessions have none for most of their life.
+    /// Boxed, since most sessions have no candidate most of the time.
     candidate: Option<Box<Candidate<C>>>,
 }
 
@@ -58,15 +58,15 @@ impl<C> Upgrade<C> {
         self.candidate.as_ref().is_some_and(|candidate| candidate.noop_at.is_some())
     }
 
-    /// Makes a connection the candidate. There must be none.
+    /// Makes a connection the candidate. There must be no other candidate.
     pub(crate) fn begin(&mut self, connection: C, now: Instant, limits: &Limits) {
         debug_assert!(self.candidate.is_none(), "a second candidate is refused before it is attached");
         self.candidate =
             Some(Box::new(Candidate { connection, drop_at: now + limits.transport.upgrade_timeout, noop_at: None }));
     }
 
-    /// Handles a packet of the candidate. All packets except `2probe`, followed by `5`, end the
-    /// upgrade.
+    /// Handles a packet from the candidate. The client must send `2probe` and then `5`. Any other
+    /// packet aborts the upgrade.
     pub(crate) fn on_packet(&mut self, packet: &EnginePacket, now: Instant) -> Step<C> {
         let Some(candidate) = &mut self.candidate else { return Step::Wait };
         match packet {

@@ -1,7 +1,7 @@
 //! Admission of requests: finds the session that a request names, or checks a handshake.
 //!
-//! Both transports, and websockets of an own port and of a host application, pass through here. No
-//! response is sent and no session is opened yet.
+//! Requests over both transports, on the server's own port and inside a host application, are
+//! checked here. This module sends no responses and opens no sessions.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,13 +20,13 @@ use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::SessionLink;
 use crate::session::PendingSession;
 
-/// Message for requests inside a host application. A port of the server's own checks the Host
-/// header earlier.
+/// Error message for requests inside a host application. On the server's own port, the Host header
+/// is checked earlier.
 const HOST_REFUSAL: &str = "Host not allowed; add it to Builder::allowed_hosts";
 
 const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTOR_CORS_ORIGINS, Builder::cors)";
 
-/// A request that opens a session or names one.
+/// A request that opens a session, or that contains a session id.
 #[derive(Clone, Copy)]
 pub(crate) struct HandshakeRequest<'a> {
     pub(crate) head: &'a RequestHead,
@@ -59,8 +59,8 @@ pub(crate) enum Admitted {
     PendingSession(PendingSession),
 }
 
-/// The application's check of handshakes. Its future need not be `Send`: it runs on the worker that
-/// received the request.
+/// The application's check of handshakes. The returned future need not be `Send`, since it runs on
+/// the worker that received the request.
 #[derive(Clone)]
 pub(crate) struct AllowRequest(Arc<dyn Fn(Handshake) -> Decision + Send + Sync>);
 
@@ -131,7 +131,7 @@ impl Endpoint {
         }
     }
 
-    /// Returns whether one more session may be opened. Reserves nothing.
+    /// Checks whether one more session may be opened, without reserving a permit.
     pub(crate) fn check_capacity(&self) -> Result<(), Refusal> {
         self.check_accepting()?;
         if self.services.directory.len() >= self.services.core.limits.sessions.max {
@@ -149,14 +149,14 @@ impl Endpoint {
     }
 }
 
-/// Destination of a request. Its transport is `websocket` exactly if it is an upgrade.
+/// Destination of a request. Upgrades, and no other requests, have the transport `websocket`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RequestRoute {
     Handshake,
     Session(SessionId),
 }
 
-/// Returns whether a request names a session, existing or not.
+/// Returns whether a request contains a session id, valid or not.
 pub(super) fn names_session(head: &RequestHead) -> bool {
     form_urlencoded::parse(head.uri.query().unwrap_or("").as_bytes()).any(|(name, _)| name == "sid")
 }

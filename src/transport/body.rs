@@ -1,4 +1,4 @@
-//! Reading of a request body, charged to the budget of incoming bytes.
+//! Reading of request bodies, whose memory is charged to the budget of incoming bytes.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub enum BodyError {
     Broken(#[from] PayloadError),
 }
 
-/// Reads a body of at most `bytes_max` bytes within `timeout`. `charge` holds its size afterwards.
+/// Reads a body of at most `bytes_max` bytes within `timeout`. The memory of the body is charged to
+/// `charge`.
 pub(crate) async fn read_body(
     payload: &mut Payload,
     bytes_max: usize,

@@ -1,4 +1,5 @@
-//! The cookie that the response to a handshake sets, for load balancers that route a client by it.
+//! The cookie that the response to a handshake sets. Load balancers can route a client by this
+//! cookie.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use thiserror::Error;
 
 use crate::ids::SessionId;
 
-/// A cookie that contains the session id. The response to a handshake sets it, over polling and
-/// websocket.
+/// A cookie that contains the session id. The response to a handshake sets the cookie, over polling
+/// and over a websocket.
 ///
-/// The server itself never reads it. The defaults are engine.io's: `io`, path `/`, `HttpOnly`,
-/// `SameSite=Lax`.
+/// The server itself never reads the cookie. The defaults are engine.io's: `io`, path `/`,
+/// `HttpOnly`, `SameSite=Lax`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cookie {
     name: String,
@@ -23,14 +24,15 @@ pub struct Cookie {
     max_age: Option<Duration>,
 }
 
-/// SameSite attribute of the cookie: the cross-site requests with which browsers send it.
+/// SameSite attribute of a cookie. Determines the cross-site requests with which browsers send the
+/// cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameSite {
     /// Browsers never send the cookie with cross-site requests.
     Strict,
     /// Browsers send the cookie when the user follows a link from another site.
     Lax,
-    /// Browsers send the cookie with all requests. They require [`Cookie::secure`] as well.
+    /// Browsers send the cookie with all requests. Browsers require [`Cookie::secure`] as well.
     None,
 }
 
@@ -38,13 +40,14 @@ pub enum SameSite {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CookieError {
-    /// Use letters, digits, `-` and `_`.
+    /// The name is empty or contains an invalid character. Use letters, digits, `-` and `_`.
     #[error("{0:?} is not the name of a cookie")]
     Name(String),
     /// The path must begin with a slash and must not contain a semicolon.
     #[error("path {0:?}: expected a path such as \"/\"")]
     Path(String),
-    /// Call [`Cookie::secure`] as well: browsers ignore the cookie otherwise.
+    /// A cookie with [`SameSite::None`] must also be [`Cookie::secure`]. Otherwise browsers ignore
+    /// the cookie.
     #[error("SameSite=None needs a secure cookie")]
     Insecure,
 }
@@ -98,14 +101,15 @@ impl Cookie {
         self
     }
 
-    /// Time for which browsers keep the cookie. By default they keep it until they are closed.
+    /// Time for which browsers keep the cookie. By default, browsers keep the cookie until the user
+    /// closes the browser.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// Validates the attributes: browsers ignore an invalid cookie.
+    /// Validates the attributes, since browsers ignore an invalid cookie.
     pub(crate) fn check(&self) -> Result<(), CookieError> {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if self.name.is_empty() || !self.name.bytes().all(is_token) {

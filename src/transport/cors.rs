@@ -1,7 +1,8 @@
 //! Cross-origin resource sharing (CORS): the web pages of other origins that may use the server.
 //!
-//! CORS restricts polling. Browsers do not apply it to websockets; [`Cors::guard_websockets`] does.
-//! Clients other than browsers are not restricted.
+//! CORS restricts polling. Browsers do not apply CORS to websockets. With
+//! [`Cors::guard_websockets`], the server itself refuses websockets of other origins. Clients other
+//! than browsers are not restricted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use super::hosts::split_port;
 
 /// Web pages of other origins that may use the server.
 ///
-/// By default, no CORS headers are sent: pages of the server's own origin are served, and browsers
-/// block other pages.
+/// Without a `Cors`, the server sends no CORS headers, and browsers allow requests only from pages
+/// of the server's own origin.
 ///
 /// ```
 /// use stentor::Cors;
@@ -32,7 +33,7 @@ pub struct Cors {
     origins: Origins,
     credentials: bool,
     methods: Vec<String>,
-    /// Allowed headers. Empty to allow those that the browser requests.
+    /// Allowed headers. If empty, all headers that the browser requests are allowed.
     headers: Vec<String>,
     max_age: Option<Duration>,
     guards_websockets: bool,
@@ -60,7 +61,7 @@ impl fmt::Debug for Origins {
 #[non_exhaustive]
 pub enum CorsError {
     /// The origin must be written as browsers send it: scheme, host, and the port unless it is the
-    /// scheme's default. Use [`Cors::any_origin`] to allow all.
+    /// scheme's default. Use [`Cors::any_origin`] to allow all origins.
     #[error("origin {0:?}: expected scheme, host and port as browsers write them, such as \"https://example.org\"")]
     Origin(String),
     /// Browsers reject credentials if any origin is allowed. Name the origins, or use a predicate.
@@ -72,9 +73,9 @@ pub enum CorsError {
 }
 
 impl Cors {
-    /// Allows pages of these origins: `https://example.org`, `http://localhost:5173`,
-    /// `capacitor://localhost`; `file://` for websockets of local files. Case, a trailing slash and
-    /// the default port of `http` or `https` are ignored.
+    /// Allows pages of the given origins, such as `https://example.org`, `http://localhost:5173` or
+    /// `capacitor://localhost`. The origin `file://` allows websockets of local files. Case, a
+    /// trailing slash and the default port of `http` or `https` are ignored.
     pub fn origins(origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::new(Origins::Named(origins.into_iter().map(|origin| normalize(&origin.into())).collect()))
     }
@@ -84,8 +85,9 @@ impl Cors {
         Self::new(Origins::Any)
     }
 
-    /// Allows pages whose origin satisfies the predicate. It is called for every request with the
-    /// origin that the browser sent, including `null` of sandboxed pages and local files.
+    /// Allows pages whose origin satisfies the predicate. The predicate is called for every request
+    /// with the origin that the browser sent, including `null`, which sandboxed pages and local
+    /// files send.
     pub fn matching(predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::new(Origins::Matching(Arc::new(predicate)))
     }
@@ -108,32 +110,32 @@ impl Cors {
         self
     }
 
-    /// Methods that pages may use. GET and POST by default, which suffices for all clients.
+    /// Methods that pages may use. GET and POST by default, which suffice for all clients.
     #[must_use]
     pub fn methods(mut self, methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.methods = methods.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Headers that pages may send (`extraHeaders` in the client). By default all that the browser
-    /// requests.
+    /// Headers that pages may send (`extraHeaders` in the client). By default, all headers that the
+    /// browser requests are allowed.
     #[must_use]
     pub fn allowed_headers(mut self, headers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.headers = headers.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Time for which browsers may cache the response to a preflight. Unset by default; most
-    /// browsers then use 5 s.
+    /// Time for which browsers may cache the response to a preflight. If unset, as by default, most
+    /// browsers use 5 seconds.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// Refuses websockets with an origin that is not allowed. Off by default, as in engine.io. The
-    /// server's own origin must then be allowed explicitly, since browsers send it with every
-    /// websocket. Clients without an Origin header are admitted.
+    /// Refuses websockets with an origin that is not allowed. Off by default, as in engine.io. If
+    /// on, the server's own origin must be allowed explicitly, since browsers send an origin with
+    /// every websocket. Clients without an Origin header are admitted.
     #[must_use]
     pub fn guard_websockets(mut self) -> Self {
         self.guards_websockets = true;
@@ -198,7 +200,7 @@ impl Cors {
     }
 
     /// Response to a preflight request. `None` if the request is not a preflight or its origin is
-    /// not allowed; then it is handled like any other.
+    /// not allowed. Such a request is handled like any other.
     pub(super) fn preflight(&self, request: &RequestHead) -> Option<HttpResponse> {
         if request.method != Method::OPTIONS {
             return None;
@@ -208,7 +210,8 @@ impl Cors {
         let answer = response.headers_mut();
         self.add_headers_for(Some(allowed), answer);
         let mut insert = |name, value: String| {
-            // The values were validated when the server was built.
+            // The conversion cannot fail, since the values were validated when the server was
+            // built.
             if let Ok(value) = HeaderValue::try_from(value) {
                 answer.insert(name, value);
             }
@@ -227,7 +230,7 @@ impl Cors {
     }
 }
 
-/// Origin of websockets of local files (Electron, Cordova). It has no host.
+/// Origin that local files send with websockets (in Electron and Cordova). This origin has no host.
 const LOCAL_FILES: &str = "file://";
 
 fn normalize(origin: &str) -> String {
@@ -241,8 +244,9 @@ fn normalize(origin: &str) -> String {
     origin.strip_suffix(default).unwrap_or(origin).to_owned()
 }
 
-/// Returns whether a browser could send this origin: a scheme, `://` and a host in lower case,
-/// without a path, or that of local files. `null` is excluded: sandboxed pages of any site send it.
+/// Returns whether the text is an origin as browsers send it: a scheme, `://` and a host in lower
+/// case, without a path, or [`LOCAL_FILES`]. `null` is excluded, since sandboxed pages of any site
+/// send it.
 fn is_origin(text: &str) -> bool {
     if text == LOCAL_FILES {
         return true;

@@ -1,13 +1,14 @@
-//! Check of the Host header: the names under which the server may be reached.
+//! Check of the Host header against the names under which the server may be reached.
 //!
-//! It prevents DNS rebinding, where the name of another site resolves to this machine. The browser
-//! then treats the server as that site's own origin; only the Host header shows the difference.
+//! The check prevents DNS rebinding, where the name of another site resolves to this machine. The
+//! browser then treats the server as that site's own origin, and only the Host header reveals the
+//! other name.
 
 use std::net::IpAddr;
 
 use actix_web::http::header::{self, HeaderMap};
 
-/// Hosts that requests may name. Any by default.
+/// Hosts that are accepted in the Host header. Any host by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Hosts {
     #[default]
@@ -21,8 +22,8 @@ impl Hosts {
     /// `[::1]`.
     pub(crate) const LOOPBACK: Self = Self::Named(Vec::new());
 
-    /// Parses names or addresses without ports. `*` allows any. Returns the first invalid one as
-    /// error.
+    /// Parses host names or addresses without ports. `*` allows any host. Returns the first invalid
+    /// text as error.
     pub(crate) fn parse<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> Result<Self, String> {
         let mut named = Vec::new();
         for name in names {
@@ -41,8 +42,8 @@ impl Hosts {
         Ok(Self::Named(named))
     }
 
-    /// Checks the Host header, and returns a host that is not allowed as error. Browsers always
-    /// send a Host header, so a request without one is admitted.
+    /// Checks the Host header, and returns a host that is not allowed as error. A request without a
+    /// Host header is admitted, since browsers always send the header.
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<(), String> {
         let Self::Named(named) = self else { return Ok(()) };
         let mut hosts = headers.get_all(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());

@@ -1,4 +1,4 @@
-//! Transports: admission of requests, and the connections that carry a session's packets.
+//! Transports: admission of requests, and the connections over which a session's packets are sent.
 
 pub(crate) mod access_policy;
 pub(crate) mod body;
@@ -38,22 +38,23 @@ pub(crate) struct Endpoint {
     pub(crate) services: Services,
     pub(crate) workers: Arc<WorkerFactory>,
     pub(crate) policy: Arc<AccessPolicy>,
-    /// True if new sessions are accepted. The server clears it for good when it begins to close.
+    /// True if new sessions are accepted. Set to false, permanently, when the server begins to
+    /// close.
     pub(crate) accepting: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AccessPolicy {
-    /// Web pages of other origins that may use the server. `None`: no CORS headers are sent.
+    /// Web pages of other origins that may use the server. If `None`, no CORS headers are sent.
     pub(crate) cors: Option<Cors>,
     pub(crate) cookie: Option<Cookie>,
     /// True if websockets of other origins are refused, unless `cors` admits them.
     pub(crate) guards_origins: bool,
-    /// Accepted Host headers. `None`: the default for the listening address applies.
+    /// Accepted Host headers. If `None`, the default for the listening address applies.
     pub(crate) hosts: Option<Hosts>,
     /// Trusted proxies, whose headers name the client's address.
     pub(crate) proxies: Proxies,
-    /// The application's check of handshakes. `None` admits all.
+    /// The application's check of handshakes. If `None`, all handshakes are admitted.
     pub(crate) allow_request: Option<AllowRequest>,
     pub(crate) messages: Arc<MessageBounds>,
     refusals: Arc<RefusalLog>,

@@ -7,9 +7,10 @@ use super::AccessPolicy;
 use super::hosts::split_port;
 
 impl AccessPolicy {
-    /// Returns whether the Origin header admits a websocket; a request without the header is always
-    /// admitted. If CORS guards websockets, it must allow the origin. If the server guards origins,
-    /// the origin must be that of its own host, or CORS must allow it.
+    /// Returns whether a websocket may be opened from the origin in its Origin header. A request
+    /// without the header is always admitted. If `Cors::guard_websockets` is on, `cors` must allow
+    /// the origin. If `guards_origins` is set, the origin must be the server's own, or `cors` must
+    /// allow it.
     pub(super) fn admits_origin(&self, head: &RequestHead) -> bool {
         if self.cors.as_ref().is_some_and(|cors| !cors.admits_websocket(&head.headers)) {
             return false;
@@ -22,8 +23,8 @@ impl AccessPolicy {
         is_own || self.cors.as_ref().is_some_and(|cors| cors.admits_origin(&head.headers))
     }
 
-    /// Returns whether the origin belongs to the host of the request, or to the host that a trusted
-    /// proxy forwards.
+    /// Returns whether the origin belongs to the host of the request, or to the host in the
+    /// `X-Forwarded-Host` header of a trusted proxy.
     fn is_own(&self, origin: &str, head: &RequestHead) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
         let is_of = |host: Option<&str>| host.is_some_and(|host| is_same(scheme, authority, host));
@@ -39,10 +40,11 @@ fn first(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
 }
 
-/// Returns whether an origin's authority and a Host header are the same host. If the proxy omits
-/// the port, only the names are compared.
+/// Returns whether an origin's authority and a Host header name the same host. If the Host header
+/// has no port, only the names are compared.
 fn is_same(scheme: &str, authority: &str, host: &str) -> bool {
-    // Starscream, the library of socket.io-client-swift, sends the scheme of the websocket.
+    // Starscream, the websocket library of socket.io-client-swift, sends an origin with the scheme
+    // `ws` or `wss`.
     let is_secure = ["https", "wss"].iter().any(|secure| scheme.eq_ignore_ascii_case(secure));
     let default = if is_secure { "443" } else { "80" };
     let ((name, port), (own, own_port)) = (split_port(authority), split_port(host));

@@ -28,7 +28,7 @@ const CLOSE: &str = "1";
 
 const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
 
-/// Answers every request of the path that is not an upgrade.
+/// Answers every request for the Socket.IO path that is not an upgrade.
 pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, mut payload: Payload) -> HttpResponse {
     let response = respond(&endpoint, &request, &mut payload).await;
     let mut cx = Context::from_waker(Waker::noop());
@@ -47,8 +47,8 @@ async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Paylo
         let detail = endpoint.record_refusal(&refusal, request.head());
         refusal.response(detail.as_deref())
     });
-    // Refused requests need the headers as well: otherwise the browser hides the reason from the
-    // page.
+    // Responses to refused requests need the CORS headers as well. Otherwise the browser hides the
+    // reason from the page.
     if let Some(cors) = cors {
         cors.add_headers(request.headers(), response.headers_mut());
     }
@@ -75,8 +75,8 @@ async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payloa
     }
 }
 
-/// Waits for a batch. Head and body are sent together: some clients fail when a head arrives
-/// without its body.
+/// Answers a GET with the next batch. The response is created only when the batch is complete,
+/// since some clients fail when the head arrives without the body.
 async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refusal> {
     let (sink, batches) = PollSink::new(bytes_max);
     let (reply, replied) = oneshot::channel();
@@ -87,7 +87,7 @@ async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refus
     Ok(response.body(PendingPoll { batches, link: Some(link) }.await))
 }
 
-/// Drains an outbox once, into the body of one GET.
+/// Drains an outbox once, into the response of one GET.
 pub(crate) struct PollSink {
     batch: Option<oneshot::Sender<Vec<u8>>>,
     bytes_max: usize,
@@ -108,10 +108,10 @@ impl FrameSink for PollSink {
         }
         let mut payload = PayloadWriter::new();
         while let Some(packet) = outbox.peek() {
-            // Base64 encodes three bytes as four.
+            // A binary packet is sent in base64, which encodes three bytes as four.
             let bytes = if packet.is_binary() { packet.body().len() / 3 * 4 + 5 } else { packet.body().len() };
-            // The close packet is sent alone: a client closes when it reads it, before it emits the
-            // other packets to its listeners.
+            // The close packet is sent alone. A client closes as soon as it reads a close packet,
+            // before it has emitted the other packets of the batch to its listeners.
             let is_close = !packet.is_binary() && packet.body() == CLOSE.as_bytes();
             if !payload.is_empty() && (is_close || payload.len() + bytes > self.bytes_max) {
                 break;
@@ -133,7 +133,8 @@ impl FrameSink for PollSink {
     }
 
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
-        // A client that sent a close packet receives a noop, every other one a close packet.
+        // A client that has sent a close packet receives a noop. Any other client receives a close
+        // packet.
         let packet = if close_reason == CloseReason::Ended(DisconnectReason::TransportClose) { "6" } else { CLOSE };
         outbox.push_final(EncodedFrame::text(packet));
     }
@@ -146,8 +147,8 @@ impl FrameSink for PollSink {
 }
 
 impl Drop for PollSink {
-    /// Clients treat an empty poll body as an error, so a poll without a batch is answered with a
-    /// noop.
+    /// Answers a poll that has received no batch with a noop, since clients treat an empty body as
+    /// an error.
     fn drop(&mut self) {
         if let Some(batch) = self.batch.take() {
             let _ = batch.send(b"6".to_vec());
@@ -155,9 +156,10 @@ impl Drop for PollSink {
     }
 }
 
-/// The batch that a GET waits for. When the client has closed the connection, actix-http drops the
-/// request's handler and this future with it. It notices a reset always, and a FIN if half-closed
-/// connections are disabled. Dropping it without a batch aborts the poll.
+/// The batch that a GET waits for. If this future is dropped before the batch arrives, the poll is
+/// aborted. actix-http drops the request's handler, and this future with it, when the client has
+/// closed the connection. actix-http always notices a reset, but a FIN only if half-closed
+/// connections are disabled.
 struct PendingPoll {
     batches: oneshot::Receiver<Vec<u8>>,
     /// `None` once the batch was received.
@@ -170,7 +172,8 @@ impl Future for PendingPoll {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
         let batch = std::task::ready!(Pin::new(&mut self.batches).poll(cx));
         self.link = None;
-        // `PollSink` always sends a batch, at the latest when it is dropped.
+        // The fallback is never used, since `PollSink` always sends a batch, at the latest when it
+        // is dropped.
         Poll::Ready(batch.unwrap_or_else(|_| b"6".to_vec()))
     }
 }
@@ -183,7 +186,7 @@ impl Drop for PendingPoll {
     }
 }
 
-/// A response to a request whose body was not read completely. It keeps the payload until the
+/// A response to a request whose body was not read completely. The payload is kept until the
 /// response is written, which makes actix-http close the connection. Otherwise actix-http would
 /// read and discard the rest for as long as the client sends.
 struct Unread {
@@ -215,7 +218,7 @@ async fn post(
         return Err(Refusal::BadRequest);
     };
     if request.content_type().eq_ignore_ascii_case("application/octet-stream") {
-        // Dropping `claim` before it is finished ends the session.
+        // This drops `claim` without `complete`, which ends the session.
         return Err(Refusal::BadRequest);
     }
     let worker = endpoint.worker();

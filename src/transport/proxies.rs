@@ -1,14 +1,15 @@
 //! Resolves the client address behind trusted proxies.
 //!
-//! A header is read from its right end, where the nearest proxy appends, and only as far as trusted
-//! proxies have written it. A client can forge everything further left.
+//! A header is read from right to left, since each proxy appends its entry on the right. Only
+//! entries that trusted proxies have written are used. A client can forge all entries further left.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::{IpNet, Ipv6Net};
 
-/// Networks of the trusted proxies. IPv4 is mapped to IPv6, so that one comparison serves both.
+/// Networks of the trusted proxies. IPv4 networks are mapped to IPv6, so that one comparison
+/// suffices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Proxies(Vec<Ipv6Net>);
 
@@ -29,7 +30,7 @@ fn network(text: &str) -> Option<Ipv6Net> {
 }
 
 impl Proxies {
-    /// Parses networks such as `10.0.0.0/8`. Returns the first invalid one as error.
+    /// Parses networks such as `10.0.0.0/8`. Returns the first invalid text as error.
     pub(crate) fn parse<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, String> {
         let parse = |text: T| network(text.as_ref()).ok_or_else(|| text.as_ref().to_owned());
         networks.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
@@ -45,8 +46,9 @@ impl Proxies {
 
     /// Resolves the client of a request on a connection from `peer`.
     ///
-    /// Proxies write `X-Forwarded-For` or `Forwarded`, rarely both, and pass the other one on as
-    /// the client sent it. If both are present and differ, neither is used.
+    /// A proxy usually writes either `X-Forwarded-For` or `Forwarded`, and forwards the other
+    /// header as the client sent it. If both headers are present and contain different clients,
+    /// neither is used.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
         let unknown = Client { address: peer, secure: false };
@@ -87,11 +89,13 @@ impl Proxies {
     }
 
     /// Walks from the nearest proxy towards the client while the proxies are trusted. Returns the
-    /// first untrusted address, or the last known one, and the number of entries used.
+    /// first untrusted address or, if there is none, the last known address. Also returns the
+    /// number of entries used.
     fn walk(&self, peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>) -> (IpAddr, usize) {
         let (mut address, mut hops) = (peer, 0);
         for next in entries {
-            // `unknown`, or an obfuscated identifier: the client behind it cannot be determined.
+            // The entry is `unknown` or an obfuscated identifier, so the addresses further left
+            // cannot be trusted.
             let Some(next) = next else { break };
             address = next;
             hops += 1;
@@ -103,14 +107,14 @@ impl Proxies {
     }
 }
 
-/// Returns whether the proxy of entry `hops` from the right reports `https`. The leftmost entry
-/// counts if there are fewer.
+/// Returns whether entry `hops` of `X-Forwarded-Proto`, counted from the right, is `https`. If
+/// there are fewer entries, the leftmost entry is used.
 fn forwarded_proto(headers: &HeaderMap, hops: usize) -> bool {
     let entries = list(headers, header::X_FORWARDED_PROTO);
     entries.rsplit(',').take(hops.max(1)).last().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
 }
 
-/// All values of a header as one list. A value that is not text is an empty entry.
+/// All values of a header as one list. A value that is not text counts as an empty entry.
 fn list(headers: &HeaderMap, name: HeaderName) -> String {
     headers.get_all(name).map(|value| value.to_str().unwrap_or("")).collect::<Vec<_>>().join(",")
 }
@@ -165,7 +169,7 @@ fn forwarded(text: &str) -> Option<Vec<Hop>> {
     Some(hops)
 }
 
-/// Parses a token or a quoted string. Returns it with the remaining text.
+/// Parses a token or a quoted string. Returns the value and the remaining text.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.bytes().position(|byte| !is_token(byte)).unwrap_or(text.len());
@@ -182,8 +186,8 @@ fn value(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// Returns whether the byte may be in a token. Includes the characters that proxies are known to
-/// leave unquoted (`for=1.2.3.4:5678`).
+/// Returns whether the byte may be in a token. Also accepts the characters that proxies are known
+/// to leave unquoted (`for=1.2.3.4:5678`).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&byte)
 }
@@ -201,7 +205,7 @@ mod tests {
         headers
     }
 
-    /// The client behind `10.0.0.1`, with `10.0.0.0/8` and `fd00::/8` trusted.
+    /// Resolves the client behind the proxy `10.0.0.1`. `10.0.0.0/8` and `fd00::/8` are trusted.
     fn seen(given: &[(&'static str, &'static str)]) -> (String, bool) {
         let proxies = Proxies::parse(["10.0.0.0/8", "fd00::/8"]).unwrap();
         let client = proxies.client("10.0.0.1".parse().unwrap(), &headers(given));
@@ -256,7 +260,7 @@ mod tests {
             ("[2001:db8::1]:4711, fd00::2", "2001:db8::1"),
             ("::ffff:203.0.113.9", "203.0.113.9"),
             ("1.1.1.1, ::ffff:10.0.0.9", "1.1.1.1"),
-            // An entry without an address ends the walk at the proxy that wrote it.
+            // An entry without an address ends the walk at the proxy that wrote the entry.
             ("1.1.1.1, unknown", "10.0.0.1"),
             ("1.1.1.1, , 10.0.0.2", "10.0.0.2"),
             ("", "10.0.0.1"),

@@ -26,12 +26,12 @@ pub(crate) enum Refusal {
     UnsupportedVersion,
     /// Refused by the application. The message for the client may be empty.
     Forbidden(String),
-    /// The application did not decide in time. Like the following reasons, this is not part of
+    /// The application did not decide in time. This reason and the following ones are not part of
     /// Engine.IO. Clients try again.
     Undecided,
     /// The server has the maximum number of sessions. Clients try again.
     Full,
-    /// The server is closing. Clients try again and reach another one.
+    /// The server is closing. Clients try again and reach another server.
     Closing,
     /// The client's address has the maximum number of sessions.
     AddressFull,
@@ -89,7 +89,8 @@ impl Refusal {
         }
     }
 
-    /// HTTP status of a refused upgrade. engine.io answers its own refusals with 400 there.
+    /// HTTP status of a refused upgrade. As in engine.io, `Forbidden` is answered with 400 instead
+    /// of 403.
     pub(super) fn upgrade_status(&self) -> StatusCode {
         match self {
             Self::Forbidden(_) => StatusCode::BAD_REQUEST,
@@ -109,7 +110,7 @@ impl Refusal {
         HttpResponse::build(self.status()).json(Body { code: self.kind().code(), message: self.message(), detail })
     }
 
-    /// Details of a refused handshake, in addition to those in the message.
+    /// Details of a refused handshake, in addition to the message.
     pub(super) fn detail(&self, head: &RequestHead) -> Option<String> {
         let given = |name: &str| {
             let query = head.uri.query().unwrap_or("");
@@ -134,8 +135,7 @@ impl Refusal {
         }
     }
 
-    /// Returns whether the server protects itself by the refusal, so that the operator may want to
-    /// act.
+    /// Returns whether the refusal protects the server, so that the operator should be warned.
     fn is_protective(&self) -> bool {
         matches!(self, Self::Undecided | Self::Full | Self::AddressFull)
     }
@@ -159,7 +159,7 @@ impl From<TransportRefusal> for Refusal {
     }
 }
 
-/// The first 64 characters of a peer's text, for a log line or a response.
+/// The first 64 characters of a text that a peer sent, for a log line or a response.
 fn clipped(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(64) {
         None => Cow::Borrowed(text),
@@ -167,8 +167,8 @@ fn clipped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Log of refused handshakes. Logs one line of each kind per second, since clients can cause any
-/// number.
+/// Log of refused handshakes. Logs at most one line of each kind per second, since clients can
+/// cause any number of refusals.
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog {
     refused: Labelled<RefusalKind, Throttle, { RefusalKind::COUNT }>,
@@ -192,7 +192,7 @@ impl RefusalLog {
     }
 }
 
-/// Origin of a refused request, for its log line.
+/// Source of a refused request, for the log line.
 pub(super) struct RequestSource<'a> {
     pub(super) address: Option<IpAddr>,
     pub(super) origin: Option<&'a str>,

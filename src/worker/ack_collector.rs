@@ -1,5 +1,5 @@
 //! Acks of an event that was emitted to many sockets: the collector on the worker of the sender,
-//! and the routes by which acks reach it from other workers.
+//! and the routes by which acks from other workers reach the collector.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -49,14 +49,14 @@ impl AckCollector {
         self.workers = Some(workers);
     }
 
-    /// Adds the receivers on one worker.
+    /// Adds the sockets on one worker that have received the event.
     pub(super) fn add_receivers(&mut self, sockets: impl Iterator<Item = SocketId>) {
         self.workers_reported += 1;
         self.awaiting.extend(sockets);
     }
 
-    /// Records the ack of a socket, or `None` if the socket has disconnected. An ack over the byte
-    /// limit or the budget counts as `TooMuch`.
+    /// Records the ack of a socket. `args` is `None` if the socket has disconnected. An ack over
+    /// the byte limit or the budget counts as `TooMuch`.
     pub(super) fn on_answer(&mut self, socket: SocketId, args: Option<Args>, bytes_max: usize) {
         if !self.awaiting.remove(&socket) {
             return;
@@ -83,7 +83,8 @@ impl AckCollector {
         self.workers == Some(self.workers_reported) && self.awaiting.is_empty()
     }
 
-    /// Answers the sender. Sockets that have not acknowledged yet are reported as `Late`.
+    /// Sends the collected acks to the caller. Sockets that have not acknowledged yet are reported
+    /// as `Late`.
     pub(super) fn finish(mut self) {
         let late = self.awaiting.into_iter().map(|socket| (socket, Missing::Late));
         self.collected.missing.extend(late);
@@ -102,21 +103,22 @@ struct AckRoute {
     awaiting: HashSet<SocketId>,
 }
 
-/// Open ack collections with receivers on this worker. The senders bound their number
-/// (`collections_max`).
+/// Routes of acks from receivers on this worker to their collectors. `collections_max` bounds the
+/// number of collections of each sender.
 #[derive(Default)]
 pub(super) struct AckRoutes {
     by_id: HashMap<AckId, AckRoute>,
-    /// Number of routes at which expired ones are removed. Each removal sets it to twice what is
-    /// left, so that its amortized cost is constant.
+    /// Number of routes at which expired routes are removed. Each removal sets this to twice the
+    /// number of remaining routes, so that the amortized cost of a removal is constant.
     sweep_at: usize,
 }
 
-/// Minimum number of routes before expired ones are removed.
+/// Minimum number of routes at which expired routes are removed.
 const SWEEP_MIN: usize = 64;
 
 impl AckRoutes {
-    /// Expects acks of these sockets for the collection.
+    /// Opens a route for the acks of the sockets in `awaiting`. Opens none if there are no such
+    /// sockets.
     pub(super) fn open(&mut self, collect: Collect, awaiting: HashSet<SocketId>, now: Instant) {
         if self.by_id.len() >= self.sweep_at.max(SWEEP_MIN) {
             self.by_id.retain(|_, ack_route| ack_route.until > now);

@@ -1,9 +1,9 @@
-//! Flow control between one sender and the hub: commands within the credit are sent, later ones
-//! wait in order.
+//! Flow control between one sender and the hub. Commands within the sender's credit are sent. Later
+//! commands wait in order.
 //!
 //! **Invariant** (order): packets and events from one sender reach a socket in the order in which
 //! they were emitted. A packet for the sender's own client goes straight into the outbox only while
-//! no command of the sender is waiting or unanswered. Otherwise it takes the way through the hub,
+//! no command of the sender is waiting or unanswered. Otherwise the packet passes through the hub,
 //! behind the earlier commands.
 
 mod pending_reply;
@@ -33,14 +33,14 @@ enum QueuedCommand {
         bytes: usize,
         command: Command,
         reply: PendingReply,
-        /// Reservation for the command, once its sender has ended.
+        /// Memory reserved for the command. `None` until its sender has ended.
         _reservation: Option<OrphanedCommand>,
     },
     /// A command that needs no credit, but keeps its position in the queue.
     Free(OrderedCommand),
 }
 
-/// Bytes reserved for a waiting command whose sender has ended. Dropping it releases them.
+/// Memory reserved for a waiting command whose sender has ended. Released on drop.
 struct OrphanedCommand {
     worker: Rc<Worker>,
     bytes: usize,
@@ -71,22 +71,22 @@ struct AwaitedReply {
 }
 
 impl AwaitedReply {
-    /// The reply to a CONNECT does not expire: if the hub connects the socket late, the session
-    /// must still open it.
+    /// Returns whether the reply may time out. The reply to a CONNECT may not: if the hub connects
+    /// the socket late, the session must still open the socket.
     fn may_expire(&self) -> bool {
         !matches!(self.reply, PendingReply::Connect(_) | PendingReply::Resume(_))
     }
 }
 
-/// Credit of one sender, the commands that wait for it, and the unanswered ones.
+/// Credit of one sender, with the commands that wait for credit and the unanswered commands.
 pub(crate) struct CreditWindow {
     outbox: Rc<OutboxHandle>,
     credit: Credit,
-    /// Commands in order of submission. The first one lacks credit.
+    /// Commands that wait for credit, in order of submission.
     waiting: LazyQueue<QueuedCommand>,
     /// Unanswered commands in ticket order.
     awaited: LazyQueue<AwaitedReply>,
-    /// Number of unanswered emits with acks of many sockets.
+    /// Number of unanswered emits that collect acks of many sockets.
     collecting: usize,
     is_retired: bool,
 }
@@ -103,7 +103,8 @@ impl CreditWindow {
         }
     }
 
-    /// Returns whether no command waits for credit. Events of the client start handlers only then.
+    /// Returns whether no command waits for credit and there is credit left. Only then do events of
+    /// the client start handlers.
     pub(crate) fn has_credit(&self) -> bool {
         self.waiting.is_empty() && self.allows(0)
     }
@@ -119,8 +120,8 @@ impl CreditWindow {
         self.waiting.len() >= self.outbox.worker.limits().hub.credit_waiting_max
     }
 
-    /// Sends a command as soon as there is credit for its `bytes`, after everything submitted
-    /// before.
+    /// Sends a command as soon as there is credit for its `bytes`, after all commands that were
+    /// submitted before.
     pub(crate) fn submit(
         &mut self,
         now: Instant,
@@ -147,7 +148,7 @@ impl CreditWindow {
         });
     }
 
-    /// Sends a command that needs no credit, after everything submitted before.
+    /// Sends a command that needs no credit, after all commands that were submitted before.
     pub(crate) fn submit_free(&mut self, command: OrderedCommand) {
         if self.waiting.is_empty() {
             self.outbox.worker.send(command);
@@ -156,8 +157,8 @@ impl CreditWindow {
         }
     }
 
-    /// Queues a packet for the sender's own client, after everything submitted before. `now` is
-    /// called only if the packet has to go through the hub.
+    /// Queues a packet for the sender's own client, after the results of all commands that were
+    /// submitted before. `now` is called only if the packet has to go through the hub.
     pub(crate) fn push(&mut self, now: impl FnOnce() -> Instant, packet: DirectPacket) {
         if self.is_settled() {
             return self.outbox.push(packet);
@@ -166,7 +167,7 @@ impl CreditWindow {
         self.submit(now(), bytes, PendingReply::Nobody, move |from| OrderedCommand::Relay { from, packet });
     }
 
-    /// Handles the hub's answer. Returns it if it concerns the session itself.
+    /// Handles the hub's answer. If the session itself must handle the answer, returns it.
     pub(crate) fn on_answer(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> Option<SessionAnswer> {
         let for_session = self.resolve(ticket, answer);
         self.credit.on_answer(ticket);
@@ -191,7 +192,7 @@ impl CreditWindow {
         self.finish_question(at);
     }
 
-    /// Handles an ack, or `None` if the socket has disconnected.
+    /// Handles the ack of a socket. `args` is `None` if the socket has disconnected.
     pub(crate) fn on_ack(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
         let Some(at) = self.position(ticket) else { return };
         let bytes_max = self.outbox.worker.limits().acks.answers_bytes_max;
@@ -217,7 +218,7 @@ impl CreditWindow {
         self.outbox.worker.limits()
     }
 
-    /// Number of unanswered emits with acks of many sockets.
+    /// Number of unanswered emits that collect acks of many sockets.
     pub(crate) fn collecting(&self) -> usize {
         self.collecting
     }
@@ -228,13 +229,14 @@ impl CreditWindow {
     }
 
     /// Ends the sender. Commands without credit cost are sent immediately. Emits and queries keep
-    /// waiting for credit and answers; emits beyond `departed_bytes_max` fail with `Overloaded`.
-    /// All other commands fail with `Disconnected`.
+    /// waiting for credit and answers, but fail with `Overloaded` if their memory would exceed
+    /// `departed_bytes_max`. All other commands fail with `Disconnected`.
     pub(crate) fn retire(&mut self, now: Instant) {
         self.is_retired = true;
         for waiting in self.waiting.take() {
             match waiting {
-                // Otherwise the hub would keep sockets that have disconnected.
+                // These commands are sent, since the hub would otherwise keep sockets that have
+                // disconnected.
                 QueuedCommand::Free(command) => self.outbox.worker.send(command),
                 QueuedCommand::Command { reply, .. } if !reply.outlives_sender() => reply.fail(NoAnswer::Disconnected),
                 QueuedCommand::Command { give_up, bytes, command, reply, .. } => {
@@ -268,13 +270,14 @@ impl CreditWindow {
         self.advance(now);
     }
 
-    /// Returns whether no caller waits any more, so that an ended sender may be dropped.
+    /// Returns whether no command waits and no answer is awaited, so that an ended sender may be
+    /// dropped.
     pub(crate) fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.awaited.is_empty()
     }
 
-    /// Fails everything that waits. Commands without credit cost are still sent: otherwise the hub
-    /// would keep sockets that have disconnected.
+    /// Fails all waiting commands and awaited answers. Commands without credit cost are still sent,
+    /// since the hub would otherwise keep sockets that have disconnected.
     fn close(&mut self) {
         for waiting in self.waiting.take() {
             match waiting {
@@ -371,8 +374,8 @@ impl CreditWindow {
         Some(awaited)
     }
 
-    /// Passes `given` to the caller that waits for it, if there still is one. Returns the part of
-    /// the answer that the session itself has to handle.
+    /// Passes an answer to the caller that waits for it, if there still is one. If the session
+    /// itself must handle the answer, returns it.
     fn resolve(&mut self, ticket: Ticket, given: Answer) -> Option<SessionAnswer> {
         let at = self.position(ticket)?;
         match (self.reply(at)?, &given) {

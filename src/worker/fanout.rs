@@ -21,7 +21,8 @@ use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 
-/// Bytes delivered, all members counted, before the actor yields: about a millisecond of work.
+/// Maximum number of bytes delivered before the actor yields, counted once per member. Delivering
+/// this number takes about a millisecond.
 const TURN_BYTES: usize = 1 << 20;
 
 /// Minimum number of members visited per turn. Large events would otherwise reach too few members.
@@ -31,27 +32,29 @@ const TURN_MEMBERS_MIN: usize = 256;
 /// microsecond.
 const TURN_MEMBERS_MAX: usize = 4_096;
 
-/// Work of a join or leave, in the unit of bytes delivered.
+/// Work of a join or leave, converted to delivered bytes.
 const ROOM_WORK: usize = 128;
 
 pub(super) struct Fanout {
     worker: Rc<Worker>,
-    /// Rest of the current batch. The next batch is received only when this is empty.
+    /// Rest of the current batch. The next batch is received only when the current batch is
+    /// finished.
     commands: vec::IntoIter<FanoutCommand>,
     /// A command that takes several turns. No other command is applied before it is finished.
     in_progress: Option<InProgress>,
-    /// Work of this turn: bytes delivered, and the equivalent for other work.
+    /// Work of this turn in delivered bytes. Other work is converted to bytes.
     delivered: usize,
 }
 
 enum InProgress {
     ToMembers(Box<ToMembers>),
     Detach(Box<Detach>),
-    /// Sessions in slots from this index on are still to be closed.
+    /// Closes the sessions in all slots whose index is at least this number.
     CloseAll(usize, DisconnectReason),
 }
 
-/// Removal of a member, and the receiver of the names of its rooms.
+/// Removal of a member. When it is finished, the names of the member's rooms are sent to `reply`,
+/// and the session in slot `evicts` is closed.
 struct Detach {
     member: Removal,
     reply: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
@@ -65,7 +68,7 @@ struct ToMembers {
     delivered: u64,
     /// Sockets that match a query, or whose acks are wanted.
     sockets: Vec<SocketRef>,
-    /// The event without its token, encoded for the first member that needs it.
+    /// The event without its offset token. Created when the first member needs it.
     tokenless: Option<Message>,
 }
 
@@ -109,8 +112,9 @@ impl Fanout {
         self.worker.flush_notify.notify_delivered();
     }
 
-    /// Yields to other tasks of this thread. The flusher must run in between: deliveries faster
-    /// than its writes would fill the outboxes of healthy clients. No message is handled meanwhile.
+    /// Yields to other tasks of this thread, and handles no message meanwhile. The flusher must run
+    /// before more is delivered. Otherwise deliveries that are faster than the flusher's writes
+    /// would fill the outboxes of healthy clients.
     fn yield_turn(&self, ctx: &mut Context<Self>) {
         let worker = self.worker.clone();
         let others = async move {
@@ -131,8 +135,9 @@ impl Fanout {
                     let mut outboxes = self.worker.outboxes.borrow_mut();
                     outboxes.push(slot, OutboxMessage::unnumbered(&reply.into()));
                     if mode != DeliveryMode::WithoutToken {
-                        // The journal contains the socket's CONNECT at `offset`. A socket that is
-                        // catching up reads past that record before it becomes live.
+                        // The journal contains the socket's CONNECT at `offset`, the first valid
+                        // token of the socket. A socket that is catching up reads past that record
+                        // before it becomes live.
                         outboxes.start_at(slot, offset);
                     }
                     if let DeliveryMode::CatchingUp(after) = mode {
@@ -229,8 +234,9 @@ impl Fanout {
             }
         });
         self.worker.metrics.deliveries.add(*delivered - before);
-        // The last part takes the rest of what the hub has counted. The hub does not know which
-        // members are excepted or in several rooms.
+        // The last turn accounts for all remaining bytes that the hub has charged for the delivery.
+        // These may be more than were delivered, since the hub does not know which members are
+        // excepted or in several rooms.
         let fanout_bytes = if is_done { delivery.fanout_bytes } else { delivery.fanout_bytes.min(most * cost) };
         delivery.fanout_bytes -= fanout_bytes;
         self.delivered += fanout_bytes;
@@ -238,8 +244,8 @@ impl Fanout {
         is_done
     }
 
-    /// Queues the event, or leaves it to the member's reading from the journal. Returns false if it
-    /// was dropped.
+    /// Queues the event for a member, or lets the member read it from the journal later. Returns
+    /// false if the event was dropped.
     fn deliver_to(
         &self,
         outboxes: &mut Outboxes,
@@ -278,7 +284,7 @@ impl Fanout {
         }
     }
 
-    /// Opens the route for acks of these sockets and reports them to the collector.
+    /// Opens the route for acks of these sockets, and reports the sockets to the collector.
     fn collect(&self, collect: Collect, sockets: Vec<SocketRef>) {
         let awaiting = sockets.iter().map(|socket| socket.info.id).collect();
         self.worker.ack_routes.borrow_mut().open(collect, awaiting, Instant::now());
@@ -318,7 +324,7 @@ impl Fanout {
         }
     }
 
-    /// Removes the member from its rooms, until the turn's limit is reached.
+    /// Removes the member from its rooms until the turn's limit is reached.
     fn detach_some(&mut self, mut detach: Box<Detach>) {
         self.delivered += detach.member.rooms_left().min(TURN_MEMBERS_MAX) * ROOM_WORK;
         let removed = self.worker.members.borrow_mut().continue_removal(&mut detach.member, TURN_MEMBERS_MAX);
@@ -328,8 +334,8 @@ impl Fanout {
         };
         let Detach { member, reply, evicts } = *detach;
         let socket = removed.socket.id;
-        // A member that was never attached has received no event. Another socket may have the same
-        // id.
+        // A member that was never attached has received no event, so no ack of it is awaited. The
+        // check is needed, since another socket may have the same id.
         if member.was_attached {
             for (worker, to) in self.worker.ack_routes.borrow_mut().remove_socket(socket) {
                 self.worker.send(ImmediateCommand::Acked { worker, to, socket, answer: None });
@@ -353,7 +359,8 @@ impl Fanout {
         self.in_progress = Some(InProgress::CloseAll(from + TURN_MEMBERS_MAX, reason));
     }
 
-    /// Deliveries are in the outboxes when they are applied, so an answer cannot overtake an event.
+    /// Sends a command to the session in a slot. Events that were delivered before are already in
+    /// the outbox, so an answer cannot overtake an event.
     fn notify_session(&self, slot: SlotKey, command: SessionCommand) {
         if let Some(link) = self.worker.outboxes.borrow().link(slot) {
             let _ = link.post(command);
@@ -368,7 +375,7 @@ fn list_some(to_members: &mut ToMembers, members: &mut Members, outboxes: &Outbo
     })
 }
 
-/// A reference to a member; `None` if its session has ended.
+/// A reference to a member's socket. `None` if its session has ended.
 fn socket_ref(member: &Member, outboxes: &Outboxes) -> Option<SocketRef> {
     let link = outboxes.link(member.slot)?.clone();
     Some(SocketRef { info: member.socket.clone(), link })

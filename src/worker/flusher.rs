@@ -1,8 +1,9 @@
-//! The task that ends a worker's turn: it sends commands to the hub and writes outboxes to their
-//! sockets.
+//! The task that runs at the end of a worker's turn. It sends commands to the hub and writes
+//! outboxes to their sockets.
 //!
-//! A write costs the kernel several microseconds, everything else well under one. Therefore the
-//! flusher runs after the ready tasks of the worker, and each dirty socket gets one vectored write.
+//! A write takes several microseconds in the kernel, and any other step well under one. Therefore
+//! the flusher runs after the ready tasks of the worker, and writes each dirty outbox with one
+//! vectored write.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -19,17 +20,18 @@ use crate::messages::hub::ImmediateCommand;
 /// Maximum number of writes before the flusher yields.
 const WRITES_PER_TURN: usize = 256;
 
-/// Longest time of writing before the flusher yields.
+/// Maximum time of writing before the flusher yields.
 const TURN_MAX: Duration = Duration::from_millis(1);
 
 /// Maximum number of yields before a write while deliveries keep arriving, so that one write covers
-/// several.
+/// several deliveries.
 const YIELDS_MAX: usize = 4;
 
 /// Interval between attempts to send to the hub while its mailbox is full.
 const HUB_RETRY: Duration = Duration::from_millis(1);
 
-/// Interval between checks of the replay budget while readers of this thread wait for it.
+/// Interval between checks of the replay budget while journal readers of this thread wait for
+/// budget.
 const REPLAY_RETRY: Duration = Duration::from_millis(20);
 
 /// Interval between checks of the replay budget while clients of this thread hold a share of it.
@@ -43,7 +45,7 @@ const REPORT_BYTES: usize = 64 << 10;
 pub(super) struct LocalNotify {
     notified: Cell<bool>,
     waker: LocalWaker,
-    /// Batches of deliveries since the worker was started.
+    /// Number of batches of deliveries since the worker was started.
     deliveries: Cell<u64>,
 }
 
@@ -54,7 +56,7 @@ impl LocalNotify {
         }
     }
 
-    /// Notifies the flusher of deliveries. More may follow soon.
+    /// Notifies the flusher of a batch of deliveries. Further batches may follow soon.
     pub(super) fn notify_delivered(&self) {
         self.deliveries.set(self.deliveries.get() + 1);
         self.notify();
@@ -74,11 +76,11 @@ impl LocalNotify {
 
 /// Bytes that were delivered to the outboxes of a worker and are not written yet.
 pub(super) struct Backlog {
-    /// Bytes of messages since the flusher's last round, each message counted once. No outbox can
-    /// have grown by more.
+    /// Bytes of messages delivered since the flusher's last round. Each message is counted once. No
+    /// outbox can have grown by more than this.
     fresh: Cell<usize>,
     fresh_max: usize,
-    /// Notification by the flusher when it begins a round.
+    /// Notified by the flusher at the beginning of a round.
     drained: LocalNotify,
     unreported: Cell<Written>,
 }
@@ -86,14 +88,14 @@ pub(super) struct Backlog {
 /// Bytes that were written, or that wait for a slow client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Written {
-    /// Bytes of events, all members counted.
+    /// Bytes of live events, counted once per member.
     bytes: usize,
     replayed: usize,
 }
 
 impl Backlog {
     /// Limits the deliveries between two rounds to a quarter of an outbox, so that outboxes of
-    /// healthy clients stay below half.
+    /// healthy clients stay less than half full.
     pub(super) fn new(outbox_bytes_max: usize) -> Self {
         let fresh_max = outbox_bytes_max / 4;
         Self { fresh: Cell::new(0), fresh_max, drained: LocalNotify::default(), unreported: Cell::default() }
@@ -125,15 +127,16 @@ impl Backlog {
         }
     }
 
-    /// Begins a round. Returns the bytes that are written, or wait for a slow client, when the
-    /// round ends.
+    /// Begins a round. Returns the bytes that will have been written, or will wait for a slow
+    /// client, when the round ends.
     fn begin_round(&self) -> Written {
         self.fresh.set(0);
         self.drained.notify();
         self.unreported.get()
     }
 
-    /// Subtracts `written` from the unreported bytes, or returns `None` if it is below `enough`.
+    /// Subtracts `written` from the unreported bytes, and returns `written`. Returns `None` if
+    /// `written` is below `enough`.
     fn take_report(&self, written: Written, enough: usize) -> Option<Written> {
         if written.bytes.max(written.replayed) < enough.max(1) {
             return None;
@@ -163,8 +166,8 @@ pub(super) async fn run(worker: Rc<Worker>) {
     }
 }
 
-/// Waits for work. Polls the replay budget while readers wait for it or clients hold a share of it,
-/// since other threads send no notification when they release their share.
+/// Waits for work. Polls the replay budget while journal readers wait for budget or clients hold a
+/// share of it, since other threads send no notification when they release their share.
 async fn next_turn(worker: &Worker) {
     while worker.has_waiting_readers() || worker.has_unread_replays() {
         let interval = if worker.has_waiting_readers() { REPLAY_RETRY } else { UNREAD_REPLAY_RETRY };
@@ -177,7 +180,7 @@ async fn next_turn(worker: &Worker) {
 }
 
 /// Writes rounds until no outbox is dirty. A round covers the outboxes that are dirty when it
-/// begins, and is then reported to the hub.
+/// begins. After each round, its bytes are reported to the hub.
 async fn flush_rounds(worker: &Worker) {
     loop {
         let delivered = worker.backlog.begin_round();
@@ -211,7 +214,7 @@ fn offer_commands(worker: &Worker) -> bool {
     worker.hub_sender.borrow_mut().flush()
 }
 
-/// Writes up to `left` outboxes in one turn. Returns the number that is left.
+/// Writes up to `left` outboxes in one turn. Returns the number of outboxes that are left.
 fn flush_some(worker: &Worker, left: usize) -> usize {
     let _guard = AbortOnUnwind("flusher");
     let left = write_some(worker, left);
@@ -232,7 +235,7 @@ fn write_some(worker: &Worker, left: usize) -> usize {
     left.saturating_sub(WRITES_PER_TURN)
 }
 
-/// Reports bytes to the hub that were written, or that wait for a slow client.
+/// Reports to the hub the bytes that were written or that wait for a slow client.
 fn report_consumed(worker: &Worker, delivered: Written) {
     let _guard = AbortOnUnwind("flusher");
     worker.outboxes.borrow_mut().enforce_budget();

@@ -9,8 +9,8 @@ use crate::ids::WorkerId;
 use crate::messages::hub::{HubBatch, HubCommand};
 use crate::metrics::WorkerMetrics;
 
-/// Commands of the current turn. Their number is bounded by the credit of the sessions. They stay
-/// queued while the hub's mailbox is full.
+/// Commands of the current turn. The credit of the sessions bounds the number of commands. Commands
+/// stay queued while the hub's mailbox is full.
 pub(super) struct HubSender {
     worker: WorkerId,
     hub: Recipient<HubBatch>,
@@ -27,8 +27,8 @@ impl HubSender {
         self.pending.push(command);
     }
 
-    /// Sends the queued commands. Returns false if the hub's mailbox is full; the commands stay
-    /// queued.
+    /// Sends the queued commands. If the hub's mailbox is full, the commands stay queued, and false
+    /// is returned.
     pub(super) fn flush(&mut self) -> bool {
         if self.pending.is_empty() {
             return true;
@@ -44,7 +44,7 @@ impl HubSender {
                 self.pending = batch.commands;
                 false
             }
-            // This happens only during shutdown: a panicking hub aborts the process.
+            // The hub stops only during shutdown, since a panic of the hub aborts the process.
             Err(SendError::Closed(batch)) => {
                 log::debug!(
                     "hub has stopped, commands dropped worker={} count={}",

@@ -1,5 +1,5 @@
 //! Rate limits for log lines that a client can cause arbitrarily often. The next logged line states
-//! the number of suppressed ones.
+//! the number of suppressed lines.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -16,14 +16,15 @@ pub(crate) struct LogThrottles {
     pub(crate) handler_failed: Throttle,
     /// A client emitted an event without a handler.
     pub(crate) event_unhandled: Throttle,
-    /// A client was refused a join, because it is in the maximum number of rooms.
+    /// A client's join was refused because of the limits on rooms.
     pub(crate) join_refused: Throttle,
     /// The server dropped an invalid packet.
     pub(crate) packet_dropped: Throttle,
-    /// A client that reads nothing was disconnected. A network failure may cause thousands at once.
+    /// A client that reads nothing was disconnected. A network failure may cause thousands of such
+    /// lines at the same time.
     pub(crate) stalled: Throttle,
-    /// An outbox was emptied because the budget of outboxes is exceeded. One pass may cut
-    /// thousands.
+    /// An outbox was emptied because the budget of outboxes is exceeded. One check of the budget
+    /// may empty thousands of outboxes.
     pub(crate) outbox_cut: Throttle,
     /// A message exceeded its time limit or the memory budget.
     pub(crate) message_refused: Throttle,
@@ -48,7 +49,7 @@ impl Default for LogThrottles {
 #[derive(Debug)]
 pub(crate) struct Throttle {
     per_second: u32,
-    /// Start of the current second in microseconds since a second before `EPOCH`. 0 before the
+    /// Start of the current second, in microseconds since one second before `EPOCH`. 0 before the
     /// first line.
     since: AtomicU64,
     /// Number of lines logged in the current second.
@@ -56,11 +57,11 @@ pub(crate) struct Throttle {
     skipped: AtomicU64,
 }
 
-/// An instant before all log lines. Atomics cannot store an `Instant`.
+/// Reference instant before all log lines. Needed since atomics cannot store an `Instant`.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Default for Throttle {
-    /// One line per second.
+    /// Logs at most one line per second.
     fn default() -> Self {
         Self::new(1)
     }
@@ -72,8 +73,8 @@ impl Throttle {
         Self { per_second, since: AtomicU64::new(0), logged: AtomicU32::new(0), skipped: AtomicU64::new(0) }
     }
 
-    /// Returns the number of lines suppressed before this one, or `None` if this one is suppressed,
-    /// too.
+    /// Returns `None` if the line must be suppressed. Otherwise returns the number of lines that
+    /// were suppressed since the last logged line.
     pub(crate) fn is_due(&self, now: Instant) -> Option<u64> {
         let now = (now.saturating_duration_since(*EPOCH) + SECOND).as_micros() as u64;
         let since = self.since.load(Relaxed);

@@ -13,12 +13,12 @@ use crate::state::memberships::{Memberships, RemovedRooms};
 pub(crate) struct Member {
     pub(crate) socket: Arc<SocketInfo>,
     pub(crate) slot: SlotKey,
-    /// Source of its events: live, or the journal.
+    /// Source of the socket's events: the hub (live), or the journal.
     pub(crate) mode: DeliveryMode,
-    /// The last selection that visited this member, so that a member of several rooms is visited
-    /// once.
+    /// Number of the last selection that visited this member, so that a member of several rooms is
+    /// visited once.
     seen: u32,
-    /// Its rooms, each with the member's index in the room's list.
+    /// Rooms of the member, each with the member's index in the room's list.
     rooms: Memberships<u32>,
 }
 
@@ -26,8 +26,8 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Removal {
     key: MemberKey,
-    /// True if the hub had connected the socket. A connected socket is in its namespace's room at
-    /// least.
+    /// True if the hub had connected the socket. A connected socket is at least in the namespace
+    /// room.
     pub(crate) was_attached: bool,
     rooms: RemovedRooms<u32>,
 }
@@ -46,8 +46,8 @@ pub(crate) struct Members {
     selection: u32,
 }
 
-/// Members of any of `rooms`, and those `named`, without members of `except` rooms and without
-/// `exclude`.
+/// Selects the members of `rooms` and the members in `named`. Members of the rooms in `except` and
+/// members in `exclude` are not selected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Selection<'a> {
     pub(crate) rooms: &'a [RoomId],
@@ -59,9 +59,10 @@ pub(crate) struct Selection<'a> {
 /// Progress of a selection. Rooms must not change before the selection ends.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cursor {
-    /// Number of finished lists: first the excluded ones, then the selected ones.
+    /// Number of finished lists. The lists of excluded members come first, then the lists of
+    /// selected members.
     lists: usize,
-    /// Number of finished members of the next list.
+    /// Number of finished members of the current list.
     members: usize,
 }
 
@@ -98,7 +99,7 @@ impl Members {
         Some(Removal { key, was_attached: member.rooms.len() != 0, rooms: member.rooms.take() })
     }
 
-    /// Removes a member from up to `most` rooms. Returns it when no room is left.
+    /// Removes a member from up to `most` rooms. Returns the member when it has left all rooms.
     pub(crate) fn continue_removal(&mut self, removal: &mut Removal, most: usize) -> Option<Member> {
         for _ in 0..most {
             match removal.rooms.next() {
@@ -120,7 +121,7 @@ impl Members {
     ) -> bool {
         let Selection { rooms, except, named, exclude } = selection;
         if let ([room], [], []) = (rooms, except, named) {
-            // No member can occur twice in one room.
+            // No member occurs twice in one room, so visited members need not be marked.
             let room = self.rooms.get(room.0 as usize).map_or(&[][..], Vec::as_slice);
             let end = room.len().min(cursor.members.saturating_add(most));
             for key in room.get(cursor.members..end).into_iter().flatten() {
@@ -166,13 +167,15 @@ impl Members {
     fn begin_selection(&mut self) {
         self.selection = self.selection.wrapping_add(1);
         if self.selection == 0 {
-            // After 2^32 selections, an old mark would pass for a current one.
+            // The counter has wrapped after 2^32 selections. The marks are reset, since an old mark
+            // could equal the number of a new selection.
             self.members.iter_mut().for_each(|(_, member)| member.seen = 0);
             self.selection = 1;
         }
     }
 
-    /// Removes the entry at `at`. The last member takes its index.
+    /// Removes the entry at index `at` of a room's list. The last entry of the list moves to this
+    /// index.
     fn take_out(&mut self, room: RoomId, at: u32) {
         let list = &mut self.rooms[room.0 as usize];
         list.swap_remove(at as usize);
@@ -199,7 +202,7 @@ mod tests {
     use crate::messages::socket::tests::socket;
 
     impl Members {
-        /// One room per step gives the same result as all rooms in one step.
+        /// Removes a member, leaving one room per step.
         fn remove(&mut self, key: MemberKey) {
             let Some(mut removal) = self.begin_removal(key) else { return };
             while self.continue_removal(&mut removal, 1).is_none() {}

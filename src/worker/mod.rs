@@ -1,8 +1,9 @@
 //! Per-thread state: the outboxes of the sessions, the index of room members, the queue to the hub,
-//! and the tasks that move packets (fanout in, flusher out).
+//! and the tasks that move packets from the hub to the outboxes (fanout) and from the outboxes to
+//! the sockets (flusher).
 //!
-//! Sessions, fanout and flusher of a thread share one [`Worker`]. No borrow of its fields outlives
-//! a method call, so none is held across an await.
+//! Sessions, fanout and flusher of a thread share one [`Worker`]. No borrow of a field outlives a
+//! method call, so no borrow is held across an await.
 
 mod ack_collector;
 pub(crate) mod credit_window;
@@ -54,7 +55,6 @@ pub(crate) struct Worker {
     ack_routes: RefCell<AckRoutes>,
     hub_sender: RefCell<HubSender>,
     flush_notify: LocalNotify,
-    /// Bytes delivered to the outboxes and not yet written to sockets.
     backlog: Backlog,
     /// Bytes of commands that wait for credit after their sender has ended.
     departed_bytes: Cell<usize>,
@@ -119,7 +119,7 @@ impl Worker {
         self.flush_notify.notify();
     }
 
-    /// Requests the next chunks of sockets that read from the journal.
+    /// Requests the next chunks for sockets that read from the journal.
     fn send_replay_requests(&self) {
         let requests = self.outboxes.borrow_mut().take_replay_requests(Instant::now());
         for ReplayRequest { slot, socket, after } in requests {
@@ -135,8 +135,8 @@ impl Worker {
         self.outboxes.borrow().has_unread_replays()
     }
 
-    /// Queues a packet of a session for its own client. An overflow empties the outbox and sends
-    /// the session [`OutboxFull`](crate::messages::session::SessionCommand).
+    /// Queues a packet of a session for its own client. If the outbox overflows, it is emptied, and
+    /// the session receives [`OutboxFull`](crate::messages::session::SessionCommand).
     fn push(&self, slot: SlotKey, packet: DirectPacket) {
         let mut outboxes = self.outboxes.borrow_mut();
         let bytes = packet.byte_len();
@@ -157,8 +157,8 @@ impl Worker {
     pub(crate) fn on_ack(&self, socket: SocketId, id: AckId, args: Args) {
         let route = self.ack_routes.borrow_mut().on_answer(socket, id);
         if let Some((worker, to)) = route {
-            // The arguments share the buffer of all packets that were read with them. The copy does
-            // not.
+            // The arguments are copied. Otherwise they would keep the buffer of all packets that
+            // were read with them in memory.
             let answer = Some(args.detached());
             self.send(ImmediateCommand::Acked { worker, to, socket, answer });
         }

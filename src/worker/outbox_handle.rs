@@ -14,7 +14,7 @@ use crate::messages::sink::{CloseReason, FrameSink};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::EncodedFrame;
 
-/// An open outbox of a worker. Dropping the handle closes it.
+/// An open outbox of a worker. Dropping the handle closes the outbox.
 pub(crate) struct OutboxHandle {
     pub(crate) worker: Rc<Worker>,
     pub(crate) slot: SlotKey,
@@ -27,7 +27,7 @@ impl OutboxHandle {
         Rc::new(Self { worker, slot })
     }
 
-    /// Drops packets and drainer. Later deliveries to the slot are ignored.
+    /// Drops the packets and the drainer. Later deliveries to the slot are ignored.
     pub(super) fn close(&self) {
         // The drainer is dropped after the borrow has ended, since it may wake other tasks.
         let closed = self.worker.outboxes.borrow_mut().close(self.slot);
@@ -47,7 +47,7 @@ impl OutboxHandle {
         before
     }
 
-    /// Removes the drainer. Packets wait for the next one.
+    /// Removes and returns the drainer. Packets wait until another drainer is set.
     pub(crate) fn take_drainer(&self) -> Option<Box<dyn FrameSink>> {
         self.worker.outboxes.borrow_mut().set_drainer(self.slot, None)
     }
@@ -72,13 +72,14 @@ impl OutboxHandle {
         self.worker.outboxes.borrow_mut().is_stalled(self.slot, now)
     }
 
-    /// Returns whether the peer has closed its side. Needed while the session has paused reading.
+    /// Returns whether the peer has closed its side. Needed while the session has paused reading,
+    /// since the end of the stream is not read then.
     pub(crate) fn is_peer_gone(&self) -> bool {
         self.worker.outboxes.borrow().is_peer_gone(self.slot)
     }
 
-    /// Queues a packet of the session for its own client. An overflow empties the outbox and sends
-    /// the session [`OutboxFull`](crate::messages::session::SessionCommand).
+    /// Queues a packet of the session for its own client. If the outbox overflows, it is emptied,
+    /// and the session receives [`OutboxFull`](crate::messages::session::SessionCommand).
     pub(crate) fn push(&self, packet: DirectPacket) {
         self.worker.push(self.slot, packet);
     }
@@ -98,8 +99,8 @@ impl OutboxHandle {
         waits
     }
 
-    /// Queues the final packet for a later drainer. The session receives `ClosingDrained` once it
-    /// is written.
+    /// Queues the final packet for a later drainer. The session receives `ClosingDrained` once the
+    /// packet is written.
     pub(crate) fn queue_final_packet(&self, packet: EncodedFrame) {
         self.worker.outboxes.borrow_mut().queue_final_packet(self.slot, packet);
     }
@@ -109,13 +110,13 @@ impl OutboxHandle {
     }
 
     /// Returns whether emits to this client should wait. If so, the session receives `OutboxLow`
-    /// when they may continue.
+    /// when emits may continue.
     pub(crate) fn is_congested(&self) -> bool {
         self.worker.outboxes.borrow_mut().is_congested(self.slot)
     }
 
-    /// Like [`is_congested`](Self::is_congested), for journalled emits: also true while the client
-    /// has events to read from the journal.
+    /// Like [`is_congested`](Self::is_congested), but for journalled emits. Also returns true while
+    /// the client still has to read events from the journal.
     pub(crate) fn is_behind(&self) -> bool {
         self.worker.outboxes.borrow_mut().is_behind(self.slot)
     }
@@ -126,18 +127,20 @@ impl OutboxHandle {
         self.worker.outboxes.borrow_mut().observe(self.slot);
     }
 
-    /// Acknowledges that the session has handled one of these copies.
+    /// Records that the session has handled one of the copies that [`observe`](Self::observe)
+    /// requested.
     pub(crate) fn mark_seen(&self) {
         self.worker.outboxes.borrow_mut().mark_seen(self.slot);
     }
 
-    /// Adds a socket to the worker's members. The hub's `Detach` removes it.
+    /// Adds a socket to the worker's members. The hub's `Detach` command removes the member.
     pub(crate) fn add_member(&self, socket: Arc<SocketInfo>) -> MemberKey {
         self.worker.members.borrow_mut().add(socket, self.slot)
     }
 
     /// Sends the session [`Wake`](crate::messages::session::SessionCommand::Wake) at the first tick
-    /// after the deadline. Returns the time to wait if the deadline is too near for that.
+    /// after the deadline. If the deadline is too near for that, returns the time that the session
+    /// must wait instead.
     pub(crate) fn wake_at(&self, deadline: Instant) -> Option<Duration> {
         self.worker.wake_at(self.slot, deadline)
     }

@@ -1,4 +1,4 @@
-//! All outboxes of a worker, each with its drainer, and the queue of those to be flushed.
+//! All outboxes of a worker, each with its drainer, and the queues of outboxes to be flushed.
 
 mod held;
 mod reading;
@@ -60,18 +60,19 @@ pub(super) struct Outboxes {
     cells: Vec<SlabCell>,
     vacant: Vec<u32>,
     dirty: VecDeque<SlotKey>,
-    /// Slots with control packets. They are flushed first.
+    /// Slots with control packets, which are flushed first.
     urgent: VecDeque<SlotKey>,
-    /// Queue for the replay budget: sessions with a reader and room in the outbox. Each is in it
-    /// once; closed sessions may be in it.
+    /// Sessions that wait for the replay budget. Each has a journal reader and room in the outbox,
+    /// and is queued at most once. Closed sessions may still be queued.
     awaiting_budget: VecDeque<SlotKey>,
-    /// Sessions with unread replayed bytes, and the time of their oldest chunk.
+    /// Sessions with unread replayed bytes, and the time at which the oldest unread chunk was
+    /// queued.
     unread_replays: HashMap<SlotKey, Instant>,
     /// Time limit for reading a chunk while the replay budget is used up.
     pub(super) replay_read_timeout: Duration,
     pub(super) held: Held,
-    /// Sessions whose outbox was not empty at their last check, and the last time at which bytes
-    /// had been written.
+    /// Sessions whose outbox was not empty at the last check for a stall, with the time of the last
+    /// check that found written bytes.
     stalled: HashMap<SlotKey, Instant>,
     stall_timeout: Duration,
     outbox_bytes_max: usize,
@@ -98,14 +99,14 @@ impl Outboxes {
         }
     }
 
-    /// Size up to which held emits continue, and a reader requests its next chunk. A chunk has this
-    /// size at most.
+    /// Maximum size of an outbox at which delayed emits continue and a journal reader requests its
+    /// next chunk. It is also the maximum size of a chunk.
     fn low(&self) -> usize {
         self.outbox_bytes_max / 4
     }
 
-    /// Size from which emits are held and journalled events are left to the journal. The other half
-    /// is for packets that cannot be read again.
+    /// Size of an outbox beyond which emits are delayed and journalled events are not queued. The
+    /// other half is reserved for packets that are not in the journal.
     fn half(&self) -> usize {
         self.outbox_bytes_max / 2
     }
@@ -199,13 +200,14 @@ impl Outboxes {
         }
     }
 
-    /// Queues a message. Returns whether it was queued. An overflow empties the outbox and ends the
-    /// session.
+    /// Queues a message. Returns whether it was queued. If the outbox overflows, it is emptied, and
+    /// the session ends.
     pub(super) fn push(&mut self, key: SlotKey, message: OutboxMessage<'_>) -> bool {
         match self.try_push(key, message, self.outbox_bytes_max) {
             Ok(pushed) => pushed == Pushed::Queued,
             Err(full) => {
-                // The client would not read the rest in time, and others need the memory.
+                // The queued packets are dropped, since the client would not read them in time and
+                // other clients need the memory.
                 let dropped = self.with(key, |slot| {
                     slot.notify(SlotPhase::Closed, SessionCommand::OutboxFull(full.to_string()));
                     slot.outbox.clear()
@@ -217,8 +219,8 @@ impl Outboxes {
         }
     }
 
-    /// Queues an event that can be read from the journal as well. It may use half of the outbox at
-    /// most.
+    /// Queues an event that can also be read from the journal. Such events may fill at most half of
+    /// the outbox.
     pub(super) fn push_journalled(&mut self, key: SlotKey, message: &Message, offset: Offset) -> Pushed {
         let is_scarce = self.held.is_scarce && self.get(key).is_some_and(|slot| !slot.is_ready());
         let room = if is_scarce { self.half().min(SCARCE_OUTBOX_BYTES) } else { self.half() };
@@ -242,7 +244,7 @@ impl Outboxes {
         let before = slot.held();
         slot.outbox.push(message, limit)?;
         let held = (before, slot.held());
-        // A socket of another namespace may be reading older events.
+        // The maximum is stored, since a socket of another namespace may be reading older events.
         slot.last_offset = slot.last_offset.max(offset);
         if let Some(unseen) = slot.observed.as_mut().filter(|unseen| **unseen < observed_max)
             && slot.link.hint(SessionCommand::Sent(message.clone()))
@@ -261,14 +263,14 @@ impl Outboxes {
         }
     }
 
-    /// Notes that the session has handled the copy of one packet.
+    /// Records that the session has handled the copy of one packet.
     pub(super) fn mark_seen(&mut self, key: SlotKey) {
         if let Some(unseen) = self.get_mut(key).and_then(|slot| slot.observed.as_mut()) {
             *unseen = unseen.saturating_sub(1);
         }
     }
 
-    /// Sets the position of a socket's CONNECT as the outbox's minimum position.
+    /// Raises the last offset of the outbox to the offset of a socket's CONNECT.
     pub(super) fn start_at(&mut self, key: SlotKey, offset: Option<Offset>) {
         if let Some(slot) = self.get_mut(key) {
             slot.last_offset = slot.last_offset.max(offset);
@@ -327,7 +329,7 @@ impl Outboxes {
         self.urgent.pop_front().or_else(|| self.dirty.pop_front())
     }
 
-    /// Writes to the drainer until it is blocked or the outbox is empty.
+    /// Writes to the drainer until the drainer is blocked or the outbox is empty.
     pub(super) fn flush(&mut self, key: SlotKey) {
         let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
@@ -337,7 +339,8 @@ impl Outboxes {
             return;
         }
         let Some(sink) = slot.sink.as_mut() else { return };
-        // A ready drainer holds nothing of the budget, so `held` is zero before.
+        // An outbox with a ready drainer is not charged to the budget, so its held bytes are zero
+        // before the write.
         let ((packets, bytes), unsent) = (slot.outbox.waiting(), slot.outbox.unsent_bytes());
         let drained = sink.drain(&mut slot.outbox);
         let (packets_left, bytes_left) = slot.outbox.waiting();
@@ -371,7 +374,7 @@ impl Outboxes {
         }
     }
 
-    /// Changes a slot and updates the account of the budget.
+    /// Changes a slot, and updates the bytes that are charged to the budget.
     fn with<R>(&mut self, key: SlotKey, change: impl FnOnce(&mut OutboxSlot) -> R) -> Option<R> {
         let slot = self.get_mut(key)?;
         let before = slot.held();

@@ -15,14 +15,16 @@ use crate::metrics::Metrics;
 use crate::state::budget::Budgets;
 
 thread_local! {
-    /// Workers of this thread, by server. Most programs run one server.
+    /// Workers of this thread, each with the number of its server. A list suffices, since most
+    /// programs run one server.
     static WORKERS: RefCell<Vec<(u64, Rc<Worker>)>> = const { RefCell::new(Vec::new()) };
 }
 
 static SERVERS: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) struct WorkerFactory {
-    /// Distinguishes this server from all others in this process, including stopped ones.
+    /// Number of the server. No other server of this process has the same number, not even a
+    /// stopped server.
     server: u64,
     hub: Recipient<HubBatch>,
     limits: Limits,

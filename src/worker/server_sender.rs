@@ -1,5 +1,5 @@
-//! The sender for code outside of sessions, such as `io.emit` in the application. One per server;
-//! all such code shares its credit.
+//! The sender for code outside of sessions, such as `io.emit` in the application. Each server has
+//! one server sender, whose credit all such code shares.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl ServerSender {
         });
         match opened {
             Some(link) => link,
-            // `create` calls the closure before it returns.
+            // This cannot happen, since `create` calls the closure before it returns.
             None => unreachable!("actor was not created"),
         }
     }
@@ -64,7 +64,8 @@ impl ServerSender {
                 fetch(&mut self.credit_window, now, namespace, target, answer)
             }
             Request::List { listing, answer } => list(&mut self.credit_window, now, listing, answer),
-            // These requests belong to the session of a socket. Dropping one fails its caller.
+            // All other requests concern the session of a socket. Dropping such a request notifies
+            // its caller.
             other => log::error!("server sender received a request for a session request={other:?}"),
         }
     }
@@ -92,10 +93,11 @@ pub(crate) fn emit(credit_window: &mut CreditWindow, now: Instant, emit: Emit, d
     submit_emit(credit_window, now, emit, AckWanted::No, PendingReply::Emit(done));
 }
 
-/// Longest timeout for acks: one year. An `Instant` cannot be moved forward without limit.
+/// Maximum timeout for acks: one year. A maximum is needed, since adding a very large `Duration` to
+/// an `Instant` panics.
 pub(crate) const ACK_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Submits an emit to rooms with acks of all receivers. Refused with `Overloaded` while
+/// Submits an emit that collects the acks of all receivers. The emit fails with `Overloaded` if
 /// `collections_max` such emits of the sender are unanswered.
 pub(crate) fn collect(
     credit_window: &mut CreditWindow,
@@ -160,7 +162,8 @@ impl Handler<SessionCommand> for ServerSender {
             }
             SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
             SessionCommand::Acked { ticket, socket, answer } => self.credit_window.on_ack(ticket, socket, answer),
-            // The server sender has no client. It ends with its thread.
+            // All other commands concern a client or the end of a session. The server sender has no
+            // client, and ends with its thread.
             _ => {}
         }
         self.arm(ctx);
@@ -175,7 +178,7 @@ mod tests {
     use super::*;
     use crate::messages::abort::tests::{aborts, is_to_panic};
 
-    /// Stands in for the hub.
+    /// A hub that ignores all commands.
     struct Ignoring;
 
     impl Actor for Ignoring {
@@ -202,7 +205,7 @@ mod tests {
             let credit_window = CreditWindow::new(OutboxHandle::open(worker.clone(), link));
             let server_sender = ServerSender { credit_window, timer: None }.start();
             turns().await;
-            // A leaked borrow makes the next one panic.
+            // The leaked borrow makes the next borrow panic.
             std::mem::forget(worker.hub_sender.borrow_mut());
             let (answer, _) = oneshot::channel();
             let listing = Listing::InNamespace { namespace: NamespacePath::root(), from: 0 };

@@ -35,7 +35,7 @@ use crate::state::rooms::Target;
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Stands in for hub and session, and records their messages.
+/// Replaces the hub and a session, and records the messages that they receive.
 struct Listener {
     log: Log,
     fanout: Rc<RefCell<Option<Recipient<FanoutBatch>>>>,
@@ -83,7 +83,7 @@ impl Handler<SessionCommand> for Listener {
     }
 }
 
-/// Records the packets that it drains.
+/// A drainer that records the packets it receives.
 struct Sink {
     log: Log,
     panics: bool,
@@ -104,7 +104,7 @@ impl FrameSink for Sink {
     fn abort(&mut self) {}
 }
 
-/// Refills its outbox whenever it is drained.
+/// A drainer that queues another packet after each write.
 struct Echo {
     outbox: Weak<OutboxHandle>,
     flushes: Rc<Cell<usize>>,
@@ -311,7 +311,7 @@ fn written_bytes_are_reported_while_deliveries_continue() {
         let rig = Rig::new(Limits::with(|limits| limits.hub.worker_bytes_max = 4_000)).await;
         let flushes = Rc::new(Cell::new(0));
         let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
-        // More outboxes than one turn writes, so that some are dirty at all times.
+        // There are more outboxes than one turn writes, so that some are dirty at all times.
         let open = |_| OutboxHandle::open(rig.worker.clone(), link.clone());
         let outboxes: Vec<_> = (0..300).map(open).chain([rig.outbox.clone()]).collect();
         for outbox in &outboxes {
@@ -362,7 +362,7 @@ fn a_flusher_that_panics_while_sending_ends_the_process() {
     }
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        // A leaked borrow makes the next one panic.
+        // The leaked borrow makes the next borrow panic.
         std::mem::forget(rig.worker.hub_sender.borrow_mut());
         rig.worker.flush_notify.notify();
         rig.received().await;
@@ -376,7 +376,7 @@ fn a_panicking_fanout_ends_the_process() {
     }
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        // A leaked borrow makes the next one panic.
+        // The leaked borrow makes the next borrow panic.
         std::mem::forget(rig.worker.outboxes.borrow_mut());
         rig.send(vec![deliver(3, "borrowed twice", false, 1)]);
         turns().await;

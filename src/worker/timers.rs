@@ -1,7 +1,8 @@
 //! Timers of a worker for deadlines more than a second ahead.
 //!
 //! All sessions share one timer that fires at common ticks. Sessions that wake together send their
-//! pings in one turn of the thread. A session uses a timer of its own for a nearer deadline.
+//! pings in one turn of the thread. For a deadline within a second, a session uses a timer of its
+//! own.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,13 +13,15 @@ use crate::ids::SlotKey;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::session::SessionCommand;
 
-/// Interval between ticks. A deadline is at most this late, and never early.
+/// Interval between ticks. A session is woken at most this long after its deadline, and never
+/// before it.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Minimum time until a deadline for which a shared timer is used.
+/// The shared timer is used for deadlines that are at least this far ahead.
 const FAR: Duration = Duration::from_secs(1);
 
-/// An entry is checked at least once a minute, so that entries of ended sessions are removed.
+/// Maximum number of ticks between two checks of an entry (one minute). These checks remove entries
+/// of ended sessions.
 const CHECK_TICKS: u32 = 600;
 
 /// Deadlines of sessions, in ticks since the worker was started.
@@ -29,7 +32,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Returns whether the new entry is now the first.
+    /// Adds an entry. Returns whether the new entry is due before all others.
     fn add(&mut self, now: u32, slot: SlotKey, deadline_tick: u32) -> bool {
         let check_at = deadline_tick.min(now.saturating_add(CHECK_TICKS));
         let is_first = self.first().is_none_or(|first| check_at < first);
@@ -57,8 +60,8 @@ impl Timers {
 }
 
 impl Worker {
-    /// Sends the session [`Wake`](SessionCommand::Wake) at the first tick after the deadline.
-    /// Returns the time to wait if the deadline is too near for that.
+    /// Sends the session [`Wake`](SessionCommand::Wake) at the first tick after the deadline. If
+    /// the deadline is too near for that, returns the time that the session must wait instead.
     pub(super) fn wake_at(&self, slot: SlotKey, deadline: Instant) -> Option<Duration> {
         let wait = deadline.saturating_duration_since(Instant::now());
         if wait < FAR {
@@ -83,11 +86,12 @@ impl Worker {
         let outboxes = self.outboxes.borrow();
         let due = self.timers.borrow_mut().take_due(now, |slot| outboxes.link(slot).is_some());
         for link in due.into_iter().filter_map(|slot| outboxes.link(slot)) {
-            // The session may have ended meanwhile.
+            // The error is ignored, since the session may have ended meanwhile.
             let _ = link.post(SessionCommand::Wake);
         }
         drop(outboxes);
-        // This worker may hold the largest outboxes, which only it can cut.
+        // Other workers may have exceeded the budget while this worker holds the largest outboxes,
+        // which only it can cut.
         self.outboxes.borrow_mut().enforce_budget();
     }
 }

@@ -19,14 +19,14 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 #[folder = "static/"]
 struct Files;
 
-/// Gzipped files by the hash of their content, which changes while the page is developed. Files
-/// that gzip would not shrink are missing.
+/// Gzipped files by the hash of their content, since the content changes while the page is
+/// developed. Files that gzip would not shrink are omitted.
 static GZIPPED: LazyLock<HashMap<[u8; 32], Bytes>> = LazyLock::new(|| {
     let files = Files::iter().filter_map(|path| Files::get(&path));
     files.filter_map(|file| Some((file.metadata.sha256_hash(), gzip(&file.data)?))).collect()
 });
 
-/// Adds the demo page at `/`, for [`stentor::Listener::configure`].
+/// Adds the demo page at `/`. This function is an argument of [`stentor::Listener::configure`].
 pub(crate) fn page(config: &mut ServiceConfig) {
     // Compress at start rather than during the first request.
     LazyLock::force(&GZIPPED);
@@ -63,7 +63,7 @@ async fn file(request: HttpRequest) -> HttpResponse {
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((ETAG, tag.to_string()))
-        // Cached but always revalidated: a new binary has a new page.
+        // The page is cached but always revalidated, since a new binary has a new page.
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header((VARY, "Accept-Encoding"))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
@@ -83,13 +83,13 @@ fn takes_gzip(request: &HttpRequest) -> bool {
     accepted.and_then(|accepted| accepted.negotiate(supported.iter())) == Some(Encoding::gzip())
 }
 
-/// Returns a strong tag, which differs between the encodings of a file.
+/// Returns a strong ETag, which differs between the encodings of a file.
 fn tag(file: &EmbeddedFile, gzipped: bool) -> EntityTag {
     let hash: String = file.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
     EntityTag::new_strong(if gzipped { format!("{hash}-gzip") } else { hash })
 }
 
-/// Adds the charset, UTF-8, to text types.
+/// Adds `charset=utf-8` to text types.
 fn content_type(kind: &str) -> String {
     if kind.starts_with("text/") { format!("{kind}; charset=utf-8") } else { kind.to_owned() }
 }

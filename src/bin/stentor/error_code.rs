@@ -1,9 +1,9 @@
-//! Error codes for programs, the same in acks and over HTTP.
+//! Machine-readable error codes. Acks and HTTP responses use the same codes.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
-/// Error code, in snake case on the wire.
+/// Error code, serialized in snake case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ErrorCode {
@@ -11,7 +11,7 @@ pub(super) enum ErrorCode {
     BadRequest,
     BadRoom,
     Disconnected,
-    /// The event may have been emitted or not.
+    /// The event may or may not have been emitted.
     Indeterminate,
     MethodNotAllowed,
     NoApiKey,
@@ -45,7 +45,7 @@ impl ErrorCode {
         }
     }
 
-    /// True if the hub was overloaded, so that a further request would time out as well.
+    /// True if the hub was overloaded. Another request would then probably fail as well.
     pub(super) const fn is_of_overload(self) -> bool {
         matches!(self, Self::Overloaded | Self::Indeterminate)
     }

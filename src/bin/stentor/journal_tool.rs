@@ -1,5 +1,5 @@
-//! `stentor journal`: contents of a journal's folder as text. Reads only, also while a server uses
-//! the folder.
+//! `stentor journal` prints the contents of a journal's folder as text. It only reads the folder,
+//! and also works while a server uses the folder.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use stentor::{Fingerprint, JournalInspection, JournalOpenError, JournalReadError, Lsn, Offset};
 use thiserror::Error;
 
-/// Number of characters of the epoch in an offset.
+/// Number of characters of the epoch at the start of an offset.
 const EPOCH_CHARS: usize = 8;
 
 const EXAMPLES: &str = "\
@@ -20,14 +20,13 @@ Examples:
   stentor journal dump /var/lib/stentor/journal --from 1048577 --limit 10
   stentor journal dump /var/lib/stentor/journal | jq 'select(.kind == \"event\") | .packets'";
 
-/// Error of the journal tool.
 #[derive(Debug, Error)]
 pub(crate) enum JournalToolError {
     /// The journal does not exist or cannot be opened.
     #[error(transparent)]
     Open(#[from] JournalOpenError),
-    /// The journal is damaged; everything before the damage was printed. The next server on the
-    /// folder starts a new epoch.
+    /// The journal is damaged. All records before the damage were printed. The next server that
+    /// uses the folder starts a new epoch.
     #[error(transparent)]
     Damaged(#[from] JournalReadError),
     /// The output could not be written.
@@ -55,7 +54,7 @@ pub(crate) fn command() -> Command {
         .subcommands([stats, dump])
 }
 
-/// Runs the command. A closed pipe (`| head`) is no error.
+/// Runs the command. A closed pipe (`| head`) is not an error.
 pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<(), JournalToolError> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let Some(folder) = matches.get_one::<PathBuf>("folder") else { return Ok(()) };
@@ -77,7 +76,7 @@ pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<(), Jour
 
 fn stats(journal: &JournalInspection, out: &mut impl Write) -> Result<(), JournalToolError> {
     let stats = journal.stats();
-    // The epoch as it is written in offsets.
+    // This offset starts with the epoch in the form that clients receive.
     let token = Offset { epoch: stats.epoch, lsn: Lsn(0), fingerprint: Fingerprint::new(0) }.to_string();
     let records: u64 = stats.records.iter().map(|(_, count)| count).sum();
     writeln!(out, "epoch       {:.EPOCH_CHARS$}", token)?;

@@ -1,7 +1,7 @@
-//! Log without waiting: a bounded buffer of lines and a thread that writes them to stderr.
+//! Logging that never blocks: a bounded buffer of lines, and a thread that writes them to stderr.
 //!
-//! If stderr is read too slowly, lines are dropped and counted, and no worker waits. The logger
-//! that writes into the [`LogPipe`] chooses and formats the lines.
+//! If stderr is read too slowly, lines are dropped and counted. Lines are selected and formatted by
+//! the logger that writes to the [`LogPipe`].
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record, SetLoggerError};
 
-/// Maximum number of buffered lines: some seconds at debug level.
+/// Maximum number of buffered lines. This is enough for some seconds at debug level.
 const LINES_MAX: usize = 8_192;
 
 /// Maximum number of bytes of buffered lines.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Time limit of a flush: stderr may never be read again.
+/// Time limit of a flush, since stderr may never be read again.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Interval at which a flush checks for remaining lines.
+/// Interval between checks of a flush for remaining lines.
 const FLUSH_POLL: Duration = Duration::from_millis(1);
 
 /// Writer for a logger. Lines that do not fit into the buffer are dropped and counted.
@@ -34,14 +34,14 @@ pub(crate) struct LogPipe {
 struct State {
     waiting_lines: AtomicUsize,
     waiting_bytes: AtomicUsize,
-    /// Lines dropped since the last written line.
+    /// Number of lines that were dropped since the last line was written.
     dropped: AtomicU64,
 }
 
-/// Waits until all logged lines are written.
+/// A handle that waits until all logged lines are written.
 pub(crate) struct LogFlusher(Arc<State>);
 
-/// Creates a pipe to stderr and starts its thread.
+/// Creates a pipe to stderr and starts the thread that writes the lines.
 pub(crate) fn to_stderr() -> io::Result<(LogPipe, LogFlusher)> {
     pipe_to(io::stderr())
 }
@@ -56,7 +56,7 @@ fn pipe_to(out: impl Write + Send + 'static) -> io::Result<(LogPipe, LogFlusher)
 
 fn write_all(lines: &Receiver<Vec<u8>>, state: &State, mut out: impl Write) {
     for line in lines {
-        // An error of stderr cannot be reported anywhere.
+        // The result is ignored, since an error of stderr cannot be reported anywhere.
         let _ = out.write_all(&line);
         let dropped = state.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
@@ -69,7 +69,7 @@ fn write_all(lines: &Receiver<Vec<u8>>, state: &State, mut out: impl Write) {
 }
 
 impl Write for LogPipe {
-    /// Writes one or several lines. Never fails and never waits.
+    /// Buffers one or several lines. Never fails and never waits.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let State { waiting_lines, waiting_bytes, dropped } = &*self.state;
         let has_room = waiting_bytes.load(Ordering::Relaxed) + line.len() <= BYTES_MAX;
@@ -89,7 +89,7 @@ impl Write for LogPipe {
 }
 
 impl LogFlusher {
-    /// Waits until all lines are written, at most half a second.
+    /// Waits until all lines are written, for at most half a second.
     fn flush(&self) {
         let deadline = Instant::now() + FLUSH_TIMEOUT;
         while self.0.waiting_lines.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
@@ -118,15 +118,16 @@ impl Log for Logger {
     }
 }
 
-/// Installs `formatter`, which writes into a [`LogPipe`], as the logger of the process, also for
-/// panics. Call `log::logger().flush()` before the process ends; it waits at most half a second.
+/// Installs `formatter`, which writes to a [`LogPipe`], as the logger of the process. Panics are
+/// logged as well. Call `log::logger().flush()` before the process ends. That call waits for at
+/// most half a second.
 pub(crate) fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogFlusher) -> Result<(), SetLoggerError> {
     log::set_boxed_logger(Box::new(Logger { formatter, flusher }))?;
     log::set_max_level(level);
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
-        // Captured only with RUST_BACKTRACE.
+        // The backtrace is captured only if RUST_BACKTRACE is set.
         let backtrace = std::backtrace::Backtrace::capture();
         let backtrace = match backtrace.status() {
             std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
@@ -144,7 +145,7 @@ pub(crate) fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogF
 mod tests {
     use super::*;
 
-    /// Writer that stalls until its channel is closed.
+    /// Writer that blocks until its channel is closed.
     struct Stalled(Receiver<()>, mpsc::Sender<String>);
 
     impl Write for Stalled {

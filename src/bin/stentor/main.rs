@@ -1,4 +1,5 @@
-//! The binary `stentor`, a program on the public API: command line, configuration, server.
+//! The binary `stentor`: command line, configuration and server. It uses only the public API of the
+//! library.
 
 mod config;
 mod demo;
@@ -127,9 +128,9 @@ fn configuration(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts the log, which a separate thread writes to stderr. By default it omits messages of
-/// actix-http, which logs every bad request without a limit; the server logs bad requests itself,
-/// at a limited rate.
+/// Starts the log, which a separate thread writes to stderr. Messages of actix-http are omitted by
+/// default, since actix-http logs every bad request without a limit. The server itself logs bad
+/// requests at a limited rate.
 fn start_log(filters: &str) -> Result<(), Failure> {
     let (pipe, flusher) = logging::to_stderr()?;
     let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -148,7 +149,7 @@ fn warn(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Writes to stdout. A closed pipe (`| head`) is no error.
+/// Writes to stdout. A closed pipe (`| head`) is not an error.
 fn show(text: &dyn Display) -> io::Result<()> {
     match write!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -156,7 +157,8 @@ fn show(text: &dyn Display) -> io::Result<()> {
     }
 }
 
-/// Sends a state to the service manager, if one started this process (systemd, `Type=notify`).
+/// Sends a state to the service manager, if a service manager started this process (systemd,
+/// `Type=notify`).
 #[cfg(target_os = "linux")]
 fn notify(state: &str) {
     use std::os::linux::net::SocketAddrExt;
@@ -177,7 +179,8 @@ fn notify(state: &str) {
 #[cfg(not(target_os = "linux"))]
 fn notify(_: &str) {}
 
-/// Raises the limit on open files and lowers the limits on connections to what it allows.
+/// Raises the limit on open files, and lowers the limits on connections to the number that the
+/// raised limit allows.
 fn fit_descriptors(config: &mut config::Config) {
     let descriptors = match process::raise_descriptors() {
         Ok(descriptors) => descriptors,
@@ -212,7 +215,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     })?;
     let outcome = serve_with(&io, config).await;
     if outcome.is_err() {
-        // The next start can then continue the journal, even after a reboot.
+        // Close the journal cleanly, so that the next start can continue it, even after a reboot.
         io.close().await;
     }
     outcome

@@ -1,22 +1,22 @@
-//! Process of the server: limit on open files, loss of its terminal.
+//! Properties of the process: the limit on open files, and the loss of its terminal.
 
 use std::io;
 
 use stentor::Limits;
 
-/// Descriptors for other uses than clients: header and folder of the journal, log, port, system
-/// files. Each segment of the journal takes one more.
+/// Descriptors for purposes other than clients: header and folder of the journal, log, listening
+/// socket, system files. Each segment of the journal needs one more descriptor.
 const RESERVE: u64 = 56;
 
-/// Descriptors of the runtime of one thread.
+/// Descriptors that the runtime of one thread needs.
 const PER_THREAD: u64 = 4;
 
-/// Limit on open files.
+/// Limit on open files, before and after it was raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Descriptors {
     /// Limit at start.
     pub(crate) before: u64,
-    /// Limit in force; `u64::MAX` means none.
+    /// Limit in force. `u64::MAX` means that there is no limit.
     pub(crate) now: u64,
 }
 
@@ -38,10 +38,11 @@ pub(crate) fn raise_descriptors() -> io::Result<Descriptors> {
     Ok(Descriptors { before: u64::MAX, now: u64::MAX })
 }
 
-/// Lowers the limits on connections to what `descriptors` allow: after a reserve for other uses, a
-/// quarter for HTTP connections and the rest for sessions.
+/// Lowers the limits on connections to the number that `descriptors` allows. Some descriptors are
+/// reserved for other purposes. Of the rest, at most a quarter is for HTTP connections, and the
+/// remainder is for sessions.
 pub(crate) fn fit_connections(limits: &mut Limits, descriptors: u64, workers: usize) {
-    // The two others are the main thread and the hub's.
+    // The main thread and the hub's thread are added to the workers.
     let threads = workers as u64 + 2;
     let others = RESERVE + limits.journal.segments_max as u64 + PER_THREAD * threads + limits.http.reserve as u64;
     let usable = descriptors.saturating_sub(others);
@@ -50,7 +51,8 @@ pub(crate) fn fit_connections(limits: &mut Limits, descriptors: u64, workers: us
     limits.sessions.max = limits.sessions.max.min(usable - limits.http.connections_max.min(usable)).max(1);
 }
 
-/// Logs SIGHUP, the loss of the terminal, instead of ending. Must be called inside an actix system.
+/// Logs SIGHUP, which signals the loss of the terminal, instead of ending the process. Must be
+/// called inside an actix system.
 #[cfg(unix)]
 pub(crate) fn outlive_terminal() {
     use tokio::signal::unix::{SignalKind, signal};

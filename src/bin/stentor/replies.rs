@@ -1,4 +1,4 @@
-//! Replies of `stentor serve` in acks and over HTTP: receipts, and errors with a code.
+//! Replies of `stentor serve` in acks and HTTP responses: receipts, and errors with a code.
 
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ impl ErrorBody {
     }
 }
 
-/// Receipt of a published event.
+/// Receipt of a published event, as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Published {
     level: &'static str,
@@ -44,7 +44,7 @@ impl From<RoomError> for ErrorBody {
             RoomError::Name(_) | RoomError::ForeignRoom => ErrorCode::BadRoom,
             RoomError::TooManyRooms => ErrorCode::TooManyRooms,
             RoomError::Disconnected | RoomError::NotYetConnected => ErrorCode::Disconnected,
-            // The others are Overloaded and Unanswered.
+            // The remaining errors are Overloaded and Unanswered.
             _ => ErrorCode::Overloaded,
         };
         Self { code, message: error.to_string() }
@@ -61,17 +61,17 @@ impl From<EmitError> for ErrorBody {
             | EmitError::TooLarge => ErrorCode::BadEvent,
             EmitError::Disconnected | EmitError::NotYetConnected => ErrorCode::Disconnected,
             EmitError::Overloaded => ErrorCode::Overloaded,
-            // The other one is Unanswered.
+            // The remaining error is Unanswered.
             _ => ErrorCode::Indeterminate,
         };
         Self { code, message: error.to_string() }
     }
 }
 
-/// Prefix of event names that only the server emits.
+/// Prefix of event names that are reserved for the server.
 const RESERVED_PREFIX: &str = "stentor:";
 
-/// Checks that a client does not publish under a name of the server, which would forge its events.
+/// Checks that a client does not publish an event under a name that is reserved for the server.
 pub(super) fn check_event_name(name: &str) -> Result<(), ErrorBody> {
     if name.starts_with(RESERVED_PREFIX) {
         let message =

@@ -1,4 +1,4 @@
-//! The API key, compared in constant time and never printed.
+//! The API key. It is compared in constant time and never printed.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// Compares in a time that depends on the lengths only.
+    /// Compares the texts in a time that depends only on their lengths.
     pub(crate) fn matches(&self, guess: &str) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), guess.as_bytes()).into()
     }

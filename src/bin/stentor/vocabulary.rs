@@ -1,7 +1,7 @@
-//! Vocabulary of the hub: events that clients of `stentor serve` can emit.
+//! The events that clients of `stentor serve` can emit.
 //!
-//! Errors are sent in the ack as `{"error":{"code","message"}}`, or without an ack as the event
-//! `stentor:error`.
+//! Errors are sent in the ack as `{"error":{"code","message"}}`. If the client has not requested an
+//! ack, they are sent as the event `stentor:error`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ pub(crate) fn install(namespace: Namespace) -> Namespace {
     })
 }
 
-/// Registers one event; the result of `handler` is its ack.
+/// Registers the handler of one event. The result of `handler` is sent in the ack.
 fn on<T, R>(
     namespace: Namespace,
     name: &'static str,
@@ -81,7 +81,7 @@ async fn publish(socket: &Socket, args: &Args) -> Result<Published, ErrorBody> {
     Ok(receipt.into())
 }
 
-/// First argument of `publish`, if it is an object instead of a room name.
+/// First argument of `publish`, if the argument is an object instead of a room name.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Addressed {
@@ -105,12 +105,12 @@ async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, ErrorBody
     Ok(MembersReply { members: members.iter().map(ToString::to_string).collect() })
 }
 
-/// Parses the argument at `index`; `None` if it is `null` or missing.
+/// Parses the argument at `index`. Returns `None` if the argument is `null` or missing.
 fn argument<T: DeserializeOwned>(args: &Args, index: usize) -> Result<Option<T>, serde_json::Error> {
     Option::from_args(args.skip(index))
 }
 
-/// Parses the argument at `index`, which must be a string.
+/// Parses the argument at `index`, which must be a string. `what` describes the argument in errors.
 fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, ErrorBody> {
     let position = index + 1;
     let message = match argument(args, index) {
@@ -121,7 +121,7 @@ fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, Er
     Err(ErrorBody::new(ErrorCode::BadRequest, message))
 }
 
-/// Refuses the option `durable` of `join`, since subscriptions are not stored.
+/// Refuses the option `durable` of `join`, since durable subscriptions are not supported.
 fn refuse_durable(args: &Args) -> Result<(), ErrorBody> {
     #[derive(serde::Deserialize)]
     struct Options {
@@ -137,7 +137,7 @@ fn refuse_durable(args: &Args) -> Result<(), ErrorBody> {
     }
 }
 
-/// Sends the result in the ack. Without an ack, errors are sent as an event.
+/// Sends the result in the ack. If no ack was requested, errors are sent as an event.
 async fn answer<T: ToArgs>(socket: &Socket, ack: Ack, done: Result<T, ErrorBody>) -> Result<(), HandlerError> {
     match done {
         Ok(reply) => ack.send(reply)?,

@@ -2,8 +2,9 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The wall-clock time of the start, advanced by the monotonic clock. Windows thus continue through
-/// a restart, and setting the wall clock does not change them while the process runs.
+/// A clock that starts at the wall-clock time and then follows the monotonic clock. So windows
+/// continue across a restart, and a change of the wall clock while the process runs does not affect
+/// them.
 #[derive(Debug)]
 pub(super) struct Clock {
     start_unix_ms: u64,

@@ -5,24 +5,24 @@ use crate::ids::{Lsn, Offset, SocketId};
 use crate::journal::{Record, RecordBody};
 use crate::protocol::encoded::Message;
 
-/// Maximum bytes of one read, including records for other sockets.
+/// Maximum number of bytes of one read, including the bytes of records for other sockets.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// A larger record counts as several records in the limit of a turn.
+/// Size beyond which a record counts as several records in the limit of a turn.
 const RECORD_BYTES: usize = 1 << 10;
 
 /// Consecutive missed events of one socket.
 #[derive(Debug)]
 pub(in crate::hub) struct MissedChunk {
     pub(in crate::hub) events: Vec<(Offset, Message)>,
-    /// The socket has no further missed events up to this position.
+    /// Position up to which the socket has no missed events other than `events`.
     pub(in crate::hub) upto: Lsn,
     pub(in crate::hub) is_all: bool,
 }
 
 impl JournalWriter {
-    /// Reads the events for a socket after `after`, from at most `left` records. Returns `None` if
-    /// an event may have been dropped.
+    /// Reads events that a socket has missed after the position `after`, from at most `left`
+    /// records. Returns `None` if an event for the socket may have been dropped.
     pub(in crate::hub) fn read(
         &self,
         socket: &SocketId,
@@ -38,8 +38,9 @@ impl JournalWriter {
                 (missed.upto, missed.is_all) = (self.applied.lsn, true);
                 break;
             };
-            // The records before `next` are for others. `bytes_max` counts only this socket's
-            // events, so that records of others are skipped in few large reads.
+            // The records before `next` are for other sockets and are skipped. `bytes_max` bounds
+            // only this socket's events, so that records between them are skipped in few large
+            // reads.
             let after = next.before().max(missed.upto);
             let chunk = match self.journal.read(after, super::CHUNK_RECORDS.min(*left), CHUNK_BYTES) {
                 Ok(chunk) => chunk,

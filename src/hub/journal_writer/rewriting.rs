@@ -1,42 +1,45 @@
-//! Rewriting of sessions before a ring of files drops their records, and giving up sessions that
+//! Rewriting of sessions before a ring of files drops their records, and giving up of sessions that
 //! exceed the bounds.
 //!
-//! Let R be the bytes written after a record before it is dropped
+//! Let R be the bytes written after a record before the record is dropped
 //! ([`ring_bytes`](crate::journal::Journal::ring_bytes)). A session is due once its newest complete
-//! record is 3R/8 behind the head. While sessions are due, each byte that an appended record takes
-//! in the ring adds three bytes to the credit for rewriting, which is spent on the session with the
-//! oldest record.
+//! record is 3R/8 behind the head. While sessions are due, each byte that an appended record
+//! occupies in the ring adds three bytes to the credit for rewriting. The credit is used for the
+//! session with the oldest record.
 //!
 //! **Invariant**: a session is rewritten before its record is dropped. All sessions together have
-//! at most R/4 bytes. While the ring advances by the 5R/8 that a due session has left, 5R/32 are
-//! appended and 15R/32 can be rewritten. The sessions to be rewritten before it have older records:
-//! R/4 bytes when it becomes due, and at most the 5R/32 appended meanwhile by which they grow,
-//! 13R/32 in all. The remaining R/16 covers one session that waits for its last bytes, an index
-//! that is one entry late, and the bytes left free at the ends of segments.
+//! at most R/4 bytes. When a session becomes due, the ring can advance by 5R/8 before the record of
+//! the session is dropped. Of these bytes, 5R/32 are appended and 15R/32 can be rewritten. The
+//! sessions with older records are rewritten first. They have at most R/4 bytes, and grow by at
+//! most the 5R/32 that are appended meanwhile, so they need at most 13R/32. The remaining R/16
+//! covers one session that waits for its last bytes of credit, an index that is one entry late, and
+//! the bytes left free at the ends of segments.
 //!
-//! So the ring takes at most four times the appended bytes, and an idle server writes nothing.
+//! In total, at most four times the appended bytes are written to the ring, and an idle server
+//! writes nothing.
 
 use super::JournalWriter;
 use crate::ids::Offset;
 use crate::journal::{GiveUpReason, Record, RecordBody};
 
-/// Bytes of rewriting for each byte that an appended record takes.
+/// Bytes that may be rewritten for each byte that an appended record occupies.
 const REWRITTEN_PER_BYTE: u64 = 3;
 
-/// Maximum number of sessions given up after one record. After a start with smaller bounds, more
-/// may be due.
+/// Maximum number of sessions given up after one record. More sessions may exceed the bounds if
+/// these were lowered before this start.
 const GIVEN_UP_AT_A_TIME: usize = 256;
 
-/// Minimum interval between warnings that sessions were given up or nearly fill their bound.
+/// Minimum interval between warnings about sessions that were given up or that nearly fill their
+/// bound.
 const WARNING_INTERVAL_MS: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Rewriting {
-    /// Used bytes of the ring at the last update.
+    /// Used bytes of the ring at the last update of `credit`.
     used: u64,
     /// Bytes that may be rewritten.
     credit: u64,
-    /// Sessions given up since the last warning.
+    /// Number of sessions given up since the last warning.
     given_up: usize,
     /// Earliest time of the next warning.
     warn_at_unix_ms: u64,
@@ -49,7 +52,7 @@ impl Rewriting {
 }
 
 impl JournalWriter {
-    /// Rewrites due sessions as long as the credit for appended records covers them.
+    /// Rewrites due sessions, as long as the credit covers all bytes of the next session.
     pub(super) fn rewrite_sessions(&mut self) {
         let used = self.journal.used_bytes();
         self.rewriting.credit += REWRITTEN_PER_BYTE * (used - self.rewriting.used);
@@ -80,8 +83,8 @@ impl JournalWriter {
         }
     }
 
-    /// Journals a decision of the hub about sessions. With a journal in memory, only the index
-    /// needs it.
+    /// Journals a decision of the hub about sessions. If the journal is in memory, only the index
+    /// is updated.
     pub(super) fn journal_decision(&mut self, body: RecordBody) {
         if self.journal.ring_bytes().is_some() {
             let offset = self.next_offset();
@@ -92,8 +95,8 @@ impl JournalWriter {
         }
     }
 
-    /// Reports the bytes of all sessions. Warns if these are near their maximum, or if sessions
-    /// were given up.
+    /// Reports the bytes of all sessions in the metrics. Warns if the bytes are near their maximum,
+    /// or if sessions were given up.
     pub(super) fn report_bytes(&mut self, now_unix_ms: u64) {
         let (bytes, bytes_max) = self.sessions.bytes();
         self.metrics.hub.recovery_session_bytes.set(bytes);

@@ -1,4 +1,4 @@
-//! Sessions that are rewritten while the ring advances, given up, or forgotten.
+//! Tests of sessions that are rewritten while the ring advances, given up, or forgotten.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl JournalWriter {
     fn resume_result(&self, n: u32) -> Result<(), NotRecovered> {
         let claim = ResumeAttempt { pid: PrivateId::from_random(id(n)), offset: None };
         match self.check_resume(claim, &NamespacePath::root()) {
-            // The session is known.
+            // In both cases, the session is known.
             Ok(_) | Err(NotRecovered::NothingToRecover) => Ok(()),
             Err(why) => Err(why),
         }
@@ -117,7 +117,7 @@ fn a_full_population_survives_every_turn_of_the_ring() {
         let mut count = 0;
         while writer.session_bytes().0 + 700 < bytes_max {
             writer.connect(count);
-            // Sessions of up to seven rooms.
+            // The sessions have up to seven rooms each.
             (0..count % 8).for_each(|n| writer.join(count, &format!("room {n}")));
             writer.set_data(count, count);
             count += 1;
@@ -134,7 +134,7 @@ fn a_full_population_survives_every_turn_of_the_ring() {
             }
             let written = writer.journal.used_bytes() - begin;
             assert!(written <= 5 * appended, "{written} bytes for {appended} in turn {turn}");
-            // A copy of the folder, as a killed process leaves it.
+            // Copy the folder in the state in which a killed process would leave it.
             let left = Scratch::new();
             std::fs::create_dir(&left.0).unwrap();
             for file in std::fs::read_dir(&scratch.0).unwrap().map(Result::unwrap) {
@@ -162,7 +162,7 @@ fn one_record_rewrites_at_most_three_times_its_bytes() {
         let before = writer.journal.used_bytes();
         writer.emit(50);
         let used = writer.journal.used_bytes() - before;
-        // A session is rewritten as a whole, when the credit covers all of its bytes.
+        // A session is rewritten as a whole, once the credit covers all of its bytes.
         assert!(used < 4 * 130 + 3_000, "{used} bytes");
         writer.flush();
     }
@@ -216,7 +216,7 @@ fn the_largest_are_given_up_first_then_disconnected_then_newest() {
     assert_eq!(writer.resume_result(count - 1), Err(NotRecovered::GivenUp), "no session is disconnected");
     assert!((6..10).all(|n| writer.resume_result(n).is_ok()), "older connected sessions remain");
     writer.flush();
-    // The next start has the same state.
+    // The next start must restore the same state.
     drop(writer);
     let writer = open(&scratch, &limits);
     assert_eq!(writer.resume_result(count - 1), Err(NotRecovered::GivenUp));
@@ -240,7 +240,8 @@ fn a_session_that_is_too_large_is_not_recovered() {
 
 #[test]
 fn a_forgotten_session_stays_forgotten_when_the_clock_is_set_back() {
-    // Events for its rooms are not journalled any more.
+    // Events for the session's rooms are no longer journalled, so the session must not become
+    // recoverable again.
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
     let mut limits = limits;
     limits.recovery.window = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! Commands that wait: for a worker, for other senders, or for a share of the journal.
+//! Tests of commands that wait for a worker, for other senders, or for a share of the journal.
 
 use super::*;
 
@@ -15,7 +15,8 @@ fn events_wait_while_a_worker_is_behind() {
         }
         rig.join(1, "b");
         let said = rig.received().await;
-        // An event is answered once it is delivered. Later commands of its sender wait behind it.
+        // An event is answered once it is delivered. Later commands of the same sender wait until
+        // then.
         assert_eq!(said.first().map(String::as_str), Some(r#"deliver 42["one"]"#));
         assert!(
             said.contains(&"answer 3 emitted".to_owned()) && !said.contains(&"answer 6 emitted".to_owned()),
@@ -65,7 +66,7 @@ fn a_light_sender_passes_while_a_heavy_one_waits() {
     });
 }
 
-/// Receives lines until `expected` is among them.
+/// Receives lines until `expected` is among them, and returns all lines.
 async fn said_until(rig: &Rig, expected: &str) -> Vec<String> {
     let mut said = Vec::new();
     while !said.iter().any(|line| line == expected) {
@@ -112,7 +113,7 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
         let mut rig = Rig::new(limits, Stores { writer: writer(journal()), ..Stores::default() });
         rig.slot.index = 9;
         rig.connect(1);
-        // The server sender counts as a worker.
+        // The server sender is registered like a worker.
         let (sender, lines) = mpsc::channel();
         let mut commands: Vec<HubCommand> =
             vec![ImmediateCommand::Register { fanout: Listener(sender).start().recipient() }.into()];
@@ -170,8 +171,8 @@ fn replays_to_a_full_worker_are_bounded_and_delay_no_event() {
 
 #[test]
 fn other_tasks_of_the_hubs_thread_run_while_commands_keep_coming() {
-    // The server sender runs on this thread. In an earlier version, the hub handled all ready
-    // batches first.
+    // The server sender runs on the hub's thread. In an earlier version, the hub handled all ready
+    // batches before that thread's other tasks ran.
     run(async {
         let mut rig = Rig::new(Limits::default(), Stores::default());
         rig.connect(1);
@@ -223,7 +224,8 @@ fn a_socket_in_many_rooms_leaves_them_behind_other_commands() {
 
 #[test]
 fn resumes_with_many_rooms_wait_for_senders_within_their_quantum() {
-    // Each connection has a quantum of its own, and 350 bytes cost the hub most of a millisecond.
+    // Each connection has its own quantum. A client could therefore cause much work with many
+    // connections: a request of 350 bytes costs the hub most of a millisecond.
     run(async {
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 10_000, usize::MAX);
         let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
@@ -277,7 +279,7 @@ fn resumes_of_one_session_over_new_connections_share_an_account() {
             let connect = Connect { from, socket, member, namespace, kind, reply };
             commands.push(OrderedCommand::Connect(Box::new(connect)).into());
         }
-        // A publisher that causes as much work as one of the resumes.
+        // These events cause as much work as one of the resumes.
         for _ in 0..4 {
             let body = format!("\"{}\"", "x".repeat(200 << 10));
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);

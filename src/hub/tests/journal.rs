@@ -1,4 +1,4 @@
-//! Replays of journalled events, and journals that fail or are closed.
+//! Tests of replays of journalled events, and of journals that fail or are closed.
 
 use super::*;
 
@@ -63,7 +63,7 @@ fn a_failed_journal_affects_recovery_only() {
         assert_eq!(lines.iter().filter(|line| line.starts_with("deliver")).count(), 2, "{lines:?}");
         rig.check_resume(1, None);
         assert_eq!(rig.received().await, ["not claimed: session is unknown"]);
-        // Sessions that connect from now on can be resumed.
+        // Sessions that connect after the failure can be resumed.
         rig.connect(2);
         rig.join(2, "b");
         rig.tell(disconnect(2));
@@ -98,8 +98,8 @@ fn a_closed_hub_continues_without_journalling() {
 
 #[test]
 fn records_for_others_are_skipped_in_few_reads() {
-    // In an earlier version, the byte budget of the socket bounded each read, down to one record of
-    // the file at a time.
+    // In an earlier version, the byte budget of the socket bounded each read, so that a read could
+    // return a single record.
     run(async {
         let journal = TestJournal::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4_000, usize::MAX));
         let reads = journal.reads.clone();

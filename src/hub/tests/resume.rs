@@ -1,4 +1,4 @@
-//! Resumes: refused and granted ones, replays, and stale connections.
+//! Tests of refused and successful resumes, replays, and stale connections.
 
 use super::*;
 
@@ -41,8 +41,8 @@ fn a_resumed_socket_has_its_rooms_and_catches_up() {
 
 #[test]
 fn a_resume_is_journalled_with_the_position_it_continues_from() {
-    // Without the record, the session expires although it is connected, and the next start resumes
-    // it from its connect.
+    // Without a record of the resume, the session would expire although it is connected. The next
+    // start would resume it from the position of its connect.
     run(async {
         let (appended, journalled) = mpsc::channel();
         let journal = TestJournal::observed(move |record: &Record| {
@@ -69,7 +69,7 @@ fn commands_of_an_evicted_connection_are_ignored() {
         rig.received().await;
         rig.resume(1, None);
         assert_eq!(rig.received().await, ["evict 1", "attach 101 behind 1", "join 101", "answer 3 recovered"]);
-        // These commands of the old connection were sent before it was evicted.
+        // The old connection sent these commands before it was evicted.
         rig.join(1, "b");
         let from = rig.from();
         rig.tell(OrderedCommand::Leave { from, socket: socket(1), room: room("a") });
@@ -92,7 +92,7 @@ fn a_resume_refused_at_connect_leaves_the_other_connection() {
         rig.connect(1);
         rig.join(1, "a");
         rig.received().await;
-        // The check before middleware would have succeeded.
+        // The test omits the check before middleware, as if that check had succeeded.
         let stale = Offset { epoch: Epoch::new(1, 1), lsn: Lsn(99), fingerprint: crate::ids::Fingerprint::new(1) };
         rig.resume(1, Some(stale));
         assert_eq!(rig.received().await, ["detach 101", "answer 3 claim lost"]);
@@ -105,7 +105,8 @@ fn a_resume_refused_at_connect_leaves_the_other_connection() {
 
 #[test]
 fn the_own_room_of_a_disconnected_socket_cannot_be_joined() {
-    // A member would receive events for that socket alone, which may resume under the same id.
+    // A member of that room would receive events that are meant for the socket only. The socket may
+    // resume under the same id.
     run(async {
         let mut rig = Rig::recovering(Limits::default());
         rig.connect(1);
@@ -148,7 +149,7 @@ fn a_session_given_up_for_its_rooms_is_forgotten_when_it_expires() {
 
 #[test]
 fn an_ack_request_of_an_evicted_connection_is_refused() {
-    // The new session may request an ack under the same id.
+    // The new connection's session may request an ack under the same id.
     run(async {
         let mut rig = Rig::recovering(Limits::default());
         rig.connect(1);

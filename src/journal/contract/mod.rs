@@ -1,4 +1,4 @@
-//! The contract of [`Journal`](super::Journal), tested with both implementations.
+//! Tests of the contract of [`Journal`](super::Journal), run with both implementations.
 
 pub(crate) mod records;
 pub(crate) mod scratch;
@@ -15,7 +15,8 @@ use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
 pub(super) enum Capacity {
     /// Room for all records of a test.
     Large,
-    /// Room for a few small records, fewer of them in memory than on disk.
+    /// Room for a few small records. The journal in memory has room for fewer records than the
+    /// journal on disk.
     Small,
 }
 
@@ -75,7 +76,7 @@ impl Driver for OnDisk {
     }
 }
 
-/// One test for each point of the contract.
+/// Generates one test for each rule of the contract.
 macro_rules! contract {
     ($driver:ty: $($promise:ident)*) => {
         $(#[test]

@@ -1,4 +1,4 @@
-//! Records for tests: one of each kind, and a strategy for any record.
+//! Records for tests: records of each kind, and a strategy that generates any record.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ pub(crate) fn record(lsn: u64, entry: RecordBody) -> Record {
     Record { lsn: Lsn(lsn), fingerprint: fingerprint(lsn), body: entry }
 }
 
-/// The fingerprint of the record at `lsn` in all tests.
+/// The fingerprint that the record at `lsn` has in all tests.
 pub(crate) fn fingerprint(lsn: u64) -> Fingerprint {
     Fingerprint::new(lsn as u32 ^ 0x00a5_a5a5)
 }

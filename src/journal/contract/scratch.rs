@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Path of a temporary folder. The test creates the folder; a drop removes it.
+/// Path of a temporary folder. The test creates the folder, and the drop removes it.
 #[derive(Debug)]
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    /// In memory on Linux: these tests cannot observe an fsync.
+    /// Chooses the path of a new folder. On Linux, the folder is in memory, since these tests
+    /// cannot observe an fsync.
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);

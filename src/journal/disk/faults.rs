@@ -1,4 +1,4 @@
-//! Planned failures of file operations, on the test's own thread.
+//! Failures of file operations that a test plans for its own thread.
 
 use std::cell::Cell;
 use std::io;
@@ -8,7 +8,7 @@ thread_local! {
     static CANNOT_OPEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Calls `act` while no file can be opened.
+/// Calls `act`. No file can be opened meanwhile.
 pub(in crate::journal) fn without_descriptors<R>(act: impl FnOnce() -> R) -> R {
     CANNOT_OPEN.set(true);
     let outcome = act();
@@ -20,12 +20,12 @@ pub(super) fn open() -> io::Result<()> {
     if CANNOT_OPEN.get() { Err(io::Error::other("too many open files")) } else { Ok(()) }
 }
 
-/// Makes the operation after the next `operations` fail.
+/// Makes one operation fail, after `operations` successful ones.
 pub(in crate::journal) fn fail_after(operations: usize) {
     LEFT.set(Some(operations));
 }
 
-/// Cancels a planned failure. Returns whether it has happened.
+/// Cancels a planned failure. Returns true if the failure has already happened.
 pub(in crate::journal) fn disarm() -> bool {
     LEFT.replace(None).is_none()
 }

@@ -1,5 +1,5 @@
-//! The contents of a folder in which a journal is opened, and the decision whether its journal
-//! continues.
+//! Files found in the folder in which a journal is opened, and the decision whether the stored
+//! journal continues.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use crate::journal::folder::{self, JournalHeader, OpenError, State, StoredHeader
 use crate::journal::recent::RecentRecords;
 use crate::journal::segment::{Fault, Segment};
 
-/// LSNs skipped at a start, because a killed process may have used them without writing their
-/// records.
+/// Number of LSNs that are skipped at a start, unless the journal was closed. A killed process may
+/// have used these LSNs without writing their records.
 pub(super) const SKIPPED_LSNS: u64 = 1 << 20;
 
-/// The journal of a folder, or an empty one that replaces it.
+/// The journal found in a folder, or the empty journal that replaces it.
 pub(super) struct ExistingJournal {
     pub(super) start: Start,
     pub(super) epoch: Epoch,
@@ -33,8 +33,9 @@ enum OpenFailure {
 }
 
 impl ExistingJournal {
-    /// Reads a folder and decides whether its journal continues. Changes nothing but the end of the
-    /// newest segment, if a killed process has left a partial record there.
+    /// Reads a folder and decides whether its journal continues. If a killed process has left a
+    /// partial record at the end of the newest segment, that record is removed. The folder is not
+    /// changed otherwise.
     pub(super) fn read(path: &Path, stored: &StoredHeader, options: &FileOptions) -> Result<Self, OpenError> {
         let mut found = Self {
             start: Start::New,
@@ -65,7 +66,8 @@ impl ExistingJournal {
                 (reason, Some(header))
             }
         };
-        // The greatest LSN and the newest epoch that the folder shows must not be used again.
+        // The new journal must not reuse an LSN or an epoch of the discarded journal, so find the
+        // greatest LSN and the newest epoch in the folder.
         let mut used = header.map_or(Lsn(0), |header| header.floor);
         let mut newest = header.map(|header| header.epoch);
         for (sequence, path) in files.iter().rev() {
@@ -93,7 +95,8 @@ impl ExistingJournal {
     }
 }
 
-/// Reads the segments of a journal that continues unless they are damaged.
+/// Reads the segments of a stored journal into `found`. If a segment is damaged or missing, returns
+/// the reason why the journal does not continue.
 fn read_segments(
     files: &[(u64, PathBuf)],
     header: &JournalHeader,
@@ -140,8 +143,8 @@ fn read_segments(
     Ok(())
 }
 
-/// Damage discards the journal. A file that cannot be read, or is of a newer format, makes the
-/// start fail.
+/// If the fault is damage, the journal is discarded. If the file cannot be read or has a newer
+/// format, the start fails.
 fn failure(path: &Path, fault: Fault) -> OpenFailure {
     match fault {
         Fault::Io(_) | Fault::Newer(_) => OpenFailure::Refuse(OpenError::fault(path, fault)),

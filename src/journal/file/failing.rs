@@ -19,7 +19,7 @@ fn options(epoch: u32, boot: u128) -> FileOptions {
     }
 }
 
-/// The newest flushed record, and the newest appended one.
+/// LSNs of the newest flushed and the newest appended record, and the epoch of both.
 #[derive(Debug, Default, Clone, Copy)]
 struct Progress {
     flushed: u64,
@@ -27,7 +27,8 @@ struct Progress {
     epoch: Option<Epoch>,
 }
 
-/// Opens a journal, appends several segments, reads, and closes it, twice.
+/// Twice opens a journal, appends records that fill several segments, reads all records, and closes
+/// the journal.
 fn use_journal(path: &Path, progress: &mut Progress) -> Result<(), String> {
     for boot in 1..3 {
         let mut journal = FileJournal::open(path, options(boot, boot.into())).map_err(|error| error.to_string())?;
@@ -57,7 +58,7 @@ fn after_any_failed_file_operation_the_next_start_succeeds() {
             outcome.unwrap();
             break;
         }
-        // The next start is on the same boot or another one.
+        // The next start is in boot 1, 2 or 3. The failed operation was in boot 1 or 2.
         let boot = 1 + operations as u128 % 3;
         let journal = FileJournal::open(&scratch.0, options(7, boot))
             .unwrap_or_else(|error| panic!("operation {operations} failed ({outcome:?}), then the start: {error}"));

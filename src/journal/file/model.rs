@@ -1,4 +1,5 @@
-//! Random use of a file journal, with kills at random bytes, compared with a journal in memory.
+//! Random operations on a file journal, including kills after a random number of written bytes,
+//! compared with the same operations on a journal in memory.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +14,8 @@ use crate::journal::{Record, RecordBody};
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Appends records, each with its distance from the head and its fingerprint.
+    /// Appends records. Each tuple contains the distance of the LSN from the head, the fingerprint,
+    /// and the body.
     Append(Vec<(u64, u32, RecordBody)>),
     Flush,
     Read {
@@ -21,15 +23,15 @@ enum Step {
         records_max: usize,
         bytes_max: usize,
     },
-    /// The process is killed after it has written a part of the pending bytes.
+    /// The process is killed after it has written this share of the pending bytes.
     Kill {
         thousandths: usize,
     },
-    /// The process closes the journal, and another one opens it.
+    /// The process closes the journal, and another process opens it.
     Restart {
         reboot: bool,
     },
-    /// The machine restarts without a close.
+    /// The machine restarts although the journal was not closed.
     PowerLoss,
 }
 
@@ -99,7 +101,8 @@ impl Harness {
                 let pending = journal.pending_bytes();
                 let written = pending * thousandths / 1_000;
                 journal.kill(written);
-                // A record without its last byte is lost.
+                // A record is lost if any of its bytes was not written, so remove such records here
+                // too.
                 let mut missing = pending - written;
                 while missing > 0 {
                     missing = missing.saturating_sub(encoded_bytes(&self.records.pop().unwrap()));
@@ -180,7 +183,7 @@ fn encoded_bytes(record: &Record) -> usize {
 }
 
 proptest! {
-    // A case is hundreds of file operations.
+    // Each case performs hundreds of file operations, so the number of cases is reduced.
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     #[test]

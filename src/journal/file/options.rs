@@ -1,19 +1,20 @@
-//! Options for opening a journal on disk, and the outcome.
+//! Options for opening a journal on disk, and the outcome of opening it.
 
 use crate::ids::Epoch;
 use crate::journal::folder::BootId;
 use crate::limits::Limits;
 
-/// Maximum distance of two entries of a segment's index, unless a record is larger. It bounds the
-/// bytes that are read to find one record.
+/// Maximum number of bytes between two entries of a segment's index, unless a single record is
+/// larger. This distance limits the bytes that are read to find a record.
 const INDEX_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Clone)]
 pub(crate) struct FileOptions {
-    /// The epoch of a new journal; it must differ from every earlier one.
+    /// Epoch of a new journal. If the folder contains this epoch or a newer one, the new journal
+    /// uses the epoch after the newest one.
     pub epoch: Epoch,
     pub boot: Option<BootId>,
-    /// Segments of the ring, at least 2.
+    /// Maximum number of segments in the ring, at least 2.
     pub segments_max: usize,
     pub segment_bytes: usize,
     pub records_max: usize,
@@ -40,12 +41,12 @@ impl FileOptions {
 /// The outcome of opening a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// The folder was empty.
+    /// The folder contained no journal.
     New,
     /// The existing journal continues.
     Continued {
         records: u64,
-        /// Bytes of a partial record that were removed, as a killed process leaves them.
+        /// Number of bytes that were removed because a killed process had left a partial record.
         cut: u64,
     },
     /// The existing journal was discarded, and a new epoch has begun.

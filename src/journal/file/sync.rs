@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 
 use crate::journal::disk;
 
-/// Maximum number of queued segments. Further ones are synced when the journal is closed.
+/// Maximum number of queued segments. Further segments are synced when the journal is closed.
 const WAITING_MAX: usize = 2;
 
 type Job = (u64, Arc<File>);
 
-/// The sequences of synced segments, or the first error.
+/// Sequence numbers of the synced segments, or the first error.
 type Outcome = io::Result<Vec<u64>>;
 
 #[derive(Debug)]
@@ -32,17 +32,19 @@ impl Syncer {
         if self.running.is_none() {
             let (jobs, taken) = sync_channel(WAITING_MAX);
             let sync = self.sync;
-            // Without a thread, all segments are synced when the journal is closed.
+            // If the thread cannot be started, all segments are synced when the journal is closed.
             let thread = thread::Builder::new().name("journal-sync".to_owned()).spawn(move || run(&taken, sync));
             self.running = thread.ok().map(|thread| (jobs, thread));
         }
         if let Some((jobs, _)) = &self.running {
-            // A full queue means that the disk is slower than the ring turns.
+            // The queue is full if segments fill faster than the disk can write them. In this case,
+            // the segment is synced when the journal is closed.
             let _ = jobs.try_send((sequence, file));
         }
     }
 
-    /// Waits for the queued segments. Returns all that were synced since the thread started.
+    /// Waits until the queued segments are synced. Returns all segments that were synced since the
+    /// thread started.
     pub(super) fn finish(&mut self) -> Outcome {
         let Some((jobs, thread)) = self.running.take() else { return Ok(Vec::new()) };
         drop(jobs);
@@ -60,7 +62,8 @@ impl Default for Syncer {
     }
 }
 
-/// Stops at the first error: the kernel reports a failed write only once.
+/// Syncs the queued segments and stops at the first error. The kernel reports a failed write only
+/// once, so a later sync would succeed although data is missing.
 fn run(taken: &Receiver<Job>, sync: fn(&File) -> io::Result<()>) -> Outcome {
     taken.iter().map(|(sequence, file)| sync(&file).map(|()| sequence)).collect()
 }

@@ -1,4 +1,4 @@
-//! Properties of the journal on disk beyond the contract: durability, restarts and damage.
+//! Tests of the journal on disk beyond the tests for all journals: durability, restarts and damage.
 
 mod damage;
 mod restart;

@@ -36,7 +36,7 @@ fn two_processes_cannot_share_a_folder() {
     let journal = open(&scratch);
     let error = FileJournal::open(&scratch.0, options()).unwrap_err();
     assert!(matches!(error, OpenError::Locked { .. }));
-    let by = format!("in use by process {}; stop that, or name another folder", std::process::id());
+    let by = format!("in use by process {}; stop that process, or name another folder", std::process::id());
     assert!(error.to_string().ends_with(&by), "{error}");
     drop(journal);
     open(&scratch);
@@ -57,7 +57,8 @@ fn an_error_says_what_is_wrong_with_a_folder() {
         (
             |scratch| {
                 drop(open(scratch));
-                // A later format may have another length; the checksum is at the end.
+                // The header of a later format may have another length, but its checksum is at the
+                // end too.
                 let mut header = [&MAGIC[..], &9u32.to_le_bytes(), b"something new"].concat();
                 header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
                 fs::write(scratch.0.join("journal.header"), header).unwrap();
@@ -94,7 +95,7 @@ fn an_error_says_what_is_wrong_with_a_folder() {
     }
 }
 
-/// A record with the version of a later program.
+/// An encoded record with the format version of a later program.
 fn newer_record() -> Vec<u8> {
     let mut bytes = Vec::new();
     codec::encode(&event(1, 20), &mut bytes);
@@ -127,7 +128,7 @@ fn errors_of_the_file_system_are_distinguished() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_read_only_path_is_reported() {
-    // Not even root may write there.
+    // Even root cannot create files in `/proc` and `/sys`.
     let error = FileJournal::open(Path::new("/proc/stentor/journal"), options()).unwrap_err();
     assert!(error.to_string().starts_with("journal file /proc/stentor/journal: "), "{error}");
     let error = FileJournal::open(Path::new("/sys/kernel/stentor"), options()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Records of a journal as JSON. Names are shown in full, private ids of sessions shortened.
+//! Records of a journal as JSON. Names are shown in full. Private ids of sessions are shortened.
 
 use serde::{Serialize, Serializer};
 
@@ -7,8 +7,8 @@ use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, Se
 use crate::protocol::encoded::EncodedFrame;
 
 /// A record of a journal. Serializes as one object with `lsn`, `offset` (the token that clients
-/// receive), `kind`, and the fields of the kind. It contains payloads of clients; private ids are
-/// shortened.
+/// receive), `kind`, and the fields of this kind of record. The object contains payloads of
+/// clients. Private ids are shortened.
 #[derive(Debug)]
 pub struct InspectedRecord {
     pub(super) epoch: Epoch,
@@ -156,7 +156,7 @@ fn fields(body: &RecordBody) -> Fields<'_> {
                 packets: message.packets().map(packet).collect(),
             }
         }
-        // A private id is enough to resume its session. The id is shortened for this reason.
+        // The private id is shortened, because anyone who knows it can resume the session.
         RecordBody::Connect { pid, socket, namespace, at_unix_ms } => Fields::Connect {
             pid: format!("{pid:?}"),
             socket: socket.to_string(),

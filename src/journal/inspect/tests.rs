@@ -152,7 +152,7 @@ fn segments_that_the_ring_reuses_are_skipped() {
     let inspection = Inspection::open(&scratch.0).unwrap();
     let mut records = inspection.read(Lsn(0));
     let first = records.next().unwrap().unwrap().lsn;
-    // Every file has been reused by now, with other records at other offsets.
+    // Appending these records reuses every file, with other records at other offsets.
     (40..200).for_each(append);
     let read: Vec<_> = records.map(|record| record.unwrap().lsn).collect();
     assert!(read.is_sorted() && read.iter().all(|lsn| *lsn > first), "{read:?}");

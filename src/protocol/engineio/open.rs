@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Open<'a> {
-    /// Session id. A secret: a client that knows it can send and receive as this client.
+    /// Session id. It is a secret: anyone who knows it can send and receive as this client.
     pub sid: &'a str,
     /// Transports to which the client may upgrade: `["websocket"]` over polling, empty over
     /// websocket.
@@ -16,12 +16,12 @@ pub(crate) struct Open<'a> {
     /// Time from the handshake, and from each pong, to the next ping. Sent in milliseconds.
     #[serde(serialize_with = "milliseconds")]
     pub ping_interval: Duration,
-    /// Time limit for a pong. A client closes after the sum of both without a ping. Sent in
-    /// milliseconds.
+    /// Time limit for a pong. If a client receives no ping for the sum of ping interval and ping
+    /// timeout, it closes the connection. Sent in milliseconds.
     #[serde(serialize_with = "milliseconds")]
     pub ping_timeout: Duration,
-    /// Maximum size of a POST body in bytes. Clients split their payloads accordingly and ignore it
-    /// on a websocket.
+    /// Maximum size of a POST body in bytes. Clients split their polling payloads accordingly, and
+    /// ignore the value on a websocket.
     pub max_payload: usize,
 }
 
@@ -35,7 +35,7 @@ impl Open<'_> {
 }
 
 fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    // Every JSON reader accepts a u64, and it is enough for every timer.
+    // A u64 is large enough for every timer, and every JSON parser accepts it.
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 

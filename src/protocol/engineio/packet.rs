@@ -1,4 +1,4 @@
-//! Engine.IO packets: a type digit with data, or binary.
+//! Engine.IO packets: a type digit with data, or binary data.
 
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -8,9 +8,10 @@ use bytestring::ByteString;
 
 use super::EngineDecodeError;
 
-/// A packet of either direction.
+/// A packet that a client or the server sends.
 ///
-/// Data decoded from text shares the buffer of the whole payload, and keeps it in memory.
+/// Data that was decoded from text shares the buffer of the whole payload, and thus keeps the
+/// payload in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EnginePacket {
     /// `0`: the handshake response of the server. The data is JSON, see
@@ -28,17 +29,18 @@ pub(crate) enum EnginePacket {
     Upgrade,
     /// `6`: no operation. Ends a pending poll during an upgrade.
     Noop,
-    /// Binary message of the layer above: a binary frame on a websocket, or `b` and base64 in text.
+    /// A binary message of the layer above: a binary frame on a websocket, or `b` and base64 in
+    /// text.
     Binary(Bytes),
 }
 
 impl EnginePacket {
     /// Decodes a text frame of a websocket, or one element of a polling payload: a type digit and
-    /// data, or `b` and base64. Websocket clients with the option `forceBase64` send the latter,
-    /// too. Data is not copied.
+    /// data, or `b` and base64. Websocket clients with the option `forceBase64` send `b` and
+    /// base64, too. Text data is not copied.
     ///
-    /// As in Node, base64 may be padded or not, of either alphabet, and broken into lines. Other
-    /// characters are an error, where Node skips them.
+    /// As in Node, base64 may be without padding, may use the URL-safe alphabet, and may contain
+    /// line breaks. Other invalid characters are an error, although Node skips them.
     ///
     /// # Errors
     /// [`EngineDecodeError::Empty`], [`EngineDecodeError::UnknownType`] and
@@ -49,8 +51,8 @@ impl EnginePacket {
         let data = || text.slice_ref(rest.as_str());
         match kind {
             '0' => Ok(Self::Open(data())),
-            // engine.io-parser 5.2 accepts data after any type, and engine.io ignores it for these
-            // three types: `1x` closes like `1`.
+            // engine.io-parser 5.2 accepts data after any type, and engine.io ignores the data of
+            // the types 1, 5 and 6: `1x` closes like `1`.
             '1' => Ok(Self::Close),
             '2' => Ok(Self::Ping(data())),
             '3' => Ok(Self::Pong(data())),
@@ -91,7 +93,7 @@ impl EnginePacket {
     }
 }
 
-/// The standard alphabet with optional padding and any trailing bits.
+/// The standard alphabet. Padding is optional, and trailing bits may have any value.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -104,8 +106,8 @@ fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     if text.bytes().all(is_plain) {
         return LENIENT.decode(text);
     }
-    // socket.io-client-java encodes in lines of 76 characters (MIME, RFC 2045), each with a line
-    // feed.
+    // Removes line breaks: socket.io-client-java encodes in lines of 76 characters (MIME, RFC
+    // 2045), each with a line feed.
     let bytes = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
     let standard = bytes.map(|byte| match byte {
         b'-' => b'+',
@@ -171,7 +173,7 @@ pub(super) mod tests {
         {
             assert_eq!(text(lenient), Ok(EnginePacket::Binary(Bytes::from_static(bytes))), "{lenient}");
         }
-        // Lines as socket.io-client-java writes them: even a short one ends with a line feed.
+        // socket.io-client-java ends every line with a line feed, even a short line.
         for lines in ["bAQID/w==\n", "bAQI\nD/w==\n", "bAQI\r\nD/w==\r\n", "b AQ\tID/w=="] {
             assert_eq!(text(lines), Ok(EnginePacket::Binary(Bytes::from_static(&[1, 2, 3, 255]))), "{lines:?}");
         }
@@ -179,8 +181,8 @@ pub(super) mod tests {
 
     #[test]
     fn bad_base64_is_an_error() {
-        // These texts are only padding, truncated, with an invalid character, not ASCII, and with
-        // text after the padding.
+        // In this order: only padding, truncated, an invalid character, not ASCII, and twice text
+        // after the padding.
         for bad in ["b=", "bA", "bAQ!ID", "bé", "bAQ==ID", "bAQ==\nID"] {
             let decoded = text(bad);
             assert!(matches!(decoded, Err(EngineDecodeError::Base64(_))), "{bad}: {decoded:?}");

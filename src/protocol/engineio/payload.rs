@@ -1,4 +1,5 @@
-//! Polling payloads: packets joined by a record separator. The transport limits their size.
+//! Polling payloads: packets joined by a record separator. The transport limits the size of a
+//! payload.
 
 use bytestring::ByteString;
 
@@ -8,14 +9,14 @@ use super::{EngineDecodeError, EnginePacket};
 /// Separator between two packets of a payload (ASCII "record separator").
 pub(crate) const SEPARATOR: u8 = 0x1e;
 
-/// Iterator over the packets of a POST body. Packets are decoded on demand, and the first error
-/// ends it.
+/// Iterator over the packets of a POST body. Packets are decoded on demand. The iteration ends
+/// after the first error.
 ///
-/// The errors are those of [`EnginePacket::decode`]. An empty body or element is
+/// The errors are those of [`EnginePacket::decode`]. An empty body or element results in
 /// [`EngineDecodeError::Empty`].
 #[derive(Debug)]
 pub(crate) struct PayloadReader {
-    /// The rest of the body. `None` after its last element.
+    /// Undecoded rest of the body. `None` after the last element.
     rest: Option<ByteString>,
 }
 
@@ -42,19 +43,22 @@ impl Iterator for PayloadReader {
 
 #[derive(Debug, Default)]
 pub(crate) struct PayloadWriter {
-    /// The body so far. Empty if and only if no packet was added: a packet has at least one byte.
+    /// The body so far. It is empty only if no packet was added, since a packet has at least one
+    /// byte.
     body: Vec<u8>,
 }
 
 impl PayloadWriter {
-    /// A payload without packets. Clients treat an empty body as an error, so it must not be sent.
+    /// Creates a payload without packets. An empty payload must not be sent, since clients treat an
+    /// empty body as an error.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a packet that is encoded as text, including its type digit. An empty text adds nothing.
+    /// Adds a packet that is already encoded as text, with its type digit. An empty text adds
+    /// nothing.
     ///
-    /// The text must not contain a [`SEPARATOR`]; JSON never does.
+    /// The text must not contain a [`SEPARATOR`]. JSON never contains this byte.
     pub(crate) fn push_raw(&mut self, text: &[u8]) {
         if text.is_empty() {
             return;

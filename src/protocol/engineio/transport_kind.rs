@@ -3,7 +3,7 @@
 use crate::protocol::label::labels;
 
 labels! {
-    /// The kind of connection that carries a session, as Engine.IO names it.
+    /// Transport of a session, by its name in Engine.IO.
     pub(crate) enum TransportKind {
         Polling = "polling",
         Websocket = "websocket",

@@ -1,8 +1,8 @@
-//! Packets whose attachments follow in binary messages: incomplete packets, and the placeholders in
-//! their JSON.
+//! Packets with binary attachments: their assembly from several messages, and checks of the
+//! placeholders in their JSON.
 //!
-//! JSON cannot contain binary data, so attachments are not inserted into the arguments; readers
-//! resolve the placeholders.
+//! Attachments stay separate from the arguments, since JSON cannot contain binary data. Readers of
+//! the arguments resolve the placeholders.
 
 use bytes::Bytes;
 
@@ -13,14 +13,14 @@ use super::text::Decoded;
 
 /// A packet with at least one missing attachment.
 ///
-/// Until it is complete, a text message from the peer is an error. Without an incomplete packet, a
-/// binary message is one. The holder of this value checks both.
+/// While a packet is incomplete, a text message from the peer is an error. While no packet is
+/// incomplete, a binary message is an error. The owner of this value checks both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartialPacket {
-    /// An event or ack without its attachments. Its placeholders are valid.
+    /// The event or ack without its attachments. The placeholders have been checked.
     packet: Packet,
     announced: usize,
-    /// Received attachments in order, fewer than announced.
+    /// Received attachments in order. There are fewer than `announced`.
     received: Vec<Bytes>,
 }
 
@@ -29,9 +29,9 @@ impl PartialPacket {
         self.received.iter().map(Bytes::len).sum()
     }
 
-    /// Creates a packet with at least one attachment to come. The placeholders are checked here and
-    /// not, as in the reference parser, with the last attachment: so nothing is stored for an
-    /// invalid packet.
+    /// Creates a packet whose `announced` attachments, at least one, have not been received yet.
+    /// The placeholders are checked immediately, so that no attachments are stored for an invalid
+    /// packet. The reference parser checks them after the last attachment.
     pub(super) fn new(packet: Packet, announced: usize) -> Result<Self, DecodeError> {
         if let Packet::Event { args, .. } | Packet::Ack { args, .. } = &packet {
             check_placeholders(args.json(), announced)?;
@@ -43,11 +43,11 @@ impl PartialPacket {
         self.announced.saturating_sub(self.received.len())
     }
 
-    /// Adds the next attachment. The last one completes the packet.
+    /// Adds the next attachment. Returns the complete packet after the last attachment.
     ///
     /// # Errors
-    /// None at present, since all errors are detected in the text. The result type leaves room for
-    /// other parsers.
+    /// Never fails at present, since all errors are detected in the text message. The `Result`
+    /// leaves room for other parsers.
     pub(crate) fn push(mut self, attachment: Bytes) -> Result<Decoded, DecodeError> {
         self.received.push(attachment);
         match self.missing() {
@@ -64,13 +64,13 @@ impl PartialPacket {
     }
 }
 
-/// Checks that every placeholder refers to an attachment: `{"_placeholder":true,"num":n}` with an
-/// integer `n` below their number. As in socket.io-parser, an attachment may have several
+/// Checks that every placeholder, `{"_placeholder":true,"num":n}`, refers to an attachment: `n`
+/// must be an integer below `attachments`. As in socket.io-parser, an attachment may have several
 /// placeholders or none.
 ///
-/// All other objects are plain data, also if their `_placeholder` is not `true`. As in JSON.parse,
-/// the last of duplicate keys counts. Objects that the reference parser never visits are checked,
-/// too: those inside a placeholder or under a duplicate key.
+/// Other objects are plain data, including those whose `_placeholder` is not `true`. As in
+/// `JSON.parse`, the last of several equal keys counts. Objects inside a placeholder or under a
+/// duplicate key are also checked, although the reference parser never visits them.
 fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError> {
     let mut is_legal = true;
     walk(json, |_, closed| {
@@ -79,11 +79,12 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError>
     if is_legal { Ok(()) } else { Err(DecodeError::IllegalPlaceholder { attachments }) }
 }
 
-/// Walks through valid JSON. Calls `visit` at the end of each array and object with its number in
-/// the order of opening. Returns the number of values at the top level: the text may be elements
-/// without brackets.
+/// Walks through valid JSON, which may be the elements of an array without brackets. Calls `visit`
+/// at the end of each array and object, with the index of its opening bracket among all opening
+/// brackets. Returns the number of values at the top level.
 pub(super) fn walk(json: &str, mut visit: impl FnMut(usize, &Container)) -> usize {
-    // A stack on the heap, so that deep nesting causes no recursion.
+    // The enclosing containers. They are stored on the heap, so that deep nesting causes no
+    // recursion.
     let mut around: Vec<(usize, Container)> = Vec::new();
     let mut opened = 0;
     let (mut nth, mut innermost) = (0, Container::of(Token::OpenArray));
@@ -96,7 +97,8 @@ pub(super) fn walk(json: &str, mut visit: impl FnMut(usize, &Container)) -> usiz
                 opened += 1;
             }
             Token::Close => {
-                // A closing bracket without an opening one is not JSON.
+                // Skips a closing bracket without an opening one, which occurs only in invalid
+                // JSON.
                 let Some(outer) = around.pop() else { continue };
                 visit(nth, &innermost);
                 (nth, innermost) = outer;
@@ -111,11 +113,11 @@ pub(super) fn walk(json: &str, mut visit: impl FnMut(usize, &Container)) -> usiz
     innermost.values
 }
 
-/// State of an array or object whose values are counted and whose placeholder, if it is one, is
-/// checked.
+/// State of an array or object in [`walk`]: the number of its values, and the values of a
+/// placeholder's keys.
 pub(super) struct Container {
     is_object: bool,
-    /// Number of values so far: elements, or pairs.
+    /// Number of elements or pairs so far.
     values: usize,
     key: Option<Key>,
     placeholder: Value,
@@ -137,7 +139,7 @@ impl Container {
         self.placeholder == Value::True
     }
 
-    /// Index of the attachment that the placeholder refers to.
+    /// Index of the attachment to which a valid placeholder refers. `None` for other containers.
     pub(super) fn attachment(&self) -> Option<usize> {
         match self.num {
             Value::Index(num) if self.is_placeholder() => Some(num),
@@ -149,7 +151,7 @@ impl Container {
         self.is_object && self.key.is_none()
     }
 
-    /// Records the next value. In an object, it belongs to the preceding key.
+    /// Records the next value. In an object, the value belongs to the preceding key.
     fn settle(&mut self, value: Value) {
         self.values += 1;
         match self.key.take() {
@@ -181,7 +183,7 @@ impl Key {
             r#""_placeholder""# => Self::Placeholder,
             r#""num""# => Self::Num,
             _ if !text.contains('\\') => Self::Other,
-            // JSON.parse resolves escapes in keys.
+            // Escapes in keys are resolved, as in `JSON.parse`.
             _ => match json::unescape(text).as_deref() {
                 Some("_placeholder") => Self::Placeholder,
                 Some("num") => Self::Num,

@@ -5,35 +5,36 @@ use thiserror::Error;
 use super::NESTING_MAX;
 use crate::ids::IdError;
 
-/// Reason why a message is not a valid Socket.IO packet. Each is a fault of the peer;
+/// Reason why a message is not a valid Socket.IO packet. Every reason is a fault of the peer.
 /// [`Rejection`](super::rejection::Rejection) determines the consequence.
 ///
-/// Error texts contain no unbounded data of the peer.
+/// Data of the peer in error texts has a bounded length.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum DecodeError {
-    /// The message is empty; a packet needs at least its type.
+    /// The message is empty. A packet has at least a type.
     #[error("packet is empty")]
     Empty,
 
-    /// The message is too long for its 32-bit positions. Transports limit messages to less.
+    /// The message is too long for 32-bit positions. The limits of the transports are lower.
     #[error("packet of {bytes} bytes exceeds limit of {}", u32::MAX)]
     TooLong { bytes: usize },
 
     #[error("packet type {found:?} is unknown")]
     UnknownType { found: char },
 
-    /// A binary packet does not start with a number of attachments of at least 1 and a dash.
+    /// The type of a binary packet is not followed by a number of attachments, at least 1, and a
+    /// hyphen.
     #[error("binary packet has no legal number of attachments")]
     IllegalAttachments,
 
     #[error("{count} attachments exceed limit of {limit}")]
     TooManyAttachments {
-        /// Number announced. `usize::MAX` stands for all larger numbers as well.
+        /// Announced number of attachments. Larger numbers than `usize::MAX` become `usize::MAX`.
         count: usize,
         limit: usize,
     },
 
-    #[error("placeholder names none of {attachments} attachments")]
+    #[error("placeholder refers to none of {attachments} attachments")]
     IllegalPlaceholder { attachments: usize },
 
     #[error("namespace is illegal: {0}")]
@@ -45,7 +46,7 @@ pub(crate) enum DecodeError {
     #[error("ack has no id")]
     MissingAckId,
 
-    /// The data is missing, or not of the kind that the packet type requires.
+    /// The data is missing, or does not have the JSON type that the packet type requires.
     #[error("data of {packet} must be {expected}")]
     WrongData { packet: &'static str, expected: &'static str },
 
@@ -59,7 +60,7 @@ pub(crate) enum DecodeError {
         reason: String,
     },
 
-    /// A field of a msgpack packet is missing or of the wrong type.
+    /// A field of a msgpack packet is missing or has the wrong type.
     #[error("{field} must be {expected}")]
     WrongField { field: &'static str, expected: &'static str },
 
@@ -70,8 +71,8 @@ pub(crate) enum DecodeError {
     #[error("data nests deeper than limit of {NESTING_MAX}")]
     TooDeep,
 
-    /// The first element of an event is not a valid name: not a string or number, a string with a
-    /// lone surrogate, or a number out of range.
+    /// The event has no name, its name is neither a string nor a number, or the name is a number
+    /// beyond the range of a double.
     #[error("event name is neither a string nor a number")]
     IllegalEventName,
 

@@ -1,16 +1,16 @@
-//! The name of an event, from the first element of its data.
+//! Decoding of an event's name, which is the first element of its data.
 
 use bytestring::ByteString;
 
 use super::{DecodeError, json};
 
-/// Event names that applications cannot use: they have a meaning on the client, the server, or in
-/// Node's event emitter.
+/// Event names that are reserved by the Socket.IO client, the Socket.IO server, or Node's event
+/// emitter.
 pub(crate) const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// Decodes the name of an event from its raw JSON, a slice of `text`. A name without escapes is not
-/// copied.
+/// Decodes the name of an event from its JSON `raw`, which must be a slice of `text`. A name
+/// without escapes is not copied.
 pub(super) fn event_name(text: &ByteString, raw: &str) -> Result<ByteString, DecodeError> {
     if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return numeric_name(text, raw);
@@ -27,9 +27,9 @@ pub(super) fn event_name(text: &ByteString, raw: &str) -> Result<ByteString, Dec
     }
 }
 
-/// JavaScript uses the number as a property name, so `1`, `1.0` and `10e-1` are one event. The name
-/// is the text that JavaScript prints, except for numbers that it prints with an exponent (1e21 and
-/// above, below 1e-6): those are written out.
+/// Decodes a name that is a number. JavaScript uses the number as a property name, so `1`, `1.0`
+/// and `10e-1` are the same event. The name is the text that JavaScript prints, but never has an
+/// exponent, which JavaScript prints for numbers of at least 1e21 and below 1e-6.
 fn numeric_name(text: &ByteString, raw: &str) -> Result<ByteString, DecodeError> {
     const SAFE: u64 = 1 << 53;
     // Integers that a double represents exactly are printed as they are, except for -0.

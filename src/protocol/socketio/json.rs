@@ -1,8 +1,8 @@
-//! JSON passed through as text: its validation, the elements of an array, nesting depth, and
+//! JSON that is passed through as text: validation, positions of array elements, nesting depth, and
 //! tokens.
 //!
-//! No values are built. serde_json validates without recursion and without storing values, and the
-//! same pass finds positions.
+//! serde_json validates the text without recursion and without building values. The same pass finds
+//! the positions of the elements.
 
 use std::borrow::Cow;
 
@@ -13,23 +13,23 @@ use serde_json::value::RawValue;
 use super::packet::{Spans, span};
 use super::{DecodeError, NESTING_MAX};
 
-/// Elements of an array, as positions in its text.
+/// Elements of an array, as positions in the array's text.
 #[derive(Debug, Default)]
 pub(super) struct Elements<'t> {
-    /// Raw text of the first element, if `Head::Name` was requested and the array has one.
+    /// Raw text of the first element. `None` for [`Head::None`] and for an empty array.
     pub(super) head: Option<&'t str>,
-    /// Text from the first remaining element to the last.
+    /// Text of the remaining elements, with the separators between them.
     pub(super) rest: &'t str,
     /// Positions of the remaining elements within `rest`.
     pub(super) spans: Spans,
 }
 
-/// Elements of an array that are arguments.
+/// Selection of the array elements that are arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
-    /// All elements: the data of an ack.
+    /// All elements, as in the data of an ack.
     None,
-    /// All but the first: the data of an event.
+    /// All elements except the first, which is the name of an event.
     Name,
 }
 
@@ -40,21 +40,21 @@ pub(super) fn elements(text: &str, head: Head) -> Result<Elements<'_>, DecodeErr
     elements.and_then(|elements| json.end().map(|()| elements)).map_err(invalid)
 }
 
-/// Validates the text of a single value. Trailing whitespace is removed.
+/// Validates the text of a single value. Returns the text without trailing whitespace.
 pub(super) fn value(text: &str) -> Result<&str, DecodeError> {
     serde_json::from_str::<&RawValue>(text).map(RawValue::get).map_err(invalid)
 }
 
-/// Decodes a JSON string, with lone surrogates as in [`well_formed`]. `None` if the text is not a
+/// Decodes a JSON string. Lone surrogates become U+FFFD. Returns `None` if the text is not a
 /// string.
 pub(super) fn unescape(text: &str) -> Option<String> {
     serde_json::from_str(&well_formed(text)).ok()
 }
 
-/// Replaces each lone surrogate (`\ud800`) by an escape of U+FFFD, which has the same length.
-/// JavaScript strings can contain lone surrogates, for example after a cut within an emoji; Rust
-/// strings cannot. This is needed wherever JSON of a client is read into Rust values. JSON that is
-/// passed through keeps them.
+/// Replaces the escape of each lone surrogate (such as `\ud800`) by an escape of U+FFFD, which has
+/// the same length. JavaScript strings can contain lone surrogates, for example after a cut within
+/// an emoji. Rust strings cannot, so callers that read a client's JSON into Rust values need this
+/// function. JSON that is passed through keeps its lone surrogates.
 pub(crate) fn well_formed(text: &str) -> Cow<'_, str> {
     let mut replaced = Cow::Borrowed(text);
     let mut at = 0;
@@ -74,17 +74,18 @@ pub(crate) fn well_formed(text: &str) -> Cow<'_, str> {
     replaced
 }
 
-/// UTF-16 unit of the escape `\uXXXX` at this position, if there is one.
+/// UTF-16 code unit of the escape `\uXXXX` at position `at`. `None` if there is no such escape.
 fn escaped_unit(text: &str, at: usize) -> Option<u16> {
     let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// Rejects text that nests deeper than [`NESTING_MAX`]. Runs before validation, so that depth costs
-/// no memory. The result is arbitrary for text that is not JSON, which validation rejects.
+/// Returns an error if the text nests deeper than [`NESTING_MAX`]. The check runs before
+/// validation, so that deep nesting costs no memory. For invalid JSON the result is arbitrary,
+/// since validation rejects the text.
 pub(crate) fn check_nesting(text: &str) -> Result<(), DecodeError> {
-    // Text with few brackets cannot be deep, and counting bytes is many times faster than
-    // tokenizing. Setting bit 0x20 maps `[` and `{`, and no other byte, to `{`.
+    // Text with few brackets cannot nest deeply and is accepted without tokenizing, since counting
+    // bytes is many times faster. Setting bit 0x20 maps `[` and `{`, and no other byte, to `{`.
     if text.bytes().filter(|byte| byte | 0x20 == b'{').count() <= NESTING_MAX {
         return Ok(());
     }
@@ -103,13 +104,14 @@ pub(crate) fn check_nesting(text: &str) -> Result<(), DecodeError> {
 }
 
 fn invalid(error: serde_json::Error) -> DecodeError {
-    // The parser reports syntax and position only, and does not quote the input: it is always
-    // called for the expected type.
+    // The message of serde_json contains the syntax error and its position, but no input. It would
+    // quote input only for a value of the wrong type, which the callers exclude.
     DecodeError::InvalidJson { reason: error.to_string() }
 }
 
 struct ElementsVisitor<'t> {
-    /// The parsed text. Elements are slices of it, so their addresses give their positions.
+    /// The parsed text. Elements are slices of this text, so their positions follow from their
+    /// addresses.
     text: &'t str,
     head: Head,
 }
@@ -142,7 +144,7 @@ impl<'t> Visitor<'t> for ElementsVisitor<'t> {
     }
 }
 
-/// Position of `part` in `text`, of which it must be a slice.
+/// Position of `part` in `text`. `part` must be a slice of `text`.
 fn offset_in(text: &str, part: &str) -> usize {
     part.as_ptr().addr() - text.as_ptr().addr()
 }
@@ -161,8 +163,8 @@ pub(super) enum Token<'t> {
     Scalar(&'t str),
 }
 
-/// Tokens of a JSON text, which may be a part (elements without brackets). Of text that is not
-/// JSON, the tokens are arbitrary, but finite.
+/// Tokens of a JSON text, which may be the elements of an array without brackets. For invalid JSON,
+/// the tokens are arbitrary, but their number is finite.
 pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -173,8 +175,8 @@ pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
             b'"' => string_len(rest),
             _ => scalar_len(rest),
         };
-        // A token ends after an ASCII byte, before one, or at the end of the text: always at a
-        // character boundary.
+        // The split is always at a character boundary, since a token ends next to an ASCII byte or
+        // at the end of the text.
         let (token, behind) = rest.split_at_checked(length)?;
         rest = behind;
         Some(match first {
@@ -203,7 +205,7 @@ fn string_len(text: &str) -> usize {
     text.len()
 }
 
-/// Length of the number or word at the start of `text`.
+/// Length of the number, `true`, `false` or `null` at the start of `text`.
 fn scalar_len(text: &str) -> usize {
     let ends = |byte: u8| b" \t\n\r[]{},:\"".contains(&byte);
     text.bytes().position(ends).unwrap_or(text.len())
@@ -286,7 +288,8 @@ mod tests {
         let open = "[".repeat(1_000_000);
         let deep = format!("{open}{}", "]".repeat(1_000_000));
         assert_eq!(check_nesting(&deep), Err(DecodeError::TooDeep));
-        // The parser skips values in a loop, so even without the check the stack would suffice.
+        // serde_json skips values without recursion, so the stack would suffice even without the
+        // check.
         assert!(elements(&deep, Head::None).is_ok());
         assert!(matches!(elements(&open, Head::None), Err(DecodeError::InvalidJson { .. })));
         assert!(value(&deep).is_ok());

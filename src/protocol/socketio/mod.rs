@@ -1,8 +1,8 @@
 //! Socket.IO v5: the packets in Engine.IO messages.
 //!
-//! Text is decoded to a [`Packet`](packet::Packet), or to a [`PartialPacket`] if binary attachments
-//! follow. Of an event's arguments, only the name and the placeholders are parsed; payload JSON
-//! passes through as text.
+//! Text decodes to a [`Packet`](packet::Packet), or to a [`PartialPacket`] if binary attachments
+//! follow. Only the name and the placeholders of an event are parsed. All other JSON passes through
+//! as text.
 
 pub(crate) mod binary;
 mod error;
@@ -20,17 +20,17 @@ pub(crate) use binary::PartialPacket;
 pub(crate) use error::DecodeError;
 pub(crate) use event_name::RESERVED_EVENTS;
 
-/// Packet format of a server and all its clients. Both sides must be configured alike: a packet in
-/// another format closes the connection with "parse error".
+/// Packet format of the server and of all its clients. If a client sends a packet in another
+/// format, the server closes the connection with the reason "parse error".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Parser {
-    /// JSON text, with binary data in separate messages. The default of all clients.
+    /// JSON text, with binary data in separate messages. All clients use this format by default.
     #[default]
     Json,
     /// One binary msgpack message per packet, for clients with `parser` set to
-    /// `socket.io-msgpack-parser`. Smaller, especially for numbers and many small pieces of binary
-    /// data. If several placeholders refer to one attachment, it is sent in place of the first; the
-    /// others become null.
+    /// `socket.io-msgpack-parser`. Messages are smaller than with JSON, especially for numbers and
+    /// for many small binary values. If several placeholders refer to one attachment, the
+    /// attachment replaces the first placeholder, and the others become null.
     Msgpack,
 }
 
@@ -43,12 +43,12 @@ impl Parser {
     }
 }
 
-/// Maximum number of attachments of a JSON packet. The reference parser has the same limit on both
-/// sides.
+/// Maximum number of attachments of a JSON packet. The reference parser has the same limit for
+/// servers and clients.
 pub(crate) const ATTACHMENTS_MAX: usize = 10;
 
 /// Maximum nesting depth of a packet's JSON, including the array of its arguments.
 ///
-/// Equal to serde_json's limit, so that decoded arguments can always be parsed. It also protects
-/// the recursive parsers of clients to which events are forwarded.
+/// This is the limit of serde_json, so that decoded arguments can always be parsed. The limit also
+/// protects recursive parsers in the clients that receive the events.
 pub(crate) const NESTING_MAX: usize = 127;

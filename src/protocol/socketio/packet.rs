@@ -1,5 +1,5 @@
-//! Socket.IO packets and their arguments: JSON that is validated once, and then passed through as
-//! text.
+//! Socket.IO packets and their arguments. The arguments are JSON that is validated once and then
+//! passed through as text.
 
 use std::borrow::Cow;
 
@@ -18,19 +18,18 @@ pub(super) type Span = (u32, u32);
 /// Two spans are stored inline, which suffices for nearly every packet.
 pub(super) type Spans = SmallVec<[Span; 2]>;
 
-/// Arguments of an event or ack: JSON text with the binary attachments of its placeholders. The
-/// JSON is passed through, never parsed and printed again.
+/// Arguments of an event or ack: JSON text, and the binary attachments to which its placeholders
+/// refer. The JSON is passed through without being reformatted.
 ///
-/// Cloning is cheap: text and attachments are shared, and the spans (8 bytes per argument) are
-/// copied.
+/// Cloning is cheap, since clones share the bytes of text and attachments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Args {
     /// The arguments with their separators, without brackets and without the event's name.
     text: ByteString,
-    /// Position of each argument in `text`, ascending. Each is one JSON value without surrounding
-    /// whitespace.
+    /// Positions of the arguments in `text`, ascending. Each span is one JSON value without
+    /// surrounding whitespace.
     spans: Spans,
-    /// All attachments of the packet. A placeholder's `num` is an index into them.
+    /// All attachments of the packet. A placeholder's `num` is an index into this list.
     attachments: Vec<Bytes>,
 }
 
@@ -41,8 +40,8 @@ impl Args {
 
     /// Creates arguments from raw JSON texts.
     ///
-    /// Each text must be one valid JSON value. This is not checked; invalid JSON is sent as it is.
-    /// Arguments beyond 4 GiB of text are not accessible by `get`.
+    /// Each text must be one valid JSON value. This is not checked, and invalid JSON is sent
+    /// unchanged. `get` does not return arguments beyond the first 4 GiB of text.
     pub fn from_elements<I: IntoIterator<Item = String>>(elements: I) -> Self {
         let mut text = String::new();
         let mut spans = Spans::new();
@@ -57,8 +56,8 @@ impl Args {
         Self::new(text.into(), spans)
     }
 
-    /// Parses the text of a JSON array, with one argument per element. The spelling of numbers, the
-    /// order of keys and lone surrogates are kept.
+    /// Parses the text of a JSON array. Each element becomes an argument. The spelling of numbers,
+    /// the order of keys and lone surrogates are kept.
     ///
     /// Fails if the text is not an array, or nests deeper than 127 levels.
     pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
@@ -67,7 +66,8 @@ impl Args {
         Ok(Self::from_elements(elements.into_iter().map(|element| element.get().to_owned())))
     }
 
-    /// Sets the attachments. The placeholders among the arguments must be valid indices.
+    /// Sets the attachments. The `num` of each placeholder in the arguments must be an index into
+    /// `attachments`.
     pub fn with_attachments(mut self, attachments: Vec<Bytes>) -> Self {
         self.attachments = attachments;
         self
@@ -83,7 +83,7 @@ impl Args {
         self.spans.is_empty()
     }
 
-    /// Raw JSON text of an argument, counted from zero.
+    /// Raw JSON text of the argument at `index`.
     pub fn get(&self, index: usize) -> Option<&str> {
         self.spans.get(index).map(|span| self.slice(*span))
     }
@@ -93,18 +93,18 @@ impl Args {
         self.spans.iter().map(|span| self.slice(*span))
     }
 
-    /// The arguments joined by commas as received, without brackets and without the event's name:
-    /// `1,{"a":2}`. Includes whitespace between them.
+    /// JSON text of all arguments, such as `1,{"a":2}`. The text has the commas and whitespace
+    /// between the arguments as received, but no brackets and no event name.
     pub fn json(&self) -> &str {
         &self.text
     }
 
-    /// All attachments of the packet, also those without a placeholder.
+    /// All attachments of the packet, including those without a placeholder.
     pub fn attachments(&self) -> &[Bytes] {
         &self.attachments
     }
 
-    /// The arguments without the first `n`, with shared text and attachments.
+    /// The arguments after the first `n`. The text and the attachments are shared, not copied.
     ///
     /// All attachments are kept, since placeholders are indices into the complete list.
     pub fn skip(&self, n: usize) -> Self {
@@ -128,19 +128,19 @@ impl Args {
         }
     }
 
-    /// Copies the arguments. Decoded arguments share the buffer of everything that was read with
-    /// them, which may be a thousand times as large.
+    /// Copies the arguments into buffers of their own. Decoded arguments keep their whole read
+    /// buffer in memory, which may be a thousand times as large.
     pub(crate) fn detached(&self) -> Self {
         let attachments = self.attachments.iter().map(|attachment| Bytes::copy_from_slice(attachment)).collect();
         Self::new(String::from(self.json()).into(), self.spans.clone()).with_attachments(attachments)
     }
 
-    /// Memory of detached arguments in bytes. Many small arguments cost more than their text.
+    /// Memory of detached arguments in bytes, including the positions of arguments and attachments.
     pub(crate) fn memory_len(&self) -> usize {
         self.byte_len() + self.spans.len() * size_of::<Span>() + self.attachments.len() * size_of::<Bytes>()
     }
 
-    /// The first `n` arguments, with shared text and attachments.
+    /// The first `n` arguments. The text and the attachments are shared, not copied.
     pub(crate) fn first(&self, n: usize) -> Self {
         let spans = Spans::from(self.spans.get(..n).unwrap_or(&self.spans));
         let end = spans.last().map_or(0, |last| last.1);
@@ -159,19 +159,22 @@ impl Args {
     }
 }
 
-/// A span within 4 GiB. The decoder rejects longer text first.
+/// Creates a span. Positions beyond 4 GiB become `u32::MAX`. The decoder has already rejected
+/// longer text.
 pub(super) fn span(start: usize, end: usize) -> Span {
     let position = |at| u32::try_from(at).unwrap_or(u32::MAX);
     (position(start), position(end))
 }
 
-/// A decoded packet with its attachments. "Binary event" and "event" are the same packet type.
+/// A decoded packet with its attachments. Events with and without attachments are the same variant,
+/// and so are acks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// `0`: a client's request for a namespace, or a server's acceptance.
+    /// `0`: a client's request to connect to a namespace, or the server's acceptance.
     Connect {
         namespace: NamespacePath,
-        /// Credentials of the client: the raw JSON text of an object, if there is one.
+        /// Credentials of the client: the raw JSON text of an object. `None` if the client sent
+        /// none.
         auth: Option<ByteString>,
     },
     /// `1`: disconnects a socket from its namespace. The session continues.
@@ -188,7 +191,8 @@ pub(crate) enum Packet {
     },
     /// `3`, or `6` with attachments: the ack of an event.
     Ack { namespace: NamespacePath, id: u64, args: Args },
-    /// `4`: the server refuses a namespace. A session drops such a packet from its client.
+    /// `4`: the server refuses the connection to a namespace. If a client sends this packet, the
+    /// session drops it.
     ConnectError {
         namespace: NamespacePath,
         /// The raw JSON text of an object or a string.

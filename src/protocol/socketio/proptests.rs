@@ -85,7 +85,7 @@ fn any_namespace() -> impl Strategy<Value = NamespacePath> {
     prop_oneof![Just(NamespacePath::root()), path.prop_map(|path| NamespacePath::parse(&path).expect("a namespace")),]
 }
 
-/// Arguments of arbitrary JSON, with a placeholder for each attachment in shuffled order.
+/// Arguments of arbitrary JSON, with one placeholder for each attachment, in random order.
 fn any_args() -> impl Strategy<Value = Args> {
     let attachment = prop::collection::vec(any::<u8>(), 0..16).prop_map(Bytes::from);
     let attachments = prop::collection::vec(attachment, 0..=ATTACHMENTS_MAX);
@@ -120,7 +120,7 @@ pub(super) fn any_packet() -> impl Strategy<Value = Packet> {
     ]
 }
 
-/// Decodes, completes the packet with attachments, and checks its invariants.
+/// Decodes `text`, adds the missing attachments, and checks the invariants of the arguments.
 fn check(text: String) {
     let Ok(mut decoded) = decode(&text.into()) else {
         return;
@@ -133,7 +133,8 @@ fn check(text: String) {
     }
 }
 
-/// Each argument is one JSON value, and joined, apart from whitespace, they are the text.
+/// Checks that each argument is one JSON value, and that the arguments are the elements of the
+/// text.
 fn check_args(args: &Args) {
     for arg in args.iter() {
         serde_json::from_str::<&RawValue>(arg).expect("valid JSON");

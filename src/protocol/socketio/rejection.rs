@@ -1,5 +1,5 @@
-//! Consequences of an invalid packet: it ends the packet alone, the CONNECT of a namespace, or the
-//! connection. `docs/errors.md` has the table.
+//! Consequences of an invalid packet: the server drops the packet, refuses a namespace, or closes
+//! the connection. `docs/errors.md` has a table.
 
 use bytes::Bytes;
 
@@ -8,12 +8,12 @@ use crate::ids::NamespacePath;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// The connection ends: the peer does not speak the protocol, or the start of the next packet
-    /// is unknown.
+    /// The server closes the connection, since the peer does not speak the protocol, or the start
+    /// of the next packet is unknown.
     Stream,
-    /// The packet is dropped, with this number of binary messages that follow it.
+    /// The packet is dropped, and so are the next `attachments` binary messages.
     Packet { attachments: usize },
-    /// The packet is a CONNECT, whose namespace is refused.
+    /// The packet is a CONNECT. The server refuses the connection to the namespace.
     Connect { namespace: NamespacePath },
 }
 

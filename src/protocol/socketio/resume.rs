@@ -1,5 +1,5 @@
-//! Recovery data in a CONNECT: `pid` and `offset` of the client's previous session, and whether the
-//! client wants recovery.
+//! Recovery data in a CONNECT: `pid` and `offset` of the client's previous session, and a flag with
+//! which the client requests or declines recovery.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,13 +10,13 @@ use crate::ids::{Offset, PrivateId};
 /// The recovery part of a CONNECT's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RecoveryRequest {
-    /// The field `recovery`: whether the client wants its session to be recoverable. `None` if the
-    /// field is absent or not a boolean.
+    /// The field `recovery`: true if the client wants a recoverable session, false if it declines.
+    /// `None` if the field is absent or not a boolean.
     pub wants: Option<bool>,
     pub claim: ResumeRequest,
 }
 
-/// Session that a client asks to resume.
+/// The session that a client asks to resume, if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ResumeRequest {
     #[default]
@@ -30,12 +30,12 @@ pub(crate) enum ResumeRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ResumeAttempt {
     pub pid: PrivateId,
-    /// The last offset token that the client received; `None` if it received no event.
+    /// The last offset token that the client received. `None` if the client received no event.
     pub offset: Option<Offset>,
 }
 
 impl RecoveryRequest {
-    /// Parses a CONNECT's credentials, a JSON object.
+    /// Parses the credentials of a CONNECT, the text of a JSON object.
     pub(crate) fn read(auth: Option<&str>) -> Self {
         #[derive(Deserialize)]
         struct Auth<'a> {
@@ -46,14 +46,16 @@ impl RecoveryRequest {
             #[serde(borrow)]
             recovery: Option<&'a RawValue>,
         }
-        // Credentials of another form contain no recovery data. The application checks them.
+        // Credentials in another form are ignored here. They contain no recovery data, and the
+        // application checks them.
         let auth = auth.map(well_formed);
         let Some(auth) = auth.as_ref().and_then(|auth| serde_json::from_str::<Auth<'_>>(auth).ok()) else {
             return Self::default();
         };
         let wants = auth.recovery.and_then(|wants| serde_json::from_str(wants.get()).ok());
         let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
-        // JavaScript omits `undefined`, but a client may write `null` for it.
+        // `null` counts as absent: JavaScript omits `undefined`, but a client may write `null`
+        // instead.
         let given = |value: Option<&'_ RawValue>| value.filter(|value| value.get() != "null").map(text);
         let claim = match (given(auth.pid), given(auth.offset)) {
             (None, _) => ResumeRequest::Nothing,

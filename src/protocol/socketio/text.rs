@@ -1,7 +1,7 @@
 //! Socket.IO packets as text: `<type>[<attachments>-][/namespace,][ack id][json]`.
 //!
-//! Follows socket.io-parser 4.2.7, but rejects malformed text to which that parser gives a meaning
-//! (no type as CONNECT, a space as ack id 0).
+//! The decoder follows socket.io-parser 4.2.7. It rejects some malformed text that socket.io-parser
+//! accepts: a missing type, which would be a CONNECT, and a space, which would be the ack id 0.
 
 use bytestring::ByteString;
 
@@ -20,8 +20,8 @@ pub(crate) enum Decoded {
 
 /// Decodes the data of an Engine.IO message (without the leading `4`).
 ///
-/// Namespace, event names without escapes, auth and arguments share the text's buffer and keep it
-/// in memory.
+/// Event names without escapes, credentials and arguments share the buffer of `text` and keep it in
+/// memory.
 ///
 /// # Errors
 /// Any [`DecodeError`]. [`Rejection`](super::rejection::Rejection) determines its consequence.
@@ -34,7 +34,7 @@ pub(crate) fn decode(text: &ByteString) -> Result<Decoded, DecodeError> {
     let namespace = header.namespace()?;
     let packet = match header.kind {
         Kind::Connect => connect(text, namespace, header.data)?,
-        // A DISCONNECT has no data; extra data is ignored.
+        // The data of a DISCONNECT is ignored.
         Kind::Disconnect => Packet::Disconnect { namespace },
         Kind::Event => event(text, namespace, &header)?,
         Kind::Ack => ack(text, namespace, &header)?,
@@ -46,13 +46,14 @@ pub(crate) fn decode(text: &ByteString) -> Result<Decoded, DecodeError> {
     }
 }
 
-/// The path that a CONNECT requests. `None` for other packets.
+/// Namespace path of a CONNECT, unchecked. `None` for other packets.
 pub(super) fn connect_path(text: &str) -> Option<&str> {
     let (namespace, _) = split_namespace(text.strip_prefix('0')?);
     Some(namespace.unwrap_or("/"))
 }
 
-/// Number of attachments that a packet announces, valid or not. `None` if it cannot be determined.
+/// Number of attachments that a packet announces, even if the number is not allowed. `None` if the
+/// number is missing or does not fit into `usize`.
 pub(super) fn attachments(text: &str) -> Option<usize> {
     match text.strip_prefix(['5', '6']) {
         None => Some(0),
@@ -60,7 +61,7 @@ pub(super) fn attachments(text: &str) -> Option<usize> {
     }
 }
 
-/// Packet types. Binary variants are the same type, with attachments.
+/// Packet types. Events and acks with attachments have no types of their own.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Connect,
@@ -72,11 +73,11 @@ enum Kind {
 
 struct Header<'t> {
     kind: Kind,
-    /// Number of attachments to come. 0 only if the packet is not binary.
+    /// Number of attachments that follow. Zero only if the packet is not binary.
     attachments: usize,
     namespace: Option<&'t str>,
-    /// Ack id. As in the reference parser, it is parsed for every packet type, but only events and
-    /// acks use it.
+    /// Ack id. As in the reference parser, the id is parsed for every packet type, but only events
+    /// and acks use it.
     id: Option<u64>,
     /// The rest of the text, which should be JSON.
     data: &'t str,
@@ -123,9 +124,9 @@ fn split_attachments(text: &str) -> Result<(usize, &str), DecodeError> {
     }
 }
 
-/// The namespace ends at a comma or at the end of the text: `0/chat` is valid. A query string
-/// (`/chat?x=1,`) stays part of the path, as in socket.io-parser; the reference server removes it
-/// for clients of protocol 3 only. [`NamespacePath`] validates the path.
+/// Splits off the namespace, which ends at a comma or at the end of the text: `0/chat` is valid. A
+/// query string (`/chat?x=1,`) stays part of the path, as in socket.io-parser. The reference server
+/// removes a query string only for clients of protocol 3. [`NamespacePath`] validates the path.
 fn split_namespace(text: &str) -> (Option<&str>, &str) {
     if !text.starts_with('/') {
         return (None, text);
@@ -150,7 +151,7 @@ fn split_digits(text: &str) -> (&str, &str) {
 
 fn connect(text: &ByteString, namespace: NamespacePath, data: &str) -> Result<Packet, DecodeError> {
     let auth = match data {
-        // A trailing line feed of command-line clients is not data.
+        // Whitespace is not data: command-line clients append a line feed.
         _ if data.trim_ascii().is_empty() => None,
         _ if data.starts_with('{') => Some(text.slice_ref(json::value(data)?)),
         _ => return Err(DecodeError::WrongAuth),
@@ -182,7 +183,7 @@ fn ack(text: &ByteString, namespace: NamespacePath, header: &Header<'_>) -> Resu
 
 fn connect_error(text: &ByteString, namespace: NamespacePath, data: &str) -> Result<Packet, DecodeError> {
     let data = match data {
-        // socket.io-parser accepts this as well.
+        // Empty data is accepted, as in socket.io-parser.
         "" => data,
         data if data.starts_with(['{', '"']) => json::value(data)?,
         _ => return Err(wrong_data("connect_error", "an object or a string")),

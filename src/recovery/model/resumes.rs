@@ -6,7 +6,7 @@ use super::steps::Token;
 use super::*;
 
 impl World {
-    /// Resumes a client's session with some token, and checks the outcome.
+    /// Resumes a client's session with the given kind of token, and checks the outcome.
     pub(super) fn resume(&mut self, who: usize, token: Token) {
         let client = &self.clients[who];
         let last = client.tokens.last().copied();
@@ -22,7 +22,7 @@ impl World {
             Token::Forged => {
                 let fingerprint = Fingerprint::new(any.fingerprint.to_bits() ^ 1);
                 query.offset = Some(Offset { fingerprint, ..any });
-                // A dropped record is known by its position alone.
+                // If the record was dropped, the journal cannot check the fingerprint.
                 (any.lsn > self.journal.trimmed_to()).then_some(NotRecovered::UnknownOffset)
             }
             Token::Future => {
@@ -31,7 +31,8 @@ impl World {
             }
             Token::Foreign => {
                 query.offset = Some(Offset { epoch: Epoch::new(1, 2), ..any });
-                // A client that resumed from a token has a token of this session.
+                // A foreign token is refused if the client has resumed this session from a token.
+                // Otherwise, the token is ignored as one of a previous session.
                 (client.start != client.began).then_some(NotRecovered::ForeignEpoch)
             }
             Token::OtherNamespace => {
@@ -61,7 +62,7 @@ impl World {
         let must_refuse = gone || lost || from < client.start;
         let nothing_named_it = client.named <= from;
         let nothing_gone = from >= trimmed_to && behind().all(|(_, ack_events)| !ack_events);
-        // The client has no token of the session, and is in no room but its own.
+        // True if the client has no token of the session, and is in no room except its own.
         let has_nothing = from == client.start && client.start == client.began && client.rooms.len() == 1;
         let has_nothing = has_nothing && query.offset.is_none_or(|offset| offset.epoch != EPOCH || offset.lsn < from);
         match outcome {
@@ -70,7 +71,8 @@ impl World {
                 assert!(!must_refuse, "a silent gap behind {from:?}: {:?}, trimmed to {trimmed_to:?}", client.events);
                 self.complete_resume(who, from, resumed);
             }
-            // After a restart, the index does not know the position of the connect.
+            // After a restart, the index does not know the position of the connect, so it may
+            // refuse a token from before the session.
             Err(NotRecovered::ForeignEpoch) => {}
             Err(NotRecovered::NothingToRecover) => {
                 assert!(has_nothing, "{:?} from {:?}", client.rooms, query.offset);
@@ -78,8 +80,8 @@ impl World {
                 self.connect(who);
             }
             Err(why) => {
-                // An excepted client may be refused for an event with an ack: the index does not
-                // know exceptions.
+                // A resume may be refused because of an event with an ack from which the client was
+                // excepted, since the index does not store exceptions.
                 let for_others = why == NotRecovered::AckMissed && client.named > from;
                 let given_up =
                     matches!(why, NotRecovered::GivenUp | NotRecovered::TooManyIntervals | NotRecovered::UnknownPid);
@@ -93,7 +95,7 @@ impl World {
         }
     }
 
-    /// Completes a resume: the client receives the missed events, once and in order.
+    /// Completes a resume, and checks that the client receives the missed events once and in order.
     fn complete_resume(&mut self, who: usize, from: Lsn, resumed: Resumed) {
         let client = &self.clients[who];
         let Resumed { socket, position, data, mut rooms } = resumed;
@@ -104,8 +106,8 @@ impl World {
         self.clients[who].away = None;
         let trimmed_to = self.journal.trimmed_to();
         if !self.recovery.is_whole(&socket, from, trimmed_to) {
-            // The record of the resume has displaced a missed event, or the session itself. The
-            // client is notified and connects again.
+            // Because of the record of the resume, the journal has dropped a missed event, or the
+            // session was given up. The client is notified and connects again.
             assert!(self.is_scarce || self.clients[who].named > from, "closed without need");
             self.disconnect(who, true);
             return self.connect(who);
@@ -135,7 +137,7 @@ impl World {
     }
 }
 
-/// The state with which a client continues.
+/// State of a session at its resume.
 #[derive(Debug)]
 struct Resumed {
     socket: SocketId,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{CLIENTS, WINDOW_MS};
 
-/// An index of a room: one of two, or less often the own room of a client.
+/// Random choice of a room: one of two named rooms or, less often, a client's own room.
 pub(super) type Name = prop::sample::Index;
 
 #[derive(Debug, Clone)]
@@ -20,11 +20,11 @@ pub(super) enum Step {
         exclude: Option<usize>,
         kind: Kind,
     },
-    /// Events for none of the clients.
+    /// Emits this number of events to a room without clients.
     Noise(usize),
-    /// The client receives nothing any more, and the server has not noticed.
+    /// The connection of the client breaks, and the server does not notice.
     Cut(usize),
-    /// The flag says that the session cannot be resumed.
+    /// The client is disconnected. If the flag is true, the session cannot be resumed.
     Disconnect(usize, bool),
     Resume(usize, Token),
     Wait(u64),

@@ -1,4 +1,4 @@
-//! Trimming, rewriting and forgetting of sessions.
+//! Tests of trimming, and of rewriting and forgetting sessions.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,8 @@ use super::*;
 
 #[test]
 fn a_session_is_small() {
-    // Each connected socket has one. The allocator's next smaller size class is 128 bytes.
+    // Each connected socket has a session. The next smaller size class of the allocator is 128
+    // bytes.
     assert!(size_of::<RecoverableSession>() <= 160, "{} bytes", size_of::<RecoverableSession>());
 }
 

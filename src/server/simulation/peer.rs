@@ -14,7 +14,7 @@ use crate::state::outbox::Outbox;
 /// Client side of one connection.
 #[derive(Default)]
 pub(super) struct Peer {
-    /// Number of packets that it still reads.
+    /// Number of packets that the client still reads.
     pub(super) allowed: Cell<usize>,
     pub(super) received: RefCell<VecDeque<String>>,
     /// Answer of the hub to the connect.
@@ -52,7 +52,6 @@ impl FrameSink for PeerSink {
     fn abort(&mut self) {}
 }
 
-/// Stub of a session.
 pub(super) struct SessionStub(pub(super) Rc<Peer>);
 
 impl Actor for SessionStub {

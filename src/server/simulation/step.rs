@@ -20,13 +20,13 @@ pub(super) enum Step {
     Direct(usize),
     /// The client (first number) reads at most this many packets (second number).
     Read(usize, usize),
-    /// The connection breaks without notice.
+    /// The client stops reading, and the server does not notice.
     Cut(usize),
-    /// The connection ends.
+    /// The connection ends, and the server notices.
     Drop(usize),
     /// The client connects or reconnects on one of the workers.
     Connect(usize, usize),
-    /// The process is killed, and another opens its journal.
+    /// The process is killed, and a new process opens the journal.
     Kill,
     /// The actors run this many turns.
     Turns(usize),

@@ -8,13 +8,15 @@ use crate::ids::{NamespacePath, Recipient, RoomId, SocketId, WorkerId};
 /// Recipients of a broadcast.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Rooms and sockets. Empty for all sockets in the namespace.
+    /// Rooms and sockets that receive the broadcast. If empty, all sockets in the namespace receive
+    /// it.
     pub rooms: SmallVec<[Recipient; 1]>,
-    /// Rooms and sockets that do not receive it.
+    /// Rooms and sockets that do not receive the broadcast.
     pub except: SmallVec<[Recipient; 1]>,
-    /// A single socket that does not receive it, usually the sender.
+    /// A single socket that does not receive the broadcast, usually the sender.
     pub exclude: Option<SocketId>,
-    /// Limits the recipients to sockets of this server. Not read yet: all sockets are.
+    /// Limits the recipients to sockets of this server. Has no effect yet, since there is only one
+    /// server.
     pub local: bool,
 }
 
@@ -54,8 +56,8 @@ impl Rooms {
         route
     }
 
-    /// Upper bound of the members on `worker` that a route reaches. Exclusions and overlaps are not
-    /// subtracted.
+    /// Upper bound of the number of members on `worker` that a route reaches. Exclusions and
+    /// overlaps are not subtracted.
     pub(crate) fn member_count(&self, route: &Route, worker: WorkerId) -> usize {
         let in_room = |room: &RoomId| {
             let counts = &self.rooms[room.0 as usize].per_worker;

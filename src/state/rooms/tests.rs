@@ -144,7 +144,8 @@ fn a_socket_in_many_rooms_leaves_them_in_turns() {
     let left =
         [rooms.rooms(), (rooms.continue_removal(), rooms.rooms()).1, (rooms.continue_removal(), rooms.rooms()).1];
     assert!(left[0] > left[1] && left[1] > left[2] && left[2] == 1 && !rooms.has_pending_removals(), "{left:?}");
-    // The socket reconnects meanwhile.
+    // The socket reconnects and disconnects. It reconnects again while it is still counted in
+    // rooms.
     rooms.connect(socket(1), &NamespacePath::root(), location(0, 11));
     for number in 0..count {
         rooms.rejoin(&socket(1), &room(&number.to_string()));

@@ -15,12 +15,12 @@ pub(super) const TOO_LARGE: u16 = 1009;
 pub(super) const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Code and reason that the reading half has determined for the close frame. Boxed, since most
-/// connections have none.
+/// connections have no such value.
 pub(super) type SharedCloseInfo = Cell<Option<Box<CloseInfo>>>;
 
 pub(super) struct CloseInfo {
     pub(super) code: u16,
-    /// Replaces the session's reason, if it is more specific.
+    /// A more specific reason, which replaces the session's reason.
     pub(super) why: Option<String>,
 }
 

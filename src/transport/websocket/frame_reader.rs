@@ -1,8 +1,9 @@
-//! Decoding of a websocket's bytes to Engine.IO packets: frames, fragments, and violations of the
+//! Decoding of a websocket's bytes into Engine.IO packets: frames, fragments, and violations of the
 //! protocol.
 //!
-//! actix-http's parser unmasks frames. The limits are checked before it, since it would buffer a
-//! frame of any length. The reader has no socket: its caller passes the bytes.
+//! actix-http's parser unmasks the frames. The limits are checked before the parser is called,
+//! since the parser would wait for a frame of any length. The reader owns no socket. The caller
+//! passes the bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(crate) struct DecodedChunk {
     pub(crate) packets: Vec<EnginePacket>,
     /// Pong for the newest ping. Older pings need no answer (RFC 6455, 5.5.3).
     pub(crate) pong: Option<EncodedFrame>,
-    /// Reason for the end of the connection, if it ends with this chunk.
+    /// Reason why the connection ends with this chunk, if it does.
     pub(crate) end: Option<End>,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct DecodedChunk {
 pub(crate) enum End {
     /// The peer sent a close frame. The answer has the same code.
     Closed {
-        /// The peer's code, or 1000 if it gave none.
+        /// The code of the peer's close frame, or 1000 if the frame has no code.
         code: u16,
     },
     Undecodable {
@@ -50,8 +51,8 @@ pub(crate) enum End {
     },
 }
 
-/// Bytes of an incomplete message that are not charged to the budget. Less than the memory of an
-/// idle session.
+/// Maximum size of an incomplete message that is not charged to the budget. It is less than the
+/// memory of an idle session.
 const FREE_BYTES: usize = 1 << 10;
 
 #[derive(Debug)]
@@ -61,7 +62,7 @@ struct Fragments {
     count: usize,
 }
 
-/// Limits of the messages on all connections of a server.
+/// Limits of incoming messages, shared by all websockets of a server.
 #[derive(Debug)]
 pub(crate) struct MessageBounds {
     message_bytes_max: usize,
@@ -143,11 +144,12 @@ impl FrameReader {
     fn retain_incomplete(&mut self, has_consumed: bool, decoded: &mut DecodedChunk) {
         let is_incomplete = !self.buffer.is_empty() || self.fragments.is_some();
         if decoded.end.is_some() || !is_incomplete {
-            // This frees the buffer, so that an idle connection has none.
+            // This frees the buffer, so that an idle connection takes no memory for it.
             return self.discard_incomplete();
         }
         if has_consumed {
-            // The slice shares the buffer of everything that was read with it. The copy does not.
+            // The remaining bytes are copied. Otherwise they would keep the whole read buffer in
+            // memory.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
         if !decoded.packets.is_empty()
@@ -196,7 +198,7 @@ impl FrameReader {
             return Err(End::TooLarge { code: TOO_LARGE, detail });
         }
         let complete = self.buffer.len() as u64 >= header.header_bytes as u64 + header.payload_bytes;
-        // A control frame is invalid if its header says so, before its payload arrives.
+        // An invalid control frame is refused by its header, before the payload arrives.
         if header.control && (header.payload_bytes > 125 || !header.finished) {
             return Err(protocol_error("control frame too long or fragmented"));
         }
@@ -217,7 +219,7 @@ impl FrameReader {
                 if finished {
                     push(binary, data.freeze(), decoded);
                 } else {
-                    // The copy does not share the buffer of the read.
+                    // The data is copied. Otherwise it would keep the whole read buffer in memory.
                     let data = BytesMut::from(&data[..]);
                     self.fragments = Some(Box::new(Fragments { binary, data, count: 1 }));
                 }
@@ -226,7 +228,7 @@ impl FrameReader {
             (OpCode::Ping, _) => decoded.pong = Some(EncodedFrame::websocket_pong(&data)),
             (OpCode::Pong, _) => {}
             (OpCode::Close, _) => decoded.end = Some(closed(&data)),
-            _ => decoded.end = Some(protocol_error("fragment out of turn")),
+            _ => decoded.end = Some(protocol_error("frame does not fit the sequence of fragments")),
         }
     }
 
@@ -258,7 +260,7 @@ fn push(binary: bool, data: Bytes, decoded: &mut DecodedChunk) {
     }
 }
 
-/// Code and reason in the payload of a close frame (RFC 6455, 5.5.1 and 7.4).
+/// Parses the code and the reason in the payload of a close frame (RFC 6455, 5.5.1 and 7.4).
 fn closed(payload: &[u8]) -> End {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return if payload.is_empty() {
@@ -280,7 +282,7 @@ fn protocol_error(detail: &str) -> End {
     End::Undecodable { code: PROTOCOL_ERROR, detail: detail.into() }
 }
 
-/// The fields of a frame header that are checked before its payload arrives.
+/// The fields of a frame header that are checked before the payload arrives.
 struct FrameHeader {
     finished: bool,
     reserved_bits: bool,
@@ -290,7 +292,8 @@ struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Parses a header up to its length. The mask may be incomplete.
+    /// Parses a header up to the payload length. Returns `None` if `buffer` is too short. The mask
+    /// may still be missing.
     fn peek(buffer: &[u8]) -> Option<Self> {
         let (first, second) = (*buffer.first()?, *buffer.get(1)?);
         let (length_bytes, payload_bytes) = match second & 0x7f {

@@ -1,5 +1,5 @@
-//! The reading half of a websocket: turns its bytes into messages for the session, in order, a
-//! limited number per turn.
+//! The reading half of a websocket. Converts the received bytes into messages for the session, in
+//! order and a limited number per turn.
 
 use std::task::{Context, Poll, ready};
 
@@ -12,8 +12,8 @@ pub(super) struct Inbound {
     frames: FrameReader,
     /// Decoded messages that the session has not received yet. Boxed, since they are rare.
     queued: Option<Box<Queued>>,
-    /// A close frame or invalid data was received. Further bytes are discarded until the peer
-    /// closes its side.
+    /// True once a close frame or invalid data was received. Further bytes are discarded until the
+    /// peer closes its side.
     closed: bool,
 }
 
@@ -27,13 +27,14 @@ impl Inbound {
         Self { frames, queued: None, closed: false }
     }
 
-    /// Returns whether decoded packets are queued. The caller yields to other tasks before the next
-    /// slice.
+    /// Returns whether decoded packets are queued. If so, the caller yields to other tasks before
+    /// it requests the next message.
     pub(super) fn has_packets(&self) -> bool {
         self.queued.as_ref().is_some_and(|queued| queued.packets.len() > 0)
     }
 
-    /// Returns the next queued message. The next chunk may be decoded only when there is none.
+    /// Returns the next queued message. The next chunk may be decoded only when no message is
+    /// queued.
     pub(super) fn next_queued(&mut self) -> Option<Incoming> {
         let queued = self.queued.as_mut()?;
         let slice: Vec<_> = queued.packets.by_ref().take(self.frames.bounds.packets_per_turn).collect();
@@ -44,7 +45,7 @@ impl Inbound {
         if slice.is_empty() { last } else { Some(Incoming::Packets(slice)) }
     }
 
-    /// Decodes a chunk and returns the first message. At the end of the connection, sets
+    /// Decodes a chunk and returns the first message. If the chunk ends the connection, sets
     /// `close_info`.
     pub(super) fn on_bytes(&mut self, chunk: &[u8], close_info: &SharedCloseInfo) -> Option<Incoming> {
         if self.closed {

@@ -1,15 +1,17 @@
 //! The websocket inside a host application: an actix-web-actors actor pumps frames between the
 //! host's connection and the session.
 //!
-//! Only this file uses actix-web-actors. The session is not that actor: actix-http polls the actor
-//! as a response body, and stops polling while the client reads nothing. A client that stops
-//! reading would freeze the session's timers and mailbox (actix-web issue 2441). Therefore the
-//! session stays on its own worker and uses two bounded channels. Outgoing packets hold a share of
-//! `transport.pump_bytes_max`; incoming bytes are passed undecoded.
+//! Only this file uses actix-web-actors. The session is a separate actor, since actix-http polls
+//! the websocket's actor as a response body, and stops polling while the client does not read. A
+//! client that stops reading would freeze the session's timers and mailbox (actix-web issue 2441).
+//! Therefore the session stays on its own worker and is connected to the pump by two bounded
+//! channels. Packets in the outgoing channel hold a share of `transport.pump_bytes_max`. Incoming
+//! bytes are passed undecoded.
 //!
-//! The pump decodes nothing. The reader of actix-web-actors would buffer a frame of any length
-//! before refusing it, so it receives no bytes. [`frames`](super::frames) checks the limits on the
-//! session's worker, as for a raw websocket.
+//! The pump decodes nothing. The frame reader of actix-web-actors would buffer a frame of any
+//! length before refusing it, so it receives no bytes. Instead,
+//! [`frame_reader`](super::frame_reader) checks the limits on the session's worker, as for a raw
+//! websocket.
 
 mod session_side;
 
@@ -44,7 +46,7 @@ use crate::session::InitialTransport;
 pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Payload) -> HttpResponse {
     accept(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
         endpoint.record_refusal(&refusal, request.head());
-        // As in engine.io, the message is the body, and the connection is closed.
+        // As in engine.io, the body is the error message, and the connection is closed.
         let mut response = HttpResponse::build(refusal.upgrade_status());
         response.force_close().content_type(ContentType::html()).body(refusal.message().to_owned())
     })
@@ -66,8 +68,8 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     actix::spawn(read(payload, to_session));
     let handoff = Box::new(handoff);
     match admitted {
-        // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as
-        // it starts.
+        // The session may be on another worker. If the session has ended meanwhile, the pump ends
+        // as soon as it starts.
         Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handoff))),
         Admitted::PendingSession(pending) => {
             if let Some(cookie) = endpoint.policy.cookie(&pending) {
@@ -80,8 +82,9 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     Ok(response.map_body(|_, body| PumpBody { body, socket }.boxed()))
 }
 
-/// A duplicate descriptor of a host's connection. The first request takes it, so that a websocket
-/// can shut down the reading side ([`PumpBody`]).
+/// A duplicate descriptor of a connection of the host application. The first request on the
+/// connection takes the descriptor. A websocket needs it to shut down the reading side
+/// ([`PumpBody`]). Any other request drops it.
 pub(crate) struct HostSocket(Cell<Option<Socket>>);
 
 impl HostSocket {
@@ -94,10 +97,11 @@ impl HostSocket {
     }
 }
 
-/// Response body of a websocket. Dropping it shuts down the reading side of the connection. The
-/// request of a websocket has no end, so after the response actix-http would wait
-/// `client_disconnect_timeout` for it, while the client waits for the server to close (RFC 6455,
-/// 7.1.1). After the shutdown, actix-http writes what is buffered and closes.
+/// Response body of a websocket. Dropping it shuts down the reading side of the connection. Without
+/// the shutdown, actix-http would wait for the end of the request body for
+/// `client_disconnect_timeout` after the response, while the client waits for the server to close
+/// the connection (RFC 6455, 7.1.1). After the shutdown, actix-http writes the buffered bytes and
+/// closes the connection.
 struct PumpBody {
     body: BoxBody,
     socket: Option<Socket>,
@@ -118,15 +122,16 @@ impl MessageBody for PumpBody {
 impl Drop for PumpBody {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
-            // This fails if the connection has ended already.
+            // The error is ignored, since the shutdown fails if the connection has ended already.
             let _ = socket.shutdown(Shutdown::Read);
         }
     }
 }
 
-/// Passes the client's bytes to the session until either side ends. This is a task of its own,
-/// since actix-http may not poll the actor while the client reads slowly. The session notices the
-/// end by the closed channel. actix-http does not report whether the client closed in order.
+/// Passes the client's bytes to the session until either side ends. Runs as a separate task, since
+/// actix-http may not poll the actor while the client reads slowly. The closed channel notifies the
+/// session of the end of the connection. actix-http does not report whether the client closed the
+/// connection properly.
 async fn read(mut payload: Payload, to_session: mpsc::Sender<Bytes>) {
     loop {
         let chunk = tokio::select! {
@@ -140,7 +145,7 @@ async fn read(mut payload: Payload, to_session: mpsc::Sender<Bytes>) {
     }
 }
 
-/// The actor whose output, the session's frames, is the response body.
+/// The actor that writes the session's frames to the response body.
 struct Pump {
     outgoing: Option<Outgoing>,
 }
@@ -166,7 +171,7 @@ impl StreamHandler<EncodedFrame> for Pump {
     }
 }
 
-/// actix-web-actors requires a handler for incoming frames. It never receives any.
+/// actix-web-actors requires a handler for incoming frames. This handler is never called.
 impl StreamHandler<Result<Message, ProtocolError>> for Pump {
     fn handle(&mut self, _: Result<Message, ProtocolError>, _: &mut Self::Context) {}
 }
@@ -181,11 +186,11 @@ impl Stream for NoBytes {
     }
 }
 
-/// Converts a frame to a message: actix-web-actors cannot write encoded frames.
+/// Converts a frame to a message, since actix-web-actors cannot write encoded frames.
 fn message(packet: &EncodedFrame) -> Message {
     let body = packet.to_body();
     match OpCode::from(packet.frame()[0] & 0x0f) {
-        // A text frame is always UTF-8, but the conversion has to check it.
+        // The conversion never fails, since a text frame is always UTF-8.
         OpCode::Text => ByteString::try_from(body).map_or(Message::Nop, Message::Text),
         OpCode::Pong => Message::Pong(body),
         OpCode::Close => Message::Close(close_reason(&body)),

@@ -40,10 +40,11 @@ const FRAMES_PER_WRITE: usize = 64;
 /// Size of the read buffer, of which each thread has one.
 const READ_BYTES: usize = 64 << 10;
 
-/// Number of reads before other tasks of the thread run.
+/// Maximum number of reads before other tasks of the thread run.
 const READS_PER_TURN: u8 = 16;
 
-/// Answers every upgrade request of the port. Other paths than `path` get 404.
+/// Answers every upgrade request of the server's own port. Paths other than `path` are answered
+/// with 404.
 pub(crate) async fn on_upgrade(
     endpoint: Endpoint,
     path: &str,
@@ -68,8 +69,8 @@ pub(crate) async fn on_upgrade(
     match admitted {
         Admitted::Session(link) => {
             flush(&mut framed, limits).await?;
-            // The session may be on another worker, to which the socket moves. If it has ended
-            // meanwhile, the socket is dropped.
+            // The session may be on another worker, to which the socket moves. If the session has
+            // ended meanwhile, the socket is dropped.
             let handoff = RawHandoff::new(framed, AcceptedSocket::elsewhere, base64, &endpoint)?;
             let _ = link.post(SessionCommand::Websocket(Box::new(handoff)));
         }
@@ -81,8 +82,8 @@ pub(crate) async fn on_upgrade(
     Ok(())
 }
 
-/// Checks an upgrade before the switch of protocols, so that it can be refused over HTTP. Returns
-/// the client and the response.
+/// Checks an upgrade request before the switch of protocols, so that the request can be refused
+/// over HTTP. Returns the result of the admission and the response.
 async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), Refusal> {
     let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted: false }).await?;
     let mut response = handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
@@ -112,8 +113,8 @@ pub(crate) async fn refuse_upgrade(
     refuse(framed, status, message, &endpoint.services.core.limits).await
 }
 
-/// Refuses as engine.io does: a response without extra headers, the message as body, then the
-/// socket is closed.
+/// Refuses an upgrade as engine.io does. The response has no extra headers, and the message is its
+/// body. Then the socket is closed.
 async fn refuse(
     framed: Framed<TcpStream, Codec>,
     status: StatusCode,
@@ -136,7 +137,8 @@ async fn refuse(
 
 /// A socket after the switch of protocols.
 enum AcceptedSocket {
-    /// The session is on the current thread, so the socket stays registered with its reactor.
+    /// The session is on the current thread, so the socket stays registered with the thread's
+    /// reactor.
     Here(TcpStream),
     /// The session may be on any thread.
     Elsewhere(std::net::TcpStream),
@@ -172,7 +174,8 @@ impl RawHandoff {
         Ok(Self {
             socket: accepted(parts.io)?,
             answer: Bytes::copy_from_slice(&parts.write_buf),
-            // The copy frees the parser's buffer, which is larger than most sessions need.
+            // The bytes are copied to free the parser's buffer, which is larger than most sessions
+            // need.
             read_already: BytesMut::from(&parts.read_buf[..]),
             base64,
             bounds: endpoint.policy.messages.clone(),
@@ -187,8 +190,8 @@ impl Handoff for RawHandoff {
             AcceptedSocket::Here(stream) => stream,
             AcceptedSocket::Elsewhere(stream) => TcpStream::from_std(stream)?,
         };
-        // The listener has set TCP_NODELAY. Linux doubles the size of the send buffer for its own
-        // bookkeeping.
+        // Half of the size is passed, since Linux doubles the size for its own bookkeeping.
+        // TCP_NODELAY is already set by the listener.
         SockRef::from(&stream).set_send_buffer_size(self.send_buffer_bytes / 2)?;
         let shared = Rc::new(RawSocket {
             stream,
@@ -211,7 +214,8 @@ struct RawSocket {
     stream: TcpStream,
     /// Wakes the session's task on request of the writing half.
     reader_waker: LocalWaker,
-    /// The socket is blocked. The reading half waits until it is writable, on behalf of the sink.
+    /// True if the socket was not writable. The reading half then waits, on behalf of the sink,
+    /// until the socket is writable.
     wants_write: Cell<bool>,
     paused: Cell<bool>,
     aborted: Cell<bool>,
@@ -249,7 +253,8 @@ impl FrameSink for RawSink {
         }
         while !outbox.is_empty() {
             let written = match outbox.gather(FRAMES_PER_WRITE).as_slice() {
-                // A single frame is the common case, and the plain call is cheaper.
+                // A single frame is the common case, and a plain write is cheaper than a vectored
+                // write.
                 [frame] => self.shared.stream.try_write(frame),
                 frames => self.shared.stream.try_write_vectored(frames),
             };
@@ -272,7 +277,7 @@ impl FrameSink for RawSink {
     }
 
     fn is_peer_gone(&self) -> bool {
-        // Uses the readiness of the last event, without a system call.
+        // The readiness of the last event is used, so no system call is made.
         let mut cx = Context::from_waker(Waker::noop());
         let ready = pin!(self.shared.stream.ready(Interest::READABLE)).poll(&mut cx);
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
@@ -280,7 +285,7 @@ impl FrameSink for RawSink {
 
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
         outbox.push_final(close_frame(self.shared.close_info.take(), close_reason));
-        // The peer's close frame is awaited, so a paused session has to read again.
+        // Reading is resumed if it was paused, since the peer's close frame is awaited.
         self.set_reading(true);
     }
 
@@ -289,8 +294,8 @@ impl FrameSink for RawSink {
     }
 
     fn abort(&mut self) {
-        // The connection is reset: after a plain close, the FIN and the unsent bytes would stay in
-        // the kernel while the peer is blocked.
+        // A linger time of zero resets the connection. After a plain close, the FIN and the unsent
+        // bytes would stay in the kernel while the peer is blocked.
         let _ = SockRef::from(&self.shared.stream).set_linger(Some(Duration::ZERO));
         self.shared.aborted.set(true);
         self.shared.reader_waker.wake();
@@ -305,7 +310,7 @@ struct RawReader {
     ended: bool,
     /// True if other tasks have run since the last slice of packets.
     yielded: bool,
-    /// Number of reads since other tasks have run.
+    /// Number of reads since other tasks last ran.
     reads: u8,
 }
 
@@ -314,11 +319,11 @@ thread_local! {
 }
 
 impl RawReader {
-    /// Reads once and decodes. Returns `None` if no bytes are available, and `Some(None)` if they
-    /// complete no packet.
+    /// Reads once and decodes. Returns `None` if no bytes are available, and `Some(None)` if the
+    /// bytes complete no packet.
     fn read(&mut self) -> Option<Option<Incoming>> {
         SCRATCH.with_borrow_mut(|scratch| match self.shared.try_read(scratch) {
-            // The end of the stream without a close frame, for example because the client's process
+            // The stream has ended without a close frame, for example because the client's process
             // was killed.
             Ok(0) => Some(self.last(Incoming::Closed)),
             Ok(bytes) => Some(self.inbound.on_bytes(&scratch[..bytes], &self.shared.close_info)),

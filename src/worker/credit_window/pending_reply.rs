@@ -1,4 +1,4 @@
-//! The recipients of outcomes: callers and sessions that wait for the hub's answer to a command.
+//! Recipients of the hub's answers to commands: callers, and sessions themselves.
 
 use tokio::sync::oneshot;
 
@@ -11,7 +11,6 @@ use crate::protocol::reason::NotRecovered;
 use crate::state::rooms::MembershipError;
 use crate::worker::ack_collector::AckCollector;
 
-/// Recipient of a command's outcome.
 #[derive(Debug)]
 pub(crate) enum PendingReply {
     Nobody,
@@ -20,13 +19,13 @@ pub(crate) enum PendingReply {
     Emit(Done),
     Join(oneshot::Sender<Result<Joined, RequestError<MembershipError>>>),
     Leave(oneshot::Sender<Result<(), NoAnswer>>),
-    /// An emit with acks of many sockets.
+    /// An emit that collects acks of many sockets.
     Collect(Box<AckCollector>),
     List(oneshot::Sender<Result<RoomPage, NoAnswer>>),
     /// A query for sockets. Each worker with members sends a part of the answer.
     Fetch {
         caller: oneshot::Sender<Result<Vec<SocketRef>, NoAnswer>>,
-        /// Number of parts still to come. `None` until the hub has answered.
+        /// Number of parts that have not arrived. `None` until the hub has answered.
         missing: Option<usize>,
         sockets: Vec<SocketRef>,
     },
@@ -35,18 +34,20 @@ pub(crate) enum PendingReply {
 impl PendingReply {
     /// Returns whether the command may fail with `Overloaded` when too many commands wait.
     ///
-    /// Packets without a caller must not be lost: acks, and emits to a congested client, whose
-    /// number the session bounds. CONNECTs must not be lost either. All of them are few.
+    /// Commands without a caller must not be lost. These are acks, and emits to a congested client,
+    /// whose number the session bounds. CONNECTs must not be lost either. There are only few such
+    /// commands.
     pub(super) fn can_be_refused(&self) -> bool {
         !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
     }
 
-    /// Returns whether the command still has an effect for others after its sender has ended.
+    /// Returns whether the command is still carried out after its sender has ended, since other
+    /// sockets or callers depend on it.
     pub(super) fn outlives_sender(&self) -> bool {
         matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
     }
 
-    /// Completes with an answer of its kind. Returns an answer that concerns the session itself.
+    /// Passes an answer to the caller. If the session itself must handle the answer, returns it.
     pub(super) fn resolve(self, given: Answer) -> Option<SessionAnswer> {
         match (self, given) {
             (Self::Connect(socket), Answer::Connect(how)) => return Some(SessionAnswer::Connect(socket, how)),
@@ -60,7 +61,7 @@ impl PendingReply {
             (Self::Collect(collecting), Answer::Collect(Err(refusal))) => {
                 collecting.fail(RequestError::Refused(refusal));
             }
-            _ => log::error!("hub answered a command with an answer of another kind"),
+            _ => log::error!("hub sent an answer of the wrong kind for a command"),
         }
         None
     }
@@ -81,6 +82,6 @@ impl PendingReply {
 #[derive(Debug)]
 pub(crate) enum SessionAnswer {
     Connect(SocketId, ConnectAnswer),
-    /// Result of the first check of a resume.
+    /// Result of the hub's first check of a resume request.
     ResumeChecked(SocketId, Result<ResumedSession, NotRecovered>),
 }

@@ -10,7 +10,8 @@ use crate::ids::SlotKey;
 use crate::messages::session::SessionCommand;
 use crate::state::budget::{Budgets, Part};
 
-/// The worker's share of the budgets. Counted in plain fields, published once a turn.
+/// The worker's share of the budgets. It is counted in plain fields, and published to the shared
+/// budgets once per turn.
 pub(in crate::worker) struct Held {
     budgets: Arc<Budgets>,
     now: Part,
@@ -19,17 +20,17 @@ pub(in crate::worker) struct Held {
     published_replays: Part,
     /// Number of chunks that were requested from the hub and have not arrived.
     pub(super) requested_chunks: usize,
-    /// Size at which a requested chunk is counted.
+    /// Assumed size of a requested chunk.
     chunk_bytes: usize,
     /// Bytes that sessions queued for clients with a ready drainer since the flusher's last round.
-    /// Only direct packets count: their memory is not shared with other clients.
+    /// Only direct packets are counted, since their memory is not shared with other clients.
     fresh_bytes: usize,
     /// Bytes that sessions queued since the share was last published.
     unpublished_bytes: usize,
-    /// True if more than half of the budget is used.
+    /// True if more than half of the budget of outboxes is used.
     pub(super) is_scarce: bool,
-    /// Bytes held when a pass over the outboxes freed nothing. The next pass waits until clearly
-    /// more is held.
+    /// Bytes that were held when the last pass over the outboxes freed nothing, otherwise 0. The
+    /// next pass is delayed until clearly more bytes are held.
     unfreeable_bytes: usize,
 }
 
@@ -37,23 +38,25 @@ pub(in crate::worker) struct Held {
 pub(super) struct HeldBytes {
     /// Bytes charged to the client.
     pub(super) own: usize,
-    /// Bytes of replayed events. The server limits their rate itself, so no session is cut for
-    /// them.
+    /// Bytes of replayed events. The server itself limits the rate of replays, so no session is
+    /// ended because of these bytes.
     pub(super) replayed: usize,
 }
 
 pub(super) struct Excess {
     pub(super) bytes: usize,
-    /// Minimum size of an outbox to be cut: the mean of the outboxes that hold bytes, so that a
-    /// worker with small outboxes leaves the cuts to others, or 0 if the budget is far exceeded.
+    /// Minimum size of an outbox to be cut. This is the mean size of all outboxes that hold bytes,
+    /// so that a worker with small outboxes leaves the cuts to other workers. 0 if the budget is
+    /// far exceeded.
     pub(super) outbox_min: usize,
 }
 
-/// Limit of journalled events in an outbox while more than half of the budget is used.
+/// Maximum size of an outbox to which journalled events are added while more than half of the
+/// budget is used.
 pub(super) const SCARCE_OUTBOX_BYTES: usize = 16 << 10;
 
 /// Time limit for a client to read a replayed chunk while the replay budget is used up. A mobile
-/// client needs about as long for 256 KiB. A slower client is charged like any other slow client.
+/// client needs about this time for 256 KiB. A slower client is charged like any other slow client.
 pub(super) const REPLAY_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bytes of direct packets after which the budget is checked within the turn.
@@ -76,14 +79,15 @@ impl Held {
         }
     }
 
-    /// Replaces the account of one outbox.
+    /// Changes the counted bytes of one outbox from `before` to `now`.
     pub(super) fn change(&mut self, before: HeldBytes, now: HeldBytes) {
         self.now.bytes = self.now.bytes + now.own - before.own;
         self.now.holders = self.now.holders + usize::from(now.own > 0) - usize::from(before.own > 0);
         self.replayed_bytes = self.replayed_bytes + now.replayed - before.replayed;
     }
 
-    /// Returns whether the replay budget has room for one more chunk. One chunk is always allowed.
+    /// Returns whether the replay budget has room for one more chunk. If no bytes of the budget are
+    /// used, one chunk is always allowed.
     pub(super) fn has_replay_budget(&mut self) -> bool {
         let bytes = self.replayed_bytes + self.requested_chunks * self.chunk_bytes;
         self.publish_replays(bytes);
@@ -103,7 +107,7 @@ impl Held {
         self.fresh_bytes = 0;
     }
 
-    /// Publishes the worker's share. Returns the overrun of the budget, if there is any.
+    /// Publishes the worker's share. If outboxes must be cut, returns the excess over the budget.
     pub(super) fn publish(&mut self) -> Option<Excess> {
         self.unpublished_bytes = 0;
         self.publish_replays(self.replayed_bytes + self.requested_chunks * self.chunk_bytes);
@@ -171,8 +175,8 @@ impl Outboxes {
     }
 
     /// Moves unread chunks older than [`REPLAY_READ_TIMEOUT`] to the budget of outboxes while the
-    /// replay budget is used up. So they do not delay other readers, and a client that reads
-    /// nothing may be cut for them.
+    /// replay budget is used up. These chunks then no longer delay other readers, and a client that
+    /// reads nothing may be disconnected because of them.
     pub(super) fn recharge_unread_replays(&mut self, now: Instant) {
         if self.unread_replays.is_empty() || self.held.has_replay_budget() {
             return;
@@ -195,7 +199,7 @@ impl Outboxes {
     }
 
     /// Returns whether nothing was written from a non-empty outbox for `stall_timeout`. The session
-    /// asks with each ping.
+    /// checks this with each ping.
     pub(in crate::worker) fn is_stalled(&mut self, key: SlotKey, now: Instant) -> bool {
         let stall_timeout = self.stall_timeout;
         let Some(slot) = self.get_mut(key) else { return false };
@@ -213,8 +217,9 @@ impl Outboxes {
         now.saturating_duration_since(*since) >= stall_timeout
     }
 
-    /// Publishes the worker's share of the budgets, once a turn. If the budget is exceeded, cuts
-    /// the largest outboxes until an eighth of it is free.
+    /// Publishes the worker's share of the budgets. Called once per turn. If the budget of outboxes
+    /// is exceeded, cuts the largest outboxes (drops their packets and ends their sessions) until
+    /// an eighth of the budget is free.
     pub(in crate::worker) fn enforce_budget(&mut self) {
         let Some(excess) = self.held.publish() else { return };
         let most = |slot: &OutboxSlot| (slot.phase == SlotPhase::Open).then(|| slot.held().own);
@@ -240,8 +245,9 @@ impl Outboxes {
     fn cut(&mut self, key: SlotKey, held: usize) {
         let detail = format!("outboxes exceed their budget held_bytes={held}");
         let dropped = self.with(key, |slot| {
-            // A large packet that is sent in part stays in memory until the client has read it.
-            // Then the connection is reset without a close packet.
+            // A packet that is sent in part would stay in memory until the client has read it. If
+            // such a packet is large, it is dropped as well, and the connection is reset without a
+            // close packet.
             let can_notify = slot.outbox.memory_bytes() - slot.outbox.event_bytes() <= SCARCE_OUTBOX_BYTES;
             let dropped = if can_notify { slot.outbox.clear() } else { slot.outbox.abandon() };
             slot.notify(SlotPhase::Closed, SessionCommand::OutboxCut { detail, can_notify });

@@ -1,4 +1,5 @@
-//! Sockets that read from the journal: the next chunk of each, and the share of the replay budget.
+//! Sockets that read from the journal: the requests for their next chunks, within the replay
+//! budget.
 
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use crate::messages::fanout::Replay;
 pub(super) struct JournalReader {
     member: MemberKey,
     socket: SocketId,
-    /// Position of the newest event that was queued for this socket.
+    /// Position after which the socket's next chunk begins.
     after: Lsn,
     next: ReadState,
 }
@@ -38,7 +39,7 @@ pub(super) fn requested(readers: &[JournalReader]) -> usize {
 }
 
 impl Outboxes {
-    /// Starts reading from the journal for a socket, behind `after`.
+    /// Starts to read from the journal for a socket. The first chunk begins after position `after`.
     pub(in crate::worker) fn start_reading(&mut self, key: SlotKey, member: MemberKey, socket: SocketId, after: Lsn) {
         let Some(slot) = self.get_mut(key) else { return };
         slot.readers.get_or_insert_default().push(JournalReader { member, socket, after, next: ReadState::Deferred });
@@ -46,13 +47,14 @@ impl Outboxes {
         self.request_next_chunk(key);
     }
 
-    /// Queues a requested chunk, regardless of the outbox limit: its size was checked before the
-    /// request. The last chunk (`is_all`) ends the reading.
+    /// Queues a requested chunk. The outbox limit is not checked, since the request was sent only
+    /// when there was room. The last chunk (`is_all`) ends the reading.
     pub(in crate::worker) fn replay(&mut self, key: SlotKey, replay: &Replay, now: Instant) {
         let Some(readers) = self.get_mut(key).and_then(|slot| slot.readers.as_mut()) else { return };
         let Some(at) = readers.iter().position(|reader| reader.member == replay.member) else { return };
         let reader = readers.remove(at);
-        // The other sockets of the session come first.
+        // The reader moves to the end of the list, so that the other sockets of the session read
+        // first.
         readers.push(JournalReader { after: replay.upto, next: ReadState::Deferred, ..reader });
         self.held.requested_chunks -= usize::from(reader.next == ReadState::Requested);
         let fanout_bytes = u32::try_from(replay.fanout_bytes).unwrap_or(u32::MAX);
@@ -68,7 +70,7 @@ impl Outboxes {
         }
     }
 
-    /// Ends the reading for a socket that is live, or has disconnected.
+    /// Ends the reading of a socket that has caught up or has disconnected.
     pub(in crate::worker) fn stop_reading(&mut self, key: SlotKey, member: MemberKey) {
         let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
@@ -86,7 +88,7 @@ impl Outboxes {
         self.request_next_chunk(key);
     }
 
-    /// Takes the requests for which the replay budget has room.
+    /// Removes and returns the queued requests for which the replay budget has room.
     pub(in crate::worker) fn take_replay_requests(&mut self, now: Instant) -> Vec<ReplayRequest> {
         self.recharge_unread_replays(now);
         let mut requests = Vec::new();
@@ -109,8 +111,8 @@ impl Outboxes {
         !self.awaiting_budget.is_empty()
     }
 
-    /// Queues the next reader of a session if its outbox has room. The next chunk may fill all of
-    /// that room, so only one socket of a session reads at a time.
+    /// Queues the next journal reader of a session for the replay budget, if the outbox has room.
+    /// The next chunk may fill all of that room, so only one socket of a session reads at a time.
     pub(super) fn request_next_chunk(&mut self, key: SlotKey) {
         let (low, is_scarce) = (self.low(), self.held.is_scarce);
         let has_room = |slot: &&mut OutboxSlot| {
@@ -127,7 +129,7 @@ impl Outboxes {
             return;
         }
         if self.awaiting_budget.len() >= 2 * self.cells.len() {
-            // The queue consists mostly of closed sessions.
+            // At this length, the queue consists mostly of closed sessions, which are removed here.
             let awaiting_budget = std::mem::take(&mut self.awaiting_budget);
             self.awaiting_budget = awaiting_budget.into_iter().filter(|key| self.get(*key).is_some()).collect();
         }

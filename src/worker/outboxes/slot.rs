@@ -11,7 +11,7 @@ use crate::state::outbox::Outbox;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotPhase {
     Open,
-    /// The final packet is queued. The session is notified when it is written.
+    /// The final packet is queued. The session is notified when the packet is written.
     Closing,
     /// The session was notified that the drainer is lost or that all packets are written. Nothing
     /// more is queued.
@@ -22,20 +22,21 @@ pub(in crate::worker) struct OutboxSlot {
     pub(super) link: SessionLink,
     pub(super) outbox: Outbox,
     pub(super) sink: Option<Box<dyn FrameSink>>,
-    /// Newest position queued. It is the token of unnumbered events.
+    /// Offset of the newest queued event. Unnumbered events are sent with this offset as their
+    /// token.
     pub(super) last_offset: Option<Offset>,
     pub(super) queued: bool,
     pub(super) blocked: bool,
-    /// Bytes were written since the session's last check for a stall.
+    /// True if bytes were written since the session's last check for a stall.
     pub(super) moved: bool,
-    /// The session holds emits until the outbox is low.
+    /// True if the session delays emits until the outbox is low.
     pub(super) notify_when_low: bool,
     /// The session's sockets that read from the journal. Boxed, since they are rare.
-    #[expect(clippy::box_collection, reason = "a list is three times the size, and every session has room for it")]
+    #[expect(clippy::box_collection, reason = "an unboxed list is three times as large, for every session")]
     pub(super) readers: Option<Box<Vec<JournalReader>>>,
-    /// Upper bound of replayed bytes in the outbox. They are not charged to the client.
+    /// Upper bound of the replayed bytes in the outbox, which are not charged to the client.
     pub(super) replayed_bytes: u32,
-    /// The session is in the queue for the replay budget.
+    /// True if the session is in the queue for the replay budget.
     pub(super) waits_for_budget: bool,
     /// Number of copies that the session has not handled yet, if it observes its packets.
     pub(super) observed: Option<usize>,
@@ -45,7 +46,7 @@ pub(in crate::worker) struct OutboxSlot {
 impl OutboxSlot {
     pub(super) fn notify(&mut self, phase: SlotPhase, command: SessionCommand) {
         self.phase = phase;
-        // An ended session has closed its slot, or is about to.
+        // The error is ignored, since an ended session has closed its slot or is about to close it.
         let _ = self.link.post(command);
     }
 
@@ -53,8 +54,8 @@ impl OutboxSlot {
         self.sink.is_some() && !self.blocked
     }
 
-    /// Bytes that count against the budgets: none if the drainer is ready, since it will take them
-    /// soon.
+    /// Bytes that count against the budgets. If the drainer is ready, no bytes count, since they
+    /// will be written soon.
     pub(super) fn held(&self) -> HeldBytes {
         if self.is_ready() {
             return HeldBytes::default();
@@ -64,8 +65,8 @@ impl OutboxSlot {
         HeldBytes { own: all - replayed, replayed }
     }
 
-    /// Notifies a session that holds emits, if its outbox is low and no socket of it reads from the
-    /// journal.
+    /// Notifies a session that delays emits, if the outbox is low and no socket of the session
+    /// reads from the journal.
     pub(super) fn notify_if_low(&mut self, low: usize) {
         if self.notify_when_low && self.readers.is_none() && self.outbox.event_bytes() <= low {
             self.notify_when_low = false;
@@ -73,8 +74,8 @@ impl OutboxSlot {
         }
     }
 
-    /// Returns whether a volatile event is accepted. False while earlier events are read from the
-    /// journal.
+    /// Returns whether a volatile event is accepted. Returns false while earlier events are read
+    /// from the journal.
     pub(super) fn accepts_volatile(&self) -> bool {
         self.is_ready() && self.readers.is_none()
     }

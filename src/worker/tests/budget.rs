@@ -1,4 +1,5 @@
-//! The budget of outboxes: which sessions are cut when it is exceeded, and its release.
+//! Tests of the budget of outboxes: which sessions are ended when the budget is exceeded, and when
+//! bytes are released.
 
 use super::*;
 use std::time::Instant;
@@ -35,7 +36,7 @@ impl FrameSink for BlockedSink {
 }
 
 impl Rig {
-    /// More sessions, each with a log of its own.
+    /// Opens further sessions, each with a log of its own.
     fn others<const N: usize>(&self) -> [(Rc<OutboxHandle>, Log); N] {
         std::array::from_fn(|_| {
             let log = Log::default();
@@ -109,7 +110,7 @@ fn small_outboxes_are_not_cut_while_another_worker_has_large_ones() {
         let budgets = Arc::new(Budgets::new(&limits()));
         let rig = Rig::sharing(limits(), budgets.clone()).await;
         let here: [_; 8] = rig.others();
-        // The share of another worker.
+        // This share belongs to another worker.
         let large = crate::state::budget::Part { bytes: BUDGET, holders: 2 };
         budgets.outboxes.replace(Default::default(), large);
         here.iter().for_each(|(outbox, _)| push(outbox, 10_000));
@@ -151,7 +152,7 @@ fn a_half_used_budget_leaves_journalled_events_in_the_journal() {
 #[test]
 fn replays_wait_for_the_budget_and_cut_no_session() {
     // Regression: on a small server, 600 resumed clients were sent half a megabyte each, and most
-    // of them were cut.
+    // of them were disconnected.
     const CHUNK: usize = 60_000;
     const CLIENTS: usize = 24;
     run(async {
@@ -197,8 +198,8 @@ fn replays_wait_for_the_budget_and_cut_no_session() {
 
 #[test]
 fn a_client_that_does_not_read_its_replay_delays_no_other() {
-    // Regression: such clients held the budget until they were found stalled, after 45 to 70
-    // seconds.
+    // Regression: such clients held the replay budget until they were recognised as stalled, after
+    // 45 to 70 seconds.
     const CHUNK: usize = 60_000;
     const CLIENTS: usize = 24;
     run(async {

@@ -1,4 +1,4 @@
-//! Commands of a sender that waits for credit or has ended.
+//! Tests of commands whose sender waits for credit or has ended.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn a_dropped_credit_window_still_sends_its_disconnects() {
 
 #[test]
 fn emits_of_an_ended_session_still_wait_for_credit() {
-    // Regression: when a client disconnected, all its waiting emits were sent immediately; 20
+    // Regression: when a client disconnected, all its waiting emits were sent immediately. 20
     // clients caused 86 million deliveries.
     run(async {
         let rig = Rig::new(Limits::with(|limits| {

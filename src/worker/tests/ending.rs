@@ -1,9 +1,9 @@
-//! Disconnects of members in many rooms and closing of many sessions take several turns.
+//! Tests that removing a member from many rooms and closing many sessions take several turns.
 
 use super::*;
 use crate::protocol::reason::DisconnectReason;
 
-/// Counts the requests to close.
+/// A session that counts the `Close` commands it receives.
 struct Closed(Rc<Cell<usize>>);
 
 impl Actor for Closed {

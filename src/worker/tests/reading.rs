@@ -1,4 +1,5 @@
-//! Sockets that read from the journal: requests for chunks, and deliveries meanwhile.
+//! Tests of sockets that read from the journal: requests for chunks, and deliveries during the
+//! reading.
 
 use super::*;
 use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
@@ -53,7 +54,7 @@ fn a_resumed_socket_receives_only_chunks_until_it_is_live() {
         assert_eq!(rig.received().await, ["read 7", "write six"]);
         rig.send(vec![rig.replay(&[(9, "nine")], 9, true), live(10, "ten")]);
         assert_eq!(rig.received().await, ["write nine ten"]);
-        // Live from here on. Unnumbered events carry the newest position as token.
+        // The socket is live now. An unnumbered event is sent with the newest offset as its token.
         rig.volatile();
         assert_eq!(rig.received().await, [format!(r#"write 42["v","{}"]"#, offset(10))]);
     });
@@ -67,7 +68,8 @@ fn a_full_outbox_requests_a_chunk_once_it_is_low() {
         let (large, small) = ("x".repeat(400), "y".repeat(40));
         rig.send(vec![live(2, &large), live(3, &large), live(4, &small)]);
         assert_eq!(rig.received().await, [""; 0], "no request without a drainer");
-        // A packet that cannot be read again still finds room, before the replayed events.
+        // A packet that is not in the journal still has room, and is sent before the replayed
+        // events.
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("ack").into()));
         rig.drain_into_log(false);
         assert_eq!(rig.received().await, [format!("write 40 {large} ack"), "read 2".into()]);
@@ -135,8 +137,8 @@ fn a_resumed_socket_that_missed_nothing_receives_tokens() {
 
 #[test]
 fn a_socket_without_recovery_does_not_move_tokens_of_others() {
-    // The CONNECT of a socket that declined is not journalled, so the journal would not know its
-    // position.
+    // The CONNECT of a socket that declined recovery is not journalled, so its offset must not be
+    // used as a token.
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
@@ -171,7 +173,7 @@ fn only_one_socket_of_a_session_reads_at_a_time() {
         }
         rig.send(commands);
         let requested = rig.received().await.iter().filter(|line| *line == "read 0").count();
-        // Each chunk may fill a quarter of the outbox.
+        // Each chunk may fill a quarter of the outbox, so only one chunk is requested.
         assert_eq!(requested, 1);
         let large = "x".repeat(960);
         rig.send(vec![rig.replay(&[(1, &large)], 1, false)]);

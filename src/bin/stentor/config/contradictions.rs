@@ -1,4 +1,4 @@
-//! Contradictions between settings that are each valid.
+//! Checks for settings that are valid separately but contradict each other.
 
 use stentor::SameSite;
 
@@ -6,11 +6,12 @@ use super::keys::find;
 use super::value::Value;
 use super::{Config, RecoveryMode};
 
-/// Bytes of a journal record beside the message: rooms, namespace, headers. An event with more is
-/// refused, which requires very many rooms.
+/// Bytes reserved in a journal segment for the parts of a record other than the message: rooms,
+/// namespace, headers. An event that needs more is refused, which happens only with very many
+/// rooms.
 pub(super) const RECORD_BYTES: usize = 32 << 10;
 
-/// Returns an error text for each contradiction.
+/// Returns an error text for each contradiction that is found.
 pub(super) fn contradictions(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     let mut check = |is_wrong: bool, name: &str, expected: String| {
@@ -31,8 +32,8 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "cors_origins without \"*\", which browsers refuse".into(),
     );
     check(config.cors_credentials && config.cors_origins.is_empty(), "cors_credentials", "cors_origins as well".into());
-    // A budget refuses large charges above three quarters, below which a message of any size must
-    // fit.
+    // Beyond three quarters of its limit, a memory budget refuses large charges. A message of any
+    // permitted size must fit into these three quarters.
     let incoming = limits
         .memory
         .incoming_bytes_max

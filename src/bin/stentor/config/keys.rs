@@ -1,4 +1,5 @@
-//! Table of settings, from which flags, environment, file, `explain` and `default` are derived.
+//! The table of settings. Flags, environment variables, the file, `explain` and `default` are
+//! derived from the table.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,12 +12,14 @@ use super::{Config, RecoveryMode};
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) group: &'static Group,
-    /// Field of [`Config`], such as `"port."` or `"limits.recovery.window."`.
+    /// Path of the field in [`Config`], with a dot at the end: `"port."` or
+    /// `"limits.recovery.window."`.
     path: &'static str,
-    /// Empty for limits of the library, which has their descriptions.
+    /// Description of the setting. Empty for a limit of the library, since the library has its
+    /// description.
     description: &'static str,
     pub(super) form: Form,
-    /// Masked in every output.
+    /// True if the value is masked in every output.
     pub(super) is_secret: bool,
     pub(super) put: fn(&mut Config, Value) -> bool,
     value: fn(&Config) -> Value,
@@ -25,7 +28,7 @@ pub(super) struct Key {
 /// Settings under one heading of `--help` and of the file.
 pub(super) struct Group {
     pub(super) heading: &'static str,
-    /// True for settings that the file has in its section `[tuning]`.
+    /// True for settings in the section `[tuning]` of the file.
     pub(super) is_tuning: bool,
 }
 
@@ -37,7 +40,8 @@ impl Key {
         }
     }
 
-    /// Description in whole sentences. That of a limit is the first paragraph of its documentation.
+    /// Description in whole sentences. The description of a limit is the first paragraph of its
+    /// documentation.
     pub(super) fn description(&self) -> String {
         let path = self.path.trim_end_matches('.').strip_prefix("limits.");
         let limit = path.and_then(|path| Limits::DESCRIPTIONS.iter().find(|(known, _)| *known == path));
@@ -46,12 +50,12 @@ impl Key {
         paragraph.collect::<Vec<_>>().join(" ").replace('`', "")
     }
 
-    /// Name of the flag, without dashes in front: `ping-interval`.
+    /// Name of the flag without leading dashes, such as `ping-interval`.
     pub(super) fn flag(&self) -> String {
         self.name.replace('_', "-")
     }
 
-    /// Environment variable: `STENTOR_PING_INTERVAL`.
+    /// Name of the environment variable, such as `STENTOR_PING_INTERVAL`.
     pub(super) fn variable(&self) -> String {
         format!("STENTOR_{}", self.name.to_ascii_uppercase())
     }
@@ -61,7 +65,7 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// Returns the error text for an unknown key, with the most similar name if there is one.
+/// Returns the error text for an unknown key, with the most similar key if there is one.
 pub(super) fn unknown(name: &str) -> String {
     let hint = match nearest(name) {
         Some(known) => format!("did you mean {known:?}?"),
@@ -84,7 +88,7 @@ const fn tuning(heading: &'static str) -> Group {
     Group { heading, is_tuning: true }
 }
 
-/// The only group in the short help, `-h`.
+/// The only group that the short help, `-h`, contains.
 pub(super) static BASICS: Group = group("Basics");
 static ACCESS: Group = group("HTTP API and access");
 static CAPACITY: Group = group("Capacity");
@@ -121,12 +125,12 @@ const fn unset_or_bytes(least: u64, most: u64) -> Form {
 
 const DURATION: Form = Form::Duration { least: SHORTEST };
 
-/// With shorter intervals, a server could be busy with pings alone.
+/// Form of ping intervals. With shorter intervals, pings alone could keep a server busy.
 const PING: Form = Form::Duration { least: Duration::from_millis(100) };
 
 const MIB: u64 = 1 << 20;
 
-/// actix-http refuses a larger head in any case.
+/// Upper bound of the limit on a request head. actix-http refuses larger heads in any case.
 const HEAD_BYTES_MAX: u64 = 128 << 10;
 
 macro_rules! keys {
@@ -146,7 +150,7 @@ macro_rules! keys {
     (@secret) => { false };
 }
 
-/// Settings at the top level of the file, then those of its section `[tuning]`.
+/// Settings at the top level of the file, followed by those of its section `[tuning]`.
 #[rustfmt::skip]
 pub(super) const KEYS: &[Key] = keys! {
     BASICS host = host, Form::Text { expected: "an address such as \"127.0.0.1\" or \"::\"", check: |text| text.parse::<IpAddr>().is_ok() },
@@ -322,7 +326,8 @@ mod tests {
         }
     }
 
-    /// Values at the bounds of a form, which are accepted, and values beyond, which are refused.
+    /// Values at the bounds of a form, which are accepted, and values beyond the bounds, which are
+    /// refused.
     fn around(form: Form) -> (Vec<String>, Vec<String>) {
         let integers = |or_unset: bool, least: u64, most: u64| {
             let zero = or_unset.then(|| "0".to_owned());
@@ -367,8 +372,8 @@ mod tests {
 
     #[test]
     fn a_server_is_built_with_the_least_and_the_most_of_every_setting() {
-        // A capacity that cannot be allocated, or a sum that overflows, would end the process at
-        // start.
+        // No accepted value may end the process at start, by a capacity that cannot be allocated or
+        // a sum that overflows.
         actix::System::new().block_on(async {
             for key in KEYS {
                 for text in around(key.form).0 {

@@ -17,34 +17,33 @@ use super::keys::{BASICS, KEYS, Key, unknown};
 use super::text::TUNING;
 use super::value::{Form, Value};
 
-/// Flag with the path of the file; the variable is `STENTOR_CONFIG`.
+/// Name of the flag for the path of the file. Its environment variable is `STENTOR_CONFIG`.
 const FILE: &str = "config";
 
-/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     Default,
-    /// Path and line.
+    /// Path of the file and number of the line.
     File(PathBuf, usize),
     Environment,
     Flag,
 }
 
-/// A configuration and the origin of each value. Displays as a file with masked secrets.
+/// A configuration with the source of each value. Its `Display` form is a file with masked secrets.
 #[derive(Debug, Clone)]
 pub(crate) struct Effective {
     pub(crate) config: Config,
-    /// Origins, in the order of the table of settings.
+    /// Sources of the values, in the order of the table of settings.
     pub(super) sources: Vec<Source>,
-    /// Unknown variables `STENTOR_*`. They are no error, since orchestrators set some of their own.
+    /// Unknown environment variables `STENTOR_*`. They are not errors, since orchestrators set
+    /// variables of their own.
     pub(crate) unknown_variables: Vec<String>,
 }
 
-/// One error in a sentence with its place.
+/// One error: a sentence that includes the place of the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem(pub(super) String);
 
-/// All errors of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) struct ConfigError(pub(super) Vec<Problem>);
 
@@ -92,7 +91,7 @@ fn flag(key: &Key) -> Arg {
     }
 }
 
-/// Loads the configuration from flags, environment and the file that they name.
+/// Loads the configuration from flags, the environment, and the file that either of them names.
 pub(crate) fn load(matches: &ArgMatches) -> Result<Effective, ConfigError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let variables = variables.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
@@ -104,7 +103,8 @@ pub(crate) fn load(matches: &ArgMatches) -> Result<Effective, ConfigError> {
     merge(&variables, given)
 }
 
-/// Merges the sources. `variables` start with `STENTOR_`; an empty one counts as not set.
+/// Merges the sources. The names of `variables` start with `STENTOR_`. An empty variable counts as
+/// not set.
 fn merge(variables: &[(String, String)], flag: impl Fn(&str) -> Option<String>) -> Result<Effective, ConfigError> {
     let variable = |name: &str| {
         let found = variables.iter().find(|(known, _)| known == name);
@@ -201,7 +201,7 @@ impl Merging {
     }
 }
 
-/// Reads an entry of the file. Returns the key's position and the value, or what is wrong with it.
+/// Reads an entry of the file. Returns the key's position and the value, or an error text.
 fn read_entry(name: &str, value: &Spanned<DeValue<'_>>, in_tuning: bool, text: &str) -> Result<(usize, Value), String> {
     let Some(at) = KEYS.iter().position(|key| key.name == name) else {
         return Err(unknown(name));

@@ -1,7 +1,7 @@
 //! Configuration of `stentor serve`, from a file, the environment (`STENTOR_*`) and flags.
 //!
-//! `keys` is the table of settings, `load` merges the sources, `contradictions` checks
-//! them, `text` explains settings.
+//! `keys` is the table of settings, `load` merges the sources, `contradictions` checks the settings
+//! against each other, and `text` explains them.
 
 mod contradictions;
 mod keys;
@@ -29,7 +29,7 @@ pub(crate) enum RecoveryMode {
     Disk,
 }
 
-/// Values of all settings; `keys` has their descriptions.
+/// Values of all settings. Their descriptions are in `keys`.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) host: IpAddr,
@@ -94,8 +94,8 @@ impl Config {
         let mut limits = self.limits.clone();
         limits.transport.payload_bytes_max = self.max_payload;
         limits.transport.poll_bytes_max = self.max_payload;
-        // Clients of this binary may emit events, and one session must not displace the events of
-        // all others from the journal.
+        // Limit each session's share of the journal. Clients of this binary may emit events, and
+        // one session must not displace the events of all others from the journal.
         limits.journal.sender_bytes_max.get_or_insert_with(|| self.journal_share());
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),
@@ -123,12 +123,12 @@ impl Config {
         builder
     }
 
-    /// Bytes of an eighth of the journal, at least 1 MiB and the largest event, whose sender must
-    /// not wait.
+    /// Default of each session's share of the journal, in bytes: an eighth of the journal, but at
+    /// least 1 MiB, and at least the largest event, so that its sender need not wait.
     fn journal_share(&self) -> usize {
         let limits = &self.limits;
         let held = match self.recovery {
-            // A journal in memory uses at most an eighth of the memory.
+            // A journal in memory uses at most an eighth of the memory limit.
             RecoveryMode::Memory => {
                 limits.memory.bytes_max.map_or(usize::MAX, |memory| memory / 8).min(limits.journal.bytes_max)
             }

@@ -1,4 +1,4 @@
-//! Texts about configurations: values in force, the default file, explanations of settings.
+//! Texts about configurations: effective values, the default file, and explanations of settings.
 
 use std::fmt::{self, Write};
 
@@ -7,7 +7,7 @@ use super::keys::{KEYS, Key, find, unknown};
 use super::load::{ConfigError, Effective, Problem, Source};
 use super::value::Value;
 
-/// Section of the file with the settings that few operators need.
+/// Section of the file with settings that few operators need to change.
 pub(super) const TUNING: &str = "tuning";
 
 /// Writes the header of the tuning section before its first key.
@@ -28,8 +28,8 @@ impl fmt::Display for Source {
 }
 
 impl Effective {
-    /// Returns the values that differ from their defaults in one line for the log, with masked
-    /// secrets.
+    /// Returns one line for the log with the values that differ from their defaults. Secrets are
+    /// masked.
     pub(crate) fn line(&self) -> String {
         let default = Config::default();
         let is_secret_set = |key: &Key| key.is_secret && key.show(&self.config) != Value::None;
@@ -53,7 +53,7 @@ impl fmt::Display for Effective {
     }
 }
 
-/// Returns a file with all settings, their descriptions and defaults.
+/// Returns the text of a file with all settings, their descriptions and defaults.
 pub(crate) fn default_file() -> String {
     let mut file = String::from(
         "# Configuration of `stentor serve`: every setting with its default. Omit settings that you do not change.\n\
@@ -76,8 +76,8 @@ pub(crate) fn default_file() -> String {
     file
 }
 
-/// Explains a setting: description, form, default, section, flag and variable. Without a name it
-/// lists all settings, one in each line.
+/// Explains a setting: description, form, default, section, flag and variable. Without a name,
+/// lists all settings, one per line.
 pub(crate) fn explain(name: Option<&str>) -> Result<String, ConfigError> {
     let Some(name) = name else {
         let (mut list, mut in_tuning) = (String::new(), false);
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_key_is_explained_in_each_of_its_spellings() {
-        let expected = "ping_interval\n  Interval between pings of the server. Longer saves packets, shorter detects dead clients sooner.\n  form         a duration such as \"25s\", from \"100ms\" to \"12days\"\n  \
+        let expected = "ping_interval\n  Interval between pings of the server. A longer interval saves packets, a shorter interval detects dead clients sooner.\n  form         a duration such as \"25s\", from \"100ms\" to \"12days\"\n  \
                         default      \"25s\"\n  section      top level\n  flag         --ping-interval\n  environment  STENTOR_PING_INTERVAL\n";
         for name in ["ping_interval", "--ping-interval", "STENTOR_PING_INTERVAL"] {
             assert_eq!(explain(Some(name)).unwrap(), expected);

@@ -1,4 +1,4 @@
-//! The forms of setting values, and how values are parsed, checked and formatted.
+//! The forms of the values of settings, and how values are parsed, checked and formatted.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,21 +11,23 @@ use stentor::{Limits, Parser, RecoveryClients, SameSite};
 use super::super::secret::Secret;
 use super::RecoveryMode;
 
-/// Form of a value: how it is read, and how an error describes it.
+/// Form of a value. Determines how the value is read, and how an error describes the expected
+/// value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
-    /// `25s`, `1m 30s`.
+    /// A duration such as `25s` or `1m 30s`.
     Duration {
         least: Duration,
     },
-    /// An integer, or 0 for "unset" if `or_unset`.
+    /// An integer. If `or_unset`, 0 means that the setting is not set.
     Number {
         or_unset: bool,
         unit: &'static str,
         least: u64,
         most: u64,
     },
-    /// Bytes, with or without a unit: `32MiB`, `1GB`, `1000000`; or 0 for "unset" if `or_unset`.
+    /// A number of bytes, with or without a unit: `32MiB`, `1GB`, `1000000`. If `or_unset`, 0 means
+    /// that the setting is not set.
     Bytes {
         or_unset: bool,
         least: u64,
@@ -42,7 +44,7 @@ pub(super) enum Form {
     },
 }
 
-/// Value of a setting. `None` stands for an optional setting that is not set.
+/// Value of a setting. `None` means that an optional setting is not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     None,
@@ -54,10 +56,10 @@ pub(super) enum Value {
     List(Vec<String>),
 }
 
-/// Shortest duration by default: timers count milliseconds.
+/// Shortest duration of most settings, since timers have a resolution of a millisecond.
 pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Units in ascending order.
+/// Units of sizes, in ascending order.
 const UNITS: [(&str, u64); 8] = [
     ("kB", 1_000),
     ("KiB", 1 << 10),
@@ -69,7 +71,7 @@ const UNITS: [(&str, u64); 8] = [
     ("TiB", 1 << 40),
 ];
 
-/// Reads `32MiB`, `1 GB`, `1000000`, `1000B`, ignoring case.
+/// Reads a size such as `32MiB`, `1 GB`, `1000000` or `1000B`, ignoring case.
 fn read_bytes(text: &str) -> Option<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
     let (number, unit) = (text[..at].replace('_', "").parse::<u64>().ok()?, text[at..].trim());
@@ -108,7 +110,7 @@ impl Form {
         items.map(|item| check(item).then(|| item.to_owned())).collect::<Option<_>>().map(Value::List)
     }
 
-    /// True if the file may have the value as this TOML type.
+    /// Returns true if the file may contain the value as the given TOML type.
     pub(super) fn accepts(self, toml_type: &str) -> bool {
         match self {
             Self::Number { .. } => toml_type == "integer",
@@ -119,7 +121,7 @@ impl Form {
         }
     }
 
-    /// Placeholder after a flag on the command line.
+    /// Placeholder for the value of a flag in the command-line help.
     pub(super) fn placeholder(self) -> &'static str {
         match self {
             Self::Duration { .. } => "DURATION",
@@ -157,7 +159,7 @@ impl fmt::Display for Form {
     }
 }
 
-/// Writes the value as TOML.
+/// Formats the value as TOML.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -182,12 +184,12 @@ impl fmt::Display for Value {
     }
 }
 
-/// Writes a basic string of TOML, which has all escapes of JSON.
+/// Formats a TOML basic string. Its escape sequences include all of JSON's.
 fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
 
-/// Enum whose values have names.
+/// Enum whose values have names in the configuration.
 pub(super) trait Named: Copy + PartialEq + 'static {
     const NAMES: &'static [(&'static str, Self)];
 
@@ -218,7 +220,8 @@ impl Named for SameSite {
         &[("strict", Self::Strict), ("lax", Self::Lax), ("none", Self::None)];
 }
 
-/// Field of the configuration. `put` returns false if the value has another type than the field.
+/// Field of the configuration. `put` returns false if the type of the value does not match the
+/// field.
 pub(super) trait Field {
     fn put(&mut self, value: Value) -> bool;
     fn show(&self) -> Value;

@@ -1,4 +1,4 @@
-//! Admission to the API, and reading of request bodies.
+//! Authorization of requests to the API, and reading of request bodies.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,12 +13,14 @@ use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
 use super::Api;
 
-/// Counter of requests without the right key, and one warning per second for each reason.
+/// Counter of requests without the right key. For each reason, at most one warning per second is
+/// logged.
 #[derive(Default)]
 pub(super) struct RefusedKeys {
     missing: Throttle,
     scheme: Throttle,
-    /// Separate, so that other requests do not hide attempts to guess the key.
+    /// A wrong key has its own throttle, so that other refused requests do not hide attempts to
+    /// guess the key.
     wrong: Throttle,
     count: AtomicU64,
 }
@@ -26,13 +28,13 @@ pub(super) struct RefusedKeys {
 /// Limit of one log line per second.
 #[derive(Default)]
 struct Throttle {
-    /// Second of the last line since the Unix epoch.
+    /// Time of the last line, in seconds since the Unix epoch.
     last: AtomicU64,
     skipped: AtomicU64,
 }
 
 impl RefusedKeys {
-    /// Text of the metric in a scrape.
+    /// Text of the metric in the Prometheus format.
     pub(super) fn metric(&self) -> String {
         let count = self.count.load(Ordering::Relaxed);
         format!(
@@ -44,7 +46,7 @@ impl RefusedKeys {
 }
 
 impl Throttle {
-    /// Returns the number of skipped lines if a line may be logged now.
+    /// If a line may be logged now, returns the number of lines that were skipped before.
     fn is_due(&self) -> Option<u64> {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if self.last.swap(second, Ordering::Relaxed) == second {
@@ -68,7 +70,7 @@ impl From<BodyError> for ErrorBody {
 }
 
 impl Api {
-    /// Admits a request with the right key.
+    /// Accepts the request if it has the right key.
     pub(super) fn admit(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
         let Some(key) = &self.key else {
             let message = "the HTTP API is off: set a key of 16 characters or more with STENTOR_API_KEY, with api_key in \
@@ -106,7 +108,7 @@ impl Api {
         );
     }
 
-    /// Admits a GET or HEAD request with the right key.
+    /// Accepts a GET or HEAD request with the right key.
     pub(super) fn admit_get(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
         self.admit(request)?;
         match *request.method() {
@@ -115,7 +117,7 @@ impl Api {
         }
     }
 
-    /// Admits a POST request with JSON and the right key, and returns its body.
+    /// Accepts a POST request with the right key and a JSON body, and returns the body.
     pub(super) async fn admit_post(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
         self.admit(request)?;
         if request.method() != Method::POST {

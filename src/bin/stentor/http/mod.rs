@@ -19,7 +19,6 @@ use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody};
 use super::secret::Secret;
 
-/// Limits of requests to the API.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiLimits {
     pub(crate) body_bytes_max: usize,
@@ -34,18 +33,18 @@ impl Default for ApiLimits {
     }
 }
 
-/// State shared by the resources of the API.
+/// State shared by all resources of the API.
 #[derive(Clone)]
 struct Api {
     io: Server,
-    /// Key that requests must present. If `None`, every request is refused.
+    /// Key that requests must contain. If `None`, every request is refused.
     key: Option<Secret>,
     limits: ApiLimits,
     refused_keys: Arc<RefusedKeys>,
 }
 
-/// Adds `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, for [`stentor::Listener::configure`].
-/// Without a key the API refuses every request.
+/// Returns a function for [`stentor::Listener::configure`] that adds `/healthz`, `/readyz`,
+/// `/metrics` and `/api/v1/…`. Without a key, the API refuses every request.
 pub(crate) fn routes(
     io: Server,
     key: Option<Secret>,
@@ -70,7 +69,7 @@ pub(crate) fn routes(
     }
 }
 
-/// Route for GET and HEAD; actix-web omits the body for HEAD.
+/// Route for GET and HEAD. For HEAD, actix-web omits the body.
 fn get_or_head() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
@@ -84,7 +83,7 @@ async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(ErrorBody::new(ErrorCode::NotFound, message))))
 }
 
-/// Builds the JSON response to a request. `allow` is the method that the resource accepts.
+/// Builds the JSON response to a request. `allow` lists the methods that the resource accepts.
 fn answer<T: Serialize>(allow: &'static str, done: Result<T, ErrorBody>) -> HttpResponse {
     let error = match done {
         Ok(reply) => return HttpResponse::Ok().json(reply),

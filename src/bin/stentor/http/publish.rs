@@ -1,4 +1,4 @@
-//! Publishing over HTTP: one event, or several in order.
+//! Publishing over HTTP: a single event, or several events in order.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::{Api, answer};
 
-/// Serves `POST /api/v1/publish`.
+/// Handles `POST /api/v1/publish`.
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
@@ -23,7 +23,7 @@ pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) 
     answer("POST", published.await)
 }
 
-/// Serves `POST /api/v1/publish/batch`.
+/// Handles `POST /api/v1/publish/batch`.
 pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
@@ -44,7 +44,7 @@ enum Item {
     ErrorAnswer(ErrorAnswer),
 }
 
-/// Publishes one event after the other, so that all clients receive them in this order.
+/// Publishes the events one after the other, so that all clients receive them in this order.
 async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let events: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
@@ -58,7 +58,8 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let mut items = Vec::with_capacity(events.len());
     let mut is_overloaded = false;
     for event in events {
-        // Events after one that failed since the hub is overloaded would only time out as well.
+        // If an event failed because of overload, later events are not tried, since they would time
+        // out as well.
         let done = match is_overloaded {
             true => Err(ErrorBody::new(ErrorCode::Overloaded, "not tried, since the hub is overloaded")),
             false => publish(api, event.get()).await,
@@ -141,7 +142,7 @@ impl OneOrMany {
     }
 }
 
-/// Removes and parses a field; `null` counts as missing.
+/// Removes and parses a field. A `null` field counts as missing.
 fn field<T: DeserializeOwned>(
     fields: &mut BTreeMap<String, &RawValue>,
     name: &str,
@@ -160,7 +161,7 @@ fn read_args(text: &RawValue) -> Result<Args, ErrorBody> {
     Args::parse(text.get()).map_err(|error| bad(format!("args: {error}")))
 }
 
-/// Start of a value, for error messages.
+/// Start of a value, to be quoted in an error message.
 fn excerpt(text: &str) -> String {
     let mut chars = text.chars();
     let start: String = chars.by_ref().take(40).collect();

@@ -17,7 +17,7 @@ const PAGE: usize = 100;
 struct Rooms {
     namespace: String,
     rooms: Vec<Room>,
-    /// Parameter `after` of the next page; `None` on the last page.
+    /// Value of the parameter `after` that requests the next page. `None` on the last page.
     next: Option<String>,
 }
 
@@ -31,13 +31,13 @@ struct Room {
 struct Members {
     namespace: String,
     room: String,
-    /// Number of all members, not only of this page.
+    /// Number of members of the room on all pages together.
     members: usize,
     sockets: Vec<String>,
     next: Option<String>,
 }
 
-/// Serves `GET /api/v1/rooms?namespace=/&after=&limit=100`.
+/// Handles `GET /api/v1/rooms?namespace=/&after=&limit=100`.
 pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     let listed = async {
         api.admit_get(&request)?;
@@ -50,7 +50,7 @@ pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     answer("GET", listed.await)
 }
 
-/// Serves `GET /api/v1/rooms/<room>?namespace=/&after=&limit=100`.
+/// Handles `GET /api/v1/rooms/<room>?namespace=/&after=&limit=100`.
 pub(super) async fn members(api: Data<Api>, request: HttpRequest, room: Path<String>) -> HttpResponse {
     let listed = async {
         api.admit_get(&request)?;
@@ -95,7 +95,8 @@ impl ListQuery {
         }
     }
 
-    /// Returns the page of `entries`, which are sorted by `name`, and the `after` of the next page.
+    /// Returns one page of `entries`, which must be sorted by `name`, and the value of `after` for
+    /// the next page.
     fn page<T>(&self, mut entries: Vec<T>, name: impl Fn(&T) -> &String) -> (Vec<T>, Option<String>) {
         if let Some(after) = &self.after {
             entries.drain(..entries.partition_point(|entry| name(entry) <= after));

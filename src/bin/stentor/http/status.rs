@@ -7,12 +7,12 @@ use stentor::{METRICS_CONTENT_TYPE, Server};
 
 use super::Api;
 
-/// Responds as long as this thread runs.
+/// Responds with 200. A missing response means that this thread is blocked.
 pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).body("ok")
 }
 
-/// Responds 200 if new sessions are accepted, else 503 with the reason.
+/// Responds with 200 if new sessions are accepted, otherwise with 503 and the reason.
 pub(super) fn readyz(io: &Server) -> HttpResponse {
     let (mut response, text) = match io.accepting() {
         Ok(()) => (HttpResponse::Ok(), "ok".to_owned()),
@@ -21,7 +21,7 @@ pub(super) fn readyz(io: &Server) -> HttpResponse {
     response.insert_header((CACHE_CONTROL, "no-store")).body(text)
 }
 
-/// Last line of a scrape.
+/// Last line of the metrics text.
 const END: &str = "# EOF\n";
 
 /// Responds with the metrics of the hub and the API.

@@ -36,8 +36,8 @@ fn a_flipped_bit_anywhere_begins_a_new_epoch() {
 
 #[test]
 fn a_header_that_is_damaged_or_missing_discards_the_journal() {
-    // In an earlier version, every later start failed, since a flipped bit of the format number
-    // counted as a newer format.
+    // In an earlier version, a flipped bit of the format number counted as a newer format, and
+    // every later start failed.
     let scratch = Scratch::new();
     let mut journal = open(&scratch);
     append(&mut journal, 1..=3);

@@ -1,4 +1,4 @@
-//! Starts after a kill, a close, a panic or another boot of the machine.
+//! Starts after a kill, a close, a panic or a restart of the machine.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -131,7 +131,7 @@ fn an_unknown_boot_never_equals_another() {
     append(&mut journal, 1..=3);
     let old = offset(&journal, 3);
     journal.kill(0);
-    // The epoch in the options is in use already, so the journal chooses another one.
+    // The epoch in the options was already used, so the journal chooses another epoch.
     assert_discarded(&FileJournal::open(&scratch.0, unknown).unwrap(), old);
 }
 
@@ -231,8 +231,8 @@ fn a_kill_while_a_segment_begins_loses_nothing() {
 
 #[test]
 fn a_segment_that_begins_after_a_start_follows_the_last_record() {
-    // In an earlier version, the segment began after the skipped LSNs, and the next start found a
-    // record missing.
+    // In an earlier version, the segment began after the skipped LSNs, and the next start reported
+    // a missing record.
     let scratch = Scratch::new();
     let mut journal = FileJournal::open(&scratch.0, three_records_a_segment()).unwrap();
     append(&mut journal, 1..=3);
@@ -254,7 +254,8 @@ fn segments_of_a_discarded_journal_are_ignored() {
     journal.kill(0);
     let old = fs::read(&files(&scratch)[0]).unwrap();
     FileJournal::open(&scratch.0, another_boot()).unwrap().kill(0);
-    // A process that is killed during its start leaves discarded segments in the folder.
+    // Restore a discarded segment, as if a process had been killed during its start before it
+    // removed the segment.
     fs::write(scratch.0.join(segment_name(1)), old).unwrap();
     let journal = FileJournal::open(&scratch.0, another_boot()).unwrap();
     assert_eq!(journal.start(), &Start::Continued { records: 0, cut: 0 });

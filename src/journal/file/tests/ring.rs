@@ -32,8 +32,8 @@ fn a_read_continues_from_disk_to_memory() {
 
 #[test]
 fn dropped_records_are_not_read_from_memory_either() {
-    // If they were read, a session whose events are no longer on disk would be resumable only until
-    // the next start.
+    // If dropped records could be read from memory, a session whose events are no longer on disk
+    // could be resumed, but only until the next start.
     let scratch = Scratch::new();
     let mut journal =
         FileJournal::open(&scratch.0, FileOptions { records_max: 1_000, ..few_records_a_segment() }).unwrap();

@@ -14,13 +14,13 @@ use super::super::{DecodeError, NESTING_MAX};
 use super::ATTACHMENTS_MAX;
 use crate::ids::NamespacePath;
 
-/// Decodes one packet. Attachments share the message's buffer; text is copied.
+/// Decodes one packet. Attachments share the message's buffer, and text is copied.
 ///
-/// Checks the same as the reference parser (type, namespace, type of the data, id), and also what
-/// the text parser checks: event name, nesting depth, and that an ack has an id.
+/// Checks what the reference parser checks: type, namespace, type of the data, and id. Also checks
+/// the event name, the nesting depth, and that an ack has an id, as the text parser does.
 ///
 /// # Errors
-/// Any [`DecodeError`], also if the peer uses another parser.
+/// Any [`DecodeError`]. A message in another packet format is also an error.
 pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
     let mut reader = Reader { message, at: 0 };
     let envelope = Envelope::read(&mut reader)?;
@@ -33,7 +33,7 @@ pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
         JsonWriter { reader: Reader { message, at: envelope.data_at }, json: String::new(), attachments: Vec::new() };
     match envelope.kind {
         Some(0) => Ok(Packet::Connect { namespace, auth: transcript.connect()? }),
-        // A DISCONNECT has no data; extra data is ignored.
+        // The data of a DISCONNECT is ignored.
         Some(1) => Ok(Packet::Disconnect { namespace }),
         Some(2) => {
             let (name, args) = transcript.event()?;
@@ -48,7 +48,7 @@ pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
     }
 }
 
-/// The path that a CONNECT requests. `None` for other packets.
+/// Namespace path of a CONNECT, unchecked. `None` for other packets.
 pub(in crate::protocol::socketio) fn connect_path(message: &Bytes) -> Option<Cow<'_, str>> {
     let envelope = Envelope::read(&mut Reader { message, at: 0 }).ok()?;
     envelope.namespace.filter(|_| envelope.kind == Some(0))
@@ -58,10 +58,10 @@ pub(in crate::protocol::socketio) fn connect_path(message: &Bytes) -> Option<Cow
 #[derive(Debug, Default)]
 struct Envelope<'m> {
     kind: Option<u64>,
-    /// The path as received. It may be invalid.
+    /// Namespace path as received, perhaps invalid.
     namespace: Option<Cow<'m, str>>,
     id: Option<u64>,
-    /// Start of the data, or the end of the message if there is none.
+    /// Position of the data, or the length of the message if there is no data.
     data_at: usize,
 }
 
@@ -81,7 +81,7 @@ impl<'m> Envelope<'m> {
                 Item::Str(b"id") => {
                     envelope.id = match reader.next()? {
                         Item::Undefined => None,
-                        item => Some(item.unsigned().ok_or_else(|| wrong("id", "an integer from 0 up"))?),
+                        item => Some(item.unsigned().ok_or_else(|| wrong("id", "a non-negative integer"))?),
                     }
                 }
                 Item::Str(b"data") => {
@@ -152,8 +152,8 @@ impl JsonWriter<'_> {
         }
     }
 
-    /// Converts the next `count` values to arguments. Returns the text of all values converted so
-    /// far, and the arguments.
+    /// Converts the next `count` values to arguments. Returns the JSON text of all values converted
+    /// so far, including an event's name, and the arguments.
     fn arguments(mut self, count: u32) -> Result<(ByteString, Args), DecodeError> {
         let start = self.json.len();
         let mut spans = Spans::new();
@@ -174,8 +174,8 @@ impl JsonWriter<'_> {
         Ok((json, Args::new(text, spans).with_attachments(self.attachments)))
     }
 
-    /// Converts one value that begins with `item`. `depth` is the nesting depth of the container
-    /// that it is, or that represents it.
+    /// Converts one value that begins with `item`. If the value becomes a JSON container, `depth`
+    /// is the nesting depth of that container.
     fn value(&mut self, item: Item<'_>, depth: usize) -> Result<(), DecodeError> {
         let levels = match item {
             Item::Array(_) | Item::Map(_) | Item::Bin(_) => 1,
@@ -230,8 +230,8 @@ impl JsonWriter<'_> {
         let mut is_first = true;
         for _ in 0..pairs {
             let key: Cow<'_, str> = match self.reader.next()? {
-                // In the arguments, a map with this key would be a placeholder, and a few bytes
-                // from the peer could repeat an attachment any number of times.
+                // The key is rejected, because the map would become a placeholder. With a few bytes
+                // for each such map, a peer could repeat an attachment any number of times.
                 Item::Str(b"_placeholder") => return Err(DecodeError::IllegalPlaceholder { attachments: 0 }),
                 Item::Str(bytes) => self.reader.utf8(bytes)?,
                 Item::Unsigned(value) => value.to_string().into(),
@@ -290,16 +290,16 @@ fn push_string(json: &mut String, text: &str) {
     json.push('"');
 }
 
-/// The date in milliseconds since 1970 as JavaScript's `toJSON` writes it. `None` if JavaScript has
-/// no such date.
+/// Formats a date in milliseconds since 1970 like JavaScript's `toJSON`. Returns `None` beyond the
+/// range of JavaScript's dates.
 fn iso8601(milliseconds: i64) -> Option<String> {
     const DAY: i64 = 86_400_000;
     const LAST: i64 = 100_000_000 * DAY;
     if !(-LAST..=LAST).contains(&milliseconds) {
         return None;
     }
-    // Converts days to a date in a calendar whose years begin in March, so that leap days come
-    // last. It repeats every 400 years.
+    // Converts days to a date in a calendar whose years begin in March, so that a leap day is the
+    // last day of a year. The calendar repeats every 400 years.
     let days = milliseconds.div_euclid(DAY) + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -335,7 +335,8 @@ enum Item<'m> {
 }
 
 impl Item<'_> {
-    /// The non-negative integer that this is in JavaScript, which does not distinguish 2.0 from 2.
+    /// Value of the item if it is a non-negative integer. A double such as 2.0 counts as an
+    /// integer, as in JavaScript.
     fn unsigned(self) -> Option<u64> {
         match self {
             Item::Unsigned(value) => Some(value),
@@ -344,7 +345,7 @@ impl Item<'_> {
         }
     }
 
-    /// Number of items that follow and belong to this one.
+    /// Number of direct child items, which follow the header of a container.
     fn children(self) -> u64 {
         match self {
             Item::Array(count) => count.into(),
@@ -366,7 +367,7 @@ struct Reader<'m> {
 }
 
 impl<'m> Reader<'m> {
-    /// The first item of a packet's data, or `Undefined` if there is none.
+    /// Reads the first item of a packet's data. Returns `Undefined` if there is no data.
     fn data(&mut self) -> Result<Item<'m>, DecodeError> {
         if self.at == self.message.len() { Ok(Item::Undefined) } else { self.next() }
     }
@@ -431,8 +432,8 @@ impl<'m> Reader<'m> {
 
     /// Skips one value of any depth.
     fn skip(&mut self) -> Result<(), DecodeError> {
-        // A header of five bytes announces at most 2^33 items, so the message ends before this
-        // overflows.
+        // `left` cannot overflow: a header of five bytes announces at most 2^33 items, so the
+        // message ends first.
         let mut left = 1_u64;
         while left > 0 {
             left = left - 1 + self.next()?.children();

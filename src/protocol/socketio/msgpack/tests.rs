@@ -13,7 +13,7 @@ use crate::ids::NamespacePath;
 use crate::protocol::draft::{Draft, connect_error, connect_reply, disconnect};
 use crate::protocol::socketio::Parser;
 
-/// An event `a` of the root namespace with these encoded arguments.
+/// Encodes an event `a` of the root namespace, with arguments that are already encoded.
 fn event(count: u8, arguments: &[u8]) -> Bytes {
     [b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data", &[0x91 + count][..], b"\xa1a", arguments].concat().into()
 }
@@ -258,12 +258,12 @@ fn an_announced_length_allocates_nothing() {
 
 #[test]
 fn nesting_is_bounded_as_in_json() {
-    // The array of the arguments is the first level.
+    // The array of the arguments is the first level of nesting.
     let nested = |depth| [vec![0x91; depth - 2], vec![0x90]].concat();
     assert!(decode(&event(1, &nested(NESTING_MAX))).is_ok());
     assert_eq!(error(&event(1, &nested(NESTING_MAX + 1))), DecodeError::TooDeep);
     assert_eq!(error(&event(1, &nested(1_000_000))), DecodeError::TooDeep);
-    // A placeholder is a level of its own, and an extension is an array around one.
+    // A placeholder adds one level. An extension adds two: an array with a placeholder.
     let around = |depth: usize, item: &[u8]| [&vec![0x91; depth - 1][..], item].concat();
     for (item, levels) in [(&b"\xc4\x00"[..], 1), (b"\xd4\x05x", 2)] {
         let message = event(1, &around(NESTING_MAX - levels, item));
@@ -303,7 +303,7 @@ fn a_received_map_with_the_key_of_a_placeholder_is_an_error() {
             assert_eq!(error(&message), DecodeError::IllegalPlaceholder { attachments: 0 }, "{map:x?}");
         }
     }
-    // As a string value, the text has no special meaning.
+    // A string value `_placeholder` has no special meaning.
     assert_eq!(read(b"\xac_placeholder"), r#""_placeholder""#);
 }
 
@@ -314,7 +314,7 @@ fn an_attachment_with_many_placeholders_is_written_once() {
     let mut buffer = BytesMut::new();
     Values::new(&twice, &[Bytes::from_static(b"x")]).put(&mut buffer);
     assert_eq!(&buffer[..], b"\xc4\x01x\x91\xc0\xc0");
-    // Nested placeholders are not written, so they do not count.
+    // The inner placeholder is not written, so the attachment replaces the outer one.
     buffer.clear();
     let nested = format!(r#"{{"_placeholder":true,"num":0,"x":{placeholder}}}"#);
     Values::new(&nested, &[Bytes::from_static(b"x")]).put(&mut buffer);
@@ -424,8 +424,8 @@ fn connect_replies_are_maps() {
     assert_eq!(disconnect(Parser::Msgpack, &path("/a")).body(), b"\x82\xa4type\x01\xa3nsp\xa2/a");
 }
 
-/// Encodes a packet as this server sends it. CONNECT is encoded here, since the server never sends
-/// one.
+/// Encodes a packet as this server sends it. The CONNECT of a client is encoded here, since the
+/// server never sends this packet.
 fn encode(packet: &Packet) -> Bytes {
     let body = |message: crate::protocol::encoded::Message| {
         Bytes::copy_from_slice(message.packets().next().map_or(&[], |packet| packet.body()))
@@ -457,7 +457,7 @@ fn encode(packet: &Packet) -> Bytes {
     }
 }
 
-/// The packet with parsed JSON and with its attachments in place, for comparison by value.
+/// The packet's parsed JSON with attachments in place of placeholders, for comparison by value.
 fn meaning(packet: &Packet) -> (Value, Vec<Value>) {
     fn fill(value: &mut Value, attachments: &[Bytes]) {
         match value {
@@ -490,7 +490,7 @@ proptest! {
     #[test]
     fn json_through_msgpack_is_the_same_json(value in any_json()) {
         let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        // Both are parsed, since serde_json may round a double to its neighbour.
+        // The original text is parsed, too, since serde_json may round a double to its neighbour.
         let text = value.to_string();
         prop_assert_eq!(parsed(&read(&written(&text))), parsed(&text));
     }

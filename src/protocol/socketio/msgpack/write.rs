@@ -13,18 +13,19 @@ enum Shape {
     Attachment(usize),
 }
 
-/// Measured JSON values, joined by commas. Msgpack needs the number of elements before the
-/// elements.
+/// JSON values joined by commas, with the length of each container. Msgpack writes the length of a
+/// container before its elements.
 pub(crate) struct Values<'t> {
     text: &'t str,
     attachments: &'t [Bytes],
     count: usize,
-    /// One for each container, in the order of opening.
+    /// Shapes of all containers, in the order of their opening brackets.
     shapes: Vec<Shape>,
 }
 
 impl<'t> Values<'t> {
-    /// Measures valid JSON. Invalid JSON is not detected and gives an invalid message.
+    /// Counts the elements of each container. The text must be valid JSON. This is not checked, and
+    /// invalid JSON leads to an invalid message.
     pub(crate) fn new(text: &'t str, attachments: &'t [Bytes]) -> Self {
         let mut shapes = Vec::new();
         let count = walk(text, |nth, container| {
@@ -43,8 +44,8 @@ impl<'t> Values<'t> {
         self.count
     }
 
-    /// Writes the values. The first placeholder of an attachment becomes its bytes, further ones
-    /// become nil, so that the output is never larger than the input.
+    /// Writes the values. An attachment replaces its first placeholder. Further placeholders for
+    /// the same attachment become nil, so that the output is never larger than the input.
     pub(crate) fn put(&self, buffer: &mut BytesMut) {
         let mut written = vec![false; self.attachments.len()];
         let mut tokens = json::tokens(self.text);
@@ -72,7 +73,8 @@ impl<'t> Values<'t> {
     }
 }
 
-/// Skips the rest of the container that has just been opened.
+/// Skips the tokens up to the end of the container whose opening bracket was read last. Returns the
+/// shapes that follow those of the skipped containers.
 fn skip_container<'t, S: Iterator>(tokens: &mut impl Iterator<Item = Token<'t>>, mut shapes: S) -> S {
     let mut depth = 1_usize;
     for token in tokens {
@@ -120,7 +122,7 @@ fn put_scalar(buffer: &mut BytesMut, text: &str) {
     }
 }
 
-// Writing into a growing or measured buffer cannot fail, so the results are ignored.
+// The functions below ignore results, since writing cannot fail: each buffer grows or was measured.
 
 fn put_nil(buffer: &mut BytesMut) {
     let _ = encode::write_nil(&mut buffer.writer());
@@ -154,7 +156,7 @@ fn put_bin(buffer: &mut BytesMut, bytes: &[u8]) {
     let _ = encode::write_bin(&mut buffer.writer(), bytes);
 }
 
-/// Lengths are below 4 GiB.
+/// Converts a length. All lengths are below 4 GiB.
 fn length(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -20,8 +20,9 @@ use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff
 use crate::protocol::encoded::EncodedFrame;
 use crate::state::outbox::{Outbox, PACKET_OVERHEAD_BYTES};
 
-/// Capacity of the channel to the session, in chunks. One more chunk waits to be sent, then reading
-/// stops. actix-http reads chunks of at most 64 KiB.
+/// Capacity of the channel to the session, in chunks. If the channel is full, the pump reads one
+/// more chunk, and stops reading until that chunk is sent. actix-http reads chunks of at most 64
+/// KiB.
 const CHUNKS_WAITING: usize = 1;
 
 /// Creates the channels between pump and session. Returns the pump's ends and the session's
@@ -41,7 +42,8 @@ pub(super) fn channels(
     (Outgoing { packets, room, has_yielded: false }, handoff, to_session)
 }
 
-/// A packet on its way to the pump, with its share of the byte limit. Both are dropped together.
+/// A packet on its way to the pump, with its share of the byte limit. Dropping the packet releases
+/// the share.
 struct Packet {
     packet: EncodedFrame,
     _room: OwnedSemaphorePermit,
@@ -62,8 +64,8 @@ impl Stream for Outgoing {
         if self.room.is_closed() {
             return Poll::Ready(None);
         }
-        // No wake-up is needed: after a packet, a chunk of the body, actix-http polls for the next
-        // one.
+        // After each packet, the stream is pending once. No wake-up is needed, since actix-http
+        // polls again after each chunk of the body.
         if std::mem::take(&mut self.has_yielded) {
             return Poll::Pending;
         }
@@ -120,10 +122,12 @@ struct Shared {
     room: Arc<Semaphore>,
     /// Wakes the session's task on request of the writing half.
     reader_waker: LocalWaker,
-    /// Bytes that the next packet needs. The reading half waits for them on behalf of the sink.
+    /// Bytes of the limit that the blocked sink needs. The reading half waits for these bytes on
+    /// behalf of the sink.
     wanted_bytes: Cell<Option<u32>>,
     paused: Cell<bool>,
-    /// The final packet was sent. The client's only remaining message is its end.
+    /// True once the final packet was sent. After that, only the end of the connection is reported
+    /// to the session.
     finished: Cell<bool>,
     close_info: SharedCloseInfo,
 }
@@ -132,17 +136,18 @@ struct PumpSink {
     shared: Rc<Shared>,
     /// `None` once the session has released the connection.
     to_pump: Option<mpsc::UnboundedSender<Packet>>,
-    /// Sender of incoming bytes. Closed once the client has ended.
+    /// Sender of incoming bytes. Its strong count is 0 once the client has closed the connection.
     reading: mpsc::WeakSender<Bytes>,
     bytes_max: u32,
     base64: bool,
-    /// The final packet answers the client's close frame or a violation, so nothing more is
-    /// expected.
+    /// True if the final packet answers the client's close frame or a protocol violation, so that
+    /// no further input is awaited.
     client_ended: bool,
 }
 
 impl PumpSink {
-    /// Bytes that a packet needs. A packet over the limit waits until it is alone.
+    /// Bytes of the limit that a packet needs. A packet that is larger than the limit needs the
+    /// whole limit, so it is sent alone.
     fn cost(&self, packet: &EncodedFrame) -> u32 {
         let bytes = packet.frame().len() + PACKET_OVERHEAD_BYTES;
         u32::try_from(bytes).map_or(self.bytes_max, |bytes| bytes.min(self.bytes_max))
@@ -190,13 +195,13 @@ impl FrameSink for PumpSink {
         let close_info = self.shared.close_info.take();
         self.client_ended = close_info.is_some();
         outbox.push_final(close_frame(close_info, close_reason));
-        // The peer's close frame is awaited, so a paused session has to read again.
+        // Reading is resumed if it was paused, since the peer's close frame is awaited.
         self.set_reading(true);
     }
 
-    /// Lets the pump write its packets. The response ends after the client's close frame
-    /// ([`PumpBody`](super::PumpBody)): an earlier end would reset the connection while the client
-    /// still sends, and the close frame would be lost.
+    /// Lets the pump write the remaining packets. The response ends only after the client's close
+    /// frame (see [`PumpBody`](super::PumpBody)). An earlier end would reset the connection while
+    /// the client still sends, and the server's close frame would be lost.
     fn finish(&mut self) -> bool {
         let client_ended = self.client_ended || self.shared.close_info.take().is_some() || self.is_peer_gone();
         if client_ended {
@@ -206,9 +211,9 @@ impl FrameSink for PumpSink {
         !client_ended
     }
 
-    /// The socket is not accessible here: the pump ends the response when the host next polls the
-    /// body, after a final packet that was already sent. The kernel ends a blocked connection by
-    /// the timeout that `on_connect` has set.
+    /// Ends the response, since the socket itself is not accessible here. The response ends when
+    /// the host next polls the body, after a final packet that is already in the channel. If the
+    /// connection is blocked, the kernel ends it after the timeout that `on_connect` has set.
     fn abort(&mut self) {
         if !self.shared.finished.get() {
             self.shared.room.close();
@@ -235,7 +240,7 @@ impl PumpReader {
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         if let Some(wanted_bytes) = self.shared.wanted_bytes.take() {
             let room = self.shared.room.clone();
-            // The permits are released immediately: the sink acquires what it needs.
+            // The permits are released immediately, since the sink acquires its own permits.
             self.waiting = Some(Box::pin(async move { drop(room.acquire_many_owned(wanted_bytes).await) }));
         }
         let Some(waiting) = &mut self.waiting else { return Poll::Pending };
@@ -285,7 +290,8 @@ impl Stream for PumpReader {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
         let incoming = ready!(self.poll_incoming(cx));
-        // No end of the connection is awaited afterwards: the host closes it after the response.
+        // If the final packet was sent, the client's last message is reported as the end of the
+        // connection, since the host closes the connection after the response.
         let is_last = matches!(
             incoming,
             Some(Incoming::Leaving | Incoming::Undecodable(_) | Incoming::TooLarge(_) | Incoming::Refused(_))
@@ -331,7 +337,8 @@ mod tests {
         Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// Takes one packet, as the host does for its next chunk. The actor polls once more before it.
+    /// Receives one packet, as the host does for its next chunk. The actor then polls again, and
+    /// receives nothing.
     fn take_packet(pump: &mut Outgoing) -> usize {
         let Poll::Ready(Some(packet)) = next(pump) else { panic!("nothing to take") };
         assert!(next(pump).is_pending());
