@@ -99,7 +99,7 @@ limits! {
         /// clients. If unset, the limit is an eighth of the memory for all clients.
         incoming_bytes_max: Option<usize> = None;
         /// Maximum number of bytes of all rooms with their names and memberships. Beyond three
-        /// quarters of this limit, a join fails as overloaded if the socket is in more than 32
+        /// quarters of this limit, a join fails as overloaded if the socket is in 32 or more
         /// rooms. Beyond the limit, all joins fail as overloaded. If unset, the limit is an eighth
         /// of the memory for all clients.
         rooms_bytes_max: Option<usize> = None;

@@ -141,9 +141,9 @@ macro_rules! registration {
         /// handler takes precedence over its namespace's, so that each event has one handler.
         ///
         /// The handlers of a socket start in the order in which its events arrive, and interleave
-        /// only at `.await`. An error is logged, also if the arguments cannot be read as `T`. A
-        /// panic is logged and disconnects the socket from the namespace. The client is then
-        /// notified with "io server disconnect" and does not reconnect by itself.
+        /// only at `.await`. An error of the handler is logged, and so is a failure to read the
+        /// arguments as `T`. A panic is logged and disconnects the socket from the namespace. The
+        /// client is then notified with "io server disconnect" and does not reconnect by itself.
         pub fn on<T, F, R>($self: $receiver, name: &str, handler: F) -> $output
         where
             T: FromArgs,

@@ -34,8 +34,8 @@ impl RecoveryClients {
 const RUNTIMES: [&str; 5] = ["node-XMLHttpRequest", "node", "undici", "Bun", "Deno"];
 
 /// The `Sec-WebSocket-Extensions` header of `ws`, the library that engine.io-client uses in Node.
-/// `ws` sends neither a user agent nor an origin. No other known client without both headers sends
-/// this value.
+/// `ws` sends neither a user agent nor an origin. No other known client that omits both of these
+/// headers sends this value.
 const WS_OFFER: &str = "permessage-deflate; client_max_window_bits";
 
 /// True for a client in JavaScript, in a browser or in Node. React Native is not recognised, since

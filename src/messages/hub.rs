@@ -73,8 +73,8 @@ pub(crate) enum OrderedCommand {
     /// Looks up the session that a client wants to resume, without changing the session. Answered
     /// by `ResumeChecked`.
     CheckResume { from: ReplyTo, namespace: NamespacePath, claim: ResumeAttempt },
-    /// Connects a socket. Answered by `Connect`, which follows the `Attach` command with the
-    /// CONNECT reply.
+    /// Connects a socket. Answered by `Connect`. If the socket was connected, the worker receives
+    /// the `Attach` command with the CONNECT reply before this answer.
     Connect(Box<Connect>),
     /// Journals the JSON data of the application for a socket. Answered by `Done`.
     Data { from: ReplyTo, socket: SocketId, data: Option<Box<str>> },
@@ -121,8 +121,8 @@ pub(crate) enum ImmediateCommand {
     /// An ack of a client, for the collector `to` on `worker`. `answer` is `None` if the client
     /// disconnected before it sent an ack.
     Acked { worker: WorkerId, to: ReplyTo, socket: SocketId, answer: Option<Args> },
-    /// Bytes that the worker has written since its last report: `bytes` of events, counted for each
-    /// member, and `replayed` of replays.
+    /// Bytes that, since the worker's last report, were written or began to wait for a slow client:
+    /// `bytes` of events, counted for each member, and `replayed` of replays.
     Consumed { bytes: usize, replayed: usize },
 }
 

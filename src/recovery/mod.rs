@@ -202,8 +202,8 @@ impl RecoveryIndex {
     }
 
     /// Returns whether an event for `rooms` (if empty, for the whole namespace) can be for a stored
-    /// session. Other events need no record: sessions are forgotten only by records, so that a
-    /// later start cannot know a session that is unknown now.
+    /// session. Other events need no record. Only a record makes the index forget a session, so a
+    /// session that is unknown now is also unknown after a restart.
     pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.activity.is_known(namespace, rooms)
             || rooms.iter().any(|recipient| {

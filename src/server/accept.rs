@@ -395,7 +395,7 @@ mod tests {
                 let (serving, address, _serves) = serve(&hub, workers, MANY).await;
                 let mut open = served(address).await;
                 serving.pause();
-                // The accept loop has ended once only the workers hold a receiver.
+                // When only the workers still hold a receiver, the accept loop has ended.
                 while serving.accepting.receiver_count() > workers {
                     tokio::task::yield_now().await;
                 }

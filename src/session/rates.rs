@@ -43,7 +43,8 @@ pub(super) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Creates the limiter of a session from `address`. Returns `None` if no rate is limited.
+    /// Creates the limiter of a session whose client has the address `address`. Returns `None` if
+    /// no rate is limited.
     pub(super) fn new(
         limits: &Limits,
         address: Option<IpAddr>,

@@ -62,7 +62,7 @@ impl<W> Acks<W> {
         self.open.as_ref().map_or(0, |open| open.waiting.len())
     }
 
-    /// Earliest instant at which [`Acks::expire`] has an effect.
+    /// Instant before which [`Acks::expire`] has no effect. `None` if no ack is awaited.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         Some(self.open.as_ref()?.earliest)
     }

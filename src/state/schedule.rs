@@ -42,8 +42,8 @@ impl<T> Flow<T> {
 }
 
 /// Queued commands, and accounts of the senders that have caused work since the queue was last
-/// empty. The credit of the senders bounds the number of commands, since queued commands are
-/// unanswered.
+/// empty. A queued command has no answer yet, so it still uses credit of its sender. This bounds
+/// the number of queued commands.
 #[derive(Debug)]
 pub(crate) struct Schedule<S, T> {
     flows: HashMap<S, Flow<T>>,

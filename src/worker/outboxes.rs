@@ -256,7 +256,7 @@ impl Outboxes {
         Ok(Pushed::Queued)
     }
 
-    /// Sends the session copies of the packets queued from now on.
+    /// From now on, a copy of each queued packet is also sent to the session.
     pub(super) fn observe(&mut self, key: SlotKey) {
         if let Some(slot) = self.get_mut(key) {
             slot.observed.get_or_insert_default();

@@ -198,7 +198,8 @@ impl FrameReader {
             return Err(End::TooLarge { code: TOO_LARGE, detail });
         }
         let complete = self.buffer.len() as u64 >= header.header_bytes as u64 + header.payload_bytes;
-        // An invalid control frame is refused by its header, before the payload arrives.
+        // An invalid control frame is refused as soon as its header is read, before the payload
+        // arrives.
         if header.control && (header.payload_bytes > 125 || !header.finished) {
             return Err(protocol_error("control frame too long or fragmented"));
         }
