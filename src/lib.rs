@@ -65,6 +65,9 @@ pub mod limits;
 mod messages;
 mod metrics;
 mod protocol;
+#[cfg(any(test, feature = "bench-internals"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the hub does not use it yet"))]
+mod queue;
 mod recovery;
 mod server;
 mod session;
