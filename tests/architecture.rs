@@ -45,6 +45,8 @@ const HOUSE: &[Row] = &[
           crates: &["serde", "serde_json", "log", "crc32fast"] },
     Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, journal
           crates: &[] },
+    Row { floor: 1, name: "queue",     imports: &["protocol", "ids", "limits"],                        // not state, journal
+          crates: &["log", "crc32fast", "rusqlite"] },
     Row { floor: 2, name: "recovery",  imports: &["protocol", "ids", "limits", "journal"],             // not state, metrics
           crates: &["serde", "serde_json"] },
     Row { floor: 3, name: "messages",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery"],
@@ -71,7 +73,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 9, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
           crates: &["actix_web::http", "serde_json"] },
     Row { floor: 9, name: "bench_support",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages", "worker", "session",
-                                                  "transport", "server"],                              // internal access for benches
+                                                  "transport", "server", "queue"],                     // internal access for benches
           crates: &["actix", "actix_http", "futures_core", "local_waker"] },
     Row { floor: 9, name: BINARY,      imports: &[],                                                   // a crate of its own
           crates: &[] },
@@ -84,6 +86,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers are born, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "networks are those of trusted proxies"),
+    ("rusqlite",         &["queue/sqlite.rs", "queue/sqlite/"], "one store is SQLite"),
     ("rmp",              &["protocol/socketio/msgpack/"], "one format is msgpack"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text is Prometheus'"),
@@ -114,6 +117,8 @@ const LOCKED: &[(&str, &str)] = &[
     ("messages/extensions.rs", "what the application keeps with a socket by type, cloned out"),
     ("messages/socket.rs", "what the application keeps with a socket, written and read whole"),
     ("metrics/mod.rs",     "the list of workers, taken when one starts and by a scrape"),
+    ("queue/memory.rs",    "the state in memory, written by the committer and read by readers of other threads"),
+    ("queue/memory/read.rs", "the same state, read"),
 ];
 const LOCKS: &[&str] = &["Mutex", "RwLock"];
 

@@ -239,8 +239,9 @@ impl Change {
                     + publish.origin.len()
                     + publish.rooms.iter().map(|room| room.as_str().len() + 16).sum::<usize>()
             }
-            Self::Ack { events: Acked::Numbers(numbers), .. }
-            | Self::ReplayDead { numbers: Some(numbers), .. } => numbers.len() * 8,
+            Self::Ack { events: Acked::Numbers(numbers), .. } | Self::ReplayDead { numbers: Some(numbers), .. } => {
+                numbers.len() * 8
+            }
             Self::Term { reason, .. } => reason.len(),
             _ => 0,
         };

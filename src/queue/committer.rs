@@ -112,6 +112,15 @@ pub(crate) enum NotSubmitted {
     Closed(Completion),
 }
 
+impl NotSubmitted {
+    /// The completion of the change, which was not called.
+    pub(crate) fn into_completion(self) -> Completion {
+        match self {
+            Self::Full(complete) | Self::Closed(complete) => complete,
+        }
+    }
+}
+
 struct Submitted {
     change: Change,
     bytes: usize,
@@ -128,10 +137,7 @@ pub(crate) struct Committer {
 
 impl Committer {
     /// Opens the store and starts the thread. The reader may move to another one.
-    pub(crate) fn start(
-        options: CommitterOptions,
-        mut open: Open,
-    ) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
+    pub(crate) fn start(options: CommitterOptions, mut open: Open) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
         let store = open()?;
         let reader = store.reader()?;
         let (sender, receiver) = sync_channel(options.waiting_max);
@@ -344,3 +350,6 @@ pub(super) fn crash_if_planted(point: &str) {
 
 #[cfg(not(any(test, feature = "bench-internals")))]
 pub(super) fn crash_if_planted(_point: &str) {}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! Facts that hold for every store: each is checked on the one in memory and on the one in a folder.
 
-mod changes;
 mod faults;
 mod handling;
 mod limits;
 mod model;
 mod publishing;
+mod steps;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +17,10 @@ use super::change::{Acked, Change, Dedup, From, Outcome, Publish, Refusal};
 use super::limits::QueueLimits;
 use super::memory::MemoryStore;
 use super::record::{
-    ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffset, Receipt, SubscriberKey, SubscriberName, Totals, UnixMillis,
+    ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffset, Receipt, SubscriberKey, SubscriberName, Totals,
+    UnixMillis,
 };
-use super::sqlite::{SqliteOptions, SqliteStore};
+use super::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use super::store::{EventPage, PageLimit, QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 
@@ -52,7 +53,7 @@ impl Drop for Scratch {
 }
 
 fn options(folder: &Path, limits: QueueLimits) -> SqliteOptions {
-    SqliteOptions { folder: folder.to_owned(), epoch: EPOCH, limits, pages_max: None }
+    SqliteOptions { folder: folder.to_owned(), epoch: EPOCH, limits, work_rows: WORK_ROWS, pages_max: None }
 }
 
 fn open(folder: &Path) -> SqliteStore {
@@ -77,20 +78,30 @@ impl Bench {
     }
 
     fn sqlite(limits: QueueLimits) -> Self {
+        Self::sqlite_with(limits, WORK_ROWS)
+    }
+
+    fn sqlite_with(limits: QueueLimits, work_rows: usize) -> Self {
         let scratch = Scratch::new();
-        let store: Box<dyn QueueStore> = Box::new(SqliteStore::open(options(scratch.path(), limits.clone())).unwrap());
+        let options = SqliteOptions { work_rows, ..options(scratch.path(), limits.clone()) };
+        let store: Box<dyn QueueStore> = Box::new(SqliteStore::open(options).unwrap());
         let reader = store.reader().unwrap();
         Self { store, reader, now: UnixMillis(1_000_000), kind: "sqlite", scratch: Some(scratch), limits }
     }
 
     /// Closes the store and opens it again, where there is something to open.
     fn reopen(self) -> Self {
+        self.reopen_with(WORK_ROWS)
+    }
+
+    fn reopen_with(self, work_rows: usize) -> Self {
         let Self { store, reader, now, kind, scratch, limits } = self;
         let Some(scratch) = scratch else {
             return Self { store, reader, now, kind, scratch, limits };
         };
         drop((store, reader));
-        let store: Box<dyn QueueStore> = Box::new(SqliteStore::open(options(scratch.path(), limits.clone())).unwrap());
+        let options = SqliteOptions { work_rows, ..options(scratch.path(), limits.clone()) };
+        let store: Box<dyn QueueStore> = Box::new(SqliteStore::open(options).unwrap());
         let reader = store.reader().unwrap();
         Self { store, reader, now, kind, scratch: Some(scratch), limits }
     }

@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn a_star_in_a_pattern_stands_for_any_text() {
-        let matches = |pattern: &str, room| RetentionRule { pattern: pattern.into(), ..Default::default() }.matches(room);
+        let matches =
+            |pattern: &str, room| RetentionRule { pattern: pattern.into(), ..Default::default() }.matches(room);
         for (pattern, room) in [("a", "a"), ("*", ""), ("*", "x"), ("a.*", "a."), ("a.*.c", "a.b.c"), ("*a*a", "aa")] {
             assert!(matches(pattern, room), "{pattern} {room}");
         }

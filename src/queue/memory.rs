@@ -13,9 +13,7 @@ use bytes::Bytes;
 use self::read::MemoryReader;
 use super::change::{Change, Outcome};
 use super::limits::{QueueLimits, RetentionRule};
-use super::record::{
-    ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffset, SubscriberKey, UnixMillis,
-};
+use super::record::{ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffset, SubscriberKey, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 

@@ -309,5 +309,15 @@ mod tests {
         assert_eq!(of(&["a"], "x"), STABLE_HASH);
     }
 
-    const STABLE_HASH: u128 = 0;
+    #[test]
+    fn a_gap_reason_keeps_its_code() {
+        let codes = GapReason::ALL.map(|reason| (reason.code(), reason.as_str()));
+        let expected =
+            [(0, "expired"), (1, "trimmed"), (2, "purged"), (3, "damaged"), (4, "too_many_dead"), (5, "not_retained")];
+        assert_eq!(codes, expected);
+        assert!(GapReason::ALL.into_iter().all(|reason| GapReason::from_code(reason.code()) == Some(reason)));
+        assert_eq!(GapReason::from_code(6), None);
+    }
+
+    const STABLE_HASH: u128 = 59_401_905_726_009_428_624_546_316_661_556_909_155;
 }

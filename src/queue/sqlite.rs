@@ -51,8 +51,8 @@ use super::record::{QueueOffset, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::Epoch;
 
-/// Rows that a commit works on besides its changes.
-const WORK_ROWS: usize = 1_024;
+/// Rows of earlier changes that a commit continues with.
+pub(crate) const WORK_ROWS: usize = 1_024;
 
 /// Frames of the log that are checkpointed between commits (16 MiB), and when no change waits (1 MiB).
 const WAL_FRAMES_MAX: i64 = 4_096;
@@ -69,6 +69,8 @@ pub(crate) struct SqliteOptions {
     /// Epoch of a new queue; an existing one keeps its own.
     pub epoch: Epoch,
     pub limits: QueueLimits,
+    /// Rows of earlier changes that a commit continues with.
+    pub work_rows: usize,
     /// Bound of the file in pages of 4 KiB, for tests of a full disk.
     pub pages_max: Option<u32>,
 }
@@ -119,6 +121,7 @@ pub(crate) struct SqliteStore {
     subscriptions: SubscriptionCache,
     dedup: DedupIndex,
     work: Work,
+    work_rows: usize,
     has_failed: bool,
     folder: Folder,
 }
@@ -129,26 +132,25 @@ impl SqliteStore {
         let folder = Folder::lock(&options.folder)?;
         let connection = schema::open_writer(&folder.database, options.epoch, options.pages_max)?;
         let path = folder.database.clone();
-        Self::load(folder, connection, options.limits).map_err(|error| error_at(&path, &error))
+        Self::load(folder, connection, options.limits, options.work_rows).map_err(|error| error_at(&path, &error))
     }
 
-    fn load(folder: Folder, connection: Connection, limits: QueueLimits) -> rusqlite::Result<Self> {
+    fn load(folder: Folder, connection: Connection, limits: QueueLimits, work_rows: usize) -> rusqlite::Result<Self> {
         let rules = format!("{:?}", limits.retention);
-        let (epoch, mut counters, stored_rules) =
-            connection.query_row("SELECT * FROM queue", [], |row| {
-                let n = |at| row.get(at).map(n);
-                let counters = Counters {
-                    head: n(2)?,
-                    revealed: n(3)?,
-                    swept: n(4)?,
-                    events: n(5)?,
-                    bytes: n(6)?,
-                    dead_letters: n(7)?,
-                    subscribers: n(8)?,
-                    removed_to: n(9)?,
-                };
-                Ok((Epoch::from_bits(n(1)?), counters, row.get::<_, String>(10)?))
-            })?;
+        let (epoch, mut counters, stored_rules) = connection.query_row("SELECT * FROM queue", [], |row| {
+            let n = |at| row.get(at).map(n);
+            let counters = Counters {
+                head: n(2)?,
+                revealed: n(3)?,
+                swept: n(4)?,
+                events: n(5)?,
+                bytes: n(6)?,
+                dead_letters: n(7)?,
+                subscribers: n(8)?,
+                removed_to: n(9)?,
+            };
+            Ok((Epoch::from_bits(n(1)?), counters, row.get::<_, String>(10)?))
+        })?;
         if rules != stored_rules {
             // Events that a former rule retained are looked at again.
             counters.swept = 0;
@@ -166,6 +168,7 @@ impl SqliteStore {
             subscriptions: SubscriptionCache::default(),
             dedup,
             work: Work::all(),
+            work_rows,
             has_failed: false,
             folder,
         })
@@ -185,11 +188,15 @@ impl SqliteStore {
                 Err(Failure::Sqlite(error)) => return Err(error),
             }
         }
-        self.continue_work(WORK_ROWS)?;
+        self.continue_work(self.work_rows)?;
         self.write_back()?;
-        super::committer::crash_if_planted("before_commit");
+        if !changes.is_empty() {
+            super::committer::crash_if_planted("before_commit");
+        }
         self.connection.execute_batch("COMMIT")?;
-        super::committer::crash_if_planted("after_commit");
+        if !changes.is_empty() {
+            super::committer::crash_if_planted("after_commit");
+        }
         Ok(outcomes)
     }
 
@@ -269,6 +276,12 @@ impl QueueStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// The value of a setting of the writing connection.
+    #[cfg(test)]
+    pub(super) fn setting(&self, name: &str) -> i64 {
+        schema::pragma(&self.connection, name).unwrap()
+    }
+
     fn try_maintain(&mut self, frames_max: i64, is_idle: bool) -> rusqlite::Result<()> {
         if is_idle && schema::pragma(&self.connection, "freelist_count")? > FREE_PAGES_KEPT {
             let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({FREE_PAGES_STEP})"))?;

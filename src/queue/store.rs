@@ -133,7 +133,7 @@ pub(crate) trait QueueReader: Send {
         limit: PageLimit,
     ) -> Result<EventPage, StoreError>;
 
-    /// Stored events of all rooms behind a number, each with its rooms, for revealing them after a restart.
+    /// Stored events of all rooms behind a number, each with the rooms in which it is stored, for revealing them after a restart.
     fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<Vec<UnrevealedEvent>, StoreError>;
 
     fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError>;

@@ -52,7 +52,10 @@ fn an_event_has_bounded_rooms_bytes_and_ids() {
         assert_eq!(b.apply(publish(&names, "x")), Outcome::Refused(Refusal::Rooms { rooms: 1025 }));
         b.subscribe("s", &["room 1000"]);
         assert_eq!(b.publish(&names[..1024], "x").pending_for, 1);
-        assert_eq!(b.apply(publish(&["a"], "0123456789x")), Outcome::Refused(Refusal::TooLarge { bytes: 11, limit: 10 }));
+        assert_eq!(
+            b.apply(publish(&["a"], "0123456789x")),
+            Outcome::Refused(Refusal::TooLarge { bytes: 11, limit: 10 })
+        );
         assert_eq!(b.apply(publish_once("", &["a"], "x")), Outcome::Refused(Refusal::DedupId { bytes: 0 }));
         let long = "i".repeat(129);
         assert_eq!(b.apply(publish_once(&long, &["a"], "x")), Outcome::Refused(Refusal::DedupId { bytes: 129 }));

@@ -99,10 +99,10 @@ fn a_repeated_dedup_id_gets_the_first_receipt() {
         b.subscribe("t", &["a"]);
         b.reveal();
         let again = Receipt { duplicate: true, ..first };
-        assert_eq!(b.commit(&[publish_once("id", &["a"], "x"), publish_once("id", &["a"], "x")]), [
-            Outcome::Published(again),
-            Outcome::Published(again)
-        ]);
+        assert_eq!(
+            b.commit(&[publish_once("id", &["a"], "x"), publish_once("id", &["a"], "x")]),
+            [Outcome::Published(again), Outcome::Published(again)]
+        );
         b.apply(ack("s", &[1]));
         b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: 1 });
         let mut b = b.reopen();
@@ -119,11 +119,14 @@ fn two_equal_dedup_ids_in_one_batch_store_one_event() {
     both(|mut b| {
         let outcomes =
             b.commit(&[publish_once("i", &["a"], "x"), publish_once("i", &["a"], "x"), publish_once("i", &["a"], "z")]);
-        assert_eq!(outcomes[0], Outcome::Published(Receipt {
-            offset: QueueOffset { epoch: EPOCH, number: 1 },
-            duplicate: false,
-            pending_for: 0
-        }));
+        assert_eq!(
+            outcomes[0],
+            Outcome::Published(Receipt {
+                offset: QueueOffset { epoch: EPOCH, number: 1 },
+                duplicate: false,
+                pending_for: 0
+            })
+        );
         assert!(matches!(outcomes[1], Outcome::Published(Receipt { duplicate: true, .. })));
         assert_eq!(outcomes[2], Outcome::Refused(Refusal::Conflict { first: 1 }));
         assert_eq!(b.totals().head.number, 1);

@@ -272,9 +272,10 @@ impl State {
     fn delete_live(&mut self, key: &RoomKey, number: u64) {
         let Some(event) = self.events.get(&number) else { return };
         let bytes = event.bytes;
-        let is_elsewhere = event.rooms.iter().any(|other| {
-            other != key && self.rooms.get(other).is_some_and(|other| other.live.contains_key(&number))
-        });
+        let is_elsewhere = event
+            .rooms
+            .iter()
+            .any(|other| other != key && self.rooms.get(other).is_some_and(|other| other.live.contains_key(&number)));
         let room = self.room(key);
         room.live.remove(&number);
         room.bytes -= bytes;
@@ -309,9 +310,10 @@ impl State {
         let Some(subscriber) = self.subscribers.get(key) else { return Vec::new() };
         let open = subscriber.subscriptions.iter().filter(|(room, subscription)| {
             subscription.is_open(number)
-                && self.rooms.get(room).is_some_and(|room| {
-                    room.live.contains_key(&number) || room.gone.contains_key(&number)
-                })
+                && self
+                    .rooms
+                    .get(room)
+                    .is_some_and(|room| room.live.contains_key(&number) || room.gone.contains_key(&number))
         });
         open.map(|(room, _)| room.clone()).collect()
     }
@@ -343,7 +345,9 @@ impl State {
 
     /// Adds a number to what a subscription has handled, and raises its floor.
     fn mark(&mut self, key: &SubscriberKey, room: &RoomKey, number: u64) {
-        let (Some(subscriber), Some(room_state)) = (self.subscribers.get_mut(key), self.rooms.get(room)) else { return };
+        let (Some(subscriber), Some(room_state)) = (self.subscribers.get_mut(key), self.rooms.get(room)) else {
+            return;
+        };
         let Some(subscription) = subscriber.subscriptions.get_mut(room) else { return };
         subscription.handled.insert(number);
         while let Some(first) = subscription.handled.first().copied() {
@@ -477,9 +481,8 @@ impl State {
         let up_to = up_to.min(self.head);
         self.subscriber(key)?;
         let subscriptions = self.subscribers[key].subscriptions.iter();
-        let open = subscriptions.filter_map(|(room, subscription)| {
-            open_rows(self.rooms.get(room)?, subscription, up_to).into_iter().min()
-        });
+        let open = subscriptions
+            .filter_map(|(room, subscription)| open_rows(self.rooms.get(room)?, subscription, up_to).into_iter().min());
         if let Some(first) = open.min() {
             self.handle_up_to(key, up_to);
             self.extend_gap(key, GapReason::Purged, first, up_to, None);

@@ -7,7 +7,8 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use super::{RoomKey, State, StoredEvent, Subscriber};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::record::{
-    Backlog, DeadLetter, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState, Totals,
+    Backlog, DeadLetter, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState,
+    Totals,
 };
 use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent};
 
@@ -54,12 +55,7 @@ impl State {
     }
 
     /// Events as a page, with their rooms.
-    fn page<'a>(
-        &self,
-        after: u64,
-        limit: PageLimit,
-        numbers: impl Iterator<Item = (u64, &'a RoomName)>,
-    ) -> EventPage {
+    fn page<'a>(&self, after: u64, limit: PageLimit, numbers: impl Iterator<Item = (u64, &'a RoomName)>) -> EventPage {
         let mut page = EventPage { next: after, ..EventPage::default() };
         let mut bytes = 0;
         for (number, room) in numbers {
@@ -139,10 +135,13 @@ impl QueueReader for MemoryReader {
             if !events.is_empty() && bytes > limit.bytes {
                 break;
             }
-            if let Some(first) = event.rooms.iter().find(|room| !room.is_own) {
+            let is_stored =
+                |key: &&RoomKey| !key.is_own && state.rooms.get(key).is_some_and(|room| room.live.contains_key(number));
+            let rooms: Vec<&RoomKey> = event.rooms.iter().filter(is_stored).collect();
+            if let Some(first) = rooms.first() {
                 events.push(UnrevealedEvent {
                     namespace: first.namespace.clone(),
-                    rooms: event.rooms.iter().map(|room| room.name.clone()).collect(),
+                    rooms: rooms.iter().map(|room| room.name.clone()).collect(),
                     event: event.to_event(*number, &first.name),
                 });
             }
@@ -157,7 +156,8 @@ impl QueueReader for MemoryReader {
     fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError> {
         let state = self.state()?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut keys: Vec<&SubscriberKey> = state.subscribers.range((from, Bound::Unbounded)).map(|(key, _)| key).take(limit).collect();
+        let mut keys: Vec<&SubscriberKey> =
+            state.subscribers.range((from, Bound::Unbounded)).map(|(key, _)| key).take(limit).collect();
         keys.extend(state.expired.range((from, Bound::Unbounded)).map(|(key, _)| key).take(limit));
         keys.sort_unstable();
         Ok(keys.into_iter().take(limit).filter_map(|key| state.info(key)).collect())

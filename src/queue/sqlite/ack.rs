@@ -170,7 +170,8 @@ impl SqliteStore {
         let Stored::Event(event) = load_event(&self.connection, number)? else {
             return Err(Refusal::NotPending { number }.into());
         };
-        let room = open.iter().find(|(_, kind)| *kind == RowKind::Live).map_or(0, |(subscription, _)| subscription.room);
+        let room =
+            open.iter().find(|(_, kind)| *kind == RowKind::Live).map_or(0, |(subscription, _)| subscription.room);
         let room = match event.via {
             Some(via) => via,
             None => self.room(room)?.name.clone(),
@@ -302,7 +303,9 @@ impl SqliteStore {
     pub(super) fn purge_room(&mut self, namespace: &NamespacePath, room: &RoomName, up_to: u64) -> Result<Outcome> {
         let up_to = up_to.min(self.counters.head);
         if let Some(room) = self.find_room(namespace.as_str(), room.as_str(), false)? {
-            self.change_room(room, |room| room.purging = Some(room.purging.map_or(up_to, |purging| purging.max(up_to))))?;
+            self.change_room(room, |room| {
+                room.purging = Some(room.purging.map_or(up_to, |purging| purging.max(up_to)))
+            })?;
             self.work.purges.insert(room);
         }
         Ok(Outcome::Done)

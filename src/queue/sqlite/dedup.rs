@@ -79,7 +79,8 @@ impl SqliteStore {
 
     /// Forgets ids whose window has passed, at most so many. Returns how many were forgotten.
     pub(super) fn expire_dedup(&mut self, limit: usize, now: UnixMillis) -> Result<usize> {
-        let mut select = self.connection.prepare_cached("SELECT number, at, namespace, id FROM dedup ORDER BY number LIMIT ?")?;
+        let mut select =
+            self.connection.prepare_cached("SELECT number, at, namespace, id FROM dedup ORDER BY number LIMIT ?")?;
         let mut rows = select.query([limit as i64])?;
         let mut expired = Vec::new();
         while let Some(row) = rows.next()? {

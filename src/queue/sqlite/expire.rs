@@ -9,10 +9,13 @@ use crate::queue::record::{GapReason, UnixMillis};
 /// Rooms with a rule that one change looks at.
 const RULED_ROOMS_STEP: usize = 64;
 
+/// Removes at most so many rows, and returns how many.
+type Step = fn(&mut SqliteStore, usize, UnixMillis) -> Result<usize>;
+
 impl SqliteStore {
     pub(super) fn expire(&mut self, budget: usize, now: UnixMillis) -> Result<Outcome> {
         let mut left = budget.max(1);
-        let steps: [fn(&mut Self, usize, UnixMillis) -> Result<usize>; 6] = [
+        let steps: [Step; 6] = [
             Self::expire_dedup,
             Self::expire_events,
             Self::expire_subscribers,

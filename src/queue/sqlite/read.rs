@@ -13,8 +13,8 @@ use super::rooms::decode_rooms;
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::record::{
-    Backlog, DamagedEvent, DeadLetter, DurableEvent, Gap, GapReason, Payload, QueueOffset, SubscriberInfo, SubscriberKey,
-    SubscriberName, SubscriberState, Totals, UnixMillis,
+    Backlog, DamagedEvent, DeadLetter, DurableEvent, Gap, GapReason, Payload, QueueOffset, SubscriberInfo,
+    SubscriberKey, SubscriberName, SubscriberState, Totals, UnixMillis,
 };
 use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent};
 
@@ -58,7 +58,8 @@ impl StoredEvent {
 
 /// Reads an event. A row whose values have other types than they were written with is damaged too.
 pub(super) fn load_event(connection: &Connection, number: u64) -> rusqlite::Result<Stored> {
-    let sql = "SELECT rooms, at, expires_at, replay_of, via, crc, origin, attachments, payload FROM event WHERE number = ?";
+    let sql =
+        "SELECT rooms, at, expires_at, replay_of, via, crc, origin, attachments, payload FROM event WHERE number = ?";
     let mut select = connection.prepare_cached(sql)?;
     let mut rows = select.query([i(number)])?;
     let Some(row) = rows.next()? else { return Ok(Stored::Missing) };
@@ -169,7 +170,8 @@ impl<'a> Merged<'a> {
             let after = after.max(source.floor);
             let mut select = connection
                 .prepare_cached("SELECT first, last FROM acked WHERE subscription = ? AND last > ? ORDER BY first")?;
-            let ranges = select.query_map([source.subscription, i(after)], |row| Ok((n(row.get(0)?), n(row.get(1)?))))?;
+            let ranges =
+                select.query_map([source.subscription, i(after)], |row| Ok((n(row.get(0)?), n(row.get(1)?))))?;
             let ranges = ranges.collect::<rusqlite::Result<_>>()?;
             merged.cursors.push(Cursor { source, sql, after, read_ahead, rows: VecDeque::new(), ranges });
             merged.advance(merged.cursors.len() - 1)?;
@@ -314,13 +316,11 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let sql = "SELECT id, removed_to FROM room WHERE namespace = ? AND name = ? AND own = 0";
             let mut select = connection.prepare_cached(sql)?;
-            let found = select.query_row([namespace.as_str(), room.as_str()], |row| {
-                Ok((row.get::<_, i64>(0)?, n(row.get(1)?)))
-            });
+            let found = select
+                .query_row([namespace.as_str(), room.as_str()], |row| Ok((row.get::<_, i64>(0)?, n(row.get(1)?))));
             let Some((id, removed_to)) = found.optional()? else {
                 // The room has no rows: what it had is known of all such rooms together.
-                let removed_to =
-                    connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(n))?;
+                let removed_to = connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(n))?;
                 return Ok(EventPage { next: after, removed_to, ..EventPage::default() });
             };
             let mut page = EventPage { next: after, removed_to, ..EventPage::default() };
@@ -358,9 +358,10 @@ impl QueueReader for SqliteReader {
                 let mut rooms = Vec::new();
                 let mut namespace = NamespacePath::root();
                 for room in &event.rooms {
-                    let sql = "SELECT namespace, name FROM room WHERE id = ? AND own = 0";
+                    let sql = "SELECT namespace, name FROM room JOIN event_room ON event_room.room = id AND number = ?2 \
+                               WHERE id = ?1 AND own = 0";
                     let mut select = connection.prepare_cached(sql)?;
-                    let named = select.query_row([room], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
+                    let named = select.query_row([*room, i(number)], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
                     if let Some((of, name)) = named.optional()? {
                         namespace = NamespacePath::parse(&of).map_err(invalid)?;
                         rooms.push(room_name(&name)?);
@@ -388,7 +389,9 @@ impl QueueReader for SqliteReader {
     fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError> {
         self.read(|connection, _| {
             let (namespace, name) = after.map_or(("", ""), |key| (key.namespace.as_str(), key.name.as_str()));
-            let sql = format!("SELECT * FROM ({SUBSCRIBERS}) WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT ?3");
+            let sql = format!(
+                "SELECT * FROM ({SUBSCRIBERS}) WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT ?3"
+            );
             let mut select = connection.prepare_cached(&sql)?;
             let found = select.query_map(params![namespace, name, limit as i64], |row| info(connection, row))?;
             found.collect()
@@ -448,7 +451,8 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let mut page = GapPage { next: after, ..GapPage::default() };
             let Some(id) = find(connection, subscriber)? else { return Ok(page) };
-            let mut select = connection.prepare_cached("SELECT first, last, events, reason FROM gap WHERE subscriber = ? AND last > ?")?;
+            let mut select = connection
+                .prepare_cached("SELECT first, last, events, reason FROM gap WHERE subscriber = ? AND last > ?")?;
             let own = select.query_map([id, i(after)], |row| {
                 let events = row.get::<_, Option<i64>>(2)?.map(n);
                 Ok(Gap { from: n(row.get(0)?), to: n(row.get(1)?), events, reason: reason(row.get(3)?)? })

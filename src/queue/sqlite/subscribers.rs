@@ -142,7 +142,9 @@ impl SqliteStore {
             self.end_subscription(subscription)?;
         }
         self.connection.prepare_cached("DELETE FROM gap WHERE subscriber = ?")?.execute([id])?;
-        self.connection.prepare_cached("UPDATE subscriber SET namespace = NULL, name = NULL WHERE id = ?")?.execute([id])?;
+        self.connection
+            .prepare_cached("UPDATE subscriber SET namespace = NULL, name = NULL WHERE id = ?")?
+            .execute([id])?;
         self.counters.subscribers = self.counters.subscribers.saturating_sub(1);
         self.work.subscribers = true;
         Ok(())

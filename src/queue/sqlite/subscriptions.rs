@@ -27,8 +27,7 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    pub(super) const COLUMNS: &'static str =
-        "id, subscriber, room, start, joined, counted, floor, dropped, ended";
+    pub(super) const COLUMNS: &'static str = "id, subscriber, room, start, joined, counted, floor, dropped, ended";
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let number = |at| row.get(at).map(n);

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::rooms::RowKind;
 use super::subscriptions::Subscription;
 use super::{Failure, Result, SqliteStore, i, n};
 use crate::queue::record::{GapReason, ROOMS_MAX};
@@ -174,7 +173,8 @@ impl SqliteStore {
     fn continue_removals(&mut self, left: &mut usize) -> Result<()> {
         while *left > 0 {
             let sql = "SELECT id FROM subscriber WHERE name IS NULL LIMIT 1";
-            let removed: Option<i64> = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+            let removed: Option<i64> =
+                self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
             let Some(id) = removed else {
                 self.work.subscribers = false;
                 return Ok(());
@@ -217,10 +217,7 @@ impl SqliteStore {
         let last = rows.last().map_or(revealed, |(_, number)| *number);
         let is_last = rows.len() < limit;
         for (room, number) in rows {
-            match self.row(room, number)? {
-                Some((RowKind::Live, 0)) => self.free_if_handled(room, number)?,
-                _ => {}
-            }
+            self.free_if_handled(room, number)?;
         }
         self.counters.swept = if is_last { revealed } else { last - 1 };
         self.work.sweep = !is_last;
