@@ -42,7 +42,7 @@ pub(crate) enum From {
 /// Events that a subscriber acknowledges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Acked {
-    /// These. Numbers that are not pending for the subscriber are ignored.
+    /// These, at most 1024. Numbers that are not pending for the subscriber are ignored.
     Numbers(Vec<u64>),
     /// All up to this number, also gaps.
     UpTo(u64),
@@ -81,7 +81,7 @@ pub(crate) enum Change {
         subscriber: SubscriberKey,
         up_to: u64,
     },
-    /// Moves a pending event to the subscriber's dead letters.
+    /// Moves a pending event to the subscriber's dead letters. A reason is cut at 1 KiB.
     Term {
         subscriber: SubscriberKey,
         number: u64,
@@ -126,6 +126,17 @@ pub(crate) enum Change {
     Expire {
         budget: usize,
     },
+}
+
+/// Most numbers that one change acknowledges.
+pub(crate) const ACKED_MAX: usize = 1024;
+
+/// Longest reason of a dead letter, in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+
+/// The reason as it is stored.
+pub(crate) fn cut_reason(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }
 
 /// Most dead letters that one change replays.
@@ -193,6 +204,9 @@ pub(crate) enum Refusal {
     BeyondHead { number: u64, head: u64 },
     #[error("event {number} is not pending for the subscriber")]
     NotPending { number: u64 },
+    /// Acknowledge in several changes.
+    #[error("{numbers} numbers are acknowledged together, expected at most {ACKED_MAX}")]
+    TooManyNumbers { numbers: usize },
     #[error("event {number} is not damaged")]
     NotDamaged { number: u64 },
     /// Begin a new queue.

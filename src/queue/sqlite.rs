@@ -58,6 +58,9 @@ pub(crate) const WORK_ROWS: usize = 1_024;
 const WAL_FRAMES_MAX: i64 = 4_096;
 const WAL_FRAMES_IDLE: i64 = 256;
 
+/// Frames past which the log starts over (64 MiB); readers are waited for until then at most 250 ms at a time.
+const WAL_FRAMES_RESTART: i64 = 16_384;
+
 /// Free pages that the file keeps (32 MiB), and pages that are given back at a time.
 const FREE_PAGES_KEPT: i64 = 8_192;
 const FREE_PAGES_STEP: i64 = 256;
@@ -149,7 +152,7 @@ impl SqliteStore {
                 subscribers: n(8)?,
                 removed_to: n(9)?,
             };
-            Ok((Epoch::from_bits(n(1)?), counters, row.get::<_, String>(10)?))
+            Ok((Epoch::from_bits(n(1)?), counters, row.get::<_, String>(11)?))
         })?;
         if rules != stored_rules {
             // Events that a former rule retained are looked at again.
@@ -229,9 +232,10 @@ impl SqliteStore {
         self.subscriptions.write_back(&self.connection)?;
         self.rooms.write_back(&self.connection)?;
         let Counters { head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to } = self.counters;
-        let numbers = [head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to].map(i);
+        let dedup_ids = self.dedup.len();
+        let numbers = [head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to, dedup_ids].map(i);
         let sql = "UPDATE queue SET head = ?, revealed = ?, swept = ?, events = ?, bytes = ?, dead_letters = ?, subscribers = ?, \
-                   removed_to = ?";
+                   removed_to = ?, dedup_ids = ?";
         self.connection.prepare_cached(sql)?.execute(rusqlite::params_from_iter(numbers))?;
         Ok(())
     }
@@ -288,7 +292,10 @@ impl SqliteStore {
             let mut rows = vacuum.query([])?;
             while rows.next()?.is_some() {}
         }
-        if schema::checkpoint(&self.connection, "NOOP")? > frames_max {
+        let log = schema::checkpoint(&self.connection, "NOOP")?;
+        if log.frames > WAL_FRAMES_RESTART {
+            schema::checkpoint(&self.connection, "RESTART")?;
+        } else if log.left > frames_max {
             schema::checkpoint(&self.connection, "PASSIVE")?;
         }
         Ok(())

@@ -317,3 +317,35 @@ fn a_reader_sees_whole_commits_while_another_thread_writes() {
     }
     writer.join().unwrap();
 }
+
+#[test]
+fn a_reader_that_stays_does_not_make_the_log_grow_for_ever() {
+    let scratch = Scratch::new();
+    let mut store = open(scratch.path());
+    store.commit(&batches()[0], UnixMillis(1)).unwrap();
+    let mut held = Connection::open(scratch.path().join(DATABASE)).unwrap();
+    let text = "x".repeat(900_000);
+    let wal_bytes = || fs::metadata(scratch.path().join(WAL)).unwrap().len();
+    let fill = |store: &mut SqliteStore| {
+        for _ in 0..20 {
+            let (publish, free) = (publish(&["a"], &text), Change::Expire { budget: 9 });
+            let head = store.head().number + 1;
+            let changes = [publish, Change::Revealed { up_to: head }, ack("s", &[head]), ack("t", &[head]), free];
+            store.commit(&changes, UnixMillis(1)).unwrap();
+            store.maintain(false).unwrap();
+        }
+    };
+    let snapshot = held.transaction().unwrap();
+    let _: i64 = snapshot.query_row("SELECT head FROM queue", [], |row| row.get(0)).unwrap();
+    for _ in 0..5 {
+        fill(&mut store);
+    }
+    assert!(wal_bytes() > 80 << 20, "the reader holds {} bytes", wal_bytes());
+    drop(snapshot);
+    fill(&mut store);
+    let bytes = wal_bytes();
+    for _ in 0..5 {
+        fill(&mut store);
+    }
+    assert_eq!(wal_bytes(), bytes);
+}

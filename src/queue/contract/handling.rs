@@ -277,3 +277,15 @@ fn a_backlog_is_counted_up_to_a_bound() {
         assert_eq!((backlog.events, backlog.is_capped, backlog.oldest_at), (4, false, Some(UnixMillis(at.0 + 1000))));
     });
 }
+
+#[test]
+fn an_acknowledgement_and_a_reason_are_bounded() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.publish(&["a"], "x");
+        let refused = Outcome::Refused(Refusal::TooManyNumbers { numbers: 1025 });
+        assert_eq!(b.apply(ack("s", &[1; 1025])), refused);
+        b.apply(Change::Term { subscriber: key("s"), number: 1, reason: "ä".repeat(1_000) });
+        assert_eq!(b.dead("s")[0].reason, "ä".repeat(512));
+    });
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{DedupEntry, Expired, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{Acked, Change, From, Outcome, Publish, REPLAYED_MAX, Refusal};
+use crate::queue::change::{ACKED_MAX, Acked, Change, From, Outcome, Publish, REPLAYED_MAX, Refusal, cut_reason};
 use crate::queue::limits::has_passed;
 use crate::queue::record::{
     DeadLetter, Gap, GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes,
@@ -28,6 +28,9 @@ impl State {
             }
             Change::Ack { subscriber, events: Acked::Numbers(numbers) } => {
                 self.subscriber(subscriber)?;
+                if numbers.len() > ACKED_MAX {
+                    return Err(Refusal::TooManyNumbers { numbers: numbers.len() });
+                }
                 let events = numbers.iter().filter(|number| self.handle(subscriber, **number, false)).count() as u64;
                 return Ok(Outcome::Acked { events });
             }
@@ -419,7 +422,7 @@ impl State {
             origin: event.origin.clone(),
             payload: event.payload.clone(),
             attempts: 0,
-            reason: reason.to_owned(),
+            reason: cut_reason(reason).to_owned(),
             dead_at: now,
         };
         let (dead_letters_max, bytes) = (self.limits.dead_letters_max, event_bytes(&dead.payload, &dead.origin, 1));

@@ -8,7 +8,7 @@ use super::rooms::RowKind;
 use super::subscriptions::Subscription;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{Outcome, REPLAYED_MAX, Refusal};
+use crate::queue::change::{ACKED_MAX, Outcome, REPLAYED_MAX, Refusal, cut_reason};
 use crate::queue::record::{GapReason, SubscriberKey, UnixMillis, event_bytes};
 
 /// Removed events that one change confirms at most.
@@ -55,6 +55,9 @@ impl SqliteStore {
 
     pub(super) fn ack(&mut self, key: &SubscriberKey, numbers: &[u64]) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
+        if numbers.len() > ACKED_MAX {
+            return Err(Refusal::TooManyNumbers { numbers: numbers.len() }.into());
+        }
         let mut events = 0;
         for number in numbers {
             let open = self.open_through(subscriber, *number)?;
@@ -197,7 +200,7 @@ impl SqliteStore {
             i(now.0),
             i(event.at.0),
             attempts.unwrap_or(0),
-            reason,
+            cut_reason(reason),
             &event.origin[..],
             attachments,
             payload

@@ -15,19 +15,31 @@ const LOCK: &str = "queue.lock";
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) database: PathBuf,
+    /// The folder itself, locked too: a lock file that is removed opens the folder to nobody.
+    _directory: Option<File>,
     _lock: File,
 }
 
 impl Folder {
     /// Makes the folder and an empty database if they do not exist, both for this user only.
     pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
+        // The folders whose names are new.
+        let new: Vec<&Path> =
+            path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
         create_folder(path).map_err(|error| io_error_at(path, &error))?;
+        sync_folders(new.iter().filter_map(|folder| folder.parent()))?;
         check_names(path)?;
+        let directory = if cfg!(unix) { Some(File::open(path)) } else { None };
+        let directory = directory.transpose().map_err(|error| io_error_at(path, &error))?;
         let lock_path = path.join(LOCK);
         let fail = |error| io_error_at(&lock_path, &error);
         let mut lock = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
             .open(&lock_path)
             .map_err(fail)?;
+        // A file system that locks no folders locks files.
+        if directory.as_ref().is_some_and(|directory| matches!(directory.try_lock(), Err(TryLockError::WouldBlock))) {
+            return Err(locked(path, lock));
+        }
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(locked(path, lock)),
@@ -37,19 +49,21 @@ impl Folder {
         let database = path.join(DATABASE);
         // SQLite makes its other files with the permissions of this one.
         match private(OpenOptions::new().write(true).create_new(true)).open(&database) {
-            Ok(_) => sync_folder(path)?,
+            Ok(_) => sync_folders([path].into_iter())?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io_error_at(&database, &error)),
         }
-        Ok(Self { database, _lock: lock })
+        Ok(Self { database, _directory: directory, _lock: lock })
     }
 }
 
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    if !cfg!(unix) {
-        return Ok(());
+/// Makes the names in these folders durable.
+fn sync_folders<'a>(folders: impl Iterator<Item = &'a Path>) -> Result<(), StoreError> {
+    for folder in folders.filter(|_| cfg!(unix)) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| io_error_at(folder, &error))?;
     }
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| io_error_at(path, &error))
+    Ok(())
 }
 
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {

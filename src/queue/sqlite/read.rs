@@ -497,7 +497,7 @@ impl QueueReader for SqliteReader {
 
     fn totals(&mut self) -> Result<Totals, StoreError> {
         self.read(|connection, _| {
-            let sql = "SELECT epoch, head, revealed, events, bytes, subscribers, dead_letters, (SELECT count(*) FROM dedup) FROM queue";
+            let sql = "SELECT epoch, head, revealed, events, bytes, subscribers, dead_letters, dedup_ids FROM queue";
             connection.query_row(sql, [], |row| {
                 let number = |at| row.get(at).map(n);
                 Ok(Totals {

@@ -20,7 +20,7 @@ const TABLES: &str = "
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, head INTEGER NOT NULL, revealed INTEGER NOT NULL,
     swept INTEGER NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL, dead_letters INTEGER NOT NULL,
-    subscribers INTEGER NOT NULL, removed_to INTEGER NOT NULL, retention TEXT NOT NULL
+    subscribers INTEGER NOT NULL, removed_to INTEGER NOT NULL, dedup_ids INTEGER NOT NULL, retention TEXT NOT NULL
 );
 CREATE TABLE room (
     id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL, own INTEGER NOT NULL,
@@ -120,14 +120,19 @@ pub(super) fn open_writer(path: &Path, epoch: Epoch, pages_max: Option<u32>) -> 
         create(&connection, epoch).map_err(fail)?;
     }
     // What a killed process wrote and did not sync is made durable before anything is read from it.
-    checkpoint(&connection, "TRUNCATE").map_err(fail)?;
+    if checkpoint(&connection, "TRUNCATE").map_err(fail)?.left > 0 {
+        let error = "a reader keeps the log from being moved into the file".to_owned();
+        return Err(StoreError::Io { path: path.to_owned(), error });
+    }
+    // Readers are short, and the only other writers are operators.
+    connection.busy_timeout(std::time::Duration::from_millis(250)).map_err(fail)?;
     Ok(connection)
 }
 
 fn create(connection: &Connection, epoch: Epoch) -> rusqlite::Result<()> {
     let tables = format!(
         "BEGIN IMMEDIATE; {TABLES}
-         INSERT INTO queue VALUES (1, {}, 0, 0, 0, 0, 0, 0, 0, 0, '');
+         INSERT INTO queue VALUES (1, {}, 0, 0, 0, 0, 0, 0, 0, 0, 0, '');
          PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;",
         epoch.to_bits()
     );
@@ -172,9 +177,17 @@ pub(super) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i6
     connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
 }
 
-/// Moves what is in the write-ahead log into the database file, both synced. Returns the frames that are left.
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
+/// State of the write-ahead log, in frames.
+pub(super) struct Log {
+    pub(super) frames: i64,
+    /// Frames that are not in the database file yet.
+    pub(super) left: i64,
+}
+
+/// Runs a checkpoint: moves what is in the log into the database file, both synced. `NOOP` only reports.
+pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Log> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        Ok(row.get::<_, i64>(1)?.max(0) - row.get::<_, i64>(2)?.max(0))
+        let (frames, moved) = (row.get::<_, i64>(1)?.max(0), row.get::<_, i64>(2)?.max(0));
+        Ok(Log { frames, left: frames - moved })
     })
 }
