@@ -48,7 +48,7 @@
 //! | 4 | `api/` | handles: what an application holds |
 //! | 3 | `messages/` | every arrow between actors |
 //! | 2 | `recovery/` | which sessions a client may resume, and from where |
-//! | 1 | `state/`, `journal/`, `metrics/` | sans-IO machines; the journal; counters |
+//! | 1 | `state/`, `journal/`, `queue/`, `metrics/` | sans-IO machines; the journal; durable events; counters |
 //! | 0 | `protocol/`, `ids.rs`, `limits.rs` | the wire, names, bounds |
 
 mod api;

@@ -3,6 +3,7 @@
 //! It follows the contract with other means: every change is complete when it is applied, and nothing is left for later commits.
 
 mod apply;
+mod expire;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

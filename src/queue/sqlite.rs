@@ -25,8 +25,10 @@
 
 mod ack;
 mod dedup;
+mod event;
 mod expire;
 mod folder;
+mod merge;
 mod publish;
 mod read;
 mod rooms;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DedupEntry, Expired, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
+use super::{DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{ACKED_MAX, Acked, Change, From, Outcome, Publish, REPLAYED_MAX, Refusal, cut_reason};
 use crate::queue::limits::has_passed;
@@ -153,7 +153,7 @@ impl State {
         number
     }
 
-    fn room(&mut self, key: &RoomKey) -> &mut Room {
+    pub(super) fn room(&mut self, key: &RoomKey) -> &mut Room {
         let (removed_to, limits) = (self.removed_to, &self.limits);
         self.rooms.entry(key.clone()).or_insert_with(|| {
             let rule = if key.is_own { None } else { limits.rule(key.name.as_str()).cloned() };
@@ -289,7 +289,7 @@ impl State {
     }
 
     /// Removes an event from a room. Subscriptions that have not handled it get a gap.
-    fn remove(&mut self, key: &RoomKey, number: u64, reason: GapReason) {
+    pub(super) fn remove(&mut self, key: &RoomKey, number: u64, reason: GapReason) {
         let gaps_max = self.limits.gaps_per_room_max;
         match self.room(key).live.get(&number).copied() {
             None => {}
@@ -493,7 +493,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    fn remove_subscriber(&mut self, key: &SubscriberKey) {
+    pub(super) fn remove_subscriber(&mut self, key: &SubscriberKey) {
         let rooms = self.subscribers.get(key).map(|s| s.subscriptions.keys().cloned().collect::<Vec<_>>());
         for room in rooms.unwrap_or_default() {
             self.end_subscription(key, &room);
@@ -503,78 +503,6 @@ impl State {
             self.remove_dead(key, number);
         }
         self.subscribers.remove(key);
-    }
-
-    /// Removes the oldest events of a room that exceeds its rule, at most so many.
-    fn trim_to_rule(&mut self, key: &RoomKey, limit: usize) {
-        for _ in 0..limit {
-            let revealed = self.revealed;
-            let room = self.room(key);
-            let (events, bytes) = (room.live.len() as u64, room.bytes);
-            let is_exceeded = room.rule.as_ref().is_some_and(|rule| events > 1 && rule.is_exceeded(events, bytes));
-            match room.live.keys().next().copied() {
-                Some(number) if is_exceeded && number <= revealed => self.remove(key, number, GapReason::Trimmed),
-                _ => return,
-            }
-        }
-    }
-
-    fn expire(&mut self, now: UnixMillis) {
-        while let Some(entry) = self.dedup.first_entry()
-            && has_passed(entry.get().at, self.limits.dedup_window, now)
-        {
-            let (number, entry) = entry.remove_entry();
-            if self.dedup_numbers.get(&entry.key) == Some(&number) {
-                self.dedup_numbers.remove(&entry.key);
-            }
-        }
-        let revealed = self.revealed;
-        let is_expired = |event: &StoredEvent| event.expires_at.is_some_and(|at| at <= now);
-        let events = self.events.iter().filter(|(number, event)| **number <= revealed && is_expired(event));
-        let events: Vec<(u64, Vec<RoomKey>)> = events.map(|(number, event)| (*number, event.rooms.clone())).collect();
-        for (number, rooms) in events {
-            for room in rooms {
-                self.remove(&room, number, GapReason::Expired);
-            }
-        }
-        let expiry = self.limits.subscriber_expiry;
-        let expired = self.subscribers.iter().filter(|(_, subscriber)| has_passed(subscriber.seen_at, expiry, now));
-        for key in expired.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-            if let Some(Subscriber { created_at, seen_at, .. }) = self.subscribers.get(&key) {
-                self.expired.insert(key.clone(), Expired { created_at: *created_at, seen_at: *seen_at, at: now });
-            }
-            self.remove_subscriber(&key);
-        }
-        let tombstone_for = self.limits.tombstone_for;
-        self.expired.retain(|_, expired| !has_passed(expired.at, tombstone_for, now));
-        let oldest = self.events.keys().next().copied().unwrap_or(u64::MAX);
-        for subscriber in self.subscribers.values_mut() {
-            subscriber.attempts.retain(|number, _| *number >= oldest);
-        }
-        self.trim_rooms(now);
-        let is_idle = |room: &Room| room.live.is_empty() && room.gone.is_empty() && room.subscribers.is_empty();
-        let idle = self.rooms.iter().filter(|(_, room)| is_idle(room)).map(|(key, _)| key.clone());
-        for key in idle.collect::<Vec<_>>() {
-            let removed_to = self.rooms.remove(&key).map_or(0, |room| room.removed_to);
-            self.removed_to = self.removed_to.max(removed_to);
-        }
-    }
-
-    fn trim_rooms(&mut self, now: UnixMillis) {
-        let ruled = self.rooms.iter().filter(|(_, room)| room.rule.is_some()).map(|(key, _)| key.clone());
-        for key in ruled.collect::<Vec<_>>() {
-            self.trim_to_rule(&key, usize::MAX);
-            while let Some(number) = self.too_old(&key, now) {
-                self.remove(&key, number, GapReason::Trimmed);
-            }
-        }
-    }
-
-    fn too_old(&self, key: &RoomKey, now: UnixMillis) -> Option<u64> {
-        let room = self.rooms.get(key)?;
-        let number = *room.live.keys().next()?;
-        let at = self.events.get(&number)?.at;
-        (number <= self.revealed && room.rule.as_ref()?.is_too_old(at, now)).then_some(number)
     }
 }
 

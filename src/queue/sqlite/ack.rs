@@ -2,8 +2,8 @@
 
 use rusqlite::params;
 
-use super::publish::{NewEvent, decode_payload, encode_payload};
-use super::read::{Stored, load_event};
+use super::event::{Stored, decode_payload, encode_payload, load_event};
+use super::publish::NewEvent;
 use super::rooms::RowKind;
 use super::subscriptions::Subscription;
 use super::{Result, SqliteStore, i, n};

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::rooms::encode_rooms;
+use super::event::{Checked, encode_payload, encode_rooms};
 use super::{Result, SqliteStore, i};
 use crate::queue::change::{Outcome, Publish, Refusal};
 use crate::queue::record::{GapReason, NUMBER_END, Payload, QueueOffset, Receipt, UnixMillis, event_bytes};
@@ -180,63 +180,4 @@ impl SqliteStore {
         self.work.sweep = true;
         Outcome::Done
     }
-}
-
-/// What the checksum of an event covers.
-pub(super) struct Checked<'a> {
-    pub(super) number: u64,
-    pub(super) rooms: &'a [u8],
-    pub(super) at: UnixMillis,
-    pub(super) expires_at: Option<UnixMillis>,
-    pub(super) replay_of: Option<u64>,
-    pub(super) via: Option<&'a str>,
-    pub(super) origin: &'a [u8],
-    pub(super) attachments: u32,
-    pub(super) payload: &'a [u8],
-}
-
-impl Checked<'_> {
-    pub(super) fn crc(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        let optional = |number: Option<u64>| number.map_or(u64::MAX, |number| number);
-        let numbers = [self.number, self.at.0, optional(self.expires_at.map(|at| at.0)), optional(self.replay_of)];
-        for number in numbers.into_iter().chain([u64::from(self.attachments), self.payload.len() as u64]) {
-            hasher.update(&number.to_le_bytes());
-        }
-        for part in [self.rooms, self.via.unwrap_or_default().as_bytes(), self.origin, self.payload] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        hasher.finalize()
-    }
-}
-
-/// A payload as one blob: the lengths of its attachments, the attachments, the text.
-pub(super) fn encode_payload(payload: &Payload) -> (u32, std::borrow::Cow<'_, [u8]>) {
-    if payload.attachments.is_empty() {
-        return (0, std::borrow::Cow::Borrowed(&payload.text));
-    }
-    let mut blob = Vec::with_capacity(payload.bytes() + 4 * payload.attachments.len());
-    for attachment in &payload.attachments {
-        blob.extend_from_slice(&(attachment.len() as u32).to_le_bytes());
-    }
-    for part in payload.attachments.iter().chain([&payload.text]) {
-        blob.extend_from_slice(part);
-    }
-    (payload.attachments.len() as u32, std::borrow::Cow::Owned(blob))
-}
-
-/// The payload in a blob, unless the blob is too short.
-pub(super) fn decode_payload(attachments: u32, blob: &[u8]) -> Option<Payload> {
-    let (lengths, rest) = blob.split_at_checked(attachments as usize * 4)?;
-    let mut rest = bytes::Bytes::copy_from_slice(rest);
-    let mut parts = Vec::with_capacity(attachments as usize);
-    for length in lengths.as_chunks::<4>().0 {
-        let length = u32::from_le_bytes(*length) as usize;
-        if length > rest.len() {
-            return None;
-        }
-        parts.push(rest.split_to(length));
-    }
-    Some(Payload { text: rest, attachments: parts })
 }

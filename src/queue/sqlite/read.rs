@@ -1,207 +1,26 @@
 //! Reading from a connection of its own: every read is one snapshot.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::event::{Stored, decode_payload, load_event};
 use super::folder::{DATABASE, error_at};
-use super::publish::{Checked, decode_payload};
-use super::rooms::decode_rooms;
+use super::merge::{GONE_ROWS, LIVE_ROWS, Merged, Source, sources};
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::record::{
-    Backlog, DamagedEvent, DeadLetter, DurableEvent, Gap, GapReason, Payload, QueueOffset, SubscriberInfo,
-    SubscriberKey, SubscriberName, SubscriberState, Totals, UnixMillis,
+    Backlog, DamagedEvent, DeadLetter, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey,
+    SubscriberName, SubscriberState, Totals, UnixMillis,
 };
 use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent};
-
-/// Rows of a room that are read ahead when rooms are merged.
-const READ_AHEAD_MIN: usize = 4;
-const READ_AHEAD_MAX: usize = 256;
-
-/// A stored event, read and checked.
-pub(super) enum Stored {
-    Event(Box<StoredEvent>),
-    Missing,
-    Damaged(String),
-}
-
-pub(super) struct StoredEvent {
-    pub(super) rooms: Vec<i64>,
-    pub(super) at: UnixMillis,
-    pub(super) expires_at: Option<UnixMillis>,
-    pub(super) replay_of: Option<u64>,
-    pub(super) via: Option<String>,
-    pub(super) origin: Bytes,
-    pub(super) payload: Payload,
-}
-
-impl StoredEvent {
-    fn into_event(self, number: u64, room: RoomName) -> DurableEvent {
-        let room = self.via.and_then(|via| RoomName::parse(&via).ok()).unwrap_or(room);
-        DurableEvent {
-            number,
-            room,
-            published_at: self.at,
-            expires_at: self.expires_at,
-            origin: self.origin,
-            payload: self.payload,
-            replay_of: self.replay_of,
-            attempts: 0,
-            retry_at: None,
-        }
-    }
-}
-
-/// Reads an event. A row whose values have other types than they were written with is damaged too.
-pub(super) fn load_event(connection: &Connection, number: u64) -> rusqlite::Result<Stored> {
-    let sql =
-        "SELECT rooms, at, expires_at, replay_of, via, crc, origin, attachments, payload FROM event WHERE number = ?";
-    let mut select = connection.prepare_cached(sql)?;
-    let mut rows = select.query([i(number)])?;
-    let Some(row) = rows.next()? else { return Ok(Stored::Missing) };
-    Ok(check_event(row, number).unwrap_or_else(|error| Stored::Damaged(error.to_string())))
-}
-
-fn check_event(row: &Row<'_>, number: u64) -> rusqlite::Result<Stored> {
-    let (rooms, origin, payload) = (row.get_ref(0)?.as_blob()?, row.get_ref(6)?.as_blob()?, row.get_ref(8)?.as_blob()?);
-    let checked = Checked {
-        number,
-        rooms,
-        at: UnixMillis(n(row.get(1)?)),
-        expires_at: row.get::<_, Option<i64>>(2)?.map(|at| UnixMillis(n(at))),
-        replay_of: row.get::<_, Option<i64>>(3)?.map(n),
-        via: row.get_ref(4)?.as_str_or_null()?,
-        origin,
-        attachments: row.get(7)?,
-        payload,
-    };
-    let (stored, found) = (row.get::<_, u32>(5)?, checked.crc());
-    if stored != found {
-        return Ok(Stored::Damaged(format!("checksum is {found:#010x}, expected {stored:#010x}")));
-    }
-    let Some(content) = decode_payload(checked.attachments, payload) else {
-        return Ok(Stored::Damaged("payload ends early".to_owned()));
-    };
-    Ok(Stored::Event(Box::new(StoredEvent {
-        rooms: decode_rooms(rooms),
-        at: checked.at,
-        expires_at: checked.expires_at,
-        replay_of: checked.replay_of,
-        via: checked.via.map(str::to_owned),
-        origin: Bytes::copy_from_slice(origin),
-        payload: content,
-    })))
-}
 
 /// A reader beside the writer.
 pub(super) struct SqliteReader {
     connection: Connection,
     path: PathBuf,
-}
-
-/// A subscription as a reader sees it.
-struct Source {
-    subscription: i64,
-    room: i64,
-    name: RoomName,
-    start: u64,
-    floor: u64,
-    lost_to: u64,
-}
-
-/// Open rows of one subscription, in order.
-struct Cursor<'a> {
-    source: &'a Source,
-    sql: &'static str,
-    after: u64,
-    read_ahead: usize,
-    rows: VecDeque<(u64, i64)>,
-    /// Acknowledged ranges that end behind `after`.
-    ranges: VecDeque<(u64, u64)>,
-}
-
-const LIVE_ROWS: &str = "SELECT number, 0 FROM event_room WHERE room = ? AND number > ? ORDER BY number LIMIT ?";
-const GONE_ROWS: &str = "SELECT number, reason FROM gone WHERE room = ? AND number > ? ORDER BY number LIMIT ?";
-
-impl Cursor<'_> {
-    /// The next row that the subscription has not handled, with the reason of its removal.
-    fn next(&mut self, connection: &Connection) -> rusqlite::Result<Option<(u64, i64)>> {
-        loop {
-            if self.rows.is_empty() {
-                let mut select = connection.prepare_cached(self.sql)?;
-                let values = params![self.source.room, i(self.after), self.read_ahead as i64];
-                let rows = select.query_map(values, |row| Ok((n(row.get(0)?), row.get(1)?)))?;
-                self.rows = rows.collect::<rusqlite::Result<_>>()?;
-            }
-            let Some((number, reason)) = self.rows.pop_front() else { return Ok(None) };
-            self.after = number;
-            while self.ranges.front().is_some_and(|(_, last)| *last < number) {
-                self.ranges.pop_front();
-            }
-            if self.ranges.front().is_none_or(|(first, _)| number < *first) {
-                return Ok(Some((number, reason)));
-            }
-        }
-    }
-}
-
-/// Open rows of all subscriptions of a subscriber, merged by number.
-struct Merged<'a> {
-    connection: &'a Connection,
-    cursors: Vec<Cursor<'a>>,
-    heads: BinaryHeap<Reverse<(u64, &'a RoomName, usize, i64)>>,
-}
-
-impl<'a> Merged<'a> {
-    fn new(
-        connection: &'a Connection,
-        sources: &'a [Source],
-        sql: &'static str,
-        after: u64,
-        limit: usize,
-    ) -> rusqlite::Result<Self> {
-        let read_ahead = (limit / sources.len().max(1) + 1).clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
-        let mut merged = Self { connection, cursors: Vec::new(), heads: BinaryHeap::new() };
-        for source in sources {
-            let after = after.max(source.floor);
-            let mut select = connection
-                .prepare_cached("SELECT first, last FROM acked WHERE subscription = ? AND last > ? ORDER BY first")?;
-            let ranges =
-                select.query_map([source.subscription, i(after)], |row| Ok((n(row.get(0)?), n(row.get(1)?))))?;
-            let ranges = ranges.collect::<rusqlite::Result<_>>()?;
-            merged.cursors.push(Cursor { source, sql, after, read_ahead, rows: VecDeque::new(), ranges });
-            merged.advance(merged.cursors.len() - 1)?;
-        }
-        Ok(merged)
-    }
-
-    fn advance(&mut self, at: usize) -> rusqlite::Result<()> {
-        let cursor = &mut self.cursors[at];
-        if let Some((number, reason)) = cursor.next(self.connection)? {
-            self.heads.push(Reverse((number, &cursor.source.name, at, reason)));
-        }
-        Ok(())
-    }
-
-    fn peek(&self) -> Option<u64> {
-        self.heads.peek().map(|Reverse((number, ..))| *number)
-    }
-
-    /// The next number, once, with the first of its rooms.
-    fn next(&mut self) -> rusqlite::Result<Option<(u64, RoomName, i64)>> {
-        let Some(Reverse((number, room, at, reason))) = self.heads.pop() else { return Ok(None) };
-        self.advance(at)?;
-        while self.peek() == Some(number) {
-            if let Some(Reverse((.., at, _))) = self.heads.pop() {
-                self.advance(at)?;
-            }
-        }
-        Ok(Some((number, room.clone(), reason)))
-    }
 }
 
 impl SqliteReader {
@@ -222,28 +41,11 @@ fn find(connection: &Connection, key: &SubscriberKey) -> rusqlite::Result<Option
     select.query_row([key.namespace.as_str(), key.name.as_str()], |row| row.get(0)).optional()
 }
 
-fn sources(connection: &Connection, subscriber: i64) -> rusqlite::Result<Vec<Source>> {
-    let sql = "SELECT subscription.id, room, name, start, floor, lost_to FROM subscription JOIN room ON room.id = room \
-               WHERE subscriber = ? AND ended IS NULL";
-    let mut select = connection.prepare_cached(sql)?;
-    let rows = select.query_map([subscriber], |row| {
-        Ok(Source {
-            subscription: row.get(0)?,
-            room: row.get(1)?,
-            name: room_name(row.get_ref(2)?.as_str()?)?,
-            start: n(row.get(3)?),
-            floor: n(row.get(4)?),
-            lost_to: n(row.get(5)?),
-        })
-    })?;
-    rows.collect()
-}
-
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
 }
 
-fn room_name(name: &str) -> rusqlite::Result<RoomName> {
+pub(super) fn room_name(name: &str) -> rusqlite::Result<RoomName> {
     RoomName::parse(name).map_err(invalid)
 }
 

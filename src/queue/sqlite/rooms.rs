@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::event::decode_rooms;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::limits::{QueueLimits, RetentionRule};
@@ -425,12 +426,4 @@ impl SqliteStore {
 pub(super) struct EventRooms {
     pub(super) rooms: Vec<i64>,
     pub(super) bytes: u64,
-}
-
-pub(super) fn encode_rooms(rooms: &[i64]) -> Vec<u8> {
-    rooms.iter().flat_map(|room| room.to_le_bytes()).collect()
-}
-
-pub(super) fn decode_rooms(bytes: &[u8]) -> Vec<i64> {
-    bytes.as_chunks::<8>().0.iter().map(|room| i64::from_le_bytes(*room)).collect()
 }
