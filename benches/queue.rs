@@ -1,8 +1,9 @@
-//! What the durable queue costs on disk: commits of several sizes beside a bare fdatasync, publishers that wait for their commit,
-//! acknowledgements, the drain of a backlog, and bytes of disk per event.
+//! Costs of the durable queue on disk: commits of several sizes beside a bare fdatasync, publishers
+//! that wait for their commit, acknowledgements, the drain of a backlog, and bytes of disk per
+//! event.
 //!
-//! `cargo bench --features bench-internals --bench queue`; `STENTOR_BENCH_FOLDER` names the disk to measure, and
-//! `STENTOR_BENCH_EVENTS` the events of a row (100 000).
+//! `cargo bench --features bench-internals --bench queue`; `STENTOR_BENCH_FOLDER` names the disk to
+//! measure, and `STENTOR_BENCH_EVENTS` the events of a row (100 000).
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

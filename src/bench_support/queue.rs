@@ -1,4 +1,5 @@
-//! The store in a folder and the committer, as the hub uses them: publishers that wait for their commit, acknowledgements, reads.
+//! The store in a folder and the committer, as the hub uses them: publishers that wait for their
+//! commit, acknowledgements, reads.
 
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
@@ -95,7 +96,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Commits a batch of events to a room, and that the ones before were revealed. The time is that of the commit.
+    /// Commits a batch of events to a room, and that the ones before were revealed. The time is
+    /// that of the commit.
     pub fn publish(&mut self, to: &str, events: u64, bytes: usize) -> Result<Duration, String> {
         let rooms = [room(to)?];
         let mut changes = vec![Change::Revealed { up_to: self.sent }];
@@ -106,7 +108,8 @@ impl Queue {
         Ok(begun.elapsed())
     }
 
-    /// Reads and acknowledges all that is pending for a subscriber, a page and a commit at a time. How many that was.
+    /// Reads and acknowledges all that is pending for a subscriber, a page and a commit at a time.
+    /// How many that was.
     pub fn drain(&mut self, name: &str, page: usize) -> Result<u64, String> {
         let subscriber = key(name)?;
         let mut acked = 0;
@@ -134,7 +137,8 @@ impl Queue {
     }
 }
 
-/// So many publishers, each of which waits for the answer to its event before it submits the next one.
+/// So many publishers, each of which waits for the answer to its event before it submits the next
+/// one.
 pub fn publishers(folder: &Path, to: &str, publishers: usize, events: u64, bytes: usize) -> Result<Latencies, String> {
     let folder = folder.to_owned();
     let options = CommitterOptions::default();

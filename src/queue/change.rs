@@ -1,4 +1,4 @@
-//! What a commit may contain, and the outcome of each change.
+//! The changes that a commit may contain, and the outcome of each.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -17,7 +17,8 @@ pub(crate) struct Publish {
     /// 1 to 1024 rooms; repeated ones count once.
     pub rooms: Vec<RoomName>,
     pub payload: Payload,
-    /// Who publishes, and whatever else is needed to reveal the event after a restart. Opaque to the store, at most 4 KiB.
+    /// Description of the publisher, with all that is needed to reveal the event after a restart.
+    /// Opaque to the store, at most 4 KiB.
     pub origin: Bytes,
     pub dedup: Option<Dedup>,
     pub expires_at: Option<UnixMillis>,
@@ -52,8 +53,8 @@ pub(crate) enum Acked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Publish(Box<Publish>),
-    /// Events up to here were revealed to connected members of their rooms. An event is freed, trimmed or expired only after it was
-    /// revealed.
+    /// Events up to here were revealed to connected members of their rooms. An event is freed,
+    /// trimmed or expired only after it was revealed.
     Revealed {
         up_to: u64,
     },
@@ -94,7 +95,8 @@ pub(crate) enum Change {
         attempts: u32,
         retry_at: UnixMillis,
     },
-    /// Publishes dead letters to their subscriber alone, under new numbers: these, or the oldest ones. At most 256 of them.
+    /// Publishes dead letters to their subscriber alone, under new numbers: these, or the oldest
+    /// ones. At most 256 of them.
     ReplayDead {
         subscriber: SubscriberKey,
         numbers: Option<Vec<u64>>,

@@ -1,8 +1,9 @@
 //! The thread that owns the store and commits in groups.
 //!
-//! A batch is what waited while the last commit ran; nothing waits for a batch to fill. The committer fails closed: after an error of the
-//! store the changes of that commit are indeterminate and all later ones unavailable, until the store was opened again and found to
-//! have everything that was confirmed.
+//! A batch is what waited while the last commit ran; nothing waits for a batch to fill. The
+//! committer fails closed: after an error of the store the changes of that commit are indeterminate
+//! and all later ones unavailable, until the store was opened again and found to have everything
+//! that was confirmed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use super::change::{Change, Outcome};
 use super::record::{QueueOffset, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 
-/// Result of a change for whoever submitted it.
+/// Result of a change, for its publisher or subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Applied and durable, or refused.
@@ -25,8 +26,8 @@ pub(crate) enum Verdict {
     Unavailable,
 }
 
-/// Receives the verdict, on the committer's thread: it must not block. Dropped uncalled only if the committer has panicked, which
-/// leaves the change indeterminate.
+/// Receives the verdict, on the committer's thread: it must not block. Dropped uncalled only if the
+/// committer has panicked, which leaves the change indeterminate.
 pub(crate) type Completion = Box<dyn FnOnce(Verdict) + Send>;
 
 /// Opens the store, at the start and after each failure.
@@ -80,7 +81,7 @@ pub(crate) struct Availability {
 }
 
 impl Availability {
-    /// Whether changes can be committed, for `/readyz`.
+    /// True while changes can be committed, for `/readyz`.
     pub(crate) fn is_available(&self) -> bool {
         !self.has_failed.load(Ordering::Acquire)
     }
@@ -290,7 +291,8 @@ impl Worker {
         self.store = None;
     }
 
-    /// Opens the store again, and answers changes until that succeeds. False if the committer ends before.
+    /// Opens the store again, and answers changes until that succeeds. False if the committer ends
+    /// before.
     fn reopen(&mut self) -> bool {
         let mut pause = self.options.retry_min;
         loop {
@@ -339,7 +341,8 @@ impl Worker {
     }
 }
 
-/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit` or `after_commit`.
+/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit` or
+/// `after_commit`.
 #[cfg(any(test, feature = "bench-internals"))]
 pub(super) fn crash_if_planted(point: &str) {
     static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();

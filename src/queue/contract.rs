@@ -1,4 +1,5 @@
-//! Facts that hold for every store: each is checked on the one in memory and on the one in a folder.
+//! Facts that hold for every store: each is checked on the one in memory and on the one in a
+//! folder.
 
 mod faults;
 mod handling;

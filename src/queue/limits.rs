@@ -24,10 +24,11 @@ pub(crate) struct QueueLimits {
     pub dedup_window: Duration,
     /// Past it, publishers with a new `dedup_id` are refused.
     pub dedup_ids_max: u64,
-    /// Removed events of a room that are remembered one by one for subscribers that had not handled them. Older ones become one
-    /// range of the room.
+    /// Removed events of a room that are remembered one by one for subscribers that had not handled
+    /// them. Older ones become one range of the room.
     pub gaps_per_room_max: u64,
-    /// The first rule that matches a room applies. A room without rule frees an event when all its subscribers have handled it.
+    /// The first rule that matches a room applies. A room without rule frees an event when all its
+    /// subscribers have handled it.
     pub retention: Vec<RetentionRule>,
 }
 
@@ -63,8 +64,8 @@ impl QueueLimits {
     }
 }
 
-/// How long and how much the rooms of a pattern retain, also for subscribers that come later. Past a limit the oldest events are
-/// removed, handled or not.
+/// Limits up to which the rooms of a pattern retain events, also for subscribers that come later.
+/// Past a limit the oldest events are removed, handled or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct RetentionRule {
     /// Room name, in which `*` stands for any text.
@@ -93,18 +94,18 @@ impl RetentionRule {
         rest.ends_with(last)
     }
 
-    /// Whether so many events and bytes exceed the rule.
+    /// True if so many events or bytes exceed the rule.
     pub(crate) fn is_exceeded(&self, events: u64, bytes: u64) -> bool {
         self.max_events.is_some_and(|max| events > max) || self.max_bytes.is_some_and(|max| bytes > max)
     }
 
-    /// Whether an event of that age is too old.
+    /// True if an event of that age is too old.
     pub(crate) fn is_too_old(&self, published_at: UnixMillis, now: UnixMillis) -> bool {
         self.max_age.is_some_and(|max| has_passed(published_at, max, now))
     }
 }
 
-/// Whether `duration` has passed since `since`.
+/// True if `duration` has passed since `since`.
 pub(crate) fn has_passed(since: UnixMillis, duration: Duration, now: UnixMillis) -> bool {
     u128::from(since.0) + duration.as_millis() <= u128::from(now.0)
 }

@@ -1,6 +1,8 @@
-//! A store in memory, for queues that need not outlive their process, and for comparison with the other store.
+//! A store in memory, for queues that need not outlive their process, and for comparison with the
+//! other store.
 //!
-//! It follows the contract with other means: every change is complete when it is applied, and nothing is left for later commits.
+//! It follows the contract with other means: every change is complete when it is applied, and
+//! nothing is left for later commits.
 
 mod apply;
 mod expire;
@@ -18,7 +20,8 @@ use super::record::{ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffse
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 
-/// Name of a room. A subscriber's own room, for its replayed dead letters, has a name that no other room has.
+/// Name of a room. A subscriber's own room, for its replayed dead letters, has a name that no other
+/// room has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct RoomKey {
     namespace: NamespacePath,

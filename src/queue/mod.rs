@@ -1,4 +1,5 @@
-//! The queue: durable events, the subscribers that they are pending for, and what subscribers acknowledged.
+//! The queue: durable events, the subscribers that they are pending for, and what subscribers
+//! acknowledged.
 //!
 //! | file | |
 //! |---|---|
@@ -10,9 +11,10 @@
 //! | `memory.rs` | a store in memory, and the reference that the other is compared with |
 //! | `committer.rs` | the thread that owns a store and commits in groups |
 //!
-//! An event is pending for a subscriber if one of its rooms has a subscription of that subscriber that began before the event and
-//! has not ended, and the subscriber has not handled it. A subscriber handles an event by acknowledging it or by giving it up to
-//! its dead letters. An event of several rooms is pending once.
+//! An event is pending for a subscriber if one of its rooms has a subscription of that subscriber
+//! that began before the event and has not ended, and the subscriber has not handled it. A
+//! subscriber handles an event by acknowledging it or by giving it up to its dead letters. An event
+//! of several rooms is pending once.
 
 pub(crate) mod change;
 pub(crate) mod committer;

@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use crate::ids::{Epoch, Lsn, NamespacePath, RoomName};
 
-/// First number that no event gets, so that ack ids made of numbers stay exact in a JavaScript number.
+/// First number that no event gets, so that ack ids made of numbers stay exact in a JavaScript
+/// number.
 pub(crate) const NUMBER_END: u64 = Lsn::END;
 
 /// Longest subscriber name, in bytes.
@@ -96,8 +97,8 @@ impl Payload {
     }
 }
 
-/// Hash of the content of an event (FNV-1a, 128 bits), by which a repeated `dedup_id` is told from a conflicting one. Stored, so the
-/// function must not change.
+/// Hash of the content of an event (FNV-1a, 128 bits), which tells a repeated `dedup_id` from a
+/// conflicting one. The hash is stored, so the function must not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ContentHash(pub u128);
 
@@ -139,7 +140,7 @@ pub(crate) struct DurableEvent {
     pub room: RoomName,
     pub published_at: UnixMillis,
     pub expires_at: Option<UnixMillis>,
-    /// Who published it and with which exceptions, opaque to the store.
+    /// Description of the publisher, opaque to the store.
     pub origin: Bytes,
     pub payload: Payload,
     /// Number of the dead letter that was replayed as this event.
@@ -227,7 +228,8 @@ pub(crate) struct Gap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub offset: QueueOffset,
-    /// The `dedup_id` was stored before: this is the offset of the first event, and nothing was stored now.
+    /// The `dedup_id` was stored before: this is the offset of the first event, and nothing was
+    /// stored now.
     pub duplicate: bool,
     /// Distinct subscribers that the event was pending for when it was stored.
     pub pending_for: u64,

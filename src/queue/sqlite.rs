@@ -1,27 +1,35 @@
 //! A store in a folder: one SQLite database in WAL mode, written by one connection.
 //!
-//! **Scheme.** Publishing writes one row a room, whatever the number of its subscribers: `event_room (room, number, remaining)` begins
-//! with the number of the room's subscriptions. Handling an event subtracts one in every room through which the subscriber has it, and
-//! at zero the row is freed, with the last row the event. So no distinct count is kept, and none is needed for freeing. What a
-//! subscription has handled is a floor and ranges above it (`acked`), which end at events that are not handled: there are at most as many
-//! ranges as open events.
+//! **Scheme.** Publishing writes one row a room, whatever the number of its subscribers:
+//! `event_room (room, number, remaining)` begins with the number of the room's subscriptions.
+//! Handling an event subtracts one in every room through which the subscriber has it, and at zero
+//! the row is freed, with the last row the event. So no distinct count is kept, and none is needed
+//! for freeing. What a subscription has handled is a floor and ranges above it (`acked`), which end
+//! at events that are not handled: there are at most as many ranges as open events.
 //!
-//! **Removal** of an event that is not handled moves its row to `gone`, with the same number and a reason. It remains open for the same
-//! subscriptions, as a gap, and is confirmed by the same subtraction. So one statement per room removes an event and records the gap of all its
-//! subscribers. Past `gaps_per_room_max` the oldest becomes part of one range of the room (`room.lost_to`).
+//! **Removal** of an event that is not handled moves its row to `gone`, with the same number and a
+//! reason. It remains open for the same subscriptions, as a gap, and is confirmed by the same
+//! subtraction. So one statement per room removes an event and records the gap of all its
+//! subscribers. Past `gaps_per_room_max` the oldest becomes part of one range of the room
+//! (`room.lost_to`).
 //!
-//! **Steps.** What concerns many rows is made true by one row, and the counts follow in steps of later commits: acknowledging up to a
-//! number sets `floor`, the end of a subscription sets `ended`, and `dropped` says how far its rows have been subtracted; a
-//! subscription to the past sets `joined`, and `counted` says how far it has been added; removed subscribers lose their name first. A
-//! subscription is counted in `remaining` of an event exactly if `Subscription::holds` it and it has not acknowledged it.
+//! **Steps.** What concerns many rows is made true by one row, and the counts follow in steps of
+//! later commits: acknowledging up to a number sets `floor`, the end of a subscription sets
+//! `ended`, and `dropped` says how far its rows have been subtracted; a subscription to the past
+//! sets `joined`, and `counted` says how far it has been added; removed subscribers lose their name
+//! first. A subscription is counted in `remaining` of an event exactly if `Subscription::holds` it
+//! and it has not acknowledged it.
 //!
-//! **Price.** Publish: 1 row an event and 1 a room, 1 for a `dedup_id`; the room and the counters once a commit. Acknowledge: the row of
-//! the event, 1 row a room of the subscriber, the subscription once a commit. The number of distinct subscribers of several rooms is read
-//! from the index and kept until a subscription changes: about 0.1 µs a subscription on the first such event. The ids for deduplication are
-//! appended, and found through an index in memory (about 30 bytes an id), since random inserts would cost a page each.
+//! **Price.** Publish: 1 row an event and 1 a room, 1 for a `dedup_id`; the room and the counters
+//! once a commit. Acknowledge: the row of the event, 1 row a room of the subscriber, the
+//! subscription once a commit. The number of distinct subscribers of several rooms is read from the
+//! index and kept until a subscription changes: about 0.1 µs a subscription on the first such
+//! event. The ids for deduplication are appended, and found through an index in memory (about 30
+//! bytes an id), since random inserts would cost a page each.
 //!
-//! **Durability.** `synchronous=FULL` syncs the log in every commit. Opening checkpoints first, so that nothing is read that a killed
-//! process had written without sync. After an error the connection is not used again.
+//! **Durability.** `synchronous=FULL` syncs the log in every commit. Opening checkpoints first, so
+//! that nothing is read that a killed process had written without sync. After an error the
+//! connection is not used again.
 
 mod ack;
 mod dedup;
@@ -56,18 +64,20 @@ use crate::ids::Epoch;
 /// Rows of earlier changes that a commit continues with.
 pub(crate) const WORK_ROWS: usize = 1_024;
 
-/// Frames of the log that are checkpointed between commits (16 MiB), and when no change waits (1 MiB).
+/// Frames of the log that are checkpointed between commits (16 MiB), and when no change waits (1
+/// MiB).
 const WAL_FRAMES_MAX: i64 = 4_096;
 const WAL_FRAMES_IDLE: i64 = 256;
 
-/// Frames past which the log starts over (64 MiB); readers are waited for until then at most 250 ms at a time.
+/// Frames past which the log starts over (64 MiB); readers are waited for until then at most 250 ms
+/// at a time.
 const WAL_FRAMES_RESTART: i64 = 16_384;
 
 /// Free pages that the file keeps (32 MiB), and pages that are given back at a time.
 const FREE_PAGES_KEPT: i64 = 8_192;
 const FREE_PAGES_STEP: i64 = 256;
 
-/// How a store is opened.
+/// Options of opening a store.
 #[derive(Debug, Clone)]
 pub(crate) struct SqliteOptions {
     pub folder: PathBuf,

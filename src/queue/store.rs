@@ -1,7 +1,8 @@
 //! The contract of a store of the queue.
 //!
-//! A store belongs to one thread, the committer's. Readers belong to others and see what was committed. Nothing in the contract
-//! presumes an engine: time is an argument, a batch is the unit of atomicity and durability, and a page is the unit of reading.
+//! A store belongs to one thread, the committer's. Readers belong to others and see what was
+//! committed. Nothing in the contract presumes an engine: time is an argument, a batch is the unit
+//! of atomicity and durability, and a page is the unit of reading.
 
 use std::path::PathBuf;
 
@@ -64,21 +65,22 @@ pub(crate) enum StoreError {
     Failed,
 }
 
-/// Where durable events and the state of subscribers are kept.
+/// Storage of durable events and of the state of subscribers.
 pub(crate) trait QueueStore: Send {
-    /// Applies changes in order, atomically and durably: after `Ok` all of them survive a crash, or none was applied. A refused change
-    /// is an outcome and does not prevent the others.
+    /// Applies changes in order, atomically and durably: after `Ok` all of them survive a crash, or
+    /// none was applied. A refused change is an outcome and does not prevent the others.
     ///
-    /// After an error it is unknown whether the changes are stored. The store answers [`StoreError::Failed`] from then on; the caller
-    /// drops it and opens it again.
+    /// After an error it is unknown whether the changes are stored. The store answers
+    /// [`StoreError::Failed`] from then on; the caller drops it and opens it again.
     ///
     /// A commit also continues work that earlier changes left over, within a bound.
     fn commit(&mut self, changes: &[Change], now: UnixMillis) -> Result<Vec<Outcome>, StoreError>;
 
-    /// Whether a commit without changes would continue work.
+    /// True if a commit without changes would continue work.
     fn has_work(&self) -> bool;
 
-    /// Bounded upkeep that no publisher should wait for. Called between commits; `is_idle` if no change waits.
+    /// Bounded upkeep that no publisher should wait for. Called between commits; `is_idle` if no
+    /// change waits.
     fn maintain(&mut self, is_idle: bool) -> Result<(), StoreError>;
 
     /// The newest number that was given to an event.
@@ -106,7 +108,7 @@ pub(crate) struct EventPage {
     pub next: u64,
     /// More events lie behind `next`.
     pub has_more: bool,
-    /// Of a room: events up to here were freed or removed. 0 if none was.
+    /// The newest event of a room that was freed or removed, 0 if none was.
     pub removed_to: u64,
 }
 
@@ -133,7 +135,8 @@ pub(crate) trait QueueReader: Send {
         limit: PageLimit,
     ) -> Result<EventPage, StoreError>;
 
-    /// Stored events of all rooms behind a number, each with the rooms in which it is stored, for revealing them after a restart.
+    /// Stored events of all rooms behind a number, each with the rooms in which it is stored, for
+    /// revealing them after a restart.
     fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<Vec<UnrevealedEvent>, StoreError>;
 
     fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError>;
@@ -151,7 +154,8 @@ pub(crate) trait QueueReader: Send {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// Gaps of a subscriber that it has not confirmed and that reach behind a number, of at most `limit` removed events.
+    /// Gaps of a subscriber that it has not confirmed and that reach behind a number, of at most
+    /// `limit` removed events.
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError>;
 
     fn totals(&mut self) -> Result<Totals, StoreError>;

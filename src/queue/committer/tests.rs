@@ -13,7 +13,7 @@ use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 const DEADLINE: Duration = Duration::from_secs(20);
 const EPOCH: Epoch = Epoch::new(1, 1);
 
-/// What a test decides about a store.
+/// Faults of a store that a test switches on.
 #[derive(Default)]
 struct Controls {
     fails: AtomicBool,

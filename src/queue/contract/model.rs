@@ -175,7 +175,8 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             }
             Step::Reopen => sqlite = sqlite.reopen(),
             Step::Commit(drafts) => {
-                // Work is finished between changes: when events are freed can be seen by a subscription to the past.
+                // Work is finished between changes: when events are freed can be seen by a
+                // subscription to the past.
                 for draft in drafts {
                     let change = draft.change(memory.totals().head.number, memory.now);
                     let outcomes = (memory.apply(change.clone()), sqlite.apply(change.clone()));
@@ -191,7 +192,8 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Each case is up to 40 commits of a few changes, each with a sync; `PROPTEST_CASES` asks for more.
+/// Each case is up to 40 commits of a few changes, each with a sync; `PROPTEST_CASES` asks for
+/// more.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(32)
 }
@@ -207,7 +209,8 @@ proptest! {
     /// Batches with work left over: what is pending does not depend on it.
     #[test]
     fn unfinished_work_cannot_be_seen(steps in steps(40)) {
-        // One row of work a commit, and no gap that becomes a range early because a row is still there.
+        // One row of work a commit, and no gap that becomes a range early because a row is still
+        // there.
         let limits = QueueLimits { gaps_per_room_max: 10_000, ..limits() };
         let (mut memory, mut sqlite) = (Bench::memory(limits.clone()), Bench::sqlite_with(limits, 1));
         for step in &steps {
@@ -216,7 +219,7 @@ proptest! {
             let changes: Vec<Change> = drafts
                 .iter()
                 .map(|draft| match draft {
-                    // What is still stored of the past depends on the work that was done.
+                    // The events that are still stored depend on the work that was done.
                     Draft::Subscribe { name, room, .. } => Draft::Subscribe { name: *name, room: *room, back: None },
                     other => other.clone(),
                 })

@@ -1,4 +1,5 @@
-//! Changes that concern many rows: true immediately, carried out in steps, and safe to interrupt between two of them.
+//! Changes that concern many rows: true immediately, carried out in steps, and safe to interrupt
+//! between two of them.
 
 use std::fmt::Debug;
 
@@ -6,7 +7,7 @@ use super::*;
 
 const EVENTS: u64 = 3_000;
 
-/// What readers see, apart from sizes.
+/// Pending events and gaps of subscribers.
 fn seen(b: &mut Bench, names: &[&str]) -> impl Debug + PartialEq + use<> {
     names.iter().map(|name| (b.pending(name), b.gaps(name))).collect::<Vec<_>>()
 }

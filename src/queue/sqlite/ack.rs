@@ -1,4 +1,5 @@
-//! Handling of events by subscribers: acknowledgements, dead letters, failed deliveries; purging and damage.
+//! Handling of events by subscribers: acknowledgements, dead letters, failed deliveries; purging
+//! and damage.
 
 use rusqlite::params;
 

@@ -1,4 +1,5 @@
-//! Ids for deduplication: appended to a table in order of their events, and found through an index in memory.
+//! Ids for deduplication: appended to a table in order of their events, and found through an index
+//! in memory.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -10,7 +11,8 @@ use crate::queue::change::{Dedup, Refusal};
 use crate::queue::limits::has_passed;
 use crate::queue::record::{QueueOffset, Receipt, UnixMillis};
 
-/// Hashes of namespace and id, each with the number of its event. Equal hashes are told apart by the row.
+/// Hashes of namespace and id, each with the number of its event. The row decides between equal
+/// hashes.
 pub(super) struct DedupIndex {
     entries: BTreeSet<(u64, u64)>,
     hasher: RandomState,

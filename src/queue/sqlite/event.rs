@@ -84,7 +84,7 @@ fn check_event(row: &Row<'_>, number: u64) -> rusqlite::Result<Stored> {
     })))
 }
 
-/// What the checksum of an event covers.
+/// Values that the checksum of an event covers.
 pub(super) struct Checked<'a> {
     pub(super) number: u64,
     pub(super) rooms: &'a [u8],

@@ -1,4 +1,5 @@
-//! Removal of what time has run out for: ids for deduplication, events, subscribers, names of expired subscribers, idle rooms.
+//! Removal of what time has run out for: ids for deduplication, events, subscribers, names of
+//! expired subscribers, idle rooms.
 
 use rusqlite::params;
 

@@ -83,7 +83,8 @@ fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A folder without database must be a queue's or empty: with other files in it, it was named by mistake.
+/// A folder without database must be a queue's or empty: with other files in it, it was named by
+/// mistake.
 fn check_names(path: &Path) -> Result<(), StoreError> {
     let fail = |error| io_error_at(path, &error);
     let mut foreign = None;

@@ -151,7 +151,8 @@ impl SqliteStore {
         Ok(count)
     }
 
-    /// Removes the oldest events of a room that exceeds its rule, at most so many. Returns how many were removed.
+    /// Removes the oldest events of a room that exceeds its rule, at most so many. Returns how many
+    /// were removed.
     pub(super) fn trim_to_rule(&mut self, room: i64, limit: usize) -> Result<usize> {
         for removed in 0..limit {
             let (events, bytes) = {

@@ -210,7 +210,7 @@ impl SqliteStore {
         if let Some(id) = self.find_room(namespace, name, is_own)? {
             return Ok(id);
         }
-        // What happened to a former room of this name is not known any more.
+        // The history of a former room of this name is lost.
         let removed_to = self.counters.removed_to;
         let sql = "INSERT INTO room (namespace, name, own, subscribers, counting, events, bytes, gone, removed_to, lost_to) \
                    VALUES (?, ?, ?, 0, 0, 0, 0, 0, ?, 0)";
@@ -272,7 +272,7 @@ impl SqliteStore {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Whether a room has a row, live or gone, in `(after, before)`.
+    /// True if a room has a row, live or gone, in `(after, before)`.
     pub(super) fn has_row_between(&self, room: i64, after: u64, before: u64) -> Result<bool> {
         if before <= after + 1 {
             return Ok(false);
@@ -324,13 +324,13 @@ impl SqliteStore {
         }
     }
 
-    /// Whether a row of which no subscription is left may go.
+    /// True if a row that no subscription counts for may be freed.
     fn is_freeable(&mut self, room: i64, number: u64, kind: RowKind) -> Result<bool> {
         let is_needed = kind == RowKind::Live && (number > self.counters.revealed || self.ruled.get(room).is_some());
         Ok(!is_needed && !self.is_held(room, number)?)
     }
 
-    /// Whether a subscription to the past has still to be counted for the event.
+    /// True while a subscription to the past has still to be counted for the event.
     fn is_held(&mut self, room: i64, number: u64) -> Result<bool> {
         if self.room(room)?.counting == 0 {
             return Ok(false);

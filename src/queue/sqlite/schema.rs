@@ -1,6 +1,7 @@
 //! Tables of the queue, and the settings of a connection.
 //!
-//! `application_id` says that a file is a queue, `user_version` which format it has. A newer format is refused.
+//! `application_id` says that a file is a queue, `user_version` which format it has. A newer format
+//! is refused.
 
 use std::path::Path;
 
@@ -14,8 +15,9 @@ use crate::queue::store::StoreError;
 pub(super) const APPLICATION_ID: i64 = 0x5374_5175;
 pub(super) const FORMAT: i64 = 1;
 
-/// `event_room.remaining` is the number of subscriptions of the room that have not handled the event; `gone` keeps that number for
-/// events that were removed before. Columns behind `bytes` may lie on overflow pages.
+/// `event_room.remaining` is the number of subscriptions of the room that have not handled the
+/// event; `gone` keeps that number for events that were removed before. Columns behind `bytes` may
+/// lie on overflow pages.
 const TABLES: &str = "
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, head INTEGER NOT NULL, revealed INTEGER NOT NULL,
@@ -119,7 +121,7 @@ pub(super) fn open_writer(path: &Path, epoch: Epoch, pages_max: Option<u32>) -> 
     if is_new {
         create(&connection, epoch).map_err(fail)?;
     }
-    // What a killed process wrote and did not sync is made durable before anything is read from it.
+    // Writes that a killed process did not sync are made durable before anything is read from them.
     if checkpoint(&connection, "TRUNCATE").map_err(fail)?.left > 0 {
         let error = "a reader keeps the log from being moved into the file".to_owned();
         return Err(StoreError::Io { path: path.to_owned(), error });
@@ -184,7 +186,8 @@ pub(super) struct Log {
     pub(super) left: i64,
 }
 
-/// Runs a checkpoint: moves what is in the log into the database file, both synced. `NOOP` only reports.
+/// Runs a checkpoint: moves what is in the log into the database file, both synced. `NOOP` only
+/// reports.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Log> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         let (frames, moved) = (row.get::<_, i64>(1)?.max(0), row.get::<_, i64>(2)?.max(0));

@@ -20,7 +20,8 @@ pub(super) struct Subscription {
     pub(super) counted: u64,
     /// Events up to here are handled.
     pub(super) floor: u64,
-    /// Events up to here do not count the subscription any more. Behind `floor` only while work is left.
+    /// Events up to here do not count the subscription any more. Behind `floor` only while work is
+    /// left.
     pub(super) dropped: u64,
     /// The newest event when the subscription ended.
     pub(super) ended: Option<u64>,
@@ -44,7 +45,7 @@ impl Subscription {
         })
     }
 
-    /// Whether the subscription is counted in the event's row, unless it acknowledged the event.
+    /// True if the subscription counts in the event's row, unless it acknowledged the event.
     pub(super) fn holds(&self, number: u64) -> bool {
         number > self.dropped
             && self.ended.is_none_or(|ended| number <= ended)
@@ -160,7 +161,8 @@ impl SqliteStore {
         Ok(range.optional()?)
     }
 
-    /// Whether an event is in a range above the floor, or was before the floor passed it.
+    /// True if an event is in a stored range. Ranges below the floor stay until `dropped` has
+    /// passed them.
     pub(super) fn is_in_range(&self, subscription: &Subscription, number: u64) -> Result<bool> {
         Ok(self.range_before(subscription.id, number)?.is_some_and(|(_, last)| number <= last))
     }
@@ -183,7 +185,8 @@ impl SqliteStore {
         }
     }
 
-    /// Adds an event to what a subscription has handled. The event's row no longer counts the subscription.
+    /// Adds an event to what a subscription has handled. The event's row no longer counts the
+    /// subscription.
     pub(super) fn add_handled(&mut self, mut subscription: Subscription, number: u64) -> Result<()> {
         let Subscription { id, room, floor, .. } = subscription;
         let before = self.range_before(id, number)?.filter(|(_, last)| *last > floor);
@@ -207,7 +210,8 @@ impl SqliteStore {
                 let sql = "UPDATE acked SET last = ? WHERE subscription = ? AND first = ?";
                 self.connection.prepare_cached(sql)?.execute([i(last), id, i(first)])?;
             }
-            // While `dropped` is behind, rows up to the floor are still subtracted unless they are in a range.
+            // While `dropped` is behind, rows up to the floor are still subtracted unless they are
+            // in a range.
             None if joins && subscription.dropped == floor => {
                 subscription.floor = last;
                 subscription.dropped = last;
@@ -227,7 +231,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// After `dropped` has reached the floor: ranges up to the floor are not needed, and one that adjoins it raises it.
+    /// After `dropped` has reached the floor: ranges up to the floor are not needed, and one that
+    /// adjoins it raises it.
     pub(super) fn merge_ranges_into_floor(&mut self, mut subscription: Subscription) -> Result<Subscription> {
         loop {
             let sql = "SELECT first, last FROM acked WHERE subscription = ? ORDER BY first LIMIT 1";

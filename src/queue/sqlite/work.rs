@@ -1,4 +1,5 @@
-//! Work that changes leave over, in steps. Every step is complete in itself, so that a crash between two loses nothing.
+//! Work that changes leave over, in steps. Every step is complete in itself, so that a crash
+//! between two loses nothing.
 
 use std::collections::BTreeSet;
 
@@ -117,7 +118,8 @@ impl SqliteStore {
         Ok(numbers.len())
     }
 
-    /// Subtracts a subscription from rows that it has handled in bulk, or that it gave up by ending.
+    /// Subtracts a subscription from rows that it has handled in bulk, or that it gave up by
+    /// ending.
     fn drop_counts(&mut self, mut subscription: Subscription, limit: usize) -> Result<usize> {
         let Subscription { id, room, dropped, floor, ended, .. } = subscription;
         let target = ended.unwrap_or(floor);
