@@ -194,7 +194,7 @@ impl SqliteStore {
     }
 
     fn try_commit(&mut self, changes: &[Change], now: UnixMillis) -> rusqlite::Result<Vec<Outcome>> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
             match self.apply(change, now) {
@@ -208,7 +208,7 @@ impl SqliteStore {
         if !changes.is_empty() {
             super::committer::crash_if_planted("before_commit");
         }
-        self.connection.execute_batch("COMMIT")?;
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
         if !changes.is_empty() {
             super::committer::crash_if_planted("after_commit");
         }

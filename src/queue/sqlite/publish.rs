@@ -159,9 +159,12 @@ impl SqliteStore {
                 let room = self.room(room)?;
                 (room.events, room.bytes)
             };
-            let is_exceeded = self.ruled.get(room).is_some_and(|rule| events > 1 && rule.is_exceeded(events, bytes));
+            let rule = self.ruled.get(room);
+            if !rule.is_some_and(|rule| events > 1 && rule.is_exceeded(events, bytes)) {
+                return Ok(removed);
+            }
             match self.oldest_event(room)? {
-                Some(number) if is_exceeded && number <= self.counters.revealed => {
+                Some(number) if number <= self.counters.revealed => {
                     self.remove_row(room, number, GapReason::Trimmed)?;
                 }
                 _ => return Ok(removed),

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::folder::error_at;
@@ -95,6 +96,7 @@ pub(super) fn open_writer(path: &Path, epoch: Epoch, pages_max: Option<u32>) -> 
     let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(128);
+    keep_plans(&connection).map_err(fail)?;
     check_format(&connection, path)?;
     if connection.is_readonly(rusqlite::MAIN_DB).map_err(fail)? {
         return Err(StoreError::NotPermitted { path: path.to_owned(), error: "the file is read-only".to_owned() });
@@ -148,6 +150,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(64);
+    keep_plans(&connection).map_err(fail)?;
     check_format(&connection, path)?;
     connection
         .execute_batch(
@@ -155,6 +158,12 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
         )
         .map_err(fail)?;
     Ok(connection)
+}
+
+/// Plans do not depend on bound values. Otherwise statements with ranges would be compiled again
+/// for every value.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
 /// An empty file is a queue that is not made yet.
@@ -189,7 +198,8 @@ pub(super) struct Log {
 /// Runs a checkpoint: moves what is in the log into the database file, both synced. `NOOP` only
 /// reports.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Log> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+    let mut pragma = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
+    pragma.query_row([], |row| {
         let (frames, moved) = (row.get::<_, i64>(1)?.max(0), row.get::<_, i64>(2)?.max(0));
         Ok(Log { frames, left: frames - moved })
     })
