@@ -126,7 +126,7 @@ impl Queue {
         }
     }
 
-    /// Stored events.
+    /// Number of stored events.
     pub fn events(&mut self) -> Result<u64, String> {
         self.reader.totals().map(|totals| totals.events).map_err(|error| error.to_string())
     }

@@ -19,7 +19,6 @@ pub(super) struct NewEvent<'a> {
     pub(super) replay_of: Option<u64>,
     /// Name of the room to report, of a replayed dead letter.
     pub(super) via: Option<&'a str>,
-    /// Publication time.
     pub(super) at: UnixMillis,
 }
 

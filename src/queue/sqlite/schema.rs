@@ -12,7 +12,7 @@ use super::folder::error_at;
 use crate::ids::Epoch;
 use crate::queue::store::StoreError;
 
-/// "StQu".
+/// Mark of a queue in the header of its file: "StQu".
 pub(super) const APPLICATION_ID: i64 = 0x5374_5175;
 pub(super) const FORMAT: i64 = 1;
 
