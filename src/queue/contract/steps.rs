@@ -95,3 +95,13 @@ fn purging_a_room_goes_in_steps() {
     let (mut b, _) = in_steps(&purge, &["s", "t"]);
     assert_eq!(b.pending("t").len(), 10);
 }
+
+#[test]
+fn a_purge_right_after_a_restart_is_carried_out() {
+    let mut b = Bench::sqlite(QueueLimits::default());
+    b.subscribe("s", &["a"]);
+    b.publish(&["a"], "x");
+    let mut b = b.reopen();
+    b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: 1 });
+    assert_eq!((b.pending("s"), b.totals().events), (vec![], 0));
+}

@@ -50,7 +50,9 @@ impl SqliteStore {
         }
         if self.work.are_purges_unknown {
             let mut select = self.connection.prepare("SELECT id FROM room WHERE purging IS NOT NULL")?;
-            self.work.purges = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            let found: Vec<i64> = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            // Purges of this commit are not written yet.
+            self.work.purges.extend(found);
             self.work.are_purges_unknown = false;
         }
         while left > 0
