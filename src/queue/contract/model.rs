@@ -5,6 +5,7 @@ use proptest::test_runner::TestCaseError;
 
 use super::*;
 use crate::queue::limits::RetentionRule;
+use crate::queue::record::SubscriberState;
 
 const NAMES: [&str; 3] = ["s", "t", "u"];
 const ROOMS: [&str; 4] = ["a", "b", "kept.a", "few.a"];
@@ -242,4 +243,64 @@ proptest! {
         sqlite.settle();
         compare(&mut memory, &mut sqlite)?;
     }
+
+    /// Batches with work left over and restarts, also with subscriptions to the past: nothing vanishes
+    /// without a gap, and nothing stays when nobody waits for it.
+    #[test]
+    fn nothing_is_lost_silently_and_nothing_leaks(steps in steps(40)) {
+        let limits = QueueLimits { retention: Vec::new(), ..limits() };
+        let mut b = Bench::sqlite_with(limits, 1);
+        for step in &steps {
+            match step {
+                Step::Wait(seconds) => b.wait(Duration::from_secs(*seconds)),
+                Step::Reopen => b = b.reopen_with(1),
+                Step::Commit(drafts) => {
+                    let head = b.store.head().number;
+                    let changes: Vec<Change> = drafts.iter().map(|draft| draft.change(head, b.now)).collect();
+                    let before = NAMES.map(|name| b.pending(name));
+                    b.store.commit(&changes, b.now).unwrap();
+                    for (name, before) in NAMES.into_iter().zip(before) {
+                        let info = b.reader.subscriber(&key(name)).unwrap();
+                        if info.is_none_or(|info| info.state != SubscriberState::Active) {
+                            continue;
+                        }
+                        let (pending, gaps) = (b.pending(name), b.gaps(name));
+                        for number in before {
+                            let is_told = gaps.iter().any(|gap| (gap.from..=gap.to).contains(&number));
+                            let is_open = pending.contains(&number) || is_told;
+                            prop_assert!(is_open || may_vanish(&changes, name, number), "{name} {number} {changes:?}");
+                        }
+                    }
+                }
+            }
+        }
+        let removals = NAMES.map(|name| Change::RemoveSubscriber { subscriber: key(name) });
+        b.commit(&removals);
+        b.reveal();
+        b.expire();
+        let totals = b.totals();
+        prop_assert_eq!((totals.events, totals.bytes, totals.dead_letters, totals.subscribers), (0, 0, 0, 0));
+        let file = b.scratch.as_ref().unwrap().path().join("queue.sqlite3");
+        let database = rusqlite::Connection::open(file).unwrap();
+        for table in ["event", "event_room", "gone", "room", "subscriber", "subscription", "acked", "attempt", "dead_letter", "gap"] {
+            let count = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+            let rows = database.query_row(&format!("SELECT count(*) FROM {table}"), [], count).unwrap();
+            prop_assert_eq!(rows, 0, "rows in {}", table);
+        }
+    }
+}
+
+/// Whether a batch takes an event from what is pending for a subscriber, other than by a gap or by
+/// the expiry of the subscriber.
+fn may_vanish(changes: &[Change], name: &str, number: u64) -> bool {
+    changes.iter().any(|change| match change {
+        Change::Ack { subscriber, events: Acked::Numbers(numbers) } => {
+            *subscriber == key(name) && numbers.contains(&number)
+        }
+        Change::Ack { subscriber, events: Acked::UpTo(up_to) } => *subscriber == key(name) && number <= *up_to,
+        Change::AckGaps { subscriber, up_to } => *subscriber == key(name) && number <= *up_to,
+        Change::Term { subscriber, number: given_up, .. } => *subscriber == key(name) && number == *given_up,
+        Change::Unsubscribe { subscriber, .. } | Change::RemoveSubscriber { subscriber } => *subscriber == key(name),
+        _ => false,
+    })
 }
