@@ -266,8 +266,8 @@ proptest! {
                         }
                         let (pending, gaps) = (b.pending(name), b.gaps(name));
                         for number in before {
-                            let is_told = gaps.iter().any(|gap| (gap.from..=gap.to).contains(&number));
-                            let is_open = pending.contains(&number) || is_told;
+                            let is_reported = gaps.iter().any(|gap| (gap.from..=gap.to).contains(&number));
+                            let is_open = pending.contains(&number) || is_reported;
                             prop_assert!(is_open || may_vanish(&changes, name, number), "{name} {number} {changes:?}");
                         }
                     }
