@@ -1,0 +1,358 @@
+//! The thread that owns the store and commits in groups.
+//!
+//! A batch is what waited while the last commit ran; nothing waits for a batch to fill. The
+//! committer fails closed: after an error of the store the changes of that commit are indeterminate
+//! and all later ones unavailable, until the store was opened again and found to have everything
+//! that was confirmed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::change::{Change, Outcome};
+use super::record::{QueueOffset, UnixMillis};
+use super::store::{QueueReader, QueueStore, StoreError};
+
+/// Result of a change, for its publisher or subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Applied and durable, or refused.
+    Committed(Outcome),
+    /// The commit failed; the change may be stored or not. Publish again under the same `dedup_id`.
+    Indeterminate,
+    /// The store has failed; the change is not stored.
+    Unavailable,
+}
+
+/// Receives the verdict, on the committer's thread: it must not block. Dropped uncalled only if the
+/// committer has panicked, which leaves the change indeterminate.
+pub(crate) type Completion = Box<dyn FnOnce(Verdict) + Send>;
+
+/// Opens the store, at the start and after each failure.
+pub(crate) type Open = Box<dyn FnMut() -> Result<Box<dyn QueueStore>, StoreError> + Send>;
+
+pub(crate) struct CommitterOptions {
+    /// Changes that may wait, and bytes of them.
+    pub waiting_max: usize,
+    pub waiting_bytes_max: usize,
+    /// Changes of one commit, and bytes past which a commit takes no further change.
+    pub batch_max: usize,
+    pub batch_bytes_max: usize,
+    /// Pauses between attempts to open a failed store.
+    pub retry_min: Duration,
+    pub retry_max: Duration,
+    /// Called after the verdicts of a batch were given, so that their receiver is woken once.
+    pub on_batch: Box<dyn FnMut() + Send>,
+    pub clock: fn() -> UnixMillis,
+}
+
+impl Default for CommitterOptions {
+    fn default() -> Self {
+        Self {
+            waiting_max: 4_096,
+            waiting_bytes_max: 16 << 20,
+            batch_max: 512,
+            batch_bytes_max: 1 << 20,
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(30),
+            on_batch: Box::new(|| {}),
+            clock: unix_millis,
+        }
+    }
+}
+
+/// Time by the clock of the machine.
+pub(crate) fn unix_millis() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(since.as_millis() as u64)
+}
+
+/// State of a committer, readable from any thread.
+#[derive(Debug, Default)]
+pub(crate) struct Availability {
+    has_failed: AtomicBool,
+    waiting: AtomicUsize,
+    waiting_bytes: AtomicUsize,
+    commits: AtomicU64,
+    changes: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Availability {
+    /// True while changes can be committed, for `/readyz`.
+    pub(crate) fn is_available(&self) -> bool {
+        !self.has_failed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Changes of successful commits.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Failed commits and failed attempts to open the store again.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+}
+
+/// A change that the committer did not accept, and why.
+pub(crate) enum NotSubmitted {
+    /// Too many changes wait; nothing was stored.
+    Full(Completion),
+    /// The committer has ended.
+    Closed(Completion),
+}
+
+impl NotSubmitted {
+    /// The completion of the change, which was not called.
+    pub(crate) fn into_completion(self) -> Completion {
+        match self {
+            Self::Full(complete) | Self::Closed(complete) => complete,
+        }
+    }
+}
+
+struct Submitted {
+    change: Change,
+    bytes: usize,
+    complete: Completion,
+}
+
+/// Handle of the committer's thread. Dropping it commits what waits and ends the thread.
+pub(crate) struct Committer {
+    sender: Option<SyncSender<Submitted>>,
+    availability: Arc<Availability>,
+    waiting_bytes_max: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Opens the store and starts the thread. The reader may move to another one.
+    pub(crate) fn start(options: CommitterOptions, mut open: Open) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
+        let store = open()?;
+        let reader = store.reader()?;
+        let (sender, receiver) = sync_channel(options.waiting_max);
+        let availability = Arc::new(Availability::default());
+        let waiting_bytes_max = options.waiting_bytes_max;
+        let confirmed = store.head();
+        let state = Arc::clone(&availability);
+        let mut worker = Worker { options, open, receiver, availability: state, confirmed, store: Some(store) };
+        let thread = std::thread::Builder::new()
+            .name("stentor-queue".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| StoreError::Io { path: "thread".into(), error: error.to_string() })?;
+        let committer = Self { sender: Some(sender), availability, waiting_bytes_max, thread: Some(thread) };
+        Ok((committer, reader))
+    }
+
+    /// Submits a change. Changes are committed in the order in which they were submitted.
+    pub(crate) fn submit(&self, change: Change, complete: Completion) -> Result<(), NotSubmitted> {
+        let Some(sender) = &self.sender else { return Err(NotSubmitted::Closed(complete)) };
+        let bytes = change.bytes();
+        let state = &self.availability;
+        if state.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.waiting_bytes_max {
+            state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(NotSubmitted::Full(complete));
+        }
+        state.waiting.fetch_add(1, Ordering::Relaxed);
+        sender.try_send(Submitted { change, bytes, complete }).map_err(|error| {
+            state.waiting.fetch_sub(1, Ordering::Relaxed);
+            state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(submitted) => NotSubmitted::Full(submitted.complete),
+                TrySendError::Disconnected(submitted) => NotSubmitted::Closed(submitted.complete),
+            }
+        })
+    }
+
+    pub(crate) fn availability(&self) -> &Arc<Availability> {
+        &self.availability
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("queue committer ended by a panic");
+        }
+    }
+}
+
+/// Pause after which a store without changes is looked after.
+const IDLE: Duration = Duration::from_millis(500);
+
+struct Worker {
+    options: CommitterOptions,
+    open: Open,
+    receiver: Receiver<Submitted>,
+    availability: Arc<Availability>,
+    /// The newest event that was confirmed to a publisher.
+    confirmed: QueueOffset,
+    /// None while it has failed.
+    store: Option<Box<dyn QueueStore>>,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut batch = Vec::new();
+        loop {
+            if self.store.is_none() && !self.reopen() {
+                return;
+            }
+            let Some(store) = &mut self.store else { continue };
+            let (first, mut is_idle, mut is_over) = if store.has_work() {
+                match self.receiver.try_recv() {
+                    Ok(first) => (Some(first), false, false),
+                    Err(_) => (None, false, false),
+                }
+            } else {
+                match self.receiver.recv_timeout(IDLE) {
+                    Ok(first) => (Some(first), false, false),
+                    Err(RecvTimeoutError::Timeout) => (None, true, false),
+                    Err(RecvTimeoutError::Disconnected) => (None, true, true),
+                }
+            };
+            self.fill(&mut batch, first);
+            if !is_idle {
+                self.commit(&mut batch);
+                is_idle = false;
+            }
+            let maintained = self.store.as_mut().map(|store| store.maintain(is_idle));
+            if let Some(Err(error)) = maintained {
+                self.fail(&error);
+                is_over = false;
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Takes what waits, up to the bounds of a batch.
+    fn fill(&self, batch: &mut Vec<Submitted>, first: Option<Submitted>) {
+        let mut bytes = 0;
+        let mut next = first;
+        while let Some(submitted) = next {
+            bytes += submitted.bytes;
+            self.forget_waiting(&submitted);
+            batch.push(submitted);
+            let is_full = batch.len() >= self.options.batch_max || bytes >= self.options.batch_bytes_max;
+            next = if is_full { None } else { self.receiver.try_recv().ok() };
+        }
+    }
+
+    fn forget_waiting(&self, submitted: &Submitted) {
+        self.availability.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.availability.waiting_bytes.fetch_sub(submitted.bytes, Ordering::Relaxed);
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Submitted>) {
+        let Some(store) = &mut self.store else { return };
+        let (changes, completions): (Vec<Change>, Vec<Completion>) =
+            batch.drain(..).map(|submitted| (submitted.change, submitted.complete)).unzip();
+        match store.commit(&changes, (self.options.clock)()) {
+            Ok(outcomes) => {
+                self.confirmed = store.head();
+                self.availability.commits.fetch_add(1, Ordering::Relaxed);
+                self.availability.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
+                for (complete, outcome) in completions.into_iter().zip(outcomes) {
+                    complete(Verdict::Committed(outcome));
+                }
+            }
+            Err(error) => {
+                self.fail(&error);
+                for complete in completions {
+                    complete(Verdict::Indeterminate);
+                }
+            }
+        }
+        if !changes.is_empty() {
+            (self.options.on_batch)();
+        }
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        log::error!("queue failed, durable events are refused until it is opened again: {error}");
+        self.availability.failures.fetch_add(1, Ordering::Relaxed);
+        self.availability.has_failed.store(true, Ordering::Release);
+        self.store = None;
+    }
+
+    /// Opens the store again, and answers changes until that succeeds. False if the committer ends
+    /// before.
+    fn reopen(&mut self) -> bool {
+        let mut pause = self.options.retry_min;
+        loop {
+            if !self.refuse_until(Instant::now() + pause) {
+                return false;
+            }
+            match self.try_open() {
+                Ok(store) => {
+                    log::info!("queue opened again head={}", store.head().number);
+                    self.confirmed = store.head();
+                    self.store = Some(store);
+                    self.availability.has_failed.store(false, Ordering::Release);
+                    return true;
+                }
+                Err(error) => {
+                    self.availability.failures.fetch_add(1, Ordering::Relaxed);
+                    pause = (pause * 2).min(self.options.retry_max);
+                    log::error!("queue not opened, next attempt in {pause:?}: {error}");
+                }
+            }
+        }
+    }
+
+    fn try_open(&mut self) -> Result<Box<dyn QueueStore>, StoreError> {
+        let store = (self.open)()?;
+        let (found, expected) = (store.head(), self.confirmed);
+        if found.epoch != expected.epoch || found.number < expected.number {
+            return Err(StoreError::Lost { path: "queue".into(), found: found.number, expected: expected.number });
+        }
+        Ok(store)
+    }
+
+    /// Answers changes as unavailable until a time. False if no further change can come.
+    fn refuse_until(&mut self, until: Instant) -> bool {
+        loop {
+            match self.receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(submitted) => {
+                    self.forget_waiting(&submitted);
+                    (submitted.complete)(Verdict::Unavailable);
+                    (self.options.on_batch)();
+                }
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+}
+
+/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit` or
+/// `after_commit`.
+#[cfg(any(test, feature = "bench-internals"))]
+pub(super) fn crash_if_planted(point: &str) {
+    static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    if PLANTED.get_or_init(|| std::env::var("STENTOR_QUEUE_CRASH").ok()).as_deref() == Some(point) {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(any(test, feature = "bench-internals")))]
+pub(super) fn crash_if_planted(_point: &str) {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! Acknowledgements, dead letters, gaps, purging, and when an event is freed.
+
+use super::*;
+
+fn sizes(b: &mut Bench) -> (u64, u64) {
+    let totals = b.totals();
+    (totals.events, totals.bytes)
+}
+
+#[test]
+fn an_event_is_freed_when_its_last_subscriber_has_acknowledged_it() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.subscribe("t", &["a", "b"]);
+        b.publish(&["a", "b"], "1");
+        b.publish(&["a"], "2");
+        b.apply(ack("t", &[2, 1]));
+        assert_eq!((sizes(&mut b).0, b.pending("t"), b.pending("s")), (2, vec![], vec![1, 2]));
+        b.apply(ack("s", &[2]));
+        assert_eq!((sizes(&mut b).0, b.pending("s")), (1, vec![1]));
+        b.apply(ack("s", &[1]));
+        assert_eq!(sizes(&mut b), (0, 0), "rows and bytes");
+        b.expire();
+        assert_eq!(b.reader.events(&NamespacePath::root(), &room("a"), 0, ALL).unwrap().removed_to, 2);
+    });
+}
+
+#[test]
+fn acknowledgements_in_any_order_leave_what_is_open() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.subscribe("other", &["a"]);
+        for _ in 0..9 {
+            b.publish(&["a"], "x");
+        }
+        b.apply(ack("s", &[5, 3, 9, 1]));
+        assert_eq!(b.pending("s"), [2, 4, 6, 7, 8]);
+        b.apply(ack("s", &[4, 8]));
+        b.apply(ack("s", &[2]));
+        assert_eq!(b.pending("s"), [6, 7]);
+        let mut b = b.reopen();
+        assert_eq!(b.apply(ack("s", &[7, 7, 2, 99])), Outcome::Acked { events: 1 }, "twice, before, never sent");
+        assert_eq!(b.pending("s"), [6]);
+        assert_eq!(b.apply(ack("s", &[6])), Outcome::Acked { events: 1 });
+        assert_eq!((b.pending("s"), b.pending("other").len()), (vec![], 9));
+    });
+}
+
+#[test]
+fn acknowledging_up_to_a_number_acknowledges_all_before_it() {
+    both(|mut b| {
+        b.subscribe("s", &["a", "b"]);
+        b.subscribe("t", &["b"]);
+        for number in 0..10 {
+            b.publish(if number % 2 == 0 { &["a"] } else { &["b", "a"] }, "x");
+        }
+        b.apply(ack("s", &[4, 8]));
+        assert_eq!(b.apply(ack_up_to("s", 6)), Outcome::Done);
+        assert_eq!(b.pending("s"), [7, 9, 10]);
+        assert_eq!(sizes(&mut b).0, 5 + 2, "five for the other subscriber");
+        b.apply(ack_up_to("s", 10));
+        b.apply(ack_up_to("s", 2));
+        b.apply(ack_up_to("t", 10));
+        assert_eq!((b.pending("s"), sizes(&mut b)), (vec![], (0, 0)));
+        let beyond = Outcome::Refused(Refusal::BeyondHead { number: 11, head: 10 });
+        assert_eq!(b.apply(ack_up_to("s", 11)), beyond);
+    });
+}
+
+#[test]
+fn another_subscribers_event_cannot_be_acknowledged() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.subscribe("t", &["b"]);
+        b.publish(&["a"], "x");
+        assert_eq!(b.apply(ack("t", &[1])), Outcome::Acked { events: 0 });
+        assert_eq!(b.apply(term("t", 1)), Outcome::Refused(Refusal::NotPending { number: 1 }));
+        assert_eq!(b.pending("s"), [1]);
+    });
+}
+
+#[test]
+fn ending_a_subscription_frees_what_only_it_kept() {
+    both(|mut b| {
+        b.subscribe("s", &["a", "b"]);
+        b.subscribe("t", &["a"]);
+        b.publish(&["a"], "1");
+        b.publish(&["a", "b"], "2");
+        b.publish(&["b"], "3");
+        b.apply(ack("s", &[1]));
+        b.apply(unsubscribe("s", "a"));
+        assert_eq!((b.pending("s"), sizes(&mut b).0), (vec![2, 3], 3));
+        b.apply(unsubscribe("t", "a"));
+        assert_eq!(sizes(&mut b).0, 2);
+        b.apply(unsubscribe("s", "b"));
+        assert_eq!(sizes(&mut b), (0, 0));
+        assert_eq!(b.apply(unsubscribe("s", "b")), Outcome::Done);
+    });
+}
+
+#[test]
+fn a_removed_subscriber_keeps_nothing() {
+    both(|mut b| {
+        b.subscribe("s", &["a", "b"]);
+        b.subscribe("t", &["a"]);
+        for _ in 0..5 {
+            b.publish(&["a", "b"], "x");
+        }
+        b.apply(term("s", 3));
+        b.apply(Change::RemoveSubscriber { subscriber: key("s") });
+        b.apply(ack_up_to("t", 5));
+        assert_eq!((sizes(&mut b), b.totals().dead_letters, b.totals().subscribers), ((0, 0), 0, 1));
+        assert_eq!(b.reader.subscriber(&key("s")).unwrap(), None);
+        assert_eq!(b.apply(ack("s", &[1])), Outcome::Refused(Refusal::UnknownSubscriber));
+        b.subscribe("s", &["a"]);
+        assert_eq!((b.pending("s"), b.dead("s").len()), (vec![], 0));
+    });
+}
+
+#[test]
+fn a_subscription_to_the_past_has_what_is_stored() {
+    both(|mut b| {
+        b.subscribe("keeper", &["a"]);
+        for _ in 0..5 {
+            b.publish(&["a"], "x");
+        }
+        b.apply(Change::CreateSubscriber { subscriber: key("s") });
+        assert_eq!(b.apply(subscribe("s", "a", after(2))), Outcome::Subscribed { after: 2, is_new: true });
+        assert_eq!(b.apply(subscribe("s", "a", after(0))), Outcome::Subscribed { after: 2, is_new: false });
+        assert_eq!(b.pending("s"), [3, 4, 5]);
+        b.apply(ack_up_to("keeper", 5));
+        assert_eq!((b.pending("s"), sizes(&mut b).0), (vec![3, 4, 5], 3), "kept for it");
+        b.apply(ack("s", &[3, 4, 5]));
+        assert_eq!(sizes(&mut b), (0, 0));
+        b.apply(unsubscribe("s", "a"));
+        b.apply(subscribe("s", "a", after(1)));
+        assert_eq!(b.gaps("s"), [gap(2, 5, None, GapReason::NotRetained)]);
+        b.apply(ack_gaps("s", 5));
+        assert_eq!(b.gaps("s"), []);
+    });
+}
+
+#[test]
+fn a_subscription_refuses_foreign_and_future_offsets() {
+    both(|mut b| {
+        b.subscribe("s", &[]);
+        let foreign = From::After(QueueOffset { epoch: Epoch::new(1, 1), number: 0 });
+        assert_eq!(b.apply(subscribe("s", "a", foreign)), Outcome::Refused(Refusal::ForeignEpoch));
+        let beyond = Outcome::Refused(Refusal::BeyondHead { number: 1, head: 0 });
+        assert_eq!(b.apply(subscribe("s", "a", after(1))), beyond);
+        assert_eq!(b.apply(subscribe("t", "a", From::Now)), Outcome::Refused(Refusal::UnknownSubscriber));
+    });
+}
+
+#[test]
+fn a_given_up_event_is_a_dead_letter_and_can_be_replayed() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.subscribe("t", &["a"]);
+        b.publish(&["a"], "poison");
+        let failed = Change::DeliveryFailed { subscriber: key("s"), number: 1, attempts: 3, retry_at: UnixMillis(9) };
+        b.apply(failed.clone());
+        let event = &b.page("s", 0, ALL).events[0];
+        assert_eq!((event.attempts, event.retry_at), (3, Some(UnixMillis(9))));
+        let mut b = b.reopen();
+        assert_eq!(b.page("s", 0, ALL).events[0].attempts, 3, "kept over a restart");
+        assert_eq!(b.page("t", 0, ALL).events[0].attempts, 0);
+        b.apply(term("s", 1));
+        assert_eq!(b.apply(failed), Outcome::Refused(Refusal::NotPending { number: 1 }));
+        b.apply(ack("t", &[1]));
+        assert_eq!((b.pending("s"), b.totals().events, b.totals().dead_letters), (vec![], 0, 1));
+        let dead = b.dead("s").remove(0);
+        assert_eq!((dead.number, dead.room.as_str(), dead.attempts), (1, "a", 3));
+        assert_eq!((dead.reason.as_str(), &dead.payload, dead.dead_at), ("poison", &payload("poison"), b.now));
+        let replay = Change::ReplayDead { subscriber: key("s"), numbers: None };
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 2)] });
+        let event = b.page("s", 0, ALL).events.remove(0);
+        assert_eq!((event.number, event.room.as_str(), event.replay_of, event.attempts), (2, "a", Some(1), 0));
+        assert_eq!((b.pending("t"), b.dead("s").len()), (vec![], 0));
+        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![] });
+        assert_eq!(b.reader.subscriber(&key("s")).unwrap().unwrap().rooms, [room("a")]);
+        b.reveal();
+        b.apply(ack("s", &[2]));
+        assert_eq!(sizes(&mut b), (0, 0));
+    });
+}
+
+#[test]
+fn the_oldest_of_too_many_dead_letters_becomes_a_gap() {
+    let limits = QueueLimits { dead_letters_max: 2, ..QueueLimits::default() };
+    with_limits(&limits, |mut b| {
+        b.subscribe("s", &["a"]);
+        for number in 1..=4 {
+            b.publish(&["a"], "x");
+            b.apply(term("s", number));
+        }
+        assert_eq!(b.dead("s").iter().map(|dead| dead.number).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(b.gaps("s"), [gap(1, 2, Some(2), GapReason::TooManyDead)]);
+        b.apply(ack_gaps("s", 2));
+        assert_eq!((b.gaps("s"), b.totals().dead_letters), (vec![], 2));
+    });
+}
+
+#[test]
+fn a_purged_room_leaves_gaps_for_what_was_not_acknowledged() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.subscribe("both", &["a", "b"]);
+        for number in 1..=6 {
+            b.publish(if number == 4 { &["a", "b"] } else { &["a"] }, "x");
+        }
+        b.apply(ack("s", &[2]));
+        b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: 5 });
+        assert_eq!((b.pending("s"), b.gaps("s")), (vec![6], vec![gap(1, 5, Some(4), GapReason::Purged)]));
+        assert_eq!(b.pending("both"), [4, 6], "an event of another room is still pending through it");
+        assert_eq!(b.gaps("both"), [gap(1, 5, Some(4), GapReason::Purged)]);
+        b.apply(ack_gaps("s", 3));
+        assert_eq!(b.gaps("s"), [gap(4, 5, Some(2), GapReason::Purged)]);
+        let mut b = b.reopen();
+        b.apply(ack_up_to("s", 6));
+        assert_eq!((b.pending("s"), b.gaps("s")), (vec![], vec![]));
+        b.apply(ack_gaps("both", 6));
+        assert_eq!((b.pending("both"), b.gaps("both")), (vec![4, 6], vec![]));
+        b.apply(ack("both", &[4, 6]));
+        assert_eq!(sizes(&mut b), (0, 0));
+    });
+}
+
+#[test]
+fn a_purged_subscriber_gets_a_gap_if_something_was_pending() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.subscribe("t", &["a"]);
+        let purge = Change::PurgeSubscriber { subscriber: key("s"), up_to: 3 };
+        b.apply(purge.clone());
+        assert_eq!(b.gaps("s"), []);
+        for _ in 0..4 {
+            b.publish(&["a"], "x");
+        }
+        b.apply(ack("s", &[1]));
+        b.apply(purge);
+        assert_eq!((b.pending("s"), b.pending("t")), (vec![4], vec![1, 2, 3, 4]));
+        assert_eq!(b.gaps("s"), [gap(2, 3, None, GapReason::Purged)]);
+    });
+}
+
+#[test]
+fn subscribers_are_listed_in_order() {
+    both(|mut b| {
+        for name in ["b", "a", "d", "c"] {
+            b.subscribe(name, &["r2", "r1"]);
+        }
+        let list = |b: &mut Bench, after: Option<&str>, limit| {
+            let infos = b.reader.subscribers(after.map(key).as_ref(), limit).unwrap();
+            infos.into_iter().map(|info| info.key.name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(list(&mut b, None, 3), ["a", "b", "c"]);
+        assert_eq!(list(&mut b, Some("c"), 3), ["d"]);
+        let info = b.reader.subscriber(&key("a")).unwrap().unwrap();
+        assert_eq!((info.rooms, info.created_at), (vec![room("r1"), room("r2")], b.now));
+    });
+}
+
+#[test]
+fn a_backlog_is_counted_up_to_a_bound() {
+    both(|mut b| {
+        b.subscribe("s", &["a", "b"]);
+        let at = b.now;
+        for _ in 0..5 {
+            b.publish(&["a", "b"], "x");
+            b.wait(Duration::from_secs(1));
+        }
+        b.apply(ack("s", &[1]));
+        let backlog = b.reader.backlog(&key("s"), 3).unwrap();
+        assert_eq!((backlog.events, backlog.is_capped), (3, true));
+        let backlog = b.reader.backlog(&key("s"), 4).unwrap();
+        assert_eq!((backlog.events, backlog.is_capped, backlog.oldest_at), (4, false, Some(UnixMillis(at.0 + 1000))));
+    });
+}
+
+#[test]
+fn an_acknowledgement_and_a_reason_are_bounded() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.publish(&["a"], "x");
+        let refused = Outcome::Refused(Refusal::TooManyNumbers { numbers: 1025 });
+        assert_eq!(b.apply(ack("s", &[1; 1025])), refused);
+        b.apply(Change::Term { subscriber: key("s"), number: 1, reason: "ä".repeat(1_000) });
+        assert_eq!(b.dead("s")[0].reason, "ä".repeat(512));
+    });
+}

@@ -1,0 +1,241 @@
+//! Reads of the state in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use super::{RoomKey, State, StoredEvent, Subscriber};
+use crate::ids::{NamespacePath, RoomName};
+use crate::queue::record::{
+    Backlog, DeadLetter, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState,
+    Totals,
+};
+use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent};
+
+/// A reader beside the writer.
+pub(super) struct MemoryReader {
+    pub(super) state: Arc<RwLock<State>>,
+}
+
+impl MemoryReader {
+    fn state(&self) -> Result<RwLockReadGuard<'_, State>, StoreError> {
+        self.state.read().map_err(|_| StoreError::Failed)
+    }
+}
+
+impl StoredEvent {
+    fn to_event(&self, number: u64, room: &RoomName) -> DurableEvent {
+        DurableEvent {
+            number,
+            room: self.via.as_ref().unwrap_or(room).clone(),
+            published_at: self.at,
+            expires_at: self.expires_at,
+            origin: self.origin.clone(),
+            payload: self.payload.clone(),
+            replay_of: self.replay_of,
+            attempts: 0,
+            retry_at: None,
+        }
+    }
+}
+
+impl State {
+    /// Numbers that are pending for a subscriber, each with the first of its rooms.
+    fn pending(&self, subscriber: &Subscriber, after: u64) -> BTreeMap<u64, RoomName> {
+        let mut pending = BTreeMap::new();
+        for (key, subscription) in &subscriber.subscriptions {
+            let Some(room) = self.rooms.get(key) else { continue };
+            for (number, _) in room.live.range((Bound::Excluded(after.max(subscription.floor)), Bound::Unbounded)) {
+                if subscription.is_open(*number) {
+                    pending.entry(*number).or_insert_with(|| key.name.clone());
+                }
+            }
+        }
+        pending
+    }
+
+    /// Events as a page, with their rooms.
+    fn page<'a>(&self, after: u64, limit: PageLimit, numbers: impl Iterator<Item = (u64, &'a RoomName)>) -> EventPage {
+        let mut page = EventPage { next: after, ..EventPage::default() };
+        let mut bytes = 0;
+        for (number, room) in numbers {
+            let Some(event) = self.events.get(&number) else { continue };
+            bytes += event.payload.bytes();
+            if page.events.len() >= limit.events || !page.events.is_empty() && bytes > limit.bytes {
+                page.has_more = true;
+                break;
+            }
+            page.next = number;
+            page.events.push(event.to_event(number, room));
+        }
+        page
+    }
+
+    fn info(&self, key: &SubscriberKey) -> Option<SubscriberInfo> {
+        if let Some(subscriber) = self.subscribers.get(key) {
+            let rooms = subscriber.subscriptions.keys().filter(|room| !room.is_own);
+            return Some(SubscriberInfo {
+                key: key.clone(),
+                state: SubscriberState::Active,
+                created_at: subscriber.created_at,
+                seen_at: subscriber.seen_at,
+                rooms: rooms.map(|room| room.name.clone()).collect(),
+                dead_letters: subscriber.dead.len() as u64,
+            });
+        }
+        let expired = self.expired.get(key)?;
+        Some(SubscriberInfo {
+            key: key.clone(),
+            state: SubscriberState::Expired { at: expired.at },
+            created_at: expired.created_at,
+            seen_at: expired.seen_at,
+            rooms: Vec::new(),
+            dead_letters: 0,
+        })
+    }
+}
+
+impl QueueReader for MemoryReader {
+    fn pending(&mut self, subscriber: &SubscriberKey, after: u64, limit: PageLimit) -> Result<EventPage, StoreError> {
+        let state = self.state()?;
+        let Some(subscriber) = state.subscribers.get(subscriber) else {
+            return Ok(EventPage { next: after, ..EventPage::default() });
+        };
+        let pending = state.pending(subscriber, after);
+        let mut page = state.page(after, limit, pending.iter().map(|(number, room)| (*number, room)));
+        for event in &mut page.events {
+            if let Some((attempts, retry_at)) = subscriber.attempts.get(&event.number) {
+                (event.attempts, event.retry_at) = (*attempts, Some(*retry_at));
+            }
+        }
+        Ok(page)
+    }
+
+    fn events(
+        &mut self,
+        namespace: &NamespacePath,
+        room: &RoomName,
+        after: u64,
+        limit: PageLimit,
+    ) -> Result<EventPage, StoreError> {
+        let state = self.state()?;
+        let key = RoomKey { namespace: namespace.clone(), name: room.clone(), is_own: false };
+        let Some(found) = state.rooms.get(&key) else {
+            return Ok(EventPage { next: after, removed_to: state.removed_to, ..EventPage::default() });
+        };
+        let numbers = found.live.range((Bound::Excluded(after), Bound::Unbounded)).map(|(number, _)| (*number, room));
+        Ok(EventPage { removed_to: found.removed_to, ..state.page(after, limit, numbers) })
+    }
+
+    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<Vec<UnrevealedEvent>, StoreError> {
+        let state = self.state()?;
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        for (number, event) in state.events.range((Bound::Excluded(after), Bound::Unbounded)).take(limit.events) {
+            bytes += event.payload.bytes();
+            if !events.is_empty() && bytes > limit.bytes {
+                break;
+            }
+            let is_stored =
+                |key: &&RoomKey| !key.is_own && state.rooms.get(key).is_some_and(|room| room.live.contains_key(number));
+            let rooms: Vec<&RoomKey> = event.rooms.iter().filter(is_stored).collect();
+            if let Some(first) = rooms.first() {
+                events.push(UnrevealedEvent {
+                    namespace: first.namespace.clone(),
+                    rooms: rooms.iter().map(|room| room.name.clone()).collect(),
+                    event: event.to_event(*number, &first.name),
+                });
+            }
+        }
+        Ok(events)
+    }
+
+    fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError> {
+        Ok(self.state()?.info(subscriber))
+    }
+
+    fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError> {
+        let state = self.state()?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut keys: Vec<&SubscriberKey> =
+            state.subscribers.range((from, Bound::Unbounded)).map(|(key, _)| key).take(limit).collect();
+        keys.extend(state.expired.range((from, Bound::Unbounded)).map(|(key, _)| key).take(limit));
+        keys.sort_unstable();
+        Ok(keys.into_iter().take(limit).filter_map(|key| state.info(key)).collect())
+    }
+
+    fn backlog(&mut self, subscriber: &SubscriberKey, events_max: usize) -> Result<Backlog, StoreError> {
+        let state = self.state()?;
+        let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(Backlog::default()) };
+        let pending = state.pending(subscriber, 0);
+        let oldest = pending.keys().next().and_then(|number| state.events.get(number));
+        Ok(Backlog {
+            events: pending.len().min(events_max) as u64,
+            oldest_at: oldest.map(|event| event.at),
+            is_capped: pending.len() > events_max,
+        })
+    }
+
+    fn dead_letters(
+        &mut self,
+        subscriber: &SubscriberKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let state = self.state()?;
+        let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(Vec::new()) };
+        let dead = subscriber.dead.range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(dead.take(limit).map(|(_, dead)| dead.clone()).collect())
+    }
+
+    fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {
+        let state = self.state()?;
+        let mut page = GapPage { next: after, ..GapPage::default() };
+        let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };
+        page.gaps = subscriber.gaps.values().filter(|gap| gap.to > after).cloned().collect();
+        let mut gone = BTreeMap::<u64, GapReason>::new();
+        for (key, subscription) in &subscriber.subscriptions {
+            let Some(room) = state.rooms.get(key) else { continue };
+            let from = subscription.start.max(subscription.floor) + 1;
+            if room.lost_to >= from && room.lost_to > after && subscription.is_open(room.lost_to) {
+                page.gaps.push(Gap { from, to: room.lost_to, events: None, reason: GapReason::Trimmed });
+            }
+            for (number, (_, reason)) in room.gone.range((Bound::Excluded(after), Bound::Unbounded)) {
+                if subscription.is_open(*number) {
+                    gone.entry(*number).or_insert(*reason);
+                }
+            }
+        }
+        let pending = state.pending(subscriber, after);
+        page.has_more = gone.len() > limit;
+        let mut ranges: Vec<Gap> = Vec::new();
+        for (number, reason) in gone.into_iter().take(limit) {
+            page.next = number;
+            if pending.contains_key(&number) {
+                continue;
+            }
+            match ranges.last_mut().filter(|gap| gap.reason == reason) {
+                Some(gap) => {
+                    gap.to = number;
+                    gap.events = gap.events.map(|events| events + 1);
+                }
+                None => ranges.push(Gap { from: number, to: number, events: Some(1), reason }),
+            }
+        }
+        page.gaps.extend(ranges);
+        page.gaps.sort_unstable_by_key(|gap| (gap.from, gap.to, gap.reason));
+        Ok(page)
+    }
+
+    fn totals(&mut self) -> Result<Totals, StoreError> {
+        let state = self.state()?;
+        Ok(Totals {
+            head: QueueOffset { epoch: state.epoch, number: state.head },
+            revealed: state.revealed,
+            events: state.events.len() as u64,
+            bytes: state.bytes,
+            subscribers: state.subscribers.len() as u64,
+            dead_letters: state.dead_letters,
+            dedup_ids: state.dedup.len() as u64,
+        })
+    }
+}

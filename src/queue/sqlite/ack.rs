@@ -1,0 +1,341 @@
+//! Handling of events by subscribers: acknowledgements, dead letters, failed deliveries; purging
+//! and damage.
+
+use rusqlite::params;
+
+use super::event::{Stored, decode_payload, encode_payload, load_event};
+use super::publish::NewEvent;
+use super::rooms::RowKind;
+use super::subscriptions::Subscription;
+use super::{Result, SqliteStore, i, n};
+use crate::ids::{NamespacePath, RoomName};
+use crate::queue::change::{ACKED_MAX, Outcome, REPLAYED_MAX, Refusal, cut_reason};
+use crate::queue::record::{GapReason, SubscriberKey, UnixMillis, event_bytes};
+
+/// Removed events that one change confirms at most.
+const GAPS_STEP: usize = 1_024;
+
+impl SqliteStore {
+    /// The subscriptions through which an event is open for a subscriber, in order of room names.
+    fn open_through(&mut self, subscriber: i64, number: u64) -> Result<Vec<(Subscription, RowKind)>> {
+        let candidates = match self.event_rooms(number)? {
+            Some(event) => {
+                let mut found = Vec::new();
+                for room in event.rooms {
+                    found.extend(self.active_subscription(subscriber, room)?);
+                }
+                found
+            }
+            // Only gaps are left of it.
+            None if number <= self.counters.head => self.active_subscriptions(subscriber)?,
+            None => Vec::new(),
+        };
+        let mut open = Vec::new();
+        for subscription in candidates {
+            if !self.is_handled(&subscription, number)?
+                && let Some((kind, _)) = self.row(subscription.room, number)?
+            {
+                open.push((subscription, kind));
+            }
+        }
+        Ok(open)
+    }
+
+    /// Marks an event as handled through these subscriptions.
+    fn handle(&mut self, subscriber: i64, number: u64, open: Vec<(Subscription, RowKind)>) -> Result<()> {
+        for (subscription, _) in open {
+            if subscription.holds(number) {
+                self.subtract(subscription.room, number)?;
+            }
+            self.add_handled(subscription, number)?;
+        }
+        let sql = "DELETE FROM attempt WHERE subscriber = ? AND number = ?";
+        self.connection.prepare_cached(sql)?.execute([subscriber, i(number)])?;
+        Ok(())
+    }
+
+    pub(super) fn ack(&mut self, key: &SubscriberKey, numbers: &[u64]) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        if numbers.len() > ACKED_MAX {
+            return Err(Refusal::TooManyNumbers { numbers: numbers.len() }.into());
+        }
+        let mut events = 0;
+        for number in numbers {
+            let open = self.open_through(subscriber, *number)?;
+            if !open.is_empty() {
+                self.handle(subscriber, *number, open)?;
+                events += 1;
+            }
+        }
+        Ok(Outcome::Acked { events })
+    }
+
+    fn check_number(&self, number: u64) -> Result<(), Refusal> {
+        let head = self.counters.head;
+        if number > head { Err(Refusal::BeyondHead { number, head }) } else { Ok(()) }
+    }
+
+    pub(super) fn ack_up_to(&mut self, key: &SubscriberKey, up_to: u64) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        self.check_number(up_to)?;
+        self.raise_floors(subscriber, up_to)?;
+        self.delete_gaps(subscriber, up_to)?;
+        Ok(Outcome::Done)
+    }
+
+    /// All up to a number is handled; rows are subtracted in steps.
+    fn raise_floors(&mut self, subscriber: i64, up_to: u64) -> Result<()> {
+        for mut subscription in self.active_subscriptions(subscriber)? {
+            if subscription.floor < up_to {
+                subscription.floor = up_to;
+                self.save(subscription);
+                self.work.subscriptions = true;
+            }
+        }
+        let sql = "DELETE FROM attempt WHERE subscriber = ? AND number <= ?";
+        self.connection.prepare_cached(sql)?.execute([subscriber, i(up_to)])?;
+        Ok(())
+    }
+
+    fn delete_gaps(&mut self, subscriber: i64, up_to: u64) -> Result<()> {
+        let sql = "DELETE FROM gap WHERE subscriber = ? AND last <= ?";
+        self.connection.prepare_cached(sql)?.execute([subscriber, i(up_to)])?;
+        Ok(())
+    }
+
+    pub(super) fn ack_gaps(&mut self, key: &SubscriberKey, up_to: u64) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        self.check_number(up_to)?;
+        let mut left = GAPS_STEP;
+        for subscription in self.active_subscriptions(subscriber)? {
+            let Subscription { room, floor, .. } = subscription;
+            // At most `gaps_per_room_max` of them.
+            let sql = "SELECT number FROM gone WHERE room = ? AND number > ? AND number <= ? ORDER BY number";
+            let numbers: Vec<u64> = self
+                .connection
+                .prepare_cached(sql)?
+                .query_map(params![room, i(floor), i(up_to)], |row| row.get(0).map(n))?
+                .collect::<rusqlite::Result<_>>()?;
+            for number in numbers {
+                let Some(subscription) = self.active_subscription(subscriber, room)? else { break };
+                if self.is_handled(&subscription, number)? {
+                    continue;
+                }
+                if left == 0 {
+                    return Ok(Outcome::More);
+                }
+                left -= 1;
+                if subscription.holds(number) {
+                    self.subtract(room, number)?;
+                }
+                self.add_handled(subscription, number)?;
+            }
+            let lost_to = self.room(room)?.lost_to;
+            if let Some(subscription) = self.active_subscription(subscriber, room)?
+                && lost_to <= up_to
+                && lost_to > subscription.start
+                && !self.is_handled(&subscription, lost_to)?
+            {
+                self.add_handled(subscription, lost_to)?;
+            }
+        }
+        self.delete_gaps(subscriber, up_to)?;
+        Ok(Outcome::Done)
+    }
+
+    /// The subscriptions through which an event is pending.
+    fn pending_through(&mut self, subscriber: i64, number: u64) -> Result<Vec<(Subscription, RowKind)>> {
+        let open = self.open_through(subscriber, number)?;
+        if open.iter().any(|(_, kind)| *kind == RowKind::Live) {
+            Ok(open)
+        } else {
+            Err(Refusal::NotPending { number }.into())
+        }
+    }
+
+    pub(super) fn delivery_failed(
+        &mut self,
+        key: &SubscriberKey,
+        number: u64,
+        attempts: u32,
+        retry_at: UnixMillis,
+    ) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        self.pending_through(subscriber, number)?;
+        let sql = "INSERT OR REPLACE INTO attempt (subscriber, number, attempts, retry_at) VALUES (?, ?, ?, ?)";
+        let values = params![subscriber, i(number), attempts, i(retry_at.0)];
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn term(&mut self, key: &SubscriberKey, number: u64, reason: &str, now: UnixMillis) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        let open = self.pending_through(subscriber, number)?;
+        let Stored::Event(event) = load_event(&self.connection, number)? else {
+            return Err(Refusal::NotPending { number }.into());
+        };
+        let room =
+            open.iter().find(|(_, kind)| *kind == RowKind::Live).map_or(0, |(subscription, _)| subscription.room);
+        let room = match event.via {
+            Some(via) => via,
+            None => self.room(room)?.name.clone(),
+        };
+        let sql = "SELECT attempts FROM attempt WHERE subscriber = ? AND number = ?";
+        let attempts: Option<u32> = rusqlite::OptionalExtension::optional(
+            self.connection.prepare_cached(sql)?.query_row([subscriber, i(number)], |row| row.get(0)),
+        )?;
+        // A subscription to the past may bring an event back that was given up before.
+        let sql = "SELECT 1 FROM dead_letter WHERE subscriber = ? AND number = ?";
+        if self.connection.prepare_cached(sql)?.exists([subscriber, i(number)])? {
+            self.delete_dead_letter(subscriber, number)?;
+        }
+        let bytes = event_bytes(&event.payload, &event.origin, 1);
+        let (attachments, payload) = encode_payload(&event.payload);
+        let sql = "INSERT INTO dead_letter (subscriber, number, room, bytes, dead_at, at, attempts, reason, origin, attachments, \
+                   payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        self.connection.prepare_cached(sql)?.execute(params![
+            subscriber,
+            i(number),
+            room,
+            i(bytes),
+            i(now.0),
+            i(event.at.0),
+            attempts.unwrap_or(0),
+            cut_reason(reason),
+            &event.origin[..],
+            attachments,
+            payload
+        ])?;
+        self.counters.dead_letters += 1;
+        self.counters.bytes += bytes;
+        self.handle(subscriber, number, open)?;
+        let sql = "UPDATE subscriber SET dead_letters = dead_letters + 1 WHERE id = ? RETURNING dead_letters";
+        let count = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
+        if count > self.limits.dead_letters_max {
+            let sql = "SELECT min(number) FROM dead_letter WHERE subscriber = ?";
+            let oldest = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
+            self.delete_dead_letter(subscriber, oldest)?;
+            self.extend_gap(subscriber, GapReason::TooManyDead, oldest, oldest, Some(1))?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn delete_dead_letter(&mut self, subscriber: i64, number: u64) -> Result<()> {
+        let sql = "DELETE FROM dead_letter WHERE subscriber = ? AND number = ? RETURNING bytes";
+        let bytes = n(self.connection.prepare_cached(sql)?.query_row([subscriber, i(number)], |row| row.get(0))?);
+        let sql = "UPDATE subscriber SET dead_letters = dead_letters - 1 WHERE id = ?";
+        self.connection.prepare_cached(sql)?.execute([subscriber])?;
+        self.counters.dead_letters = self.counters.dead_letters.saturating_sub(1);
+        self.counters.bytes = self.counters.bytes.saturating_sub(bytes);
+        Ok(())
+    }
+
+    /// Publishes dead letters in a room that only their subscriber has.
+    pub(super) fn replay_dead(
+        &mut self,
+        key: &SubscriberKey,
+        numbers: Option<&[u64]>,
+        now: UnixMillis,
+    ) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        let numbers: Vec<u64> = match numbers {
+            Some(numbers) => numbers.iter().copied().take(REPLAYED_MAX).collect(),
+            None => {
+                let sql = "SELECT number FROM dead_letter WHERE subscriber = ? ORDER BY number LIMIT ?";
+                let mut select = self.connection.prepare_cached(sql)?;
+                let rows = select.query_map([subscriber, REPLAYED_MAX as i64], |row| row.get(0).map(n))?;
+                rows.collect::<rusqlite::Result<_>>()?
+            }
+        };
+        let mut events = Vec::new();
+        for number in numbers {
+            let sql = "SELECT room, origin, attachments, payload FROM dead_letter WHERE subscriber = ? AND number = ?";
+            let found = self.connection.prepare_cached(sql)?.query_row([subscriber, i(number)], |row| {
+                let payload = decode_payload(row.get(2)?, row.get_ref(3)?.as_blob()?).unwrap_or_default();
+                Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, payload))
+            });
+            let Some((via, origin, payload)) = rusqlite::OptionalExtension::optional(found)? else {
+                continue;
+            };
+            self.check_head()?;
+            let room = self.own_room(key, subscriber)?;
+            let new = self.insert_event(NewEvent {
+                rooms: vec![room],
+                payload: &payload,
+                origin: &origin,
+                expires_at: None,
+                replay_of: Some(number),
+                via: Some(&via),
+                at: now,
+            })?;
+            self.delete_dead_letter(subscriber, number)?;
+            events.push((number, new));
+        }
+        Ok(Outcome::Replayed { events })
+    }
+
+    fn own_room(&mut self, key: &SubscriberKey, subscriber: i64) -> Result<i64> {
+        // Subscriber names are bounded as room names are.
+        let Ok(name) = RoomName::parse(key.name.as_str()) else {
+            return Err(Refusal::UnknownSubscriber.into());
+        };
+        let room = self.find_or_create_room(&key.namespace, &name, true)?;
+        if self.active_subscription(subscriber, room)?.is_none() {
+            self.begin_subscription(subscriber, room, self.counters.head)?;
+        }
+        Ok(room)
+    }
+
+    pub(super) fn purge_subscriber(&mut self, key: &SubscriberKey, up_to: u64) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        let up_to = up_to.min(self.counters.head);
+        let mut first = None;
+        for subscription in self.active_subscriptions(subscriber)? {
+            let open = self.first_open(&subscription, up_to)?;
+            first = match (first, open) {
+                (Some(first), Some(open)) => Some(u64::min(first, open)),
+                (first, open) => first.or(open),
+            };
+        }
+        if let Some(first) = first {
+            self.raise_floors(subscriber, up_to)?;
+            self.extend_gap(subscriber, GapReason::Purged, first, up_to, None)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn purge_room(&mut self, namespace: &NamespacePath, room: &RoomName, up_to: u64) -> Result<Outcome> {
+        let up_to = up_to.min(self.counters.head);
+        if let Some(room) = self.find_room(namespace.as_str(), room.as_str(), false)? {
+            self.change_room(room, |room| {
+                room.purging = Some(room.purging.map_or(up_to, |purging| purging.max(up_to)))
+            })?;
+            self.work.purges.insert(room);
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn remove_damaged(&mut self, number: u64) -> Result<Outcome> {
+        match load_event(&self.connection, number)? {
+            Stored::Event(_) => return Err(Refusal::NotDamaged { number }.into()),
+            Stored::Missing | Stored::Damaged(_) => {}
+        }
+        // The rooms that the event names may be damaged too: all rows are searched.
+        let sql = "SELECT room FROM event_room WHERE number = ?";
+        let rooms: Vec<i64> = self
+            .connection
+            .prepare_cached(sql)?
+            .query_map([i(number)], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        if rooms.is_empty() {
+            return Err(Refusal::NotDamaged { number }.into());
+        }
+        for room in rooms {
+            self.remove_row(room, number, GapReason::Damaged)?;
+        }
+        if let Some(event) = self.event_rooms(number)? {
+            self.delete_event(number, event.bytes)?;
+        }
+        Ok(Outcome::Done)
+    }
+}

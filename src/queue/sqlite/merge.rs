@@ -1,0 +1,134 @@
+//! Open rows of all subscriptions of a subscriber, merged in order of their numbers.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use rusqlite::{Connection, params};
+
+use super::read::room_name;
+use super::{i, n};
+use crate::ids::RoomName;
+
+/// Rows of a room that are read ahead when rooms are merged.
+const READ_AHEAD_MIN: usize = 4;
+const READ_AHEAD_MAX: usize = 256;
+
+/// A subscription as a reader sees it.
+pub(super) struct Source {
+    pub(super) subscription: i64,
+    pub(super) room: i64,
+    pub(super) name: RoomName,
+    pub(super) start: u64,
+    pub(super) floor: u64,
+    pub(super) lost_to: u64,
+}
+
+/// Open rows of one subscription, in order.
+struct Cursor<'a> {
+    source: &'a Source,
+    sql: &'static str,
+    after: u64,
+    read_ahead: usize,
+    rows: VecDeque<(u64, i64)>,
+    /// Acknowledged ranges that end behind `after`.
+    ranges: VecDeque<(u64, u64)>,
+}
+
+pub(super) const LIVE_ROWS: &str =
+    "SELECT number, 0 FROM event_room WHERE room = ? AND number > ? ORDER BY number LIMIT ?";
+pub(super) const GONE_ROWS: &str =
+    "SELECT number, reason FROM gone WHERE room = ? AND number > ? ORDER BY number LIMIT ?";
+
+impl Cursor<'_> {
+    /// The next row that the subscription has not handled, with the reason of its removal.
+    fn next(&mut self, connection: &Connection) -> rusqlite::Result<Option<(u64, i64)>> {
+        loop {
+            if self.rows.is_empty() {
+                let mut select = connection.prepare_cached(self.sql)?;
+                let values = params![self.source.room, i(self.after), self.read_ahead as i64];
+                let rows = select.query_map(values, |row| Ok((n(row.get(0)?), row.get(1)?)))?;
+                self.rows = rows.collect::<rusqlite::Result<_>>()?;
+            }
+            let Some((number, reason)) = self.rows.pop_front() else { return Ok(None) };
+            self.after = number;
+            while self.ranges.front().is_some_and(|(_, last)| *last < number) {
+                self.ranges.pop_front();
+            }
+            if self.ranges.front().is_none_or(|(first, _)| number < *first) {
+                return Ok(Some((number, reason)));
+            }
+        }
+    }
+}
+
+/// Open rows of all subscriptions of a subscriber, merged by number.
+pub(super) struct Merged<'a> {
+    connection: &'a Connection,
+    cursors: Vec<Cursor<'a>>,
+    heads: BinaryHeap<Reverse<(u64, &'a RoomName, usize, i64)>>,
+}
+
+impl<'a> Merged<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        sources: &'a [Source],
+        sql: &'static str,
+        after: u64,
+        limit: usize,
+    ) -> rusqlite::Result<Self> {
+        let read_ahead = (limit / sources.len().max(1) + 1).clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
+        let mut merged = Self { connection, cursors: Vec::new(), heads: BinaryHeap::new() };
+        for source in sources {
+            let after = after.max(source.floor);
+            let mut select = connection
+                .prepare_cached("SELECT first, last FROM acked WHERE subscription = ? AND last > ? ORDER BY first")?;
+            let ranges =
+                select.query_map([source.subscription, i(after)], |row| Ok((n(row.get(0)?), n(row.get(1)?))))?;
+            let ranges = ranges.collect::<rusqlite::Result<_>>()?;
+            merged.cursors.push(Cursor { source, sql, after, read_ahead, rows: VecDeque::new(), ranges });
+            merged.advance(merged.cursors.len() - 1)?;
+        }
+        Ok(merged)
+    }
+
+    fn advance(&mut self, at: usize) -> rusqlite::Result<()> {
+        let cursor = &mut self.cursors[at];
+        if let Some((number, reason)) = cursor.next(self.connection)? {
+            self.heads.push(Reverse((number, &cursor.source.name, at, reason)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn peek(&self) -> Option<u64> {
+        self.heads.peek().map(|Reverse((number, ..))| *number)
+    }
+
+    /// The next number, once, with the first of its rooms.
+    pub(super) fn next(&mut self) -> rusqlite::Result<Option<(u64, RoomName, i64)>> {
+        let Some(Reverse((number, room, at, reason))) = self.heads.pop() else { return Ok(None) };
+        self.advance(at)?;
+        while self.peek() == Some(number) {
+            if let Some(Reverse((.., at, _))) = self.heads.pop() {
+                self.advance(at)?;
+            }
+        }
+        Ok(Some((number, room.clone(), reason)))
+    }
+}
+
+pub(super) fn sources(connection: &Connection, subscriber: i64) -> rusqlite::Result<Vec<Source>> {
+    let sql = "SELECT subscription.id, room, name, start, floor, lost_to FROM subscription JOIN room ON room.id = room \
+               WHERE subscriber = ? AND ended IS NULL";
+    let mut select = connection.prepare_cached(sql)?;
+    let rows = select.query_map([subscriber], |row| {
+        Ok(Source {
+            subscription: row.get(0)?,
+            room: row.get(1)?,
+            name: room_name(row.get_ref(2)?.as_str()?)?,
+            start: n(row.get(3)?),
+            floor: n(row.get(4)?),
+            lost_to: n(row.get(5)?),
+        })
+    })?;
+    rows.collect()
+}

@@ -1,0 +1,170 @@
+//! The contract of a store of the queue.
+//!
+//! A store belongs to one thread, the committer's. Readers belong to others and see what was
+//! committed. Nothing in the contract presumes an engine: time is an argument, a batch is the unit
+//! of atomicity and durability, and a page is the unit of reading.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::change::{Change, Outcome};
+use super::record::{
+    Backlog, DamagedEvent, DeadLetter, DurableEvent, Gap, QueueOffset, SubscriberInfo, SubscriberKey, Totals,
+    UnixMillis,
+};
+use crate::ids::{NamespacePath, RoomName};
+
+/// Why a store was not opened, or failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum StoreError {
+    #[error("queue folder {}: it is a file; name a folder", path.display())]
+    NotAFolder { path: PathBuf },
+    #[error(
+        "queue folder {}: it holds {found:?}, which is no part of a queue; name an empty folder, or one that does not exist yet",
+        path.display()
+    )]
+    Foreign { path: PathBuf, found: String },
+    #[error(
+        "queue file {}: found no SQLite database, expected one of a queue; restore the file, or name another folder",
+        path.display()
+    )]
+    NotSqlite { path: PathBuf },
+    #[error(
+        "queue file {}: found an SQLite database with application_id {found:#x}, expected {expected:#x}; name another folder",
+        path.display()
+    )]
+    NotAQueue { path: PathBuf, found: i64, expected: i64 },
+    #[error(
+        "queue file {}: found format {found}, expected at most {expected}; run the newer program that wrote it, or name another \
+         folder",
+        path.display()
+    )]
+    Newer { path: PathBuf, found: i64, expected: i64 },
+    #[error("queue folder {}: in use by {by}; stop that, or name another folder", path.display())]
+    Locked { path: PathBuf, by: String },
+    #[error(
+        "queue file {}: not permitted ({error}); the user of this process must be able to read and write there",
+        path.display()
+    )]
+    NotPermitted { path: PathBuf, error: String },
+    #[error("queue file {}: no space left ({error}); make room on the disk", path.display())]
+    Full { path: PathBuf, error: String },
+    #[error("queue file {}: damaged ({found}); restore it from a backup, or move the folder away", path.display())]
+    Damaged { path: PathBuf, found: String },
+    #[error(
+        "queue file {}: found newest event {found}, expected at least {expected}, which was confirmed; restore the file from a \
+         backup, or restart to continue without these events",
+        path.display()
+    )]
+    Lost { path: PathBuf, found: u64, expected: u64 },
+    #[error("queue file {}: {error}", path.display())]
+    Io { path: PathBuf, error: String },
+    /// Open the store again.
+    #[error("queue has failed and was not opened again yet")]
+    Failed,
+}
+
+/// Storage of durable events and of the state of subscribers.
+pub(crate) trait QueueStore: Send {
+    /// Applies changes in order, atomically and durably: after `Ok` all of them survive a crash, or
+    /// none was applied. A refused change is an outcome and does not prevent the others.
+    ///
+    /// After an error it is unknown whether the changes are stored. The store answers
+    /// [`StoreError::Failed`] from then on; the caller drops it and opens it again.
+    ///
+    /// A commit also continues work that earlier changes left over, within a bound.
+    fn commit(&mut self, changes: &[Change], now: UnixMillis) -> Result<Vec<Outcome>, StoreError>;
+
+    /// True if a commit without changes would continue work.
+    fn has_work(&self) -> bool;
+
+    /// Bounded upkeep that no publisher should wait for. Called between commits; `is_idle` if no
+    /// change waits.
+    fn maintain(&mut self, is_idle: bool) -> Result<(), StoreError>;
+
+    /// The newest number that was given to an event.
+    fn head(&self) -> QueueOffset;
+
+    /// Opens a reader, which may move to another thread.
+    fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError>;
+}
+
+/// Bound of a page. A page has at least one event if there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageLimit {
+    pub events: usize,
+    /// Bytes of payloads, past the first event.
+    pub bytes: usize,
+}
+
+/// Events in order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct EventPage {
+    pub events: Vec<DurableEvent>,
+    /// Events of the page that cannot be read; the others are whole.
+    pub damaged: Vec<DamagedEvent>,
+    /// Number to read on from.
+    pub next: u64,
+    /// More events lie behind `next`.
+    pub has_more: bool,
+    /// The newest event of a room that was freed or removed, 0 if none was.
+    pub removed_to: u64,
+}
+
+/// Gaps in order of their numbers. Ranges of different reasons may overlap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct GapPage {
+    pub gaps: Vec<Gap>,
+    /// Number to read on from.
+    pub next: u64,
+    pub has_more: bool,
+}
+
+/// Reads what was committed. A read of an unknown subscriber is empty.
+pub(crate) trait QueueReader: Send {
+    /// Events that are pending for a subscriber, behind a number.
+    fn pending(&mut self, subscriber: &SubscriberKey, after: u64, limit: PageLimit) -> Result<EventPage, StoreError>;
+
+    /// Stored events of a room, behind a number.
+    fn events(
+        &mut self,
+        namespace: &NamespacePath,
+        room: &RoomName,
+        after: u64,
+        limit: PageLimit,
+    ) -> Result<EventPage, StoreError>;
+
+    /// Stored events of all rooms behind a number, each with the rooms in which it is stored, for
+    /// revealing them after a restart.
+    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<Vec<UnrevealedEvent>, StoreError>;
+
+    fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError>;
+
+    /// Subscribers behind a key, in order, also expired ones.
+    fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError>;
+
+    /// Counts what is pending for a subscriber, up to a bound.
+    fn backlog(&mut self, subscriber: &SubscriberKey, events_max: usize) -> Result<Backlog, StoreError>;
+
+    fn dead_letters(
+        &mut self,
+        subscriber: &SubscriberKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Gaps of a subscriber that it has not confirmed and that reach behind a number, of at most
+    /// `limit` removed events.
+    fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError>;
+
+    fn totals(&mut self) -> Result<Totals, StoreError>;
+}
+
+/// An event that was committed and possibly not revealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnrevealedEvent {
+    pub namespace: NamespacePath,
+    pub rooms: Vec<RoomName>,
+    pub event: DurableEvent,
+}
