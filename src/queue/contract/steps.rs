@@ -105,3 +105,18 @@ fn a_purge_right_after_a_restart_is_carried_out() {
     b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: 1 });
     assert_eq!((b.pending("s"), b.totals().events), (vec![], 0));
 }
+
+#[test]
+fn handling_the_past_in_bulk_takes_nothing_from_other_subscribers() {
+    let handled = [ack_up_to("late", 3), Change::PurgeSubscriber { subscriber: key("late"), up_to: 3 }];
+    for (work_rows, handled) in [1, WORK_ROWS].into_iter().flat_map(|rows| handled.clone().map(|handled| (rows, handled))) {
+        let mut b = Bench::sqlite_with(QueueLimits::default(), work_rows);
+        b.subscribe("t", &["a"]);
+        b.subscribe("late", &[]);
+        (0..3).for_each(|_| drop(b.publish(&["a"], "x")));
+        b.commit(&[subscribe("late", "a", after(0)), handled.clone()]);
+        assert_eq!((b.pending("t"), b.totals().events), (vec![1, 2, 3], 3), "{work_rows} {handled:?}");
+        b.apply(ack("t", &[1, 2, 3]));
+        assert_eq!(b.totals().events, 0);
+    }
+}

@@ -106,7 +106,8 @@ impl SqliteStore {
         for number in &numbers {
             subscription.counted = *number;
             self.save(subscription);
-            if self.is_handled(&subscription, *number)? {
+            // Rows in `(dropped, floor]` are added too, since they will be subtracted.
+            if *number <= subscription.dropped || self.is_in_range(&subscription, *number)? {
                 self.free_if_handled(room, *number)?;
             } else {
                 self.add(room, *number)?;
