@@ -349,3 +349,73 @@ fn a_reader_that_stays_does_not_make_the_log_grow_for_ever() {
     }
     assert_eq!(wal_bytes(), bytes);
 }
+
+/// A store with four events of two rooms, changed by statements while it is closed.
+fn damaged(statements: &str) -> (SqliteStore, Scratch) {
+    let rule = crate::queue::limits::RetentionRule {
+        pattern: "kept".into(),
+        max_age: Some(Duration::from_secs(60)),
+        ..Default::default()
+    };
+    let limits = QueueLimits { retention: vec![rule], ..QueueLimits::default() };
+    let mut b = Bench::sqlite(limits.clone());
+    b.subscribe("s", &["a", "kept"]);
+    for _ in 0..4 {
+        let expires_at = Some(UnixMillis(b.now.0 + 30_000));
+        b.apply(Change::Publish(Box::new(Publish { expires_at, ..event(&["a", "kept"], "content") })));
+        b.reveal();
+    }
+    let scratch = b.scratch.take().unwrap();
+    drop((b.store, b.reader));
+    Connection::open(scratch.path().join(DATABASE)).unwrap().execute_batch(statements).unwrap();
+    let store = SqliteStore::open(options(scratch.path(), limits)).unwrap();
+    (store, scratch)
+}
+
+#[test]
+fn a_damaged_event_does_not_stop_the_queue() {
+    for statements in [
+        "DELETE FROM event WHERE number = 1",
+        "UPDATE event SET rooms = 'text' WHERE number = 1",
+        "UPDATE event SET rooms = x'0100000000000000' WHERE number = 1",
+        "UPDATE event SET at = 'text' WHERE number = 1",
+        "UPDATE event SET bytes = 'text' WHERE number = 1",
+    ] {
+        let (mut store, _scratch) = damaged(statements);
+        let mut reader = store.reader().unwrap();
+        store.commit(&[ack("s", &[1, 2]), ack_up_to("s", 3)], UnixMillis(1_000_000)).unwrap();
+        assert_eq!(numbers(&reader.pending(&key("s"), 0, ALL).unwrap()), [4], "{statements}");
+        for now in [1_040_000, 1_100_000] {
+            store.commit(&[Change::Expire { budget: 1_000 }], UnixMillis(now)).unwrap();
+        }
+        for number in 1..=4 {
+            store.commit(&[Change::RemoveDamaged { number }], UnixMillis(1_100_000)).unwrap();
+        }
+        let totals = reader.totals().unwrap();
+        assert_eq!((totals.events, totals.bytes), (0, 0), "{statements}");
+    }
+}
+
+#[test]
+fn an_event_on_a_damaged_page_can_be_removed() {
+    let scratch = Scratch::new();
+    let mut store = open(scratch.path());
+    store.commit(&batches()[0], UnixMillis(1)).unwrap();
+    store.commit(&[publish(&["a"], &"x".repeat(20_000)), publish(&["a"], "y")], UnixMillis(1)).unwrap();
+    store.commit(&[Change::Revealed { up_to: 2 }], UnixMillis(1)).unwrap();
+    store.maintain(true).unwrap();
+    drop(store);
+    let file = scratch.path().join(DATABASE);
+    let mut bytes = fs::read(&file).unwrap();
+    // The number of the next page of the payload.
+    let page = bytes.chunks(4_096).position(|page| page[4..].iter().all(|byte| *byte == b'x')).unwrap();
+    bytes[page * 4_096..page * 4_096 + 4].fill(0xff);
+    fs::write(&file, bytes).unwrap();
+    let mut store = open(scratch.path());
+    let mut reader = store.reader().unwrap();
+    let page = reader.pending(&key("s"), 0, ALL).unwrap();
+    assert_eq!((page.events[0].number, page.damaged[0].number), (2, 1));
+    assert_eq!(store.commit(&[Change::RemoveDamaged { number: 1 }], UnixMillis(1)).unwrap(), [Outcome::Done]);
+    assert_eq!(numbers(&reader.pending(&key("s"), 0, ALL).unwrap()), [2]);
+    assert_eq!(reader.gaps(&key("s"), 0, 9).unwrap().gaps, [gap(1, 1, Some(1), GapReason::Damaged)]);
+}

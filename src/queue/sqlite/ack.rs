@@ -18,17 +18,17 @@ const GAPS_STEP: usize = 1_024;
 impl SqliteStore {
     /// The subscriptions through which an event is open for a subscriber, in order of room names.
     fn open_through(&mut self, subscriber: i64, number: u64) -> Result<Vec<(Subscription, RowKind)>> {
-        let candidates = match self.event_rooms(number)? {
-            Some(event) => {
+        let candidates = match self.event_rooms(number)?.map(|event| event.rooms) {
+            Some(Some(rooms)) => {
                 let mut found = Vec::new();
-                for room in event.rooms {
+                for room in rooms {
                     found.extend(self.active_subscription(subscriber, room)?);
                 }
                 found
             }
-            // Only gaps are left of it.
-            None if number <= self.counters.head => self.active_subscriptions(subscriber)?,
-            None => Vec::new(),
+            // Only gaps are left of it, or its rooms are damaged.
+            _ if number <= self.counters.head => self.active_subscriptions(subscriber)?,
+            _ => Vec::new(),
         };
         let mut open = Vec::new();
         for subscription in candidates {
@@ -316,25 +316,13 @@ impl SqliteStore {
     }
 
     pub(super) fn remove_damaged(&mut self, number: u64) -> Result<Outcome> {
-        match load_event(&self.connection, number)? {
-            Stored::Event(_) => return Err(Refusal::NotDamaged { number }.into()),
-            Stored::Missing | Stored::Damaged(_) => {}
-        }
-        // The rooms that the event names may be damaged too: all rows are searched.
-        let sql = "SELECT room FROM event_room WHERE number = ?";
-        let rooms: Vec<i64> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_map([i(number)], |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        if rooms.is_empty() {
+        let stored = load_event(&self.connection, number)?;
+        if matches!(stored, Stored::Event(_)) {
             return Err(Refusal::NotDamaged { number }.into());
         }
-        for room in rooms {
-            self.remove_row(room, number, GapReason::Damaged)?;
-        }
-        if let Some(event) = self.event_rooms(number)? {
-            self.delete_event(number, event.bytes)?;
+        let rooms = self.remove_event(number, GapReason::Damaged)?;
+        if rooms == 0 && matches!(stored, Stored::Missing) {
+            return Err(Refusal::NotDamaged { number }.into());
         }
         Ok(Outcome::Done)
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, ErrorCode, Row};
 
 use super::{i, n};
 use crate::ids::RoomName;
@@ -43,14 +43,25 @@ impl StoredEvent {
     }
 }
 
-/// Reads an event. A row whose values have other types than they were written with is damaged too.
+/// Reads an event. A row on damaged pages, or whose values have other types than they were written
+/// with, is damaged too.
 pub(super) fn load_event(connection: &Connection, number: u64) -> rusqlite::Result<Stored> {
     let sql =
         "SELECT rooms, at, expires_at, replay_of, via, crc, origin, attachments, payload FROM event WHERE number = ?";
     let mut select = connection.prepare_cached(sql)?;
     let mut rows = select.query([i(number)])?;
-    let Some(row) = rows.next()? else { return Ok(Stored::Missing) };
+    let row = match rows.next() {
+        Ok(Some(row)) => row,
+        Ok(None) => return Ok(Stored::Missing),
+        Err(error) if is_corrupt(&error) => return Ok(Stored::Damaged(error.to_string())),
+        Err(error) => return Err(error),
+    };
     Ok(check_event(row, number).unwrap_or_else(|error| Stored::Damaged(error.to_string())))
+}
+
+/// True if a page of the database is damaged.
+pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 fn check_event(row: &Row<'_>, number: u64) -> rusqlite::Result<Stored> {
@@ -70,11 +81,11 @@ fn check_event(row: &Row<'_>, number: u64) -> rusqlite::Result<Stored> {
     if stored != found {
         return Ok(Stored::Damaged(format!("checksum is {found:#010x}, expected {stored:#010x}")));
     }
-    let Some(content) = decode_payload(checked.attachments, payload) else {
-        return Ok(Stored::Damaged("payload ends early".to_owned()));
+    let (Some(content), Some(rooms)) = (decode_payload(checked.attachments, payload), decode_rooms(number, rooms)) else {
+        return Ok(Stored::Damaged("payload or rooms end early".to_owned()));
     };
     Ok(Stored::Event(Box::new(StoredEvent {
-        rooms: decode_rooms(rooms),
+        rooms,
         at: checked.at,
         expires_at: checked.expires_at,
         replay_of: checked.replay_of,
@@ -143,10 +154,26 @@ pub(super) fn decode_payload(attachments: u32, blob: &[u8]) -> Option<Payload> {
     Some(Payload { text: rest, attachments: parts })
 }
 
-pub(super) fn encode_rooms(rooms: &[i64]) -> Vec<u8> {
-    rooms.iter().flat_map(|room| room.to_le_bytes()).collect()
+/// The rooms of an event as a blob that ends with a checksum of its own: the rooms are read without
+/// the payload.
+pub(super) fn encode_rooms(number: u64, rooms: &[i64]) -> Vec<u8> {
+    let mut blob: Vec<u8> = rooms.iter().flat_map(|room| room.to_le_bytes()).collect();
+    blob.extend_from_slice(&rooms_crc(number, &blob).to_le_bytes());
+    blob
 }
 
-pub(super) fn decode_rooms(bytes: &[u8]) -> Vec<i64> {
-    bytes.as_chunks::<8>().0.iter().map(|room| i64::from_le_bytes(*room)).collect()
+/// The rooms in a blob, unless it is damaged.
+pub(super) fn decode_rooms(number: u64, blob: &[u8]) -> Option<Vec<i64>> {
+    let (rooms, crc) = blob.split_last_chunk::<4>()?;
+    if u32::from_le_bytes(*crc) != rooms_crc(number, rooms) {
+        return None;
+    }
+    Some(rooms.as_chunks::<8>().0.iter().map(|room| i64::from_le_bytes(*room)).collect())
+}
+
+fn rooms_crc(number: u64, rooms: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&number.to_le_bytes());
+    hasher.update(rooms);
+    hasher.finalize()
 }

@@ -1,7 +1,7 @@
 //! Removal of what time has run out for: ids for deduplication, events, subscribers, names of
 //! expired subscribers, idle rooms.
 
-use rusqlite::params;
+use rusqlite::OptionalExtension;
 
 use super::{Result, SqliteStore, i, n};
 use crate::queue::change::Outcome;
@@ -45,11 +45,7 @@ impl SqliteStore {
         let numbers = self.numbers(sql, &[i(now.0), i(self.counters.revealed), limit as i64])?;
         let mut rows = 0;
         for number in numbers {
-            let rooms = self.event_rooms(number)?.map_or_else(Vec::new, |event| event.rooms);
-            for room in rooms {
-                self.remove_row(room, number, GapReason::Expired)?;
-                rows += 1;
-            }
+            rows += self.remove_event(number, GapReason::Expired)?;
             if rows >= limit {
                 return Ok(rows);
             }
@@ -129,7 +125,11 @@ impl SqliteStore {
             return Ok(false);
         };
         let sql = "SELECT at FROM event WHERE number = ?";
-        let at: i64 = self.connection.prepare_cached(sql)?.query_row(params![i(number)], |row| row.get(0))?;
+        let at = self.connection.prepare_cached(sql)?.query_row([i(number)], |row| Ok(row.get(0).ok())).optional()?;
+        let Some(at) = at.flatten() else {
+            self.remove_row(room, number, GapReason::Damaged)?;
+            return Ok(true);
+        };
         let is_too_old = self.ruled.get(room).is_some_and(|rule| rule.is_too_old(UnixMillis(n(at)), now));
         if is_too_old {
             self.remove_row(room, number, GapReason::Trimmed)?;

@@ -74,7 +74,7 @@ impl SqliteStore {
     pub(super) fn insert_event(&mut self, event: NewEvent<'_>) -> Result<u64> {
         let number = self.counters.head + 1;
         let bytes = event_bytes(event.payload, event.origin, event.rooms.len());
-        let rooms = encode_rooms(&event.rooms);
+        let rooms = encode_rooms(number, &event.rooms);
         let (attachments, payload) = encode_payload(event.payload);
         let crc = Checked {
             number,

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::event::decode_rooms;
-use super::{Result, SqliteStore, i, n};
+use super::event::{decode_rooms, is_corrupt};
+use super::{Counters, Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::limits::{QueueLimits, RetentionRule};
 use crate::queue::record::GapReason;
+
+/// Bytes of an event from which its row may need further pages.
+const OVERFLOW_BYTES: u64 = 3_500;
 
 /// Rooms kept in memory between commits, about 200 bytes each.
 const CACHED_ROOMS_MAX: usize = 16_384;
@@ -364,10 +367,12 @@ impl SqliteStore {
         let bytes = event.as_ref().map_or(0, |event| event.bytes);
         self.change_room(room, |room| {
             room.events = room.events.saturating_sub(1);
-            room.bytes = room.bytes.saturating_sub(bytes);
+            // The bytes of damaged events are not known.
+            room.bytes = if room.events == 0 { 0 } else { room.bytes.saturating_sub(bytes) };
         })?;
-        let Some(event) = event else { return Ok(()) };
-        for other in event.rooms {
+        // An event whose rooms are unknown stays until it is removed as damaged.
+        let Some(rooms) = event.and_then(|event| event.rooms) else { return Ok(()) };
+        for other in rooms {
             if other != room {
                 let sql = "SELECT 1 FROM event_room WHERE room = ? AND number = ?";
                 if self.connection.prepare_cached(sql)?.exists([other, i(number)])? {
@@ -378,13 +383,55 @@ impl SqliteStore {
         self.delete_event(number, bytes)
     }
 
-    pub(super) fn delete_event(&mut self, number: u64, bytes: u64) -> Result<()> {
-        let deleted = self.connection.prepare_cached("DELETE FROM event WHERE number = ?")?.execute([i(number)])?;
+    /// Deletes the row of an event. It stays if its pages are damaged.
+    fn delete_event(&mut self, number: u64, bytes: u64) -> Result<()> {
+        let may_overflow = bytes >= OVERFLOW_BYTES;
+        if may_overflow {
+            self.connection.prepare_cached("SAVEPOINT event")?.execute([])?;
+        }
+        let deleted = self.connection.prepare_cached("DELETE FROM event WHERE number = ?")?.execute([i(number)]);
+        let deleted = match deleted {
+            Err(error) if may_overflow && is_corrupt(&error) => {
+                log::error!("queue cannot free damaged event number={number}: {error}");
+                self.connection.prepare_cached("ROLLBACK TO event")?.execute([])?;
+                0
+            }
+            deleted => deleted?,
+        };
+        if may_overflow {
+            self.connection.prepare_cached("RELEASE event")?.execute([])?;
+        }
         if deleted > 0 {
-            self.counters.events = self.counters.events.saturating_sub(1);
-            self.counters.bytes = self.counters.bytes.saturating_sub(bytes);
+            let Counters { events, bytes: total, dead_letters, .. } = &mut self.counters;
+            *events = events.saturating_sub(1);
+            let is_empty = *events == 0 && *dead_letters == 0;
+            *total = if is_empty { 0 } else { total.saturating_sub(bytes) };
         }
         Ok(())
+    }
+
+    /// Removes an event from all rooms that have it, also if the list of them is damaged. Returns
+    /// the number of rooms.
+    pub(super) fn remove_event(&mut self, number: u64, reason: GapReason) -> Result<usize> {
+        let event = self.event_rooms(number)?;
+        let bytes = event.as_ref().map_or(0, |event| event.bytes);
+        let known = event.and_then(|event| event.rooms);
+        let is_damaged = known.is_none();
+        let rooms = match known {
+            Some(rooms) => rooms,
+            None => {
+                let mut select = self.connection.prepare_cached("SELECT room FROM event_room WHERE number = ?")?;
+                let rows = select.query_map([i(number)], |row| row.get(0))?;
+                rows.collect::<rusqlite::Result<Vec<i64>>>()?
+            }
+        };
+        for room in &rooms {
+            self.remove_row(*room, number, reason)?;
+        }
+        if is_damaged {
+            self.delete_event(number, bytes)?;
+        }
+        Ok(rooms.len())
     }
 
     /// Removes an event from a room. Subscriptions that have not handled it get a gap.
@@ -416,7 +463,8 @@ impl SqliteStore {
     pub(super) fn event_rooms(&self, number: u64) -> Result<Option<EventRooms>> {
         let mut select = self.connection.prepare_cached("SELECT rooms, bytes FROM event WHERE number = ?")?;
         let event = select.query_row([i(number)], |row| {
-            Ok(EventRooms { rooms: decode_rooms(row.get_ref(0)?.as_blob()?), bytes: n(row.get(1)?) })
+            let rooms = row.get_ref(0)?.as_blob().ok().and_then(|rooms| decode_rooms(number, rooms));
+            Ok(EventRooms { rooms, bytes: row.get(1).map_or(0, n) })
         });
         Ok(event.optional()?)
     }
@@ -424,6 +472,7 @@ impl SqliteStore {
 
 /// Rooms and bytes of an event.
 pub(super) struct EventRooms {
-    pub(super) rooms: Vec<i64>,
+    /// None if they are damaged.
+    pub(super) rooms: Option<Vec<i64>>,
     pub(super) bytes: u64,
 }
