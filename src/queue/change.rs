@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::limits::QueueLimits;
 use super::record::{
-    ContentHash, DEDUP_ID_BYTES_MAX, ORIGIN_BYTES_MAX, Payload, QueueOffset, ROOMS_MAX, Receipt, SubscriberKey,
+    ContentHash, DEDUP_ID_BYTES_MAX, Gap, ORIGIN_BYTES_MAX, Payload, QueueOffset, ROOMS_MAX, Receipt, SubscriberKey,
     UnixMillis,
 };
 use crate::ids::{NamespacePath, RoomName};
@@ -77,10 +77,12 @@ pub(crate) enum Change {
         subscriber: SubscriberKey,
         events: Acked,
     },
-    /// Confirms gaps up to this number; events are not acknowledged by it.
-    AckGaps {
+    /// Confirms a gap as it was reported. Events that were removed since, or that are pending, are
+    /// not confirmed: they are reported by another gap. A gap that is not reported any more, or that
+    /// has grown, is ignored.
+    AckGap {
         subscriber: SubscriberKey,
-        up_to: u64,
+        gap: Gap,
     },
     /// Moves a pending event to the subscriber's dead letters. A reason is cut at 1 KiB.
     Term {

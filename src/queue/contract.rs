@@ -171,6 +171,13 @@ impl Bench {
         self.reader.gaps(&key(name), 0, 100_000).unwrap().gaps
     }
 
+    /// Confirms all gaps of a subscriber.
+    fn ack_gaps(&mut self, name: &str) {
+        for gap in self.gaps(name) {
+            self.apply(ack_gap(name, gap));
+        }
+    }
+
     fn dead(&mut self, name: &str) -> Vec<DeadLetter> {
         self.reader.dead_letters(&key(name), 0, 100_000).unwrap()
     }
@@ -239,8 +246,8 @@ fn ack_up_to(name: &str, up_to: u64) -> Change {
     Change::Ack { subscriber: key(name), events: Acked::UpTo(up_to) }
 }
 
-fn ack_gaps(name: &str, up_to: u64) -> Change {
-    Change::AckGaps { subscriber: key(name), up_to }
+fn ack_gap(name: &str, gap: Gap) -> Change {
+    Change::AckGap { subscriber: key(name), gap }
 }
 
 fn term(name: &str, number: u64) -> Change {

@@ -60,9 +60,16 @@ struct Subscription {
     /// Events up to here are handled.
     floor: u64,
     handled: BTreeSet<u64>,
+    /// The subscriber knows that events of the room up to here may be lost.
+    lost_confirmed: u64,
 }
 
 impl Subscription {
+    /// Up to here nothing is lost of which the subscriber does not know.
+    fn known_to(&self) -> u64 {
+        self.start.max(self.floor).max(self.lost_confirmed)
+    }
+
     fn is_open(&self, number: u64) -> bool {
         number > self.floor && !self.handled.contains(&number)
     }

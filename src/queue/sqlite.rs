@@ -11,7 +11,7 @@
 //! reason. It remains open for the same subscriptions, as a gap, and is confirmed by the same
 //! subtraction. So one statement per room removes an event and records the gap of all its
 //! subscribers. Past `gaps_per_room_max` the oldest becomes part of one range of the room
-//! (`room.lost_to`).
+//! (`room.lost_to`); `lost_confirmed` of a subscription says how far it has confirmed that range.
 //!
 //! **Steps.** What concerns many rows is made true by one row, and the counts follow in steps of
 //! later commits: acknowledging up to a number sets `floor`, the end of a subscription sets
@@ -224,7 +224,7 @@ impl SqliteStore {
             Change::Unsubscribe { subscriber, room } => self.unsubscribe(subscriber, room),
             Change::Ack { subscriber, events: Acked::Numbers(numbers) } => self.ack(subscriber, numbers),
             Change::Ack { subscriber, events: Acked::UpTo(up_to) } => self.ack_up_to(subscriber, *up_to),
-            Change::AckGaps { subscriber, up_to } => self.ack_gaps(subscriber, *up_to),
+            Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap),
             Change::Term { subscriber, number, reason } => self.term(subscriber, *number, reason, now),
             Change::DeliveryFailed { subscriber, number, attempts, retry_at } => {
                 self.delivery_failed(subscriber, *number, *attempts, *retry_at)

@@ -47,7 +47,7 @@ fn batches() -> Vec<Vec<Change>> {
             3 => unsubscribe("s", "b"),
             4 => Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: 10 },
             5 => Change::ReplayDead { subscriber: key("s"), numbers: None },
-            6 => ack_gaps("s", 9),
+            6 => ack_gap("s", gap(5, 9, Some(3), GapReason::Purged)),
             _ => Change::Expire { budget: 100 },
         });
         batches.push(batch);

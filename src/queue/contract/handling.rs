@@ -135,7 +135,7 @@ fn a_subscription_to_the_past_has_what_is_stored() {
         b.apply(unsubscribe("s", "a"));
         b.apply(subscribe("s", "a", after(1)));
         assert_eq!(b.gaps("s"), [gap(2, 5, None, GapReason::NotRetained)]);
-        b.apply(ack_gaps("s", 5));
+        b.ack_gaps("s");
         assert_eq!(b.gaps("s"), []);
     });
 }
@@ -196,7 +196,7 @@ fn the_oldest_of_too_many_dead_letters_becomes_a_gap() {
         }
         assert_eq!(b.dead("s").iter().map(|dead| dead.number).collect::<Vec<_>>(), [3, 4]);
         assert_eq!(b.gaps("s"), [gap(1, 2, Some(2), GapReason::TooManyDead)]);
-        b.apply(ack_gaps("s", 2));
+        b.ack_gaps("s");
         assert_eq!((b.gaps("s"), b.totals().dead_letters), (vec![], 2));
     });
 }
@@ -213,13 +213,15 @@ fn a_purged_room_leaves_gaps_for_what_was_not_acknowledged() {
         b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: 5 });
         assert_eq!((b.pending("s"), b.gaps("s")), (vec![6], vec![gap(1, 5, Some(4), GapReason::Purged)]));
         assert_eq!(b.pending("both"), [4, 6], "an event of another room is still pending through it");
-        assert_eq!(b.gaps("both"), [gap(1, 5, Some(4), GapReason::Purged)]);
-        b.apply(ack_gaps("s", 3));
+        let apart = [gap(1, 3, Some(3), GapReason::Purged), gap(5, 5, Some(1), GapReason::Purged)];
+        assert_eq!(b.gaps("both"), apart);
+        let part = gap(1, 3, Some(2), GapReason::Purged);
+        b.apply(ack_gap("s", part));
         assert_eq!(b.gaps("s"), [gap(4, 5, Some(2), GapReason::Purged)]);
         let mut b = b.reopen();
         b.apply(ack_up_to("s", 6));
         assert_eq!((b.pending("s"), b.gaps("s")), (vec![], vec![]));
-        b.apply(ack_gaps("both", 6));
+        b.ack_gaps("both");
         assert_eq!((b.pending("both"), b.gaps("both")), (vec![4, 6], vec![]));
         b.apply(ack("both", &[4, 6]));
         assert_eq!(sizes(&mut b), (0, 0));
@@ -287,5 +289,58 @@ fn an_acknowledgement_and_a_reason_are_bounded() {
         assert_eq!(b.apply(ack("s", &[1; 1025])), refused);
         b.apply(Change::Term { subscriber: key("s"), number: 1, reason: "ä".repeat(1_000) });
         assert_eq!(b.dead("s")[0].reason, "ä".repeat(512));
+    });
+}
+
+#[test]
+fn a_gap_is_confirmed_as_far_as_it_was_reported() {
+    let rule = crate::queue::limits::RetentionRule {
+        pattern: "kept".into(),
+        max_events: Some(1),
+        ..Default::default()
+    };
+    let limits = QueueLimits { gaps_per_room_max: 1, retention: vec![rule], ..QueueLimits::default() };
+    with_limits(&limits, |mut b| {
+        b.subscribe("s", &["a", "kept"]);
+        let expires_at = Some(UnixMillis(b.now.0 + 1_000));
+        for expires_at in [None, expires_at, None] {
+            b.apply(Change::Publish(Box::new(Publish { expires_at, ..event(&["a"], "x") })));
+            b.reveal();
+        }
+        b.apply(term("s", 3));
+        b.apply(Change::PurgeSubscriber { subscriber: key("s"), up_to: 1 });
+        let reported = b.gaps("s");
+        b.wait(Duration::from_secs(1));
+        b.expire();
+        for gap in reported {
+            b.apply(ack_gap("s", gap));
+        }
+        assert_eq!(b.gaps("s"), [gap(2, 2, Some(1), GapReason::Expired)], "removed after the report");
+        b.ack_gaps("s");
+        // Events 4 and 5 are lost one after the other.
+        (0..4).for_each(|_| drop(b.publish(&["kept"], "x")));
+        let lost = b.gaps("s").remove(0);
+        assert_eq!((lost.to, lost.events), (5, None));
+        b.publish(&["kept"], "x");
+        b.apply(ack_gap("s", lost));
+        assert_eq!(b.gaps("s")[0], gap(6, 6, None, GapReason::Trimmed), "lost after the report");
+    });
+}
+
+#[test]
+fn a_lost_range_is_reported_although_its_last_event_was_handled() {
+    let rule = crate::queue::limits::RetentionRule {
+        pattern: "kept".into(),
+        max_events: Some(1),
+        ..Default::default()
+    };
+    let limits = QueueLimits { gaps_per_room_max: 1, retention: vec![rule], ..QueueLimits::default() };
+    with_limits(&limits, |mut b| {
+        b.subscribe("s", &["kept"]);
+        b.subscribe("t", &["kept"]);
+        b.commit(&[publish(&["kept"], "1"), publish(&["kept"], "2"), ack("s", &[2])]);
+        b.reveal();
+        (0..2).for_each(|_| drop(b.publish(&["kept"], "x")));
+        assert_eq!(b.gaps("s")[0], gap(1, 2, None, GapReason::Trimmed));
     });
 }

@@ -177,9 +177,9 @@ fn gaps_of_a_room_past_the_bound_become_one_range() {
         assert_eq!((b.pending("s"), b.gaps("s")), (vec![6], gaps.to_vec()));
         b.subscribe("late", &["kept.a"]);
         assert_eq!(b.gaps("late"), []);
-        b.apply(ack_gaps("s", 3));
+        b.apply(ack_gap("s", gaps[0].clone()));
         assert_eq!(b.gaps("s"), gaps[1..]);
-        b.apply(ack_gaps("s", 5));
+        b.apply(ack_gap("s", gaps[1].clone()));
         assert_eq!((b.pending("s"), b.gaps("s")), (vec![6], vec![]));
     });
 }

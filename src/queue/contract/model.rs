@@ -47,7 +47,7 @@ enum Draft {
     Unsubscribe { name: usize, room: usize },
     Ack { name: usize, back: Vec<u64> },
     AckUpTo { name: usize, back: u64 },
-    AckGaps { name: usize, back: u64 },
+    AckGap { name: usize, at: usize },
     Term { name: usize, back: u64 },
     Failed { name: usize, back: u64 },
     Replay(usize),
@@ -75,7 +75,7 @@ fn drafts() -> impl Strategy<Value = Draft> {
         2 => (name.clone(), room.clone()).prop_map(|(name, room)| Draft::Unsubscribe { name, room }),
         8 => (name.clone(), proptest::collection::vec(back.clone(), 1..4)).prop_map(|(name, back)| Draft::Ack { name, back }),
         2 => (name.clone(), back.clone()).prop_map(|(name, back)| Draft::AckUpTo { name, back }),
-        2 => (name.clone(), back.clone()).prop_map(|(name, back)| Draft::AckGaps { name, back }),
+        2 => (name.clone(), back.clone()).prop_map(|(name, at)| Draft::AckGap { name, at: at as usize }),
         3 => (name.clone(), back.clone()).prop_map(|(name, back)| Draft::Term { name, back }),
         2 => (name.clone(), back.clone()).prop_map(|(name, back)| Draft::Failed { name, back }),
         1 => name.clone().prop_map(Draft::Replay),
@@ -97,7 +97,8 @@ fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 impl Draft {
-    fn change(&self, head: u64, now: UnixMillis) -> Change {
+    fn change(&self, b: &mut Bench) -> Change {
+        let (head, now) = (b.store.head().number, b.now);
         let to = |back: u64| head.saturating_sub(back);
         match self {
             Self::Publish { rooms, dedup, content, expires_in } => {
@@ -118,7 +119,11 @@ impl Draft {
             Self::Unsubscribe { name, room } => unsubscribe(NAMES[*name], ROOMS[*room]),
             Self::Ack { name, back } => ack(NAMES[*name], &back.iter().map(|back| to(*back)).collect::<Vec<_>>()),
             Self::AckUpTo { name, back } => ack_up_to(NAMES[*name], to(*back)),
-            Self::AckGaps { name, back } => ack_gaps(NAMES[*name], to(*back)),
+            Self::AckGap { name, at } => {
+                let gaps = b.gaps(NAMES[*name]);
+                let gap = if gaps.is_empty() { gap(1, 9, Some(3), GapReason::Expired) } else { gaps[at % gaps.len()].clone() };
+                ack_gap(NAMES[*name], gap)
+            }
             Self::Term { name, back } => term(NAMES[*name], to(*back)),
             Self::Failed { name, back } => Change::DeliveryFailed {
                 subscriber: key(NAMES[*name]),
@@ -179,7 +184,7 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
                 // Work is finished between changes: when events are freed can be seen by a
                 // subscription to the past.
                 for draft in drafts {
-                    let change = draft.change(memory.totals().head.number, memory.now);
+                    let change = draft.change(&mut memory);
                     let outcomes = (memory.apply(change.clone()), sqlite.apply(change.clone()));
                     prop_assert_eq!(outcomes.0, outcomes.1, "{:?}", change);
                     if matches!(change, Change::Expire { .. }) {
@@ -216,7 +221,6 @@ proptest! {
         let (mut memory, mut sqlite) = (Bench::memory(limits.clone()), Bench::sqlite_with(limits, 1));
         for step in &steps {
             let Step::Commit(drafts) = step else { continue };
-            let head = memory.totals().head.number;
             let changes: Vec<Change> = drafts
                 .iter()
                 .map(|draft| match draft {
@@ -225,7 +229,7 @@ proptest! {
                     other => other.clone(),
                 })
                 .filter(|draft| !matches!(draft, Draft::PurgeRoom { .. } | Draft::Expire | Draft::Publish { .. }))
-                .map(|draft| draft.change(head, memory.now))
+                .map(|draft| draft.change(&mut memory))
                 .chain([publish(&["a", "b"], "x"), publish(&["b"], "x")])
                 .collect();
             let outcomes = sqlite.store.commit(&changes, sqlite.now).unwrap();
@@ -255,8 +259,7 @@ proptest! {
                 Step::Wait(seconds) => b.wait(Duration::from_secs(*seconds)),
                 Step::Reopen => b = b.reopen_with(1),
                 Step::Commit(drafts) => {
-                    let head = b.store.head().number;
-                    let changes: Vec<Change> = drafts.iter().map(|draft| draft.change(head, b.now)).collect();
+                    let changes: Vec<Change> = drafts.iter().map(|draft| draft.change(&mut b)).collect();
                     let before = NAMES.map(|name| b.pending(name));
                     b.store.commit(&changes, b.now).unwrap();
                     for (name, before) in NAMES.into_iter().zip(before) {
@@ -298,7 +301,6 @@ fn may_vanish(changes: &[Change], name: &str, number: u64) -> bool {
             *subscriber == key(name) && numbers.contains(&number)
         }
         Change::Ack { subscriber, events: Acked::UpTo(up_to) } => *subscriber == key(name) && number <= *up_to,
-        Change::AckGaps { subscriber, up_to } => *subscriber == key(name) && number <= *up_to,
         Change::Term { subscriber, number: given_up, .. } => *subscriber == key(name) && number == *given_up,
         Change::Unsubscribe { subscriber, .. } | Change::RemoveSubscriber { subscriber } => *subscriber == key(name),
         _ => false,

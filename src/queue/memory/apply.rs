@@ -40,7 +40,7 @@ impl State {
                 self.handle_up_to(subscriber, *up_to);
                 self.subscriber(subscriber)?.gaps.retain(|_, gap| gap.to > *up_to);
             }
-            Change::AckGaps { subscriber, up_to } => return self.ack_gaps(subscriber, *up_to),
+            Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap)?,
             Change::Term { subscriber, number, reason } => return self.term(subscriber, *number, reason, now),
             Change::DeliveryFailed { subscriber, number, attempts, retry_at } => {
                 self.subscriber(subscriber)?;
@@ -225,7 +225,8 @@ impl State {
     }
 
     fn begin_subscription(&mut self, key: &SubscriberKey, room: &RoomKey, after: u64) {
-        let subscription = Subscription { start: after, floor: after, handled: BTreeSet::new() };
+        let subscription = 
+            Subscription { start: after, floor: after, handled: BTreeSet::new(), lost_confirmed: 0 };
         if let Some(subscriber) = self.subscribers.get_mut(key) {
             subscriber.subscriptions.insert(room.clone(), subscription);
         }
@@ -381,23 +382,37 @@ impl State {
         }
     }
 
-    fn ack_gaps(&mut self, key: &SubscriberKey, up_to: u64) -> Result<Outcome> {
-        let rooms: Vec<RoomKey> = self.subscriber(key)?.subscriptions.keys().cloned().collect();
-        self.check_number(up_to)?;
-        for key_of_room in rooms {
-            let Some(room) = self.rooms.get(&key_of_room) else { continue };
-            let lost_to = room.lost_to;
-            let gone: Vec<u64> = room.gone.range(..=up_to).map(|(number, _)| *number).collect();
-            for number in gone {
-                self.handle(key, number, true);
-            }
-            let subscription = self.subscriber(key)?.subscriptions.get(&key_of_room);
-            if lost_to <= up_to && subscription.is_some_and(|s| lost_to > s.start && s.is_open(lost_to)) {
-                self.mark(key, &key_of_room, lost_to);
-            }
+    fn ack_gap(&mut self, key: &SubscriberKey, gap: &Gap) -> Result<()> {
+        let subscriber = self.subscriber(key)?;
+        if subscriber.gaps.get(&gap.reason) == Some(gap) {
+            subscriber.gaps.remove(&gap.reason);
+            return Ok(());
         }
-        self.subscriber(key)?.gaps.retain(|_, gap| gap.to > up_to);
-        Ok(Outcome::Done)
+        match gap.events {
+            Some(events) => {
+                let removed = self.removed(&self.subscribers[key], gap.from.saturating_sub(1)).into_iter();
+                let removed = removed.filter(|event| event.number <= gap.to && event.reason == gap.reason);
+                let numbers: Vec<u64> = removed.map(|event| event.number).collect();
+                if numbers.len() as u64 <= events {
+                    for number in numbers {
+                        self.handle(key, number, true);
+                    }
+                }
+            }
+            None if gap.reason == GapReason::Trimmed => {
+                let Self { subscribers, rooms, .. } = self;
+                let subscriptions = subscribers.get_mut(key).into_iter().flat_map(|s| &mut s.subscriptions);
+                for (room, subscription) in subscriptions {
+                    let lost_to = rooms.get(room).map_or(0, |room| room.lost_to);
+                    let (known_to, confirmed) = (subscription.known_to(), gap.to.min(lost_to));
+                    if gap.from <= known_to + 1 && confirmed > known_to {
+                        subscription.lost_confirmed = confirmed;
+                    }
+                }
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn extend_gap(&mut self, key: &SubscriberKey, reason: GapReason, from: u64, to: u64, events: Option<u64>) {

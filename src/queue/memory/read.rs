@@ -23,6 +23,15 @@ impl MemoryReader {
     }
 }
 
+/// An event that was removed before the subscriber handled it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RemovedEvent {
+    pub(super) number: u64,
+    pub(super) reason: GapReason,
+    /// An event is pending between this one and the removed one before it.
+    is_apart: bool,
+}
+
 impl StoredEvent {
     fn to_event(&self, number: u64, room: &RoomName) -> DurableEvent {
         DurableEvent {
@@ -52,6 +61,35 @@ impl State {
             }
         }
         pending
+    }
+
+    /// Removed events that a subscriber has not handled, each with the reason of the first of its
+    /// rooms.
+    fn gone(&self, subscriber: &Subscriber, after: u64) -> BTreeMap<u64, GapReason> {
+        let mut gone = BTreeMap::new();
+        for (key, subscription) in &subscriber.subscriptions {
+            let Some(room) = self.rooms.get(key) else { continue };
+            for (number, (_, reason)) in room.gone.range((Bound::Excluded(after), Bound::Unbounded)) {
+                if subscription.is_open(*number) {
+                    gone.entry(*number).or_insert(*reason);
+                }
+            }
+        }
+        gone
+    }
+
+    /// Those of them that are not pending through another room.
+    pub(super) fn removed(&self, subscriber: &Subscriber, after: u64) -> Vec<RemovedEvent> {
+        let (pending, mut before) = (self.pending(subscriber, after), after);
+        let mut removed = Vec::new();
+        for (number, reason) in self.gone(subscriber, after) {
+            if !pending.contains_key(&number) {
+                let is_apart = pending.range(before + 1..number).next().is_some();
+                removed.push(RemovedEvent { number, reason, is_apart });
+                before = number;
+            }
+        }
+        removed
     }
 
     /// Events as a page, with their rooms.
@@ -192,28 +230,17 @@ impl QueueReader for MemoryReader {
         let mut page = GapPage { next: after, ..GapPage::default() };
         let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };
         page.gaps = subscriber.gaps.values().filter(|gap| gap.to > after).cloned().collect();
-        let mut gone = BTreeMap::<u64, GapReason>::new();
         for (key, subscription) in &subscriber.subscriptions {
-            let Some(room) = state.rooms.get(key) else { continue };
-            let from = subscription.start.max(subscription.floor) + 1;
-            if room.lost_to >= from && room.lost_to > after && subscription.is_open(room.lost_to) {
-                page.gaps.push(Gap { from, to: room.lost_to, events: None, reason: GapReason::Trimmed });
-            }
-            for (number, (_, reason)) in room.gone.range((Bound::Excluded(after), Bound::Unbounded)) {
-                if subscription.is_open(*number) {
-                    gone.entry(*number).or_insert(*reason);
-                }
+            let (from, lost_to) = (subscription.known_to() + 1, state.rooms.get(key).map_or(0, |room| room.lost_to));
+            if lost_to >= from.max(after + 1) {
+                page.gaps.push(Gap { from, to: lost_to, events: None, reason: GapReason::Trimmed });
             }
         }
-        let pending = state.pending(subscriber, after);
-        page.has_more = gone.len() > limit;
+        let removed = state.removed(subscriber, after);
         let mut ranges: Vec<Gap> = Vec::new();
-        for (number, reason) in gone.into_iter().take(limit) {
+        for RemovedEvent { number, reason, is_apart } in removed.iter().copied().take(limit) {
             page.next = number;
-            if pending.contains_key(&number) {
-                continue;
-            }
-            match ranges.last_mut().filter(|gap| gap.reason == reason) {
+            match ranges.last_mut().filter(|gap| gap.reason == reason && !is_apart) {
                 Some(gap) => {
                     gap.to = number;
                     gap.events = gap.events.map(|events| events + 1);
@@ -221,6 +248,8 @@ impl QueueReader for MemoryReader {
                 None => ranges.push(Gap { from: number, to: number, events: Some(1), reason }),
             }
         }
+        let last = state.gone(subscriber, after).last_key_value().map_or(0, |(number, _)| *number);
+        page.has_more = removed.len() >= limit && last > page.next;
         page.gaps.extend(ranges);
         page.gaps.sort_unstable_by_key(|gap| (gap.from, gap.to, gap.reason));
         Ok(page)

@@ -4,16 +4,14 @@
 use rusqlite::params;
 
 use super::event::{Stored, decode_payload, encode_payload, load_event};
+use super::merge::{Removed, sources};
 use super::publish::NewEvent;
 use super::rooms::RowKind;
 use super::subscriptions::Subscription;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{ACKED_MAX, Outcome, REPLAYED_MAX, Refusal, cut_reason};
-use crate::queue::record::{GapReason, SubscriberKey, UnixMillis, event_bytes};
-
-/// Removed events that one change confirms at most.
-const GAPS_STEP: usize = 1_024;
+use crate::queue::record::{Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
 
 impl SqliteStore {
     /// The subscriptions through which an event is open for a subscriber, in order of room names.
@@ -103,44 +101,56 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(super) fn ack_gaps(&mut self, key: &SubscriberKey, up_to: u64) -> Result<Outcome> {
+    pub(super) fn ack_gap(&mut self, key: &SubscriberKey, gap: &Gap) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
-        self.check_number(up_to)?;
-        let mut left = GAPS_STEP;
-        for subscription in self.active_subscriptions(subscriber)? {
-            let Subscription { room, floor, .. } = subscription;
-            // At most `gaps_per_room_max` of them.
-            let sql = "SELECT number FROM gone WHERE room = ? AND number > ? AND number <= ? ORDER BY number";
-            let numbers: Vec<u64> = self
-                .connection
-                .prepare_cached(sql)?
-                .query_map(params![room, i(floor), i(up_to)], |row| row.get(0).map(n))?
-                .collect::<rusqlite::Result<_>>()?;
-            for number in numbers {
-                let Some(subscription) = self.active_subscription(subscriber, room)? else { break };
-                if self.is_handled(&subscription, number)? {
-                    continue;
-                }
-                if left == 0 {
-                    return Ok(Outcome::More);
-                }
-                left -= 1;
-                if subscription.holds(number) {
-                    self.subtract(room, number)?;
-                }
-                self.add_handled(subscription, number)?;
+        let Gap { from, to, events, reason } = *gap;
+        let sql = "DELETE FROM gap WHERE subscriber = ? AND reason = ? AND first = ? AND last = ? AND events IS ?";
+        let values = params![subscriber, reason.code(), i(from), i(to), events.map(i)];
+        if self.connection.prepare_cached(sql)?.execute(values)? > 0 {
+            return Ok(Outcome::Done);
+        }
+        self.subscriptions.write_back(&self.connection)?;
+        match events {
+            Some(events) => self.ack_removed(subscriber, gap, events)?,
+            None if reason == GapReason::Trimmed => self.ack_lost(subscriber, from, to)?,
+            None => {}
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Confirms removed events of a range, if there are not more than were reported.
+    fn ack_removed(&mut self, subscriber: i64, gap: &Gap, events: u64) -> Result<()> {
+        let (after, limit) = (gap.from.saturating_sub(1), (events as usize).saturating_add(1));
+        let sources = sources(&self.connection, subscriber)?;
+        let mut removed = Removed::new(&self.connection, &sources, after, limit)?;
+        let mut numbers = Vec::new();
+        while let Some(event) = removed.next()?.filter(|event| event.number <= gap.to) {
+            if event.reason == gap.reason {
+                numbers.push(event.number);
             }
-            let lost_to = self.room(room)?.lost_to;
-            if let Some(subscription) = self.active_subscription(subscriber, room)?
-                && lost_to <= up_to
-                && lost_to > subscription.start
-                && !self.is_handled(&subscription, lost_to)?
-            {
-                self.add_handled(subscription, lost_to)?;
+            if numbers.len() as u64 > events {
+                return Ok(());
             }
         }
-        self.delete_gaps(subscriber, up_to)?;
-        Ok(Outcome::Done)
+        drop(removed);
+        for number in numbers {
+            let mut open = self.open_through(subscriber, number)?;
+            open.retain(|(_, kind)| *kind == RowKind::Gone);
+            self.handle(subscriber, number, open)?;
+        }
+        Ok(())
+    }
+
+    fn ack_lost(&mut self, subscriber: i64, from: u64, to: u64) -> Result<()> {
+        for mut subscription in self.active_subscriptions(subscriber)? {
+            let known_to = subscription.start.max(subscription.floor).max(subscription.lost_confirmed);
+            let confirmed = to.min(self.room(subscription.room)?.lost_to);
+            if from <= known_to + 1 && confirmed > known_to {
+                subscription.lost_confirmed = confirmed;
+                self.save(subscription);
+            }
+        }
+        Ok(())
     }
 
     /// The subscriptions through which an event is pending.

@@ -5,9 +5,10 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use rusqlite::{Connection, params};
 
-use super::read::room_name;
+use super::read::{reason, room_name};
 use super::{i, n};
 use crate::ids::RoomName;
+use crate::queue::record::{Gap, GapReason};
 
 /// Rows of a room that are read ahead when rooms are merged.
 const READ_AHEAD_MIN: usize = 4;
@@ -21,6 +22,17 @@ pub(super) struct Source {
     pub(super) start: u64,
     pub(super) floor: u64,
     pub(super) lost_to: u64,
+    pub(super) lost_confirmed: u64,
+}
+
+impl Source {
+    /// The range of the room in which removed events are not remembered one by one, as far as the
+    /// subscriber has not confirmed it.
+    pub(super) fn lost_range(&self) -> Option<Gap> {
+        let Self { start, floor, lost_to, lost_confirmed, .. } = *self;
+        let from = start.max(floor).max(lost_confirmed) + 1;
+        (from <= lost_to).then_some(Gap { from, to: lost_to, events: None, reason: GapReason::Trimmed })
+    }
 }
 
 /// Open rows of one subscription, in order.
@@ -116,8 +128,53 @@ impl<'a> Merged<'a> {
     }
 }
 
+/// An event that was removed before the subscriber handled it.
+pub(super) struct RemovedEvent {
+    pub(super) number: u64,
+    pub(super) reason: GapReason,
+    /// An event is pending between this one and the removed one before it.
+    pub(super) is_apart: bool,
+}
+
+/// Removed events of a subscriber in order. An event that is pending through another room is
+/// delivered, not lost.
+pub(super) struct Removed<'a> {
+    gone: Merged<'a>,
+    live: Merged<'a>,
+}
+
+impl<'a> Removed<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        sources: &'a [Source],
+        after: u64,
+        limit: usize,
+    ) -> rusqlite::Result<Self> {
+        let gone = Merged::new(connection, sources, GONE_ROWS, after, limit)?;
+        Ok(Self { gone, live: Merged::new(connection, sources, LIVE_ROWS, after, limit)? })
+    }
+
+    pub(super) fn next(&mut self) -> rusqlite::Result<Option<RemovedEvent>> {
+        let mut is_apart = false;
+        while let Some((number, _, code)) = self.gone.next()? {
+            while self.live.peek().is_some_and(|pending| pending < number) {
+                self.live.next()?;
+                is_apart = true;
+            }
+            if self.live.peek() != Some(number) {
+                return Ok(Some(RemovedEvent { number, reason: reason(code)?, is_apart }));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        self.gone.peek().is_some()
+    }
+}
+
 pub(super) fn sources(connection: &Connection, subscriber: i64) -> rusqlite::Result<Vec<Source>> {
-    let sql = "SELECT subscription.id, room, name, start, floor, lost_to FROM subscription JOIN room ON room.id = room \
+    let sql = "SELECT subscription.id, room, name, start, floor, lost_to, lost_confirmed FROM subscription JOIN room ON room.id = room \
                WHERE subscriber = ? AND ended IS NULL";
     let mut select = connection.prepare_cached(sql)?;
     let rows = select.query_map([subscriber], |row| {
@@ -128,6 +185,7 @@ pub(super) fn sources(connection: &Connection, subscriber: i64) -> rusqlite::Res
             start: n(row.get(3)?),
             floor: n(row.get(4)?),
             lost_to: n(row.get(5)?),
+            lost_confirmed: n(row.get(6)?),
         })
     })?;
     rows.collect()

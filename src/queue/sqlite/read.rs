@@ -1,6 +1,5 @@
 //! Reading from a connection of its own: every read is one snapshot.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -8,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::event::{Stored, decode_payload, load_event};
 use super::folder::{DATABASE, error_at};
-use super::merge::{GONE_ROWS, LIVE_ROWS, Merged, Source, sources};
+use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, sources};
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::record::{
@@ -261,37 +260,22 @@ impl QueueReader for SqliteReader {
             })?;
             page.gaps = own.collect::<rusqlite::Result<_>>()?;
             let sources = sources(connection, id)?;
-            for source in &sources {
-                page.gaps.extend(lost_range(connection, source, after)?);
-            }
-            let mut gone = Merged::new(connection, &sources, GONE_ROWS, after, limit)?;
-            let mut live = Merged::new(connection, &sources, LIVE_ROWS, after, limit)?;
-            let mut ranges = BTreeMap::<u64, Gap>::new();
-            let mut last: Option<(u64, GapReason)> = None;
+            page.gaps.extend(sources.iter().filter_map(Source::lost_range).filter(|gap| gap.to > after));
+            let mut removed = Removed::new(connection, &sources, after, limit)?;
+            let mut ranges: Vec<Gap> = Vec::new();
             for _ in 0..limit {
-                let Some((number, _, code)) = gone.next()? else { break };
+                let Some(RemovedEvent { number, reason, is_apart }) = removed.next()? else { break };
                 page.next = number;
-                while live.peek().is_some_and(|pending| pending < number) {
-                    live.next()?;
-                }
-                // An event that is live through another room is delivered, not lost.
-                if live.peek() == Some(number) {
-                    continue;
-                }
-                let reason = reason(code)?;
-                match last.and_then(|(from, of)| ranges.get_mut(&from).filter(|_| of == reason)) {
+                match ranges.last_mut().filter(|gap| gap.reason == reason && !is_apart) {
                     Some(gap) => {
                         gap.to = number;
                         gap.events = gap.events.map(|events| events + 1);
                     }
-                    None => {
-                        ranges.insert(number, Gap { from: number, to: number, events: Some(1), reason });
-                        last = Some((number, reason));
-                    }
+                    None => ranges.push(Gap { from: number, to: number, events: Some(1), reason }),
                 }
             }
-            page.has_more = gone.peek().is_some();
-            page.gaps.extend(ranges.into_values());
+            page.has_more = removed.has_more();
+            page.gaps.extend(ranges);
             page.gaps.sort_unstable_by_key(|gap| (gap.from, gap.to, gap.reason));
             Ok(page)
         })
@@ -316,21 +300,7 @@ impl QueueReader for SqliteReader {
     }
 }
 
-/// The range of a room in which removed events are not remembered one by one.
-fn lost_range(connection: &Connection, source: &Source, after: u64) -> rusqlite::Result<Option<Gap>> {
-    let Source { subscription, start, floor, lost_to, .. } = *source;
-    let from = start.max(floor) + 1;
-    if lost_to < from || lost_to <= after {
-        return Ok(None);
-    }
-    let sql = "SELECT 1 FROM acked WHERE subscription = ?1 AND first <= ?2 AND last >= ?2";
-    if connection.prepare_cached(sql)?.exists([subscription, i(lost_to)])? {
-        return Ok(None);
-    }
-    Ok(Some(Gap { from, to: lost_to, events: None, reason: GapReason::Trimmed }))
-}
-
-fn reason(code: i64) -> rusqlite::Result<GapReason> {
+pub(super) fn reason(code: i64) -> rusqlite::Result<GapReason> {
     GapReason::from_code(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, code))
 }
 

@@ -64,7 +64,8 @@ CREATE TABLE expired_subscriber (
 CREATE INDEX expired_subscriber_at ON expired_subscriber (expired_at);
 CREATE TABLE subscription (
     id INTEGER PRIMARY KEY AUTOINCREMENT, subscriber INTEGER NOT NULL, room INTEGER NOT NULL, start INTEGER NOT NULL,
-    joined INTEGER NOT NULL, counted INTEGER NOT NULL, floor INTEGER NOT NULL, dropped INTEGER NOT NULL, ended INTEGER
+    joined INTEGER NOT NULL, counted INTEGER NOT NULL, floor INTEGER NOT NULL, dropped INTEGER NOT NULL, ended INTEGER,
+    lost_confirmed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX subscription_subscriber ON subscription (subscriber, room);
 CREATE INDEX subscription_room ON subscription (room, subscriber) WHERE ended IS NULL;

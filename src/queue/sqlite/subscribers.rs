@@ -110,6 +110,7 @@ impl SqliteStore {
             floor: after,
             dropped: after,
             ended: None,
+            lost_confirmed: 0,
         };
         let new = self.insert_subscription(new)?;
         self.rooms.distinct.clear();

@@ -25,10 +25,13 @@ pub(super) struct Subscription {
     pub(super) dropped: u64,
     /// The newest event when the subscription ended.
     pub(super) ended: Option<u64>,
+    /// The subscriber knows that events of the room up to here may be lost.
+    pub(super) lost_confirmed: u64,
 }
 
 impl Subscription {
-    pub(super) const COLUMNS: &'static str = "id, subscriber, room, start, joined, counted, floor, dropped, ended";
+    pub(super) const COLUMNS: &'static str = 
+        "id, subscriber, room, start, joined, counted, floor, dropped, ended, lost_confirmed";
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let number = |at| row.get(at).map(n);
@@ -42,6 +45,7 @@ impl Subscription {
             floor: number(6)?,
             dropped: number(7)?,
             ended: row.get::<_, Option<i64>>(8)?.map(n),
+            lost_confirmed: number(9)?,
         })
     }
 
@@ -70,11 +74,12 @@ impl SubscriptionCache {
     /// Writes and forgets all.
     pub(super) fn write_back(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if !self.dirty.is_empty() {
-            let sql = "UPDATE subscription SET counted = ?2, floor = ?3, dropped = ?4, ended = ?5 WHERE id = ?1";
+            let sql = "UPDATE subscription SET counted = ?2, floor = ?3, dropped = ?4, ended = ?5, lost_confirmed = ?6 WHERE id = ?1";
             let mut update = connection.prepare_cached(sql)?;
             for id in self.dirty.drain(..) {
-                if let Some(Subscription { counted, floor, dropped, ended, .. }) = self.by_id.get(&id) {
-                    update.execute(params![id, i(*counted), i(*floor), i(*dropped), ended.map(i)])?;
+                if let Some(Subscription { counted, floor, dropped, ended, lost_confirmed, .. }) = self.by_id.get(&id) {
+                    let [counted, floor, dropped, lost_confirmed] = [*counted, *floor, *dropped, *lost_confirmed].map(i);
+                    update.execute(params![id, counted, floor, dropped, ended.map(i), lost_confirmed])?;
                 }
             }
         }
