@@ -344,3 +344,17 @@ fn a_lost_range_is_reported_although_its_last_event_was_handled() {
         assert_eq!(b.gaps("s")[0], gap(1, 2, None, GapReason::Trimmed));
     });
 }
+
+#[test]
+fn acknowledging_freed_events_is_cheap_with_many_subscriptions() {
+    let mut b = Bench::sqlite(QueueLimits::default());
+    let rooms: Vec<String> = (0..1_000).map(|number| format!("room {number}")).collect();
+    b.apply(Change::CreateSubscriber { subscriber: key("s") });
+    let subscriptions: Vec<Change> = rooms.iter().map(|room| subscribe("s", room, From::Now)).collect();
+    b.commit(&subscriptions);
+    b.commit(&(0..1_024).map(|_| publish(&["other"], "x")).collect::<Vec<_>>());
+    b.reveal();
+    let begun = std::time::Instant::now();
+    assert_eq!(b.apply(ack("s", &(1..=1_024).collect::<Vec<_>>())), Outcome::Acked { events: 0 });
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}

@@ -16,20 +16,17 @@ use crate::queue::record::{Gap, GapReason, SubscriberKey, UnixMillis, event_byte
 impl SqliteStore {
     /// The subscriptions through which an event is open for a subscriber, in order of room names.
     fn open_through(&mut self, subscriber: i64, number: u64) -> Result<Vec<(Subscription, RowKind)>> {
-        let candidates = match self.event_rooms(number)?.map(|event| event.rooms) {
-            Some(Some(rooms)) => {
-                let mut found = Vec::new();
-                for room in rooms {
-                    found.extend(self.active_subscription(subscriber, room)?);
-                }
-                found
-            }
+        let rooms = match self.event_rooms(number)?.and_then(|event| event.rooms) {
+            Some(rooms) => rooms,
             // Only gaps are left of it, or its rooms are damaged.
-            _ if number <= self.counters.head => self.active_subscriptions(subscriber)?,
-            _ => Vec::new(),
+            None => {
+                let mut select = self.connection.prepare_cached("SELECT room FROM gone WHERE number = ?")?;
+                select.query_map([i(number)], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?
+            }
         };
         let mut open = Vec::new();
-        for subscription in candidates {
+        for room in rooms {
+            let Some(subscription) = self.active_subscription(subscriber, room)? else { continue };
             if !self.is_handled(&subscription, number)?
                 && let Some((kind, _)) = self.row(subscription.room, number)?
             {

@@ -47,6 +47,7 @@ CREATE TABLE gone (
     room INTEGER NOT NULL, number INTEGER NOT NULL, remaining INTEGER NOT NULL, reason INTEGER NOT NULL,
     PRIMARY KEY (room, number)
 ) WITHOUT ROWID;
+CREATE INDEX gone_number ON gone (number);
 CREATE TABLE dedup (
     number INTEGER PRIMARY KEY, at INTEGER NOT NULL, namespace TEXT NOT NULL, id BLOB NOT NULL, content BLOB NOT NULL,
     pending_for INTEGER NOT NULL
