@@ -135,9 +135,9 @@ pub(crate) trait QueueReader: Send {
         limit: PageLimit,
     ) -> Result<EventPage, StoreError>;
 
-    /// Stored events of all rooms behind a number, each with the rooms in which it is stored, for
-    /// revealing them after a restart.
-    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<Vec<UnrevealedEvent>, StoreError>;
+    /// Stored events of all rooms after a number, each with the rooms in which it is stored, for
+    /// revealing them after a restart. A page may be empty although `has_more` is true.
+    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<UnrevealedPage, StoreError>;
 
     fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError>;
 
@@ -159,6 +159,16 @@ pub(crate) trait QueueReader: Send {
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError>;
 
     fn totals(&mut self) -> Result<Totals, StoreError>;
+}
+
+/// Events that were committed and possibly not revealed, in order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct UnrevealedPage {
+    pub events: Vec<UnrevealedEvent>,
+    pub damaged: Vec<DamagedEvent>,
+    /// Number to read on from.
+    pub next: u64,
+    pub has_more: bool,
 }
 
 /// An event that was committed and possibly not revealed.

@@ -186,7 +186,7 @@ fn unrevealed_events_are_listed_with_their_rooms_and_kept() {
     both(|mut b| {
         b.commit(&[publish(&["a"], "1"), publish(&["b", "a"], "2")]);
         let mut b = b.reopen();
-        let unrevealed = b.reader.unrevealed(1, ALL).unwrap();
+        let unrevealed = b.reader.unrevealed(1, ALL).unwrap().events;
         let rooms: Vec<_> = unrevealed[0].rooms.iter().map(RoomName::as_str).collect();
         assert_eq!((unrevealed.len(), unrevealed[0].event.number, rooms), (1, 2, vec!["a", "b"]));
         assert_eq!(b.totals().events, 2, "kept until it was revealed, although it is pending for nobody");
@@ -206,5 +206,35 @@ fn an_event_acknowledged_before_it_was_revealed_is_freed_afterwards() {
         assert_eq!((b.pending("s"), b.totals().events), (vec![], 1));
         b.reveal();
         assert_eq!(b.totals().events, 0);
+    });
+}
+
+#[test]
+fn unrevealed_events_are_read_in_pages_past_replays_and_damage() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.publish(&["a"], "dead");
+        b.apply(term("s", 1));
+        b.apply(publish(&["a"], "2"));
+        b.apply(Change::ReplayDead { subscriber: key("s"), numbers: None });
+        b.commit(&[publish(&["a"], "4"), publish(&["a"], "5")]);
+        let is_damaged = b.kind == "sqlite";
+        if is_damaged {
+            let file = b.scratch.as_ref().unwrap().path().join("queue.sqlite3");
+            let database = rusqlite::Connection::open(file).unwrap();
+            database.execute("UPDATE event SET origin = x'00' WHERE number = 4", []).unwrap();
+        }
+        let (mut read, mut damaged, mut after) = (vec![], vec![], 1);
+        loop {
+            let page = b.reader.unrevealed(after, PageLimit { events: 1, bytes: 1 }).unwrap();
+            read.extend(page.events.iter().map(|unrevealed| unrevealed.event.number));
+            damaged.extend(page.damaged.iter().map(|damaged| damaged.number));
+            after = page.next;
+            if !page.has_more {
+                break;
+            }
+        }
+        let expected = if is_damaged { (vec![2, 5], vec![4]) } else { (vec![2, 4, 5], vec![]) };
+        assert_eq!((read, damaged), expected);
     });
 }

@@ -10,7 +10,7 @@ use crate::queue::record::{
     Backlog, DeadLetter, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState,
     Totals,
 };
-use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent};
+use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
 
 /// A reader beside the writer.
 pub(super) struct MemoryReader {
@@ -165,26 +165,29 @@ impl QueueReader for MemoryReader {
         Ok(EventPage { removed_to: found.removed_to, ..state.page(after, limit, numbers) })
     }
 
-    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<Vec<UnrevealedEvent>, StoreError> {
+    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<UnrevealedPage, StoreError> {
         let state = self.state()?;
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        for (number, event) in state.events.range((Bound::Excluded(after), Bound::Unbounded)).take(limit.events) {
+        let mut page = UnrevealedPage { next: after, ..UnrevealedPage::default() };
+        let mut bytes = 0;
+        for (read, (number, event)) in state.events.range((Bound::Excluded(after), Bound::Unbounded)).enumerate() {
             bytes += event.payload.bytes();
-            if !events.is_empty() && bytes > limit.bytes {
+            if read >= limit.events || (!page.events.is_empty() && bytes > limit.bytes) {
+                page.has_more = true;
                 break;
             }
+            page.next = *number;
             let is_stored =
                 |key: &&RoomKey| !key.is_own && state.rooms.get(key).is_some_and(|room| room.live.contains_key(number));
             let rooms: Vec<&RoomKey> = event.rooms.iter().filter(is_stored).collect();
             if let Some(first) = rooms.first() {
-                events.push(UnrevealedEvent {
+                page.events.push(UnrevealedEvent {
                     namespace: first.namespace.clone(),
                     rooms: rooms.iter().map(|room| room.name.clone()).collect(),
                     event: event.to_event(*number, &first.name),
                 });
             }
         }
-        Ok(events)
+        Ok(page)
     }
 
     fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::event::{Stored, decode_payload, load_event};
+use super::event::{Stored, StoredEvent, decode_payload, load_event};
 use super::folder::{DATABASE, error_at};
 use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, sources};
 use super::{i, n, schema};
@@ -14,7 +14,7 @@ use crate::queue::record::{
     Backlog, DamagedEvent, DeadLetter, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey,
     SubscriberName, SubscriberState, Totals, UnixMillis,
 };
-use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent};
+use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
 
 /// A reader beside the writer.
 pub(super) struct SqliteReader {
@@ -75,9 +75,36 @@ fn push<'a>(
         Stored::Damaged(error) => error,
     };
     page.next = number;
-    let error = format!("queue file {DATABASE}: table event, row {number}: {damage}");
-    page.damaged.push(DamagedEvent { number, error });
+    page.damaged.push(damaged(number, &damage));
     None
+}
+
+fn damaged(number: u64, damage: &str) -> DamagedEvent {
+    DamagedEvent { number, error: format!("queue file {DATABASE}: table event, row {number}: {damage}") }
+}
+
+/// The event with the rooms in which it is stored. None for a replayed dead letter, which is for
+/// its subscriber alone.
+fn unrevealed(
+    connection: &Connection,
+    number: u64,
+    event: Box<StoredEvent>,
+) -> rusqlite::Result<Option<UnrevealedEvent>> {
+    let mut rooms = Vec::new();
+    let mut namespace = NamespacePath::root();
+    for room in &event.rooms {
+        let sql = "SELECT namespace, name FROM room JOIN event_room ON event_room.room = id AND number = ?2 \
+                   WHERE id = ?1 AND own = 0";
+        let mut select = connection.prepare_cached(sql)?;
+        let named =
+            select.query_row([*room, i(number)], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
+        if let Some((of, name)) = named.optional()? {
+            namespace = NamespacePath::parse(&of).map_err(invalid)?;
+            rooms.push(room_name(&name)?);
+        }
+    }
+    let room = rooms.first().cloned();
+    Ok(room.map(|room| UnrevealedEvent { namespace, rooms, event: event.into_event(number, room) }))
 }
 
 impl QueueReader for SqliteReader {
@@ -144,36 +171,30 @@ impl QueueReader for SqliteReader {
         })
     }
 
-    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<Vec<UnrevealedEvent>, StoreError> {
+    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<UnrevealedPage, StoreError> {
         self.read(|connection, _| {
-            let mut select = connection.prepare_cached("SELECT number FROM event WHERE number > ? ORDER BY number LIMIT ?")?;
-            let numbers = select.query_map([i(after), limit.events as i64], |row| row.get(0).map(n))?;
-            let (mut events, mut bytes) = (Vec::new(), 0);
-            for number in numbers {
+            let mut page = UnrevealedPage { next: after, ..UnrevealedPage::default() };
+            let mut select = connection.prepare_cached("SELECT number FROM event WHERE number > ? ORDER BY number")?;
+            let numbers = select.query_map([i(after)], |row| row.get(0).map(n))?;
+            let mut bytes = 0;
+            for (read, number) in numbers.enumerate() {
                 let number = number?;
-                let Stored::Event(event) = load_event(connection, number)? else { continue };
-                bytes += event.payload.bytes();
-                if !events.is_empty() && bytes > limit.bytes {
+                let stored = load_event(connection, number)?;
+                if let Stored::Event(event) = &stored {
+                    bytes += event.payload.bytes();
+                }
+                if read >= limit.events || (!page.events.is_empty() && bytes > limit.bytes) {
+                    page.has_more = true;
                     break;
                 }
-                let mut rooms = Vec::new();
-                let mut namespace = NamespacePath::root();
-                for room in &event.rooms {
-                    let sql = "SELECT namespace, name FROM room JOIN event_room ON event_room.room = id AND number = ?2 \
-                               WHERE id = ?1 AND own = 0";
-                    let mut select = connection.prepare_cached(sql)?;
-                    let named = select.query_row([*room, i(number)], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
-                    if let Some((of, name)) = named.optional()? {
-                        namespace = NamespacePath::parse(&of).map_err(invalid)?;
-                        rooms.push(room_name(&name)?);
-                    }
-                }
-                // Replayed dead letters are for their subscriber alone.
-                if let Some(room) = rooms.first().cloned() {
-                    events.push(UnrevealedEvent { namespace, rooms, event: event.into_event(number, room) });
+                page.next = number;
+                match stored {
+                    Stored::Event(event) => page.events.extend(unrevealed(connection, number, event)?),
+                    Stored::Missing => {}
+                    Stored::Damaged(damage) => page.damaged.push(damaged(number, &damage)),
                 }
             }
-            Ok(events)
+            Ok(page)
         })
     }
 
