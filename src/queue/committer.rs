@@ -146,7 +146,8 @@ impl Committer {
         let waiting_bytes_max = options.waiting_bytes_max;
         let confirmed = store.head();
         let state = Arc::clone(&availability);
-        let mut worker = Worker { options, open, receiver, availability: state, confirmed, store: Some(store) };
+        let pause = options.retry_min;
+        let mut worker = Worker { options, open, receiver, availability: state, confirmed, store: Some(store), pause };
         let thread = std::thread::Builder::new()
             .name("stentor-queue".to_owned())
             .spawn(move || worker.run())
@@ -203,6 +204,8 @@ struct Worker {
     confirmed: QueueOffset,
     /// None while it has failed.
     store: Option<Box<dyn QueueStore>>,
+    /// Pause before the store is opened again. It grows until changes were committed.
+    pause: Duration,
 }
 
 impl Worker {
@@ -266,6 +269,9 @@ impl Worker {
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
                 self.confirmed = store.head();
+                if !changes.is_empty() {
+                    self.pause = self.options.retry_min;
+                }
                 self.availability.commits.fetch_add(1, Ordering::Relaxed);
                 self.availability.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
                 for (complete, outcome) in completions.into_iter().zip(outcomes) {
@@ -294,11 +300,11 @@ impl Worker {
     /// Opens the store again, and answers changes until that succeeds. False if the committer ends
     /// before.
     fn reopen(&mut self) -> bool {
-        let mut pause = self.options.retry_min;
         loop {
-            if !self.refuse_until(Instant::now() + pause) {
+            if !self.refuse_until(Instant::now() + self.pause) {
                 return false;
             }
+            self.pause = (self.pause * 2).min(self.options.retry_max);
             match self.try_open() {
                 Ok(store) => {
                     log::info!("queue opened again head={}", store.head().number);
@@ -309,19 +315,20 @@ impl Worker {
                 }
                 Err(error) => {
                     self.availability.failures.fetch_add(1, Ordering::Relaxed);
-                    pause = (pause * 2).min(self.options.retry_max);
-                    log::error!("queue not opened, next attempt in {pause:?}: {error}");
+                    log::error!("queue not opened, next attempt in {:?}: {error}", self.pause);
                 }
             }
         }
     }
 
     fn try_open(&mut self) -> Result<Box<dyn QueueStore>, StoreError> {
-        let store = (self.open)()?;
+        let mut store = (self.open)()?;
         let (found, expected) = (store.head(), self.confirmed);
         if found.epoch != expected.epoch || found.number < expected.number {
             return Err(StoreError::Lost { path: "queue".into(), found: found.number, expected: expected.number });
         }
+        // A store that cannot write may still be opened.
+        store.commit(&[], (self.options.clock)())?;
         Ok(store)
     }
 

@@ -22,6 +22,10 @@ struct Controls {
     gate: AtomicUsize,
     batches: AtomicUsize,
     has_lost: AtomicBool,
+    has_work: AtomicBool,
+    /// Commits of changes fail, others do not.
+    fails_with_changes: AtomicBool,
+    panics: AtomicBool,
 }
 
 /// A store in memory that outlives being opened again.
@@ -36,14 +40,16 @@ impl QueueStore for Controlled {
         while self.controls.gate.load(Ordering::SeqCst) > 0 {
             std::thread::yield_now();
         }
-        if self.controls.fails.load(Ordering::SeqCst) {
+        assert!(!self.controls.panics.load(Ordering::SeqCst), "planted");
+        let fails_with_changes = self.controls.fails_with_changes.load(Ordering::SeqCst);
+        if self.controls.fails.load(Ordering::SeqCst) || fails_with_changes && !changes.is_empty() {
             return Err(StoreError::Full { path: "disk".into(), error: "full".into() });
         }
         self.inner.write().unwrap().commit(changes, now)
     }
 
     fn has_work(&self) -> bool {
-        false
+        self.controls.has_work.load(Ordering::SeqCst)
     }
 
     fn maintain(&mut self, _is_idle: bool) -> Result<(), StoreError> {
@@ -298,4 +304,29 @@ fn a_crash_before_a_commit_stores_nothing_and_one_after_it_all() {
         assert_eq!(SqliteStore::open(options).unwrap().head().number, stored, "{point}");
         std::fs::remove_dir_all(folder).unwrap();
     }
+}
+
+#[test]
+fn a_store_that_opens_but_cannot_commit_stays_unavailable() {
+    let (committer, controls) = start(quick());
+    controls.fails.store(true, Ordering::SeqCst);
+    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!committer.availability().is_available());
+    controls.fails.store(false, Ordering::SeqCst);
+    wait_until("it is available again", || committer.availability().is_available());
+}
+
+#[test]
+fn a_store_that_fails_with_changes_is_opened_less_and_less_often() {
+    let (committer, controls) = start(CommitterOptions { retry_max: Duration::from_millis(200), ..quick() });
+    controls.fails_with_changes.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    for _ in 0..8 {
+        assert_eq!(verdict(&committer), Verdict::Indeterminate);
+        wait_until("it is available again", || committer.availability().is_available());
+    }
+    assert!(begun.elapsed() > Duration::from_millis(200), "{:?}", begun.elapsed());
+    controls.fails_with_changes.store(false, Ordering::SeqCst);
+    assert!(number(&verdict(&committer)).is_some());
 }
