@@ -35,8 +35,8 @@ pub struct Latencies {
 fn open(folder: &Path) -> Result<Box<dyn QueueStore>, crate::queue::store::StoreError> {
     let limits = QueueLimits { queue_bytes_max: 1 << 36, dedup_ids_max: 10_000_000, ..QueueLimits::default() };
     let (folder, epoch) = (folder.to_owned(), Epoch::new(1, 1));
-    let store = SqliteStore::open(SqliteOptions { folder, epoch, limits, work_rows: WORK_ROWS, pages_max: None })?;
-    Ok(Box::new(store))
+    let options = SqliteOptions { folder, epoch, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None };
+    Ok(Box::new(SqliteStore::open(options)?))
 }
 
 fn room(name: &str) -> Result<RoomName, String> {

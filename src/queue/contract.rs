@@ -54,7 +54,8 @@ impl Drop for Scratch {
 }
 
 fn options(folder: &Path, limits: QueueLimits) -> SqliteOptions {
-    SqliteOptions { folder: folder.to_owned(), epoch: EPOCH, limits, work_rows: WORK_ROWS, pages_max: None }
+    let folder = folder.to_owned();
+    SqliteOptions { folder, epoch: EPOCH, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None }
 }
 
 fn open(folder: &Path) -> SqliteStore {

@@ -193,11 +193,20 @@ pub(crate) enum GapReason {
     TooManyDead,
     /// A subscription asked for events of the past, some of which had been freed already.
     NotRetained,
+    /// The queue was restored from a copy that does not have them.
+    Restored,
 }
 
 impl GapReason {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Expired, Self::Trimmed, Self::Purged, Self::Damaged, Self::TooManyDead, Self::NotRetained];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Expired,
+        Self::Trimmed,
+        Self::Purged,
+        Self::Damaged,
+        Self::TooManyDead,
+        Self::NotRetained,
+        Self::Restored,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -207,6 +216,7 @@ impl GapReason {
             Self::Damaged => "damaged",
             Self::TooManyDead => "too_many_dead",
             Self::NotRetained => "not_retained",
+            Self::Restored => "restored",
         }
     }
 
@@ -320,11 +330,18 @@ mod tests {
     #[test]
     fn a_gap_reason_keeps_its_code() {
         let codes = GapReason::ALL.map(|reason| (reason.code(), reason.as_str()));
-        let expected =
-            [(0, "expired"), (1, "trimmed"), (2, "purged"), (3, "damaged"), (4, "too_many_dead"), (5, "not_retained")];
+        let expected = [
+            (0, "expired"),
+            (1, "trimmed"),
+            (2, "purged"),
+            (3, "damaged"),
+            (4, "too_many_dead"),
+            (5, "not_retained"),
+            (6, "restored"),
+        ];
         assert_eq!(codes, expected);
         assert!(GapReason::ALL.into_iter().all(|reason| GapReason::from_code(reason.code()) == Some(reason)));
-        assert_eq!(GapReason::from_code(6), None);
+        assert_eq!(GapReason::from_code(7), None);
     }
 
     const STABLE_HASH: u128 = 59_401_905_726_009_428_624_546_316_661_556_909_155;

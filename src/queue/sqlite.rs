@@ -57,7 +57,7 @@ use self::subscriptions::SubscriptionCache;
 use self::work::Work;
 use super::change::{Acked, Change, Outcome, Refusal};
 use super::limits::QueueLimits;
-use super::record::{QueueOffset, UnixMillis};
+use super::record::{GapReason, QueueOffset, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::Epoch;
 
@@ -84,6 +84,9 @@ pub(crate) struct SqliteOptions {
     /// Epoch of a new queue; an existing one keeps its own.
     pub epoch: Epoch,
     pub limits: QueueLimits,
+    /// The newest event that is known to have been stored. A file of this epoch that does not have
+    /// it was restored from a copy: its next number follows this one, and subscribers get a gap.
+    pub head_min: Option<QueueOffset>,
     /// Rows of earlier changes that a commit continues with.
     pub work_rows: usize,
     /// Bound of the file in pages of 4 KiB, for tests of a full disk.
@@ -147,7 +150,11 @@ impl SqliteStore {
         let folder = Folder::lock(&options.folder)?;
         let connection = schema::open_writer(&folder.database, options.epoch, options.pages_max)?;
         let path = folder.database.clone();
-        Self::load(folder, connection, options.limits, options.work_rows).map_err(|error| error_at(&path, &error))
+        let store = Self::load(folder, connection, options.limits, options.work_rows).and_then(|mut store| {
+            store.raise_head(options.head_min)?;
+            Ok(store)
+        });
+        store.map_err(|error| error_at(&path, &error))
     }
 
     fn load(folder: Folder, connection: Connection, limits: QueueLimits, work_rows: usize) -> rusqlite::Result<Self> {
@@ -187,6 +194,30 @@ impl SqliteStore {
             has_failed: false,
             folder,
         })
+    }
+
+    /// Continues after events that the file does not have any more.
+    fn raise_head(&mut self, head_min: Option<QueueOffset>) -> rusqlite::Result<()> {
+        let head = self.counters.head;
+        let Some(to) = head_min.filter(|min| min.epoch == self.epoch && min.number > head).map(|min| i(min.number)) else {
+            return Ok(());
+        };
+        let (from, reason) = (i(head + 1), GapReason::Restored.code());
+        let path = self.path().display();
+        log::warn!("queue file {path}: restored from a copy without the newest events from={from} to={to}");
+        let transaction = self.connection.transaction()?;
+        transaction.execute(
+            "INSERT INTO gap (subscriber, reason, first, last) SELECT id, ?1, ?2, ?3 FROM subscriber WHERE name IS NOT NULL \
+             AND EXISTS (SELECT 1 FROM subscription WHERE subscriber = subscriber.id AND ended IS NULL) \
+             ON CONFLICT DO UPDATE SET last = excluded.last",
+            [reason, from, to],
+        )?;
+        transaction.execute("UPDATE room SET removed_to = ?", [to])?;
+        transaction.execute("UPDATE queue SET head = ?1, revealed = ?1, removed_to = ?1", [to])?;
+        transaction.commit()?;
+        let head = n(to);
+        (self.counters.head, self.counters.revealed, self.counters.removed_to) = (head, head, head);
+        Ok(())
     }
 
     fn path(&self) -> &Path {

@@ -53,8 +53,8 @@ pub(crate) enum StoreError {
     #[error("queue file {}: damaged ({found}); restore it from a backup, or move the folder away", path.display())]
     Damaged { path: PathBuf, found: String },
     #[error(
-        "queue file {}: found newest event {found}, expected at least {expected}, which was confirmed; restore the file from a \
-         backup, or restart to continue without these events",
+        "queue file {}: found newest event {found}, expected at least {expected}, which was confirmed; restore the newest \
+         copy of the file, or restart to continue without these events",
         path.display()
     )]
     Lost { path: PathBuf, found: u64, expected: u64 },

@@ -243,8 +243,9 @@ fn sqlite_committer(folder: &std::path::Path) -> Committer {
     let folder = folder.to_owned();
     let open: Open = Box::new(move || {
         let limits = QueueLimits::default();
+        let folder = folder.clone();
         let options =
-            SqliteOptions { folder: folder.clone(), epoch: EPOCH, limits, work_rows: WORK_ROWS, pages_max: None };
+            SqliteOptions { folder, epoch: EPOCH, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None };
         SqliteStore::open(options).map(|store| Box::new(store) as Box<dyn QueueStore>)
     });
     Committer::start(quick(), open).unwrap().0
@@ -299,8 +300,9 @@ fn a_crash_before_a_commit_stores_nothing_and_one_after_it_all() {
             .status;
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6), "{status}");
         let limits = QueueLimits::default();
+        let (path, head_min) = (folder.clone(), None);
         let options =
-            SqliteOptions { folder: folder.clone(), epoch: EPOCH, limits, work_rows: WORK_ROWS, pages_max: None };
+            SqliteOptions { folder: path, epoch: EPOCH, limits, head_min, work_rows: WORK_ROWS, pages_max: None };
         assert_eq!(SqliteStore::open(options).unwrap().head().number, stored, "{point}");
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -419,3 +419,35 @@ fn an_event_on_a_damaged_page_can_be_removed() {
     assert_eq!(numbers(&reader.pending(&key("s"), 0, ALL).unwrap()), [2]);
     assert_eq!(reader.gaps(&key("s"), 0, 9).unwrap().gaps, [gap(1, 1, Some(1), GapReason::Damaged)]);
 }
+
+#[test]
+fn a_restored_copy_reuses_no_number_and_reports_a_gap() {
+    let (scratch, backup) = (Scratch::new(), Scratch::new());
+    let mut store = open(scratch.path());
+    store.commit(&batches()[0], UnixMillis(1)).unwrap();
+    store.commit(&[publish(&["a"], "1"), Change::Revealed { up_to: 1 }], UnixMillis(1)).unwrap();
+    copy(scratch.path(), backup.path(), None);
+    store.commit(&[publish(&["a"], "2"), publish(&["a"], "3")], UnixMillis(1)).unwrap();
+    let head_min = Some(store.head());
+    drop(store);
+    let with_head = |folder: &Path| SqliteOptions { head_min, ..options(folder, QueueLimits::default()) };
+    let mut store = SqliteStore::open(with_head(scratch.path())).unwrap();
+    let mut reader = store.reader().unwrap();
+    assert_eq!(reader.gaps(&key("s"), 0, 9).unwrap().gaps, [], "nothing is missing");
+    drop((store, reader));
+    store = SqliteStore::open(with_head(backup.path())).unwrap();
+    drop(store);
+    store = SqliteStore::open(with_head(backup.path())).unwrap();
+    let published = store.commit(&[publish(&["a"], "4"), Change::Revealed { up_to: 4 }], UnixMillis(1)).unwrap();
+    assert_eq!(receipt(published[0].clone()).offset.number, 4);
+    reader = store.reader().unwrap();
+    for name in ["s", "t"] {
+        assert_eq!(numbers(&reader.pending(&key(name), 0, ALL).unwrap()), [1, 4]);
+        assert_eq!(reader.gaps(&key(name), 0, 9).unwrap().gaps, [gap(2, 3, None, GapReason::Restored)]);
+    }
+    let late = [Change::CreateSubscriber { subscriber: key("late") }, subscribe("late", "c", after(0))];
+    store.commit(&late, UnixMillis(1)).unwrap();
+    assert_eq!(reader.gaps(&key("late"), 0, 9).unwrap().gaps, [gap(1, 3, None, GapReason::NotRetained)]);
+    store.commit(&[ack_up_to("s", 4), ack_up_to("t", 4), Change::Expire { budget: 99 }], UnixMillis(1)).unwrap();
+    assert_eq!(reader.totals().unwrap().events, 0);
+}
