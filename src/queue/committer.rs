@@ -208,8 +208,18 @@ struct Worker {
     pause: Duration,
 }
 
+/// Marks the queue as failed when the thread ends, also by a panic.
+struct EndGuard(Arc<Availability>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.has_failed.store(true, Ordering::Release);
+    }
+}
+
 impl Worker {
     fn run(&mut self) {
+        let _guard = EndGuard(Arc::clone(&self.availability));
         let mut batch = Vec::new();
         loop {
             if self.store.is_none() && !self.reopen() {

@@ -332,3 +332,12 @@ fn a_store_that_fails_with_changes_is_opened_less_and_less_often() {
     controls.fails_with_changes.store(false, Ordering::SeqCst);
     assert!(number(&verdict(&committer)).is_some());
 }
+
+#[test]
+fn a_committer_that_panicked_is_not_available() {
+    let (committer, controls) = start(quick());
+    controls.panics.store(true, Ordering::SeqCst);
+    let _receiver = submit(&committer);
+    wait_until("its end is noticed", || !committer.availability().is_available());
+    wait_until("it accepts nothing", || matches!(submit(&committer), Err(NotSubmitted::Closed(_))));
+}
