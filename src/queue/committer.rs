@@ -220,44 +220,37 @@ impl Drop for EndGuard {
 impl Worker {
     fn run(&mut self) {
         let _guard = EndGuard(Arc::clone(&self.availability));
-        let mut batch = Vec::new();
         loop {
             if self.store.is_none() && !self.reopen() {
                 return;
             }
             let Some(store) = &mut self.store else { continue };
-            let (first, mut is_idle, mut is_over) = if store.has_work() {
-                match self.receiver.try_recv() {
-                    Ok(first) => (Some(first), false, false),
-                    Err(_) => (None, false, false),
+            let has_work = store.has_work();
+            let received = self.receiver.recv_timeout(if has_work { Duration::ZERO } else { IDLE });
+            let is_idle = match received {
+                Ok(first) => {
+                    let batch = self.fill(first);
+                    self.commit(batch);
+                    false
                 }
-            } else {
-                match self.receiver.recv_timeout(IDLE) {
-                    Ok(first) => (Some(first), false, false),
-                    Err(RecvTimeoutError::Timeout) => (None, true, false),
-                    Err(RecvTimeoutError::Disconnected) => (None, true, true),
+                Err(RecvTimeoutError::Timeout) if has_work => {
+                    self.commit(Vec::new());
+                    false
                 }
+                Err(RecvTimeoutError::Timeout) => true,
+                // Work that is left is continued after the next start.
+                Err(RecvTimeoutError::Disconnected) => return,
             };
-            self.fill(&mut batch, first);
-            if !is_idle {
-                self.commit(&mut batch);
-                is_idle = false;
-            }
-            let maintained = self.store.as_mut().map(|store| store.maintain(is_idle));
-            if let Some(Err(error)) = maintained {
+            if let Some(Err(error)) = self.store.as_mut().map(|store| store.maintain(is_idle)) {
                 self.fail(&error);
-                is_over = false;
-            }
-            if is_over {
-                return;
             }
         }
     }
 
     /// Takes what waits, up to the bounds of a batch.
-    fn fill(&self, batch: &mut Vec<Submitted>, first: Option<Submitted>) {
-        let mut bytes = 0;
-        let mut next = first;
+    fn fill(&self, first: Submitted) -> Vec<Submitted> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(first);
         while let Some(submitted) = next {
             bytes += submitted.bytes;
             self.forget_waiting(&submitted);
@@ -265,6 +258,7 @@ impl Worker {
             let is_full = batch.len() >= self.options.batch_max || bytes >= self.options.batch_bytes_max;
             next = if is_full { None } else { self.receiver.try_recv().ok() };
         }
+        batch
     }
 
     fn forget_waiting(&self, submitted: &Submitted) {
@@ -272,10 +266,10 @@ impl Worker {
         self.availability.waiting_bytes.fetch_sub(submitted.bytes, Ordering::Relaxed);
     }
 
-    fn commit(&mut self, batch: &mut Vec<Submitted>) {
+    fn commit(&mut self, batch: Vec<Submitted>) {
         let Some(store) = &mut self.store else { return };
         let (changes, completions): (Vec<Change>, Vec<Completion>) =
-            batch.drain(..).map(|submitted| (submitted.change, submitted.complete)).unzip();
+            batch.into_iter().map(|submitted| (submitted.change, submitted.complete)).unzip();
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
                 self.confirmed = store.head();

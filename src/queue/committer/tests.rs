@@ -341,3 +341,16 @@ fn a_committer_that_panicked_is_not_available() {
     wait_until("its end is noticed", || !committer.availability().is_available());
     wait_until("it accepts nothing", || matches!(submit(&committer), Err(NotSubmitted::Closed(_))));
 }
+
+#[test]
+fn dropping_a_committer_does_not_wait_for_leftover_work() {
+    let (committer, controls) = start(quick());
+    controls.has_work.store(true, Ordering::SeqCst);
+    assert!(number(&verdict(&committer)).is_some());
+    let dropping = std::thread::spawn(move || drop(committer));
+    std::thread::sleep(Duration::from_millis(500));
+    let is_finished = dropping.is_finished();
+    controls.has_work.store(false, Ordering::SeqCst);
+    dropping.join().unwrap();
+    assert!(is_finished);
+}
