@@ -339,7 +339,11 @@ impl Worker {
     /// Answers changes as unavailable until a time. False if no further change can come.
     fn refuse_until(&mut self, until: Instant) -> bool {
         loop {
-            match self.receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            match self.receiver.recv_timeout(left) {
                 Ok(submitted) => {
                     self.forget_waiting(&submitted);
                     (submitted.complete)(Verdict::Unavailable);

@@ -354,3 +354,17 @@ fn dropping_a_committer_does_not_wait_for_leftover_work() {
     dropping.join().unwrap();
     assert!(is_finished);
 }
+
+#[test]
+fn a_store_is_opened_again_while_changes_arrive() {
+    let on_batch = Box::new(|| std::thread::sleep(Duration::from_millis(1)));
+    let (committer, controls) = start(CommitterOptions { on_batch, ..quick() });
+    controls.fails.store(true, Ordering::SeqCst);
+    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    controls.fails.store(false, Ordering::SeqCst);
+    let begun = Instant::now();
+    while !committer.availability().is_available() && begun.elapsed() < Duration::from_secs(2) {
+        let _ = submit(&committer);
+    }
+    assert!(committer.availability().is_available());
+}
