@@ -126,7 +126,8 @@ pub(crate) enum Change {
         subscriber: SubscriberKey,
         seen_at: UnixMillis,
     },
-    /// Removes what time has run out for, in at most about `budget` rows.
+    /// Removes whatever has expired, in at most about `budget` rows. Subscribers expire only if
+    /// commits are less than an hour (or a quarter of `subscriber_expiry`) apart.
     Expire {
         budget: usize,
     },

@@ -16,7 +16,8 @@ pub(crate) struct QueueLimits {
     pub subscriptions_per_subscriber_max: u64,
     /// Dead letters of one subscriber; past it the oldest becomes a gap.
     pub dead_letters_max: u64,
-    /// A subscriber that was not seen for so long is removed.
+    /// A subscriber that was not seen for so long is removed, but not within an hour (or a quarter
+    /// of this time) after a leap of the clock.
     pub subscriber_expiry: Duration,
     /// The name of an expired subscriber is remembered for so long.
     pub tombstone_for: Duration,
@@ -56,6 +57,10 @@ impl QueueLimits {
     /// Stored bytes from which publishers are refused.
     pub(crate) fn high_water_bytes(&self) -> u64 {
         (u128::from(self.queue_bytes_max) * u128::from(self.high_water_percent) / 100) as u64
+    }
+
+    fn reconnect_time(&self) -> Duration {
+        RECONNECT_TIME.min(self.subscriber_expiry / 4)
     }
 
     /// The retention rule of a room.
@@ -108,6 +113,56 @@ impl RetentionRule {
 /// True if `duration` has passed since `since`.
 pub(crate) fn has_passed(since: UnixMillis, duration: Duration, now: UnixMillis) -> bool {
     u128::from(since.0) + duration.as_millis() <= u128::from(now.0)
+}
+
+/// Start of the time that counts for entries whose time lies in the future, since the clock was set
+/// back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FutureTimes {
+    /// The newest event when such a time was first met.
+    up_to: u64,
+    met_at: UnixMillis,
+}
+
+impl FutureTimes {
+    /// The time from which an event or an id counts as stored: `at`, or the time at which it was
+    /// found to lie in the future.
+    pub(crate) fn stored_at(&mut self, number: u64, at: UnixMillis, head: u64, now: UnixMillis) -> UnixMillis {
+        if at <= now {
+            return at;
+        }
+        if number > self.up_to || self.met_at > now {
+            *self = Self { up_to: head, met_at: now };
+        }
+        self.met_at
+    }
+}
+
+/// Longest time that subscribers have to reconnect after a leap of the clock.
+const RECONNECT_TIME: Duration = Duration::from_secs(3600);
+
+/// Times of commits. After a leap of the clock, or a pause of the process, subscribers do not expire
+/// before they had time to reconnect.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CommitTimes {
+    pub last: UnixMillis,
+    /// The end of the last leap.
+    pub steady_since: UnixMillis,
+}
+
+impl CommitTimes {
+    pub(crate) fn on_commit(&mut self, now: UnixMillis, limits: &QueueLimits) {
+        if has_passed(self.last, limits.reconnect_time(), now) {
+            self.steady_since = now;
+        }
+        self.steady_since = self.steady_since.min(now);
+        self.last = now;
+    }
+
+    /// True if absent subscribers had time to reconnect.
+    pub(crate) fn is_steady(&self, limits: &QueueLimits) -> bool {
+        has_passed(self.steady_since, limits.reconnect_time(), self.last)
+    }
 }
 
 #[cfg(test)]

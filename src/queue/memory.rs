@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use self::read::MemoryReader;
 use super::change::{Change, Outcome};
-use super::limits::{QueueLimits, RetentionRule};
+use super::limits::{CommitTimes, FutureTimes, QueueLimits, RetentionRule};
 use super::record::{ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffset, SubscriberKey, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
@@ -52,6 +52,7 @@ struct Room {
     removed_to: u64,
     lost_to: u64,
     rule: Option<RetentionRule>,
+    future: FutureTimes,
 }
 
 #[derive(Debug)]
@@ -117,6 +118,8 @@ struct State {
     expired: BTreeMap<SubscriberKey, Expired>,
     dedup: BTreeMap<u64, DedupEntry>,
     dedup_numbers: HashMap<(NamespacePath, Bytes), u64>,
+    future_ids: FutureTimes,
+    times: CommitTimes,
 }
 
 /// The writing side of a queue in memory.
@@ -140,6 +143,8 @@ impl MemoryStore {
             expired: BTreeMap::new(),
             dedup: BTreeMap::new(),
             dedup_numbers: HashMap::new(),
+            future_ids: FutureTimes::default(),
+            times: CommitTimes::default(),
         };
         Self { state: Arc::new(RwLock::new(state)) }
     }
@@ -148,6 +153,7 @@ impl MemoryStore {
 impl QueueStore for MemoryStore {
     fn commit(&mut self, changes: &[Change], now: UnixMillis) -> Result<Vec<Outcome>, StoreError> {
         let mut state = self.state.write().map_err(|_| StoreError::Failed)?;
+        state.on_commit(now);
         Ok(changes.iter().map(|change| state.apply(change, now).unwrap_or_else(Outcome::Refused)).collect())
     }
 

@@ -56,7 +56,7 @@ use self::rooms::{RoomCache, RuledRooms};
 use self::subscriptions::SubscriptionCache;
 use self::work::Work;
 use super::change::{Acked, Change, Outcome, Refusal};
-use super::limits::QueueLimits;
+use super::limits::{CommitTimes, FutureTimes, QueueLimits};
 use super::record::{GapReason, QueueOffset, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::Epoch;
@@ -126,6 +126,7 @@ struct Counters {
     subscribers: u64,
     /// The newest freed event of rooms that are not stored any more.
     removed_to: u64,
+    times: CommitTimes,
 }
 
 /// The writing side of a queue in a folder.
@@ -138,6 +139,8 @@ pub(crate) struct SqliteStore {
     ruled: RuledRooms,
     subscriptions: SubscriptionCache,
     dedup: DedupIndex,
+    /// Ids for deduplication with times in the future.
+    future_ids: FutureTimes,
     work: Work,
     work_rows: usize,
     has_failed: bool,
@@ -170,6 +173,7 @@ impl SqliteStore {
                 dead_letters: n(7)?,
                 subscribers: n(8)?,
                 removed_to: n(9)?,
+                times: CommitTimes { last: UnixMillis(n(12)?), steady_since: UnixMillis(n(13)?) },
             };
             Ok((Epoch::from_bits(n(1)?), counters, row.get::<_, String>(11)?))
         })?;
@@ -189,6 +193,7 @@ impl SqliteStore {
             ruled,
             subscriptions: SubscriptionCache::default(),
             dedup,
+            future_ids: FutureTimes::default(),
             work: Work::all(),
             work_rows,
             has_failed: false,
@@ -226,6 +231,7 @@ impl SqliteStore {
 
     fn try_commit(&mut self, changes: &[Change], now: UnixMillis) -> rusqlite::Result<Vec<Outcome>> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.counters.times.on_commit(now, &self.limits);
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
             match self.apply(change, now) {
@@ -274,11 +280,13 @@ impl SqliteStore {
     fn write_back(&mut self) -> rusqlite::Result<()> {
         self.subscriptions.write_back(&self.connection)?;
         self.rooms.write_back(&self.connection)?;
-        let Counters { head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to } = self.counters;
-        let dedup_ids = self.dedup.len();
-        let numbers = [head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to, dedup_ids].map(i);
+        let Counters { head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to, times } = self.counters;
+        let CommitTimes { last, steady_since } = times;
+        let (dedup_ids, times) = (self.dedup.len(), [last.0, steady_since.0]);
+        let numbers = [head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to, dedup_ids];
         let sql = "UPDATE queue SET head = ?, revealed = ?, swept = ?, events = ?, bytes = ?, dead_letters = ?, subscribers = ?, \
-                   removed_to = ?, dedup_ids = ?";
+                   removed_to = ?, dedup_ids = ?, last_at = ?, steady_since = ?";
+        let numbers = numbers.into_iter().chain(times).map(i);
         self.connection.prepare_cached(sql)?.execute(rusqlite::params_from_iter(numbers))?;
         Ok(())
     }

@@ -197,6 +197,13 @@ fn a_subscriber_that_is_not_seen_expires_and_its_name_is_remembered() {
         b.wait(Duration::from_secs(1));
         b.apply(ack("seen", &[1]));
         b.expire();
+        assert_eq!(b.totals().subscribers, 2, "subscribers may reconnect after a leap of the clock");
+        let mut b = b.reopen();
+        b.wait(Duration::from_secs(3500));
+        b.expire();
+        assert_eq!(b.totals().subscribers, 2);
+        b.wait(Duration::from_secs(99));
+        b.expire();
         let at = b.now;
         assert_eq!((b.totals().events, b.totals().subscribers), (0, 1));
         let mut b = b.reopen();
@@ -207,6 +214,10 @@ fn a_subscriber_that_is_not_seen_expires_and_its_name_is_remembered() {
         let create = Change::CreateSubscriber { subscriber: key("away") };
         assert_eq!(b.apply(create.clone()), Outcome::Created { is_new: true, expired_at: Some(at) });
         b.wait(expiry);
+        b.expire();
+        b.wait(Duration::from_secs(3599));
+        b.expire();
+        b.wait(Duration::from_secs(1));
         b.expire();
         b.wait(tombstone_for);
         b.expire();
@@ -244,5 +255,27 @@ fn idle_rooms_are_forgotten_but_not_that_they_had_events() {
         assert_eq!((page.events.len(), page.removed_to), (0, 1));
         b.apply(subscribe("s", "a", after(0)));
         assert_eq!(b.gaps("s"), [gap(1, 1, None, GapReason::NotRetained)]);
+    });
+}
+
+#[test]
+fn a_time_in_the_future_does_not_stop_expiry() {
+    let age = Duration::from_secs(3600);
+    with_limits(&ruled(RetentionRule { max_age: Some(age), ..Default::default() }), |mut b| {
+        let (now, window) = (b.now, b.limits.dedup_window);
+        b.now = UnixMillis(now.0 * 1_000_000);
+        b.apply(publish_once("1", &["kept.a"], "x"));
+        b.reveal();
+        b.now = now;
+        b.apply(publish_once("2", &["kept.a"], "x"));
+        b.reveal();
+        b.expire();
+        assert_eq!((b.totals().events, b.totals().dedup_ids), (2, 2));
+        b.wait(age);
+        b.expire();
+        assert_eq!(b.totals().events, 0);
+        b.wait(window);
+        b.expire();
+        assert_eq!(b.totals().dedup_ids, 0);
     });
 }

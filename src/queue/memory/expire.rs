@@ -19,10 +19,16 @@ impl State {
         }
     }
 
+    pub(super) fn on_commit(&mut self, now: UnixMillis) {
+        self.times.on_commit(now, &self.limits);
+    }
+
     pub(super) fn expire(&mut self, now: UnixMillis) {
-        while let Some(entry) = self.dedup.first_entry()
-            && has_passed(entry.get().at, self.limits.dedup_window, now)
-        {
+        while let Some(entry) = self.dedup.first_entry() {
+            let stored_at = self.future_ids.stored_at(*entry.key(), entry.get().at, self.head, now);
+            if !has_passed(stored_at, self.limits.dedup_window, now) {
+                break;
+            }
             let (number, entry) = entry.remove_entry();
             if self.dedup_numbers.get(&entry.key) == Some(&number) {
                 self.dedup_numbers.remove(&entry.key);
@@ -38,7 +44,9 @@ impl State {
             }
         }
         let expiry = self.limits.subscriber_expiry;
-        let expired = self.subscribers.iter().filter(|(_, subscriber)| has_passed(subscriber.seen_at, expiry, now));
+        let is_steady = self.times.is_steady(&self.limits);
+        let is_expired = |subscriber: &Subscriber| is_steady && has_passed(subscriber.seen_at, expiry, now);
+        let expired = self.subscribers.iter().filter(|(_, subscriber)| is_expired(subscriber));
         for key in expired.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             if let Some(Subscriber { created_at, seen_at, .. }) = self.subscribers.get(&key) {
                 self.expired.insert(key.clone(), Expired { created_at: *created_at, seen_at: *seen_at, at: now });
@@ -70,10 +78,10 @@ impl State {
         }
     }
 
-    fn too_old(&self, key: &RoomKey, now: UnixMillis) -> Option<u64> {
-        let room = self.rooms.get(key)?;
+    fn too_old(&mut self, key: &RoomKey, now: UnixMillis) -> Option<u64> {
+        let room = self.rooms.get_mut(key)?;
         let number = *room.live.keys().next()?;
-        let at = self.events.get(&number)?.at;
+        let at = room.future.stored_at(number, self.events.get(&number)?.at, self.head, now);
         (number <= self.revealed && room.rule.as_ref()?.is_too_old(at, now)).then_some(number)
     }
 }

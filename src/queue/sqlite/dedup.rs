@@ -81,17 +81,20 @@ impl SqliteStore {
 
     /// Forgets ids whose window has passed, at most so many. Returns how many were forgotten.
     pub(super) fn expire_dedup(&mut self, limit: usize, now: UnixMillis) -> Result<usize> {
+        let head = self.counters.head;
         let mut select =
             self.connection.prepare_cached("SELECT number, at, namespace, id FROM dedup ORDER BY number LIMIT ?")?;
         let mut rows = select.query([limit as i64])?;
         let mut expired = Vec::new();
         while let Some(row) = rows.next()? {
-            if !has_passed(UnixMillis(n(row.get(1)?)), self.limits.dedup_window, now) {
+            let (number, at) = (n(row.get(0)?), UnixMillis(n(row.get(1)?)));
+            let stored_at = self.future_ids.stored_at(number, at, head, now);
+            if !has_passed(stored_at, self.limits.dedup_window, now) {
                 break;
             }
             let (namespace, id) = (row.get_ref(2)?, row.get_ref(3)?);
             let hash = self.dedup.hash(text(namespace)?, blob(id)?);
-            expired.push((hash, n(row.get(0)?)));
+            expired.push((hash, number));
         }
         drop(rows);
         drop(select);

@@ -1,4 +1,4 @@
-//! Removal of what time has run out for: ids for deduplication, events, subscribers, names of
+//! Removal of whatever has expired: ids for deduplication, events, subscribers, names of
 //! expired subscribers, idle rooms.
 
 use rusqlite::OptionalExtension;
@@ -54,7 +54,8 @@ impl SqliteStore {
     }
 
     fn expire_subscribers(&mut self, limit: usize, now: UnixMillis) -> Result<usize> {
-        let Some(seen_before) = now.0.checked_sub(self.limits.subscriber_expiry.as_millis() as u64) else {
+        let seen_before = now.0.checked_sub(self.limits.subscriber_expiry.as_millis() as u64);
+        let Some(seen_before) = seen_before.filter(|_| self.counters.times.is_steady(&self.limits)) else {
             return Ok(0);
         };
         // Each has up to `subscriptions_per_subscriber_max` rows.
@@ -130,7 +131,11 @@ impl SqliteStore {
             self.remove_row(room, number, GapReason::Damaged)?;
             return Ok(true);
         };
-        let is_too_old = self.ruled.get(room).is_some_and(|rule| rule.is_too_old(UnixMillis(n(at)), now));
+        let mut at = UnixMillis(n(at));
+        if at > now {
+            at = self.ruled.future.entry(room).or_default().stored_at(number, at, self.counters.head, now);
+        }
+        let is_too_old = self.ruled.get(room).is_some_and(|rule| rule.is_too_old(at, now));
         if is_too_old {
             self.remove_row(room, number, GapReason::Trimmed)?;
         }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::event::{decode_rooms, is_corrupt};
 use super::{Counters, Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::limits::{QueueLimits, RetentionRule};
+use crate::queue::limits::{FutureTimes, QueueLimits, RetentionRule};
 use crate::queue::record::GapReason;
 
 /// Bytes of an event from which its row may need further pages.
@@ -130,6 +130,8 @@ impl RoomCache {
 #[derive(Default)]
 pub(super) struct RuledRooms {
     rules: BTreeMap<i64, RetentionRule>,
+    /// Rooms whose oldest event has a time in the future.
+    pub(super) future: HashMap<i64, FutureTimes>,
     pub(super) next: i64,
 }
 
@@ -248,6 +250,7 @@ impl SqliteStore {
         self.rooms.remove(id);
         self.rooms.dirty.retain(|dirty| *dirty != id);
         self.ruled.rules.remove(&id);
+        self.ruled.future.remove(&id);
         Ok(())
     }
 
