@@ -240,6 +240,11 @@ impl Publish {
         }
     }
 
+    /// `expires_at`, at most the latest time that a store holds.
+    pub(crate) fn expiry(&self) -> Option<UnixMillis> {
+        self.expires_at.map(|at| at.min(UnixMillis(i64::MAX as u64)))
+    }
+
     /// The rooms in order, each once.
     pub(crate) fn distinct_rooms(&self) -> Vec<&RoomName> {
         let mut rooms: Vec<&RoomName> = self.rooms.iter().collect();

@@ -238,3 +238,13 @@ fn unrevealed_events_are_read_in_pages_past_replays_and_damage() {
         assert_eq!((read, damaged), expected);
     });
 }
+
+#[test]
+fn an_expiry_beyond_all_time_is_read_without_damage() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.apply(Change::Publish(Box::new(Publish { expires_at: Some(UnixMillis(u64::MAX)), ..event(&["a"], "x") })));
+        let page = b.page("s", 0, ALL);
+        assert_eq!((numbers(&page), page.events[0].expires_at), (vec![1], Some(UnixMillis(i64::MAX as u64))));
+    });
+}

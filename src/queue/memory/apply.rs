@@ -117,7 +117,7 @@ impl State {
         let event = StoredEvent {
             rooms: rooms.clone(),
             at: now,
-            expires_at: publish.expires_at,
+            expires_at: publish.expiry(),
             replay_of: None,
             via: None,
             origin: publish.origin.clone(),

@@ -51,7 +51,7 @@ impl SqliteStore {
             rooms: rooms.clone(),
             payload: &publish.payload,
             origin: &publish.origin,
-            expires_at: publish.expires_at,
+            expires_at: publish.expiry(),
             replay_of: None,
             via: None,
             at: now,
