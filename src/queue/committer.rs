@@ -233,7 +233,8 @@ impl Worker {
                     self.commit(batch);
                     false
                 }
-                Err(RecvTimeoutError::Timeout) if has_work => {
+                // A store that was busy is tried again.
+                Err(RecvTimeoutError::Timeout) if has_work || !self.availability.is_available() => {
                     self.commit(Vec::new());
                     false
                 }
@@ -273,6 +274,7 @@ impl Worker {
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
                 self.confirmed = store.head();
+                self.availability.has_failed.store(false, Ordering::Release);
                 if !changes.is_empty() {
                     self.pause = self.options.retry_min;
                 }
@@ -280,6 +282,14 @@ impl Worker {
                 self.availability.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
                 for (complete, outcome) in completions.into_iter().zip(outcomes) {
                     complete(Verdict::Committed(outcome));
+                }
+            }
+            Err(error @ StoreError::Busy { .. }) => {
+                log::error!("queue refuses durable events: {error}");
+                self.availability.failures.fetch_add(1, Ordering::Relaxed);
+                self.availability.has_failed.store(true, Ordering::Release);
+                for complete in completions {
+                    complete(Verdict::Unavailable);
                 }
             }
             Err(error) => {

@@ -46,8 +46,9 @@ mod subscriptions;
 mod work;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use self::dedup::DedupIndex;
 use self::folder::{Folder, error_at};
@@ -69,9 +70,14 @@ pub(crate) const WORK_ROWS: usize = 1_024;
 const WAL_FRAMES_MAX: i64 = 4_096;
 const WAL_FRAMES_IDLE: i64 = 256;
 
-/// Frames past which the log starts over (64 MiB); readers are waited for until then at most 250 ms
-/// at a time.
+/// Frames past which the log starts over (64 MiB). Readers are waited for at most 250 ms.
 const WAL_FRAMES_RESTART: i64 = 16_384;
+
+/// Pause between attempts to start the log over.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
+
+/// Attempts to begin a commit while another program writes, of at most 250 ms each.
+const BEGIN_ATTEMPTS: usize = 20;
 
 /// Free pages that the file keeps (32 MiB), and pages that are given back at a time.
 const FREE_PAGES_KEPT: i64 = 8_192;
@@ -144,6 +150,8 @@ pub(crate) struct SqliteStore {
     work: Work,
     work_rows: usize,
     has_failed: bool,
+    /// The last attempt to start the log over.
+    restarted_at: Option<Instant>,
     folder: Folder,
 }
 
@@ -197,6 +205,7 @@ impl SqliteStore {
             work: Work::all(),
             work_rows,
             has_failed: false,
+            restarted_at: None,
             folder,
         })
     }
@@ -229,8 +238,19 @@ impl SqliteStore {
         &self.folder.database
     }
 
+    /// Begins a commit. False if another program writes.
+    fn try_begin(&self) -> rusqlite::Result<bool> {
+        for _ in 0..BEGIN_ATTEMPTS {
+            match self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
+                Ok(_) => return Ok(true),
+                Err(error) if is_busy(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
     fn try_commit(&mut self, changes: &[Change], now: UnixMillis) -> rusqlite::Result<Vec<Outcome>> {
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.counters.times.on_commit(now, &self.limits);
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
@@ -302,6 +322,11 @@ impl QueueStore for SqliteStore {
         if self.has_failed {
             return Err(StoreError::Failed);
         }
+        match self.try_begin() {
+            Ok(true) => {}
+            Ok(false) => return Err(StoreError::Busy { path: self.path().to_owned() }),
+            Err(error) => return Err(self.fail(&error)),
+        }
         self.try_commit(changes, now).map_err(|error| {
             // The connection is closed next; a failing rollback changes nothing.
             let _ = self.connection.execute_batch("ROLLBACK");
@@ -318,7 +343,11 @@ impl QueueStore for SqliteStore {
             return Err(StoreError::Failed);
         }
         let frames_max = if is_idle { WAL_FRAMES_IDLE } else { WAL_FRAMES_MAX };
-        self.try_maintain(frames_max, is_idle).map_err(|error| self.fail(&error))
+        match self.try_maintain(frames_max, is_idle) {
+            // Later, when the other program has ended its transaction.
+            Err(error) if is_busy(&error) => Ok(()),
+            maintained => maintained.map_err(|error| self.fail(&error)),
+        }
     }
 
     fn head(&self) -> QueueOffset {
@@ -344,13 +373,23 @@ impl SqliteStore {
             while rows.next()?.is_some() {}
         }
         let log = schema::checkpoint(&self.connection, "NOOP")?;
-        if log.frames > WAL_FRAMES_RESTART {
-            schema::checkpoint(&self.connection, "RESTART")?;
+        let is_restart_due = self.restarted_at.is_none_or(|at| at.elapsed() > RESTART_PAUSE);
+        if log.frames > WAL_FRAMES_RESTART && is_restart_due {
+            self.restarted_at = Some(Instant::now());
+            if schema::checkpoint(&self.connection, "TRUNCATE")?.left > 0 {
+                let path = self.path().display();
+                log::warn!("queue file {path}: a reader keeps the log from starting over frames={}", log.frames);
+            }
         } else if log.left > frames_max {
             schema::checkpoint(&self.connection, "PASSIVE")?;
         }
         Ok(())
     }
+}
+
+/// True if another program holds a lock.
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// SQLite's integers are signed; numbers stay below 2^51, and counts do not come near.

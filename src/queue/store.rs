@@ -58,6 +58,9 @@ pub(crate) enum StoreError {
         path.display()
     )]
     Lost { path: PathBuf, found: u64, expected: u64 },
+    /// Nothing was applied and the store has not failed: commit again.
+    #[error("queue file {}: another program is writing to it; end its transaction", path.display())]
+    Busy { path: PathBuf },
     #[error("queue file {}: {error}", path.display())]
     Io { path: PathBuf, error: String },
     /// Open the store again.
@@ -70,8 +73,8 @@ pub(crate) trait QueueStore: Send {
     /// Applies changes in order, atomically and durably: after `Ok` all of them survive a crash, or
     /// none was applied. A refused change is an outcome and does not prevent the others.
     ///
-    /// After an error it is unknown whether the changes are stored. The store answers
-    /// [`StoreError::Failed`] from then on; the caller drops it and opens it again.
+    /// After an error other than [`StoreError::Busy`] it is unknown whether the changes are stored.
+    /// The store answers [`StoreError::Failed`] from then on; the caller drops it and opens it again.
     ///
     /// A commit also continues work that earlier changes left over, within a bound.
     fn commit(&mut self, changes: &[Change], now: UnixMillis) -> Result<Vec<Outcome>, StoreError>;

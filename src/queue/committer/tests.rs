@@ -26,6 +26,7 @@ struct Controls {
     /// Commits of changes fail, others do not.
     fails_with_changes: AtomicBool,
     panics: AtomicBool,
+    is_busy: AtomicBool,
 }
 
 /// A store in memory that outlives being opened again.
@@ -39,6 +40,9 @@ impl QueueStore for Controlled {
         self.controls.batches.fetch_add(1, Ordering::SeqCst);
         while self.controls.gate.load(Ordering::SeqCst) > 0 {
             std::thread::yield_now();
+        }
+        if self.controls.is_busy.load(Ordering::SeqCst) {
+            return Err(StoreError::Busy { path: "disk".into() });
         }
         assert!(!self.controls.panics.load(Ordering::SeqCst), "planted");
         let fails_with_changes = self.controls.fails_with_changes.load(Ordering::SeqCst);
@@ -367,4 +371,16 @@ fn a_store_is_opened_again_while_changes_arrive() {
         let _ = submit(&committer);
     }
     assert!(committer.availability().is_available());
+}
+
+#[test]
+fn a_busy_store_refuses_changes_and_is_not_opened_again() {
+    let (committer, controls) = start(quick());
+    controls.is_busy.store(true, Ordering::SeqCst);
+    controls.opens.store(false, Ordering::SeqCst);
+    assert_eq!(verdict(&committer), Verdict::Unavailable);
+    assert!(!committer.availability().is_available());
+    controls.is_busy.store(false, Ordering::SeqCst);
+    wait_until("it is available again", || committer.availability().is_available());
+    assert_eq!(number(&verdict(&committer)), Some(1));
 }

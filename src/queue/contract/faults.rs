@@ -451,3 +451,28 @@ fn a_restored_copy_reuses_no_number_and_reports_a_gap() {
     store.commit(&[ack_up_to("s", 4), ack_up_to("t", 4), Change::Expire { budget: 99 }], UnixMillis(1)).unwrap();
     assert_eq!(reader.totals().unwrap().events, 0);
 }
+
+#[test]
+fn a_writer_of_an_operator_does_not_end_the_store() {
+    let scratch = Scratch::new();
+    let mut store = open(scratch.path());
+    store.commit(&batches()[0], UnixMillis(1)).unwrap();
+    let operator = Connection::open(scratch.path().join(DATABASE)).unwrap();
+    operator.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(store.commit(&[publish(&["a"], "x")], UnixMillis(1)).is_err());
+    store.maintain(true).unwrap();
+    operator.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(receipt(store.commit(&[publish(&["a"], "x")], UnixMillis(1)).unwrap().remove(0)).offset.number, 1);
+}
+
+#[test]
+fn a_store_opens_beside_a_reader_of_an_older_state() {
+    let scratch = Scratch::new();
+    let mut store = open(scratch.path());
+    store.commit(&batches()[0], UnixMillis(1)).unwrap();
+    let held = Connection::open(scratch.path().join(DATABASE)).unwrap();
+    held.execute_batch("BEGIN; SELECT head FROM queue").unwrap();
+    store.commit(&batches()[1], UnixMillis(1)).unwrap();
+    drop(store);
+    assert_eq!(open(scratch.path()).head().number, 4);
+}

@@ -126,13 +126,16 @@ pub(super) fn open_writer(path: &Path, epoch: Epoch, pages_max: Option<u32>) -> 
     if is_new {
         create(&connection, epoch).map_err(fail)?;
     }
-    // Writes that a killed process did not sync are made durable before anything is read from them.
-    if checkpoint(&connection, "TRUNCATE").map_err(fail)?.left > 0 {
-        let error = "a reader keeps the log from being moved into the file".to_owned();
-        return Err(StoreError::Io { path: path.to_owned(), error });
-    }
     // Readers are short, and the only other writers are operators.
     connection.busy_timeout(std::time::Duration::from_millis(250)).map_err(fail)?;
+    // Writes that a killed process did not sync are made durable before anything is read from them.
+    if checkpoint(&connection, "TRUNCATE").map_err(fail)?.left > 0 {
+        // A reader needs the log as it is.
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let synced = std::fs::File::open(&log).and_then(|log| log.sync_all());
+        synced.map_err(|error| StoreError::Io { path: log.into(), error: error.to_string() })?;
+    }
     Ok(connection)
 }
 
