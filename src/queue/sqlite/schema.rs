@@ -197,16 +197,32 @@ pub(super) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i6
 /// State of the write-ahead log, in frames.
 pub(super) struct Log {
     pub(super) frames: i64,
-    /// Frames that are not in the database file yet.
+    /// Frames that are not in the database file yet, as far as known.
     pub(super) left: i64,
 }
 
-/// Runs a checkpoint: moves what is in the log into the database file, both synced. `NOOP` only
-/// reports.
+impl Log {
+    /// From the answer of a checkpoint, which has -1 twice if it could not begin.
+    fn new(frames: i64, moved: i64) -> Self {
+        let left = if moved < 0 { i64::MAX } else { frames - moved };
+        Self { frames: frames.max(0), left }
+    }
+}
+
+/// Runs a checkpoint: copies the log into the database file as far as readers allow, both synced.
+/// `NOOP` only reports.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Log> {
     let mut pragma = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
-    pragma.query_row([], |row| {
-        let (frames, moved) = (row.get::<_, i64>(1)?.max(0), row.get::<_, i64>(2)?.max(0));
-        Ok(Log { frames, left: frames - moved })
-    })
+    pragma.query_row([], |row| Ok(Log::new(row.get(1)?, row.get(2)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_that_could_not_begin_has_everything_left() {
+        let left = |frames, moved| Log::new(frames, moved).left;
+        assert_eq!((left(0, 0), left(9, 9), left(9, 4), left(-1, -1)), (0, 0, 5, i64::MAX));
+    }
 }
