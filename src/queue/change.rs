@@ -98,7 +98,7 @@ pub(crate) enum Change {
         retry_at: UnixMillis,
     },
     /// Publishes dead letters to their subscriber alone, under new numbers: these, or the oldest
-    /// ones. At most 256 of them.
+    /// ones. At most 256 of them. A damaged one is removed, and the subscriber gets a gap.
     ReplayDead {
         subscriber: SubscriberKey,
         numbers: Option<Vec<u64>>,

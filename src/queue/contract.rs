@@ -180,7 +180,7 @@ impl Bench {
     }
 
     fn dead(&mut self, name: &str) -> Vec<DeadLetter> {
-        self.reader.dead_letters(&key(name), 0, 100_000).unwrap()
+        self.reader.dead_letters(&key(name), 0, ALL).unwrap().dead_letters
     }
 
     fn totals(&mut self) -> Totals {

@@ -115,6 +115,16 @@ pub(crate) struct EventPage {
     pub removed_to: u64,
 }
 
+/// Dead letters in order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct DeadLetterPage {
+    pub dead_letters: Vec<DeadLetter>,
+    pub damaged: Vec<DamagedEvent>,
+    /// Number to read on from.
+    pub next: u64,
+    pub has_more: bool,
+}
+
 /// Gaps in order of their numbers. Ranges of different reasons may overlap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct GapPage {
@@ -154,8 +164,8 @@ pub(crate) trait QueueReader: Send {
         &mut self,
         subscriber: &SubscriberKey,
         after: u64,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError>;
+        limit: PageLimit,
+    ) -> Result<DeadLetterPage, StoreError>;
 
     /// Gaps of a subscriber that it has not confirmed and that reach behind a number, of at most
     /// `limit` removed events.

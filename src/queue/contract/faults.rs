@@ -16,7 +16,7 @@ fn view(reader: &mut dyn QueueReader) -> String {
     for info in reader.subscribers(None, 99).unwrap() {
         let pending = reader.pending(&info.key, 0, ALL).unwrap();
         let gaps = reader.gaps(&info.key, 0, 99).unwrap();
-        let dead = reader.dead_letters(&info.key, 0, 99).unwrap();
+        let dead = reader.dead_letters(&info.key, 0, ALL).unwrap();
         view.push_str(&format!("{info:?}\n{pending:?}\n{gaps:?}\n{dead:?}\n"));
     }
     view
@@ -475,4 +475,23 @@ fn a_store_opens_beside_a_reader_of_an_older_state() {
     store.commit(&batches()[1], UnixMillis(1)).unwrap();
     drop(store);
     assert_eq!(open(scratch.path()).head().number, 4);
+}
+
+#[test]
+fn a_damaged_dead_letter_is_named_and_not_replayed() {
+    let mut b = Bench::sqlite(QueueLimits::default());
+    b.subscribe("s", &["a"]);
+    for number in 1..=3 {
+        b.publish(&["a"], "content");
+        b.apply(term("s", number));
+    }
+    let database = Connection::open(b.scratch.as_ref().unwrap().path().join(DATABASE)).unwrap();
+    database.execute("UPDATE dead_letter SET payload = x'636f6e74656e75' WHERE number = 2", []).unwrap();
+    let page = b.reader.dead_letters(&key("s"), 0, ALL).unwrap();
+    assert_eq!(page.dead_letters.iter().map(|dead| dead.number).collect::<Vec<_>>(), [1, 3]);
+    assert!(page.damaged[0].error.starts_with("queue file queue.sqlite3: table dead_letter, row 2: checksum"));
+    let replayed = b.apply(Change::ReplayDead { subscriber: key("s"), numbers: None });
+    assert_eq!(replayed, Outcome::Replayed { events: vec![(1, 4), (3, 5)] });
+    assert_eq!(b.gaps("s"), [gap(2, 2, Some(1), GapReason::Damaged)]);
+    assert_eq!(b.totals().dead_letters, 0);
 }

@@ -358,3 +358,22 @@ fn acknowledging_freed_events_is_cheap_with_many_subscriptions() {
     assert_eq!(b.apply(ack("s", &(1..=1_024).collect::<Vec<_>>())), Outcome::Acked { events: 0 });
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn dead_letters_are_read_in_pages() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        for number in 1..=5 {
+            b.publish(&["a"], "0123456789");
+            b.apply(term("s", number));
+        }
+        let mut page = |after, events, bytes| {
+            let page = b.reader.dead_letters(&key("s"), after, PageLimit { events, bytes }).unwrap();
+            (page.dead_letters.len(), page.next, page.has_more)
+        };
+        assert_eq!(page(0, 2, usize::MAX), (2, 2, true));
+        assert_eq!(page(2, 9, 25), (2, 4, true));
+        assert_eq!(page(2, 9, 1), (1, 3, true));
+        assert_eq!(page(2, 3, 99), (3, 5, false));
+    });
+}

@@ -7,10 +7,10 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use super::{RoomKey, State, StoredEvent, Subscriber};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::record::{
-    Backlog, DeadLetter, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState,
+    Backlog, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState,
     Totals,
 };
-use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
+use crate::queue::store::{DeadLetterPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
 
 /// A reader beside the writer.
 pub(super) struct MemoryReader {
@@ -220,12 +220,23 @@ impl QueueReader for MemoryReader {
         &mut self,
         subscriber: &SubscriberKey,
         after: u64,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+        limit: PageLimit,
+    ) -> Result<DeadLetterPage, StoreError> {
         let state = self.state()?;
-        let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(Vec::new()) };
-        let dead = subscriber.dead.range((Bound::Excluded(after), Bound::Unbounded));
-        Ok(dead.take(limit).map(|(_, dead)| dead.clone()).collect())
+        let mut page = DeadLetterPage { next: after, ..DeadLetterPage::default() };
+        let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };
+        let mut bytes = 0;
+        for (number, dead) in subscriber.dead.range((Bound::Excluded(after), Bound::Unbounded)) {
+            bytes += dead.payload.bytes();
+            let read = page.dead_letters.len();
+            if read >= limit.events || (read > 0 && bytes > limit.bytes) {
+                page.has_more = true;
+                break;
+            }
+            page.next = *number;
+            page.dead_letters.push(dead.clone());
+        }
+        Ok(page)
     }
 
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {

@@ -1,17 +1,18 @@
 //! Handling of events by subscribers: acknowledgements, dead letters, failed deliveries; purging
 //! and damage.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
-use super::event::{Stored, decode_payload, encode_payload, load_event};
+use super::event::{DEAD_LETTER, Stored, dead_letter_crc, encode_payload, load_event, read_dead_letter};
 use super::merge::{Removed, sources};
 use super::publish::NewEvent;
+use super::read::room_name;
 use super::rooms::RowKind;
 use super::subscriptions::Subscription;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{ACKED_MAX, Outcome, REPLAYED_MAX, Refusal, cut_reason};
-use crate::queue::record::{Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
+use crate::queue::record::{DeadLetter, Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
 
 impl SqliteStore {
     /// The subscriptions through which an event is open for a subscriber, in order of room names.
@@ -188,18 +189,28 @@ impl SqliteStore {
             None => self.room(room)?.name.clone(),
         };
         let sql = "SELECT attempts FROM attempt WHERE subscriber = ? AND number = ?";
-        let attempts: Option<u32> = rusqlite::OptionalExtension::optional(
-            self.connection.prepare_cached(sql)?.query_row([subscriber, i(number)], |row| row.get(0)),
-        )?;
+        let mut select = self.connection.prepare_cached(sql)?;
+        let attempts: Option<u32> = select.query_row([subscriber, i(number)], |row| row.get(0)).optional()?;
+        drop(select);
         // A subscription to the past may bring an event back that was given up before.
         let sql = "SELECT 1 FROM dead_letter WHERE subscriber = ? AND number = ?";
         if self.connection.prepare_cached(sql)?.exists([subscriber, i(number)])? {
             self.delete_dead_letter(subscriber, number)?;
         }
-        let bytes = event_bytes(&event.payload, &event.origin, 1);
-        let (attachments, payload) = encode_payload(&event.payload);
+        let dead = DeadLetter {
+            number,
+            room: room_name(&room)?,
+            published_at: event.at,
+            origin: event.origin,
+            payload: event.payload,
+            attempts: attempts.unwrap_or(0),
+            reason: cut_reason(reason).to_owned(),
+            dead_at: now,
+        };
+        let bytes = event_bytes(&dead.payload, &dead.origin, 1);
+        let (attachments, payload) = encode_payload(&dead.payload);
         let sql = "INSERT INTO dead_letter (subscriber, number, room, bytes, dead_at, at, attempts, reason, origin, attachments, \
-                   payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                   payload, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         self.connection.prepare_cached(sql)?.execute(params![
             subscriber,
             i(number),
@@ -207,11 +218,12 @@ impl SqliteStore {
             i(bytes),
             i(now.0),
             i(event.at.0),
-            attempts.unwrap_or(0),
-            cut_reason(reason),
-            &event.origin[..],
+            dead.attempts,
+            dead.reason,
+            &dead.origin[..],
             attachments,
-            payload
+            payload,
+            dead_letter_crc(&dead, attachments, &payload)
         ])?;
         self.counters.dead_letters += 1;
         self.counters.bytes += bytes;
@@ -256,23 +268,23 @@ impl SqliteStore {
         };
         let mut events = Vec::new();
         for number in numbers {
-            let sql = "SELECT room, origin, attachments, payload FROM dead_letter WHERE subscriber = ? AND number = ?";
-            let found = self.connection.prepare_cached(sql)?.query_row([subscriber, i(number)], |row| {
-                let payload = decode_payload(row.get(2)?, row.get_ref(3)?.as_blob()?).unwrap_or_default();
-                Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, payload))
-            });
-            let Some((via, origin, payload)) = rusqlite::OptionalExtension::optional(found)? else {
+            let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number = ?");
+            let found = self.connection.prepare_cached(&sql)?.query_row([subscriber, i(number)], read_dead_letter);
+            let Some((_, letter)) = found.optional()? else { continue };
+            let Ok(dead) = letter else {
+                self.delete_dead_letter(subscriber, number)?;
+                self.extend_gap(subscriber, GapReason::Damaged, number, number, Some(1))?;
                 continue;
             };
             self.check_head()?;
             let room = self.own_room(key, subscriber)?;
             let new = self.insert_event(NewEvent {
                 rooms: vec![room],
-                payload: &payload,
-                origin: &origin,
+                payload: &dead.payload,
+                origin: &dead.origin,
                 expires_at: None,
                 replay_of: Some(number),
-                via: Some(&via),
+                via: Some(dead.room.as_str()),
                 at: now,
             })?;
             self.delete_dead_letter(subscriber, number)?;

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, Row};
 
+use super::read::room_name;
 use super::{i, n};
 use crate::ids::RoomName;
-use crate::queue::record::{DurableEvent, Payload, UnixMillis};
+use crate::queue::record::{DeadLetter, DurableEvent, Payload, UnixMillis};
 
 /// A stored event, read and checked.
 pub(super) enum Stored {
@@ -122,6 +123,50 @@ impl Checked<'_> {
         }
         hasher.finalize()
     }
+}
+
+/// Columns of a dead letter, as [`read_dead_letter`] expects them.
+pub(super) const DEAD_LETTER: &str =
+    "number, room, at, origin, attachments, payload, attempts, reason, dead_at, crc FROM dead_letter";
+
+/// The checksum of a dead letter covers the same values as that of an event, and a few others in
+/// place of those that it does not have.
+pub(super) fn dead_letter_crc(dead: &DeadLetter, attachments: u32, payload: &[u8]) -> u32 {
+    Checked {
+        number: dead.number,
+        rooms: dead.reason.as_bytes(),
+        at: dead.published_at,
+        expires_at: Some(dead.dead_at),
+        replay_of: Some(u64::from(dead.attempts)),
+        via: Some(dead.room.as_str()),
+        origin: &dead.origin,
+        attachments,
+        payload,
+    }
+    .crc()
+}
+
+/// Reads a dead letter, or what is damaged in it.
+pub(super) fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<(u64, Result<DeadLetter, String>)> {
+    let number = n(row.get(0)?);
+    Ok((number, check_dead_letter(row, number).unwrap_or_else(|error| Err(error.to_string()))))
+}
+
+fn check_dead_letter(row: &Row<'_>, number: u64) -> rusqlite::Result<Result<DeadLetter, String>> {
+    let (attachments, payload) = (row.get(4)?, row.get_ref(5)?.as_blob()?);
+    let Some(content) = decode_payload(attachments, payload) else { return Ok(Err("payload ends early".to_owned())) };
+    let dead = DeadLetter {
+        number,
+        room: room_name(row.get_ref(1)?.as_str()?)?,
+        published_at: UnixMillis(n(row.get(2)?)),
+        origin: Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?),
+        payload: content,
+        attempts: row.get(6)?,
+        reason: row.get(7)?,
+        dead_at: UnixMillis(n(row.get(8)?)),
+    };
+    let (stored, found) = (row.get::<_, u32>(9)?, dead_letter_crc(&dead, attachments, payload));
+    Ok(if stored == found { Ok(dead) } else { Err(format!("checksum is {found:#010x}, expected {stored:#010x}")) })
 }
 
 /// A payload as one blob: the lengths of its attachments, the attachments, the text.

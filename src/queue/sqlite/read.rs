@@ -2,19 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::event::{Stored, StoredEvent, decode_payload, load_event};
+use super::event::{DEAD_LETTER, Stored, StoredEvent, load_event, read_dead_letter};
 use super::folder::{DATABASE, error_at};
 use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, sources};
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::record::{
-    Backlog, DamagedEvent, DeadLetter, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey,
+    Backlog, DamagedEvent, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey,
     SubscriberName, SubscriberState, Totals, UnixMillis,
 };
-use crate::queue::store::{EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
+use crate::queue::store::{DeadLetterPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
 
 /// A reader beside the writer.
 pub(super) struct SqliteReader {
@@ -75,12 +74,12 @@ fn push<'a>(
         Stored::Damaged(error) => error,
     };
     page.next = number;
-    page.damaged.push(damaged(number, &damage));
+    page.damaged.push(damaged("event", number, &damage));
     None
 }
 
-fn damaged(number: u64, damage: &str) -> DamagedEvent {
-    DamagedEvent { number, error: format!("queue file {DATABASE}: table event, row {number}: {damage}") }
+fn damaged(table: &str, number: u64, damage: &str) -> DamagedEvent {
+    DamagedEvent { number, error: format!("queue file {DATABASE}: table {table}, row {number}: {damage}") }
 }
 
 /// The event with the rooms in which it is stored. None for a replayed dead letter, which is for
@@ -191,7 +190,7 @@ impl QueueReader for SqliteReader {
                 match stored {
                     Stored::Event(event) => page.events.extend(unrevealed(connection, number, event)?),
                     Stored::Missing => {}
-                    Stored::Damaged(damage) => page.damaged.push(damaged(number, &damage)),
+                    Stored::Damaged(damage) => page.damaged.push(damaged("event", number, &damage)),
                 }
             }
             Ok(page)
@@ -246,26 +245,28 @@ impl QueueReader for SqliteReader {
         &mut self,
         subscriber: &SubscriberKey,
         after: u64,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+        limit: PageLimit,
+    ) -> Result<DeadLetterPage, StoreError> {
         self.read(|connection, _| {
-            let Some(id) = find(connection, subscriber)? else { return Ok(Vec::new()) };
-            let sql = "SELECT number, room, at, origin, attachments, payload, attempts, reason, dead_at FROM dead_letter \
-                       WHERE subscriber = ? AND number > ? ORDER BY number LIMIT ?";
-            let mut select = connection.prepare_cached(sql)?;
-            let rows = select.query_map(params![id, i(after), limit as i64], |row| {
-                Ok(DeadLetter {
-                    number: n(row.get(0)?),
-                    room: room_name(row.get_ref(1)?.as_str()?)?,
-                    published_at: UnixMillis(n(row.get(2)?)),
-                    origin: Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?),
-                    payload: decode_payload(row.get(4)?, row.get_ref(5)?.as_blob()?).unwrap_or_default(),
-                    attempts: row.get(6)?,
-                    reason: row.get(7)?,
-                    dead_at: UnixMillis(n(row.get(8)?)),
-                })
-            })?;
-            rows.collect()
+            let mut page = DeadLetterPage { next: after, ..DeadLetterPage::default() };
+            let Some(id) = find(connection, subscriber)? else { return Ok(page) };
+            let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number > ? ORDER BY number");
+            let mut select = connection.prepare_cached(&sql)?;
+            let mut bytes = 0;
+            for (read, letter) in select.query_map([id, i(after)], read_dead_letter)?.enumerate() {
+                let (number, letter) = letter?;
+                bytes += letter.as_ref().map_or(0, |dead| dead.payload.bytes());
+                if read >= limit.events || (!page.dead_letters.is_empty() && bytes > limit.bytes) {
+                    page.has_more = true;
+                    break;
+                }
+                page.next = number;
+                match letter {
+                    Ok(dead) => page.dead_letters.push(dead),
+                    Err(damage) => page.damaged.push(damaged("dead_letter", number, &damage)),
+                }
+            }
+            Ok(page)
         })
     }
 

@@ -84,7 +84,7 @@ CREATE TABLE attempt (
 CREATE TABLE dead_letter (
     subscriber INTEGER NOT NULL, number INTEGER NOT NULL, room TEXT NOT NULL, bytes INTEGER NOT NULL, dead_at INTEGER NOT NULL,
     at INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL, origin BLOB NOT NULL, attachments INTEGER NOT NULL,
-    payload BLOB NOT NULL, PRIMARY KEY (subscriber, number)
+    payload BLOB NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (subscriber, number)
 );
 CREATE TABLE gap (
     subscriber INTEGER NOT NULL, reason INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, events INTEGER,
