@@ -12,8 +12,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::change::{Change, Outcome};
-use super::record::{QueueOffset, UnixMillis};
+use super::record::UnixMillis;
 use super::store::{QueueReader, QueueStore, StoreError};
+use crate::ids::Epoch;
 
 /// Result of a change, for its publisher or subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,10 +145,10 @@ impl Committer {
         let (sender, receiver) = sync_channel(options.waiting_max);
         let availability = Arc::new(Availability::default());
         let waiting_bytes_max = options.waiting_bytes_max;
-        let confirmed = store.head();
+        let (epoch, confirmed, pause) = (store.head().epoch, store.commits(), options.retry_min);
         let state = Arc::clone(&availability);
-        let pause = options.retry_min;
-        let mut worker = Worker { options, open, receiver, availability: state, confirmed, store: Some(store), pause };
+        let mut worker =
+            Worker { options, open, receiver, availability: state, epoch, confirmed, store: Some(store), pause };
         let thread = std::thread::Builder::new()
             .name("stentor-queue".to_owned())
             .spawn(move || worker.run())
@@ -200,8 +201,9 @@ struct Worker {
     open: Open,
     receiver: Receiver<Submitted>,
     availability: Arc<Availability>,
-    /// The newest event that was confirmed to a publisher.
-    confirmed: QueueOffset,
+    epoch: Epoch,
+    /// Commits that were confirmed.
+    confirmed: u64,
     /// None while it has failed.
     store: Option<Box<dyn QueueStore>>,
     /// Pause before the store is opened again. It grows until changes were committed.
@@ -273,7 +275,7 @@ impl Worker {
             batch.into_iter().map(|submitted| (submitted.change, submitted.complete)).unzip();
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
-                self.confirmed = store.head();
+                self.confirmed = store.commits();
                 self.availability.has_failed.store(false, Ordering::Release);
                 if !changes.is_empty() {
                     self.pause = self.options.retry_min;
@@ -322,7 +324,7 @@ impl Worker {
             match self.try_open() {
                 Ok(store) => {
                     log::info!("queue opened again head={}", store.head().number);
-                    self.confirmed = store.head();
+                    self.confirmed = store.commits();
                     self.store = Some(store);
                     self.availability.has_failed.store(false, Ordering::Release);
                     return true;
@@ -337,9 +339,9 @@ impl Worker {
 
     fn try_open(&mut self) -> Result<Box<dyn QueueStore>, StoreError> {
         let mut store = (self.open)()?;
-        let (found, expected) = (store.head(), self.confirmed);
-        if found.epoch != expected.epoch || found.number < expected.number {
-            return Err(StoreError::Lost { path: "queue".into(), found: found.number, expected: expected.number });
+        let found = if store.head().epoch == self.epoch { store.commits() } else { 0 };
+        if found < self.confirmed {
+            return Err(StoreError::Lost { path: "queue".into(), found, expected: self.confirmed });
         }
         // A store that cannot write may still be opened.
         store.commit(&[], (self.options.clock)())?;

@@ -120,6 +120,7 @@ struct State {
     dedup_numbers: HashMap<(NamespacePath, Bytes), u64>,
     future_ids: FutureTimes,
     times: CommitTimes,
+    commits: u64,
 }
 
 /// The writing side of a queue in memory.
@@ -145,6 +146,7 @@ impl MemoryStore {
             dedup_numbers: HashMap::new(),
             future_ids: FutureTimes::default(),
             times: CommitTimes::default(),
+            commits: 0,
         };
         Self { state: Arc::new(RwLock::new(state)) }
     }
@@ -168,6 +170,10 @@ impl QueueStore for MemoryStore {
     fn head(&self) -> QueueOffset {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         QueueOffset { epoch: state.epoch, number: state.head }
+    }
+
+    fn commits(&self) -> u64 {
+        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner).commits
     }
 
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {

@@ -133,6 +133,7 @@ struct Counters {
     /// The newest freed event of rooms that are not stored any more.
     removed_to: u64,
     times: CommitTimes,
+    commits: u64,
 }
 
 /// The writing side of a queue in a folder.
@@ -182,6 +183,7 @@ impl SqliteStore {
                 subscribers: n(8)?,
                 removed_to: n(9)?,
                 times: CommitTimes { last: UnixMillis(n(12)?), steady_since: UnixMillis(n(13)?) },
+                commits: n(14)?,
             };
             Ok((Epoch::from_bits(n(1)?), counters, row.get::<_, String>(11)?))
         })?;
@@ -252,6 +254,7 @@ impl SqliteStore {
 
     fn try_commit(&mut self, changes: &[Change], now: UnixMillis) -> rusqlite::Result<Vec<Outcome>> {
         self.counters.times.on_commit(now, &self.limits);
+        self.counters.commits += 1;
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
             match self.apply(change, now) {
@@ -300,12 +303,12 @@ impl SqliteStore {
     fn write_back(&mut self) -> rusqlite::Result<()> {
         self.subscriptions.write_back(&self.connection)?;
         self.rooms.write_back(&self.connection)?;
-        let Counters { head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to, times } = self.counters;
-        let CommitTimes { last, steady_since } = times;
-        let (dedup_ids, times) = (self.dedup.len(), [last.0, steady_since.0]);
+        let Counters { head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to, times, commits } =
+            self.counters;
+        let (dedup_ids, times) = (self.dedup.len(), [times.last.0, times.steady_since.0, commits]);
         let numbers = [head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to, dedup_ids];
         let sql = "UPDATE queue SET head = ?, revealed = ?, swept = ?, events = ?, bytes = ?, dead_letters = ?, subscribers = ?, \
-                   removed_to = ?, dedup_ids = ?, last_at = ?, steady_since = ?";
+                   removed_to = ?, dedup_ids = ?, last_at = ?, steady_since = ?, commits = ?";
         let numbers = numbers.into_iter().chain(times).map(i);
         self.connection.prepare_cached(sql)?.execute(rusqlite::params_from_iter(numbers))?;
         Ok(())
@@ -352,6 +355,10 @@ impl QueueStore for SqliteStore {
 
     fn head(&self) -> QueueOffset {
         QueueOffset { epoch: self.epoch, number: self.counters.head }
+    }
+
+    fn commits(&self) -> u64 {
+        self.counters.commits
     }
 
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {

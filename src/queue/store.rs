@@ -53,8 +53,8 @@ pub(crate) enum StoreError {
     #[error("queue file {}: damaged ({found}); restore it from a backup, or move the folder away", path.display())]
     Damaged { path: PathBuf, found: String },
     #[error(
-        "queue file {}: found newest event {found}, expected at least {expected}, which was confirmed; restore the newest \
-         copy of the file, or restart to continue without these events",
+        "queue file {}: found {found} commits, expected at least {expected}, which were confirmed; restore the newest copy of \
+         the file, or restart to continue without these commits",
         path.display()
     )]
     Lost { path: PathBuf, found: u64, expected: u64 },
@@ -88,6 +88,9 @@ pub(crate) trait QueueStore: Send {
 
     /// The newest number that was given to an event.
     fn head(&self) -> QueueOffset;
+
+    /// Number of commits since the queue was made.
+    fn commits(&self) -> u64;
 
     /// Opens a reader, which may move to another thread.
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError>;

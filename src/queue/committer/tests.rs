@@ -4,10 +4,10 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::ids::{Epoch, NamespacePath};
+use crate::ids::NamespacePath;
 use crate::queue::limits::QueueLimits;
 use crate::queue::memory::MemoryStore;
-use crate::queue::record::{SubscriberKey, SubscriberName};
+use crate::queue::record::{QueueOffset, SubscriberKey, SubscriberName};
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -61,9 +61,12 @@ impl QueueStore for Controlled {
     }
 
     fn head(&self) -> QueueOffset {
-        let head = self.inner.read().unwrap().head();
+        self.inner.read().unwrap().head()
+    }
+
+    fn commits(&self) -> u64 {
         let lost = u64::from(self.controls.has_lost.load(Ordering::SeqCst));
-        QueueOffset { number: head.number.saturating_sub(lost), ..head }
+        self.inner.read().unwrap().commits() - lost
     }
 
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {
@@ -210,7 +213,7 @@ fn a_failed_store_refuses_until_it_was_opened_again() {
 }
 
 #[test]
-fn a_store_that_lost_a_confirmed_event_stays_refused() {
+fn a_store_that_lost_a_confirmed_commit_stays_refused() {
     let (committer, controls) = start(quick());
     assert_eq!(number(&verdict(&committer)), Some(1));
     controls.has_lost.store(true, Ordering::SeqCst);

@@ -495,3 +495,19 @@ fn a_damaged_dead_letter_is_named_and_not_replayed() {
     assert_eq!(b.gaps("s"), [gap(2, 2, Some(1), GapReason::Damaged)]);
     assert_eq!(b.totals().dead_letters, 0);
 }
+
+#[test]
+fn every_commit_is_counted() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.publish(&["a"], "x");
+        let commits = b.store.commits();
+        b.apply(ack("s", &[1]));
+        let mut b = b.reopen();
+        assert!(b.store.commits() > commits, "an acknowledgement too");
+        let commits = b.store.commits();
+        b.settle();
+        b.apply(ack("s", &[1]));
+        assert!(b.store.commits() > commits);
+    });
+}

@@ -21,6 +21,7 @@ impl State {
 
     pub(super) fn on_commit(&mut self, now: UnixMillis) {
         self.times.on_commit(now, &self.limits);
+        self.commits += 1;
     }
 
     pub(super) fn expire(&mut self, now: UnixMillis) {

@@ -24,7 +24,7 @@ CREATE TABLE queue (
     id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, head INTEGER NOT NULL, revealed INTEGER NOT NULL,
     swept INTEGER NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL, dead_letters INTEGER NOT NULL,
     subscribers INTEGER NOT NULL, removed_to INTEGER NOT NULL, dedup_ids INTEGER NOT NULL, retention TEXT NOT NULL,
-    last_at INTEGER NOT NULL, steady_since INTEGER NOT NULL
+    last_at INTEGER NOT NULL, steady_since INTEGER NOT NULL, commits INTEGER NOT NULL
 );
 CREATE TABLE room (
     id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL, own INTEGER NOT NULL,
@@ -142,7 +142,7 @@ pub(super) fn open_writer(path: &Path, epoch: Epoch, pages_max: Option<u32>) -> 
 fn create(connection: &Connection, epoch: Epoch) -> rusqlite::Result<()> {
     let tables = format!(
         "BEGIN IMMEDIATE; {TABLES}
-         INSERT INTO queue VALUES (1, {}, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', 0, 0);
+         INSERT INTO queue VALUES (1, {}, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', 0, 0, 0);
          PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;",
         epoch.to_bits()
     );
