@@ -83,7 +83,7 @@ struct Subscriber {
     subscriptions: BTreeMap<RoomKey, Subscription>,
     attempts: BTreeMap<u64, (u32, UnixMillis)>,
     dead: BTreeMap<u64, DeadLetter>,
-    gaps: BTreeMap<GapReason, Gap>,
+    gaps: BTreeMap<GapReason, Vec<Gap>>,
 }
 
 #[derive(Debug)]

@@ -240,6 +240,36 @@ pub(crate) struct Gap {
     pub reason: GapReason,
 }
 
+/// Maximum number of ranges that a subscriber has for one reason, apart from removed events. Past
+/// it the two oldest become one.
+const RANGES_MAX: usize = 64;
+
+impl Gap {
+    /// Adds a range to others of its reason, which are in order. Ranges that touch become one; others
+    /// do not, since events may be pending between them.
+    pub(crate) fn add_to(mut self, ranges: &mut Vec<Gap>) {
+        ranges.retain(|gap| {
+            let is_apart = gap.to.saturating_add(1) < self.from || self.to.saturating_add(1) < gap.from;
+            if !is_apart {
+                self.merge(gap);
+            }
+            is_apart
+        });
+        let at = ranges.partition_point(|gap| gap.from < self.from);
+        ranges.insert(at, self);
+        if ranges.len() > RANGES_MAX {
+            let oldest = ranges.remove(0);
+            ranges[0].merge(&oldest);
+        }
+    }
+
+    fn merge(&mut self, other: &Gap) {
+        self.from = self.from.min(other.from);
+        self.to = self.to.max(other.to);
+        self.events = self.events.zip(other.events).map(|(a, b)| a + b);
+    }
+}
+
 /// Answer to a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Receipt {
@@ -342,6 +372,19 @@ mod tests {
         assert_eq!(codes, expected);
         assert!(GapReason::ALL.into_iter().all(|reason| GapReason::from_code(reason.code()) == Some(reason)));
         assert_eq!(GapReason::from_code(7), None);
+    }
+
+    #[test]
+    fn ranges_merge_if_they_touch_or_are_too_many() {
+        let gap = |from, to| Gap { from, to, events: Some(1), reason: GapReason::TooManyDead };
+        let mut ranges = Vec::new();
+        for (from, to) in [(9, 9), (1, 2), (5, 5), (3, 3), (8, 8)] {
+            gap(from, to).add_to(&mut ranges);
+        }
+        let found: Vec<_> = ranges.iter().map(|gap| (gap.from, gap.to, gap.events)).collect();
+        assert_eq!(found, [(1, 3, Some(2)), (5, 5, Some(1)), (8, 9, Some(2))]);
+        (0..100).for_each(|number| gap(100 + 2 * number, 100 + 2 * number).add_to(&mut ranges));
+        assert_eq!((ranges.len(), ranges[0].from, ranges[63].to), (RANGES_MAX, 1, 298));
     }
 
     const STABLE_HASH: u128 = 59_401_905_726_009_428_624_546_316_661_556_909_155;

@@ -38,7 +38,8 @@ impl State {
                 self.subscriber(subscriber)?;
                 self.check_number(*up_to)?;
                 self.handle_up_to(subscriber, *up_to);
-                self.subscriber(subscriber)?.gaps.retain(|_, gap| gap.to > *up_to);
+                let gaps = self.subscriber(subscriber)?.gaps.values_mut();
+                gaps.for_each(|ranges| ranges.retain(|gap| gap.to > *up_to));
             }
             Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap)?,
             Change::Term { subscriber, number, reason } => return self.term(subscriber, *number, reason, now),
@@ -218,7 +219,7 @@ impl State {
         }
         let removed_to = self.room(&room).removed_to;
         if after < removed_to {
-            self.extend_gap(key, GapReason::NotRetained, after + 1, removed_to, None);
+            self.add_gap(key, after + 1, removed_to, None, GapReason::NotRetained);
         }
         self.begin_subscription(key, &room, after);
         Ok(Outcome::Subscribed { after, is_new: true })
@@ -384,8 +385,9 @@ impl State {
 
     fn ack_gap(&mut self, key: &SubscriberKey, gap: &Gap) -> Result<()> {
         let subscriber = self.subscriber(key)?;
-        if subscriber.gaps.get(&gap.reason) == Some(gap) {
-            subscriber.gaps.remove(&gap.reason);
+        let ranges = subscriber.gaps.entry(gap.reason).or_default();
+        if let Some(at) = ranges.iter().position(|range| range == gap) {
+            ranges.remove(at);
             return Ok(());
         }
         match gap.events {
@@ -415,15 +417,10 @@ impl State {
         Ok(())
     }
 
-    fn extend_gap(&mut self, key: &SubscriberKey, reason: GapReason, from: u64, to: u64, events: Option<u64>) {
-        let Some(subscriber) = self.subscribers.get_mut(key) else { return };
-        let new = Gap { from, to, events, reason };
-        let gap = subscriber.gaps.entry(reason).and_modify(|gap| {
-            gap.from = gap.from.min(from);
-            gap.to = gap.to.max(to);
-            gap.events = gap.events.zip(events).map(|(a, b)| a + b);
-        });
-        gap.or_insert(new);
+    fn add_gap(&mut self, key: &SubscriberKey, from: u64, to: u64, events: Option<u64>, reason: GapReason) {
+        if let Some(subscriber) = self.subscribers.get_mut(key) {
+            Gap { from, to, events, reason }.add_to(subscriber.gaps.entry(reason).or_default());
+        }
     }
 
     fn term(&mut self, key: &SubscriberKey, number: u64, reason: &str, now: UnixMillis) -> Result<Outcome> {
@@ -452,7 +449,7 @@ impl State {
         self.handle(key, number, false);
         if is_over && let Some(oldest) = oldest {
             self.remove_dead(key, oldest);
-            self.extend_gap(key, GapReason::TooManyDead, oldest, oldest, Some(1));
+            self.add_gap(key, oldest, oldest, Some(1), GapReason::TooManyDead);
         }
         Ok(Outcome::Done)
     }
@@ -503,7 +500,7 @@ impl State {
             .filter_map(|(room, subscription)| open_rows(self.rooms.get(room)?, subscription, up_to).into_iter().min());
         if let Some(first) = open.min() {
             self.handle_up_to(key, up_to);
-            self.extend_gap(key, GapReason::Purged, first, up_to, None);
+            self.add_gap(key, first, up_to, None, GapReason::Purged);
         }
         Ok(Outcome::Done)
     }

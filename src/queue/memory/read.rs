@@ -243,7 +243,7 @@ impl QueueReader for MemoryReader {
         let state = self.state()?;
         let mut page = GapPage { next: after, ..GapPage::default() };
         let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };
-        page.gaps = subscriber.gaps.values().filter(|gap| gap.to > after).cloned().collect();
+        page.gaps = subscriber.gaps.values().flatten().filter(|gap| gap.to > after).cloned().collect();
         for (key, subscription) in &subscriber.subscriptions {
             let (from, lost_to) = (subscription.known_to() + 1, state.rooms.get(key).map_or(0, |room| room.lost_to));
             if lost_to >= from.max(after + 1) {

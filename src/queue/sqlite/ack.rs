@@ -234,7 +234,8 @@ impl SqliteStore {
             let sql = "SELECT min(number) FROM dead_letter WHERE subscriber = ?";
             let oldest = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
             self.delete_dead_letter(subscriber, oldest)?;
-            self.extend_gap(subscriber, GapReason::TooManyDead, oldest, oldest, Some(1))?;
+            let gap = Gap { from: oldest, to: oldest, events: Some(1), reason: GapReason::TooManyDead };
+            self.add_gap(subscriber, gap)?;
         }
         Ok(Outcome::Done)
     }
@@ -273,7 +274,8 @@ impl SqliteStore {
             let Some((_, letter)) = found.optional()? else { continue };
             let Ok(dead) = letter else {
                 self.delete_dead_letter(subscriber, number)?;
-                self.extend_gap(subscriber, GapReason::Damaged, number, number, Some(1))?;
+                let gap = Gap { from: number, to: number, events: Some(1), reason: GapReason::Damaged };
+                self.add_gap(subscriber, gap)?;
                 continue;
             };
             self.check_head()?;
@@ -316,9 +318,9 @@ impl SqliteStore {
                 (first, open) => first.or(open),
             };
         }
-        if let Some(first) = first {
+        if let Some(from) = first {
             self.raise_floors(subscriber, up_to)?;
-            self.extend_gap(subscriber, GapReason::Purged, first, up_to, None)?;
+            self.add_gap(subscriber, Gap { from, to: up_to, events: None, reason: GapReason::Purged })?;
         }
         Ok(Outcome::Done)
     }

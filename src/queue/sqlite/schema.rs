@@ -88,7 +88,7 @@ CREATE TABLE dead_letter (
 );
 CREATE TABLE gap (
     subscriber INTEGER NOT NULL, reason INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, events INTEGER,
-    PRIMARY KEY (subscriber, reason)
+    PRIMARY KEY (subscriber, reason, first)
 ) WITHOUT ROWID;
 ";
 

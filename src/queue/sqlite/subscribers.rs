@@ -6,7 +6,7 @@ use super::subscriptions::Subscription;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::RoomName;
 use crate::queue::change::{From, Outcome, Refusal};
-use crate::queue::record::{GapReason, SubscriberKey, UnixMillis};
+use crate::queue::record::{Gap, GapReason, SubscriberKey, UnixMillis};
 
 impl SqliteStore {
     pub(super) fn find_subscriber(&self, key: &SubscriberKey) -> Result<Option<i64>> {
@@ -84,7 +84,8 @@ impl SqliteStore {
         let room = self.find_or_create_room(&key.namespace, room, false)?;
         let removed_to = self.room(room)?.removed_to;
         if after < removed_to {
-            self.extend_gap(subscriber, GapReason::NotRetained, after + 1, removed_to, None)?;
+            let gap = Gap { from: after + 1, to: removed_to, events: None, reason: GapReason::NotRetained };
+            self.add_gap(subscriber, gap)?;
         }
         self.begin_subscription(subscriber, room, after)?;
         Ok(Outcome::Subscribed { after, is_new: true })
@@ -151,20 +152,27 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Extends the gap that a subscriber has for this reason.
-    pub(super) fn extend_gap(
-        &mut self,
-        subscriber: i64,
-        reason: GapReason,
-        first: u64,
-        last: u64,
-        events: Option<u64>,
-    ) -> Result<()> {
-        let sql = "INSERT INTO gap (subscriber, reason, first, last, events) VALUES (?, ?, ?, ?, ?) \
-                   ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last), \
-                   events = events + excluded.events";
-        let values = params![subscriber, reason.code(), i(first), i(last), events.map(i)];
-        self.connection.prepare_cached(sql)?.execute(values)?;
+    /// Adds a range to the gaps that a subscriber has for its reason.
+    pub(super) fn add_gap(&mut self, subscriber: i64, new: Gap) -> Result<()> {
+        let reason = new.reason;
+        let sql = "SELECT first, last, events FROM gap WHERE subscriber = ? AND reason = ? ORDER BY first";
+        let mut select = self.connection.prepare_cached(sql)?;
+        let rows = select.query_map([subscriber, reason.code()], |row| {
+            let events = row.get::<_, Option<i64>>(2)?.map(n);
+            Ok(Gap { from: n(row.get(0)?), to: n(row.get(1)?), events, reason })
+        })?;
+        let before: Vec<Gap> = rows.collect::<rusqlite::Result<_>>()?;
+        let mut after = before.clone();
+        new.add_to(&mut after);
+        for gap in before.iter().filter(|gap| !after.contains(gap)) {
+            let sql = "DELETE FROM gap WHERE subscriber = ? AND reason = ? AND first = ?";
+            self.connection.prepare_cached(sql)?.execute([subscriber, reason.code(), i(gap.from)])?;
+        }
+        for gap in after.iter().filter(|gap| !before.contains(gap)) {
+            let sql = "INSERT INTO gap (subscriber, reason, first, last, events) VALUES (?, ?, ?, ?, ?)";
+            let values = params![subscriber, reason.code(), i(gap.from), i(gap.to), gap.events.map(i)];
+            self.connection.prepare_cached(sql)?.execute(values)?;
+        }
         Ok(())
     }
 }
