@@ -120,3 +120,25 @@ fn handling_the_past_in_bulk_takes_nothing_from_other_subscribers() {
         assert_eq!(b.totals().events, 0);
     }
 }
+
+/// The database of a store, opened beside it.
+fn database(b: &Bench) -> rusqlite::Connection {
+    rusqlite::Connection::open(b.scratch.as_ref().unwrap().path().join("queue.sqlite3")).unwrap()
+}
+
+fn count(b: &Bench, sql: &str) -> i64 {
+    database(b).query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_step_that_ends_with_the_last_row_is_complete() {
+    let mut b = Bench::sqlite_with(QueueLimits::default(), 3);
+    b.subscribe("t", &["a"]);
+    b.subscribe("late", &[]);
+    (0..3).for_each(|_| drop(b.publish(&["a"], "x")));
+    b.apply(subscribe("late", "a", after(0)));
+    assert_eq!(count(&b, "SELECT sum(counting) FROM room"), 0);
+    b.apply(ack("late", &[2]));
+    b.apply(ack_up_to("late", 3));
+    assert_eq!(count(&b, "SELECT count(*) FROM acked"), 0);
+}

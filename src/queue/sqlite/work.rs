@@ -102,7 +102,7 @@ impl SqliteStore {
     fn count(&mut self, mut subscription: Subscription, limit: usize) -> Result<usize> {
         let Subscription { room, counted, joined, .. } = subscription;
         let numbers = self.rows_between(room, counted, joined, limit)?;
-        let is_last = numbers.len() < limit;
+        let is_last = numbers.len() < limit || numbers.last() == Some(&joined);
         for number in &numbers {
             subscription.counted = *number;
             self.save(subscription);
@@ -127,7 +127,7 @@ impl SqliteStore {
         let Subscription { id, room, dropped, floor, ended, .. } = subscription;
         let target = ended.unwrap_or(floor);
         let numbers = self.rows_between(room, dropped, target, limit)?;
-        let is_last = numbers.len() < limit;
+        let is_last = numbers.len() < limit || numbers.last() == Some(&target);
         for number in &numbers {
             if subscription.holds(*number) && !self.is_in_range(&subscription, *number)? {
                 self.subtract(room, *number)?;
