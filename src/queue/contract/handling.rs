@@ -377,3 +377,15 @@ fn dead_letters_are_read_in_pages() {
         assert_eq!(page(2, 3, 99), (3, 5, false));
     });
 }
+
+#[test]
+fn a_replayed_dead_letter_is_freed_without_being_revealed() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.publish(&["a"], "x");
+        b.apply(term("s", 1));
+        b.apply(Change::ReplayDead { subscriber: key("s"), numbers: None });
+        b.apply(ack("s", &[2]));
+        assert_eq!(sizes(&mut b), (0, 0));
+    });
+}

@@ -259,7 +259,8 @@ impl State {
     fn free_if_handled(&mut self, key: &RoomKey, number: u64) {
         let revealed = self.revealed;
         let room = self.room(key);
-        if room.live.get(&number) == Some(&0) && number <= revealed && room.rule.is_none() {
+        let is_revealed = number <= revealed || key.is_own;
+        if room.live.get(&number) == Some(&0) && is_revealed && room.rule.is_none() {
             self.free(key, number);
         } else if room.gone.get(&number).is_some_and(|(remaining, _)| *remaining == 0) {
             room.gone.remove(&number);

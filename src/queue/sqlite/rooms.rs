@@ -332,7 +332,9 @@ impl SqliteStore {
 
     /// True if a row that no subscription counts for may be freed.
     fn is_freeable(&mut self, room: i64, number: u64, kind: RowKind) -> Result<bool> {
-        let is_needed = kind == RowKind::Live && (number > self.counters.revealed || self.ruled.get(room).is_some());
+        // Replayed dead letters are not revealed.
+        let is_unrevealed = number > self.counters.revealed && !self.room(room)?.is_own;
+        let is_needed = kind == RowKind::Live && (is_unrevealed || self.ruled.get(room).is_some());
         Ok(!is_needed && !self.is_held(room, number)?)
     }
 
