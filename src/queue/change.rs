@@ -144,7 +144,10 @@ pub(crate) fn cut_reason(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }
 
-/// Most dead letters that one change replays.
+/// Maximum number of old dead letters that one new one removes.
+pub(crate) const DEAD_REMOVED_MAX: usize = 16;
+
+/// Maximum number of dead letters that one change replays.
 pub(crate) const REPLAYED_MAX: usize = 256;
 
 /// Result of a change.

@@ -14,7 +14,8 @@ pub(crate) struct QueueLimits {
     pub event_bytes_max: usize,
     pub subscribers_max: u64,
     pub subscriptions_per_subscriber_max: u64,
-    /// Dead letters of one subscriber; past it the oldest becomes a gap.
+    /// Dead letters of one subscriber. Past it, or past `queue_bytes_max`, the oldest ones become a
+    /// gap.
     pub dead_letters_max: u64,
     /// A subscriber that was not seen for so long is removed, but not within an hour (or a quarter
     /// of this time) after a leap of the clock.

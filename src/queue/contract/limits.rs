@@ -279,3 +279,22 @@ fn a_time_in_the_future_does_not_stop_expiry() {
         assert_eq!(b.totals().dedup_ids, 0);
     });
 }
+
+#[test]
+fn dead_letters_are_bounded_in_bytes() {
+    let bytes = event_bytes(&payload("x"), b"origin", 1);
+    let limits = QueueLimits { queue_bytes_max: bytes * 10, ..QueueLimits::default() };
+    with_limits(&limits, |mut b| {
+        b.subscribe("s", &["a"]);
+        b.subscribe("t", &["a"]);
+        for _ in 0..8 {
+            b.publish(&["a"], "x");
+        }
+        for number in 1..=8 {
+            b.apply(term("s", number));
+        }
+        assert_eq!(b.totals().bytes, bytes * 10);
+        assert_eq!(b.dead("s").iter().map(|dead| dead.number).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(b.gaps("s"), [gap(1, 6, Some(6), GapReason::TooManyDead)]);
+    });
+}

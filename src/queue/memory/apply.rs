@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{ACKED_MAX, Acked, Change, From, Outcome, Publish, REPLAYED_MAX, Refusal, cut_reason};
+use crate::queue::change::{ACKED_MAX, Acked, Change, DEAD_REMOVED_MAX, From, Outcome, Publish, REPLAYED_MAX, Refusal, cut_reason};
 use crate::queue::limits::has_passed;
 use crate::queue::record::{
     DeadLetter, Gap, GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes,
@@ -438,17 +438,19 @@ impl State {
             reason: cut_reason(reason).to_owned(),
             dead_at: now,
         };
-        let (dead_letters_max, bytes) = (self.limits.dead_letters_max, event_bytes(&dead.payload, &dead.origin, 1));
+        let bytes = event_bytes(&dead.payload, &dead.origin, 1);
         self.remove_dead(key, number);
         let subscriber = self.subscriber(key)?;
         let attempts = subscriber.attempts.get(&number).map_or(0, |(attempts, _)| *attempts);
         subscriber.dead.insert(number, DeadLetter { attempts, ..dead });
-        let is_over = subscriber.dead.len() as u64 > dead_letters_max;
-        let oldest = subscriber.dead.keys().next().copied();
         self.bytes += bytes;
         self.dead_letters += 1;
         self.handle(key, number, false);
-        if is_over && let Some(oldest) = oldest {
+        for _ in 0..DEAD_REMOVED_MAX {
+            let dead = &self.subscriber(key)?.dead;
+            let (count, oldest) = (dead.len() as u64, dead.keys().next().copied());
+            let is_over = count > self.limits.dead_letters_max || self.bytes > self.limits.queue_bytes_max;
+            let Some(oldest) = oldest.filter(|_| is_over) else { break };
             self.remove_dead(key, oldest);
             self.add_gap(key, oldest, oldest, Some(1), GapReason::TooManyDead);
         }

@@ -11,7 +11,8 @@ use super::rooms::RowKind;
 use super::subscriptions::Subscription;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{ACKED_MAX, Outcome, REPLAYED_MAX, Refusal, cut_reason};
+use crate::queue::change::{ACKED_MAX, DEAD_REMOVED_MAX, Outcome, REPLAYED_MAX, Refusal, cut_reason};
+use crate::queue::limits::QueueLimits;
 use crate::queue::record::{DeadLetter, Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
 
 impl SqliteStore {
@@ -230,7 +231,11 @@ impl SqliteStore {
         self.handle(subscriber, number, open)?;
         let sql = "UPDATE subscriber SET dead_letters = dead_letters + 1 WHERE id = ? RETURNING dead_letters";
         let count = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
-        if count > self.limits.dead_letters_max {
+        for removed in 0..count.min(DEAD_REMOVED_MAX as u64) {
+            let QueueLimits { dead_letters_max, queue_bytes_max, .. } = self.limits;
+            if count - removed <= dead_letters_max && self.counters.bytes <= queue_bytes_max {
+                break;
+            }
             let sql = "SELECT min(number) FROM dead_letter WHERE subscriber = ?";
             let oldest = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
             self.delete_dead_letter(subscriber, oldest)?;
