@@ -98,7 +98,8 @@ pub(crate) enum Change {
         retry_at: UnixMillis,
     },
     /// Publishes dead letters to their subscriber alone, under new numbers: these, or the oldest
-    /// ones. At most 256 of them. A damaged one is removed, and the subscriber gets a gap.
+    /// ones: at most 256 of them and about 1 MiB, so repeat the change until it replays none. A damaged
+    /// one is removed, and the subscriber gets a gap.
     ReplayDead {
         subscriber: SubscriberKey,
         numbers: Option<Vec<u64>>,
@@ -149,6 +150,9 @@ pub(crate) const DEAD_REMOVED_MAX: usize = 16;
 
 /// Maximum number of dead letters that one change replays.
 pub(crate) const REPLAYED_MAX: usize = 256;
+
+/// Bytes of dead letters after which one change replays no further one.
+pub(crate) const REPLAYED_BYTES_MAX: usize = 1 << 20;
 
 /// Result of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]

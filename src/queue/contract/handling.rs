@@ -389,3 +389,19 @@ fn a_replayed_dead_letter_is_freed_without_being_revealed() {
         assert_eq!(sizes(&mut b), (0, 0));
     });
 }
+
+#[test]
+fn a_replay_is_bounded_in_bytes() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        let text = "x".repeat(500_000);
+        for number in 1..=5 {
+            b.publish(&["a"], &text);
+            b.apply(term("s", number));
+        }
+        let replay = Change::ReplayDead { subscriber: key("s"), numbers: None };
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 6), (2, 7), (3, 8)] });
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(4, 9), (5, 10)] });
+        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![] });
+    });
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{ACKED_MAX, Acked, Change, DEAD_REMOVED_MAX, From, Outcome, Publish, REPLAYED_MAX, Refusal, cut_reason};
+use crate::queue::change::{ACKED_MAX, Acked, Change, DEAD_REMOVED_MAX, From, Outcome, Publish, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason};
 use crate::queue::limits::has_passed;
 use crate::queue::record::{
     DeadLetter, Gap, GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes,
@@ -467,13 +467,17 @@ impl State {
     fn replay_dead(&mut self, key: &SubscriberKey, numbers: Option<&[u64]>, now: UnixMillis) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
         let numbers = numbers.map_or_else(|| subscriber.dead.keys().copied().collect(), <[u64]>::to_vec);
-        let mut events = Vec::new();
+        let (mut events, mut replayed_bytes) = (Vec::new(), 0);
         for number in numbers.into_iter().take(REPLAYED_MAX) {
+            if replayed_bytes >= REPLAYED_BYTES_MAX {
+                break;
+            }
             if !self.subscriber(key)?.dead.contains_key(&number) {
                 continue;
             }
             self.check_head()?;
             let Some(dead) = self.remove_dead(key, number) else { continue };
+            replayed_bytes += dead.payload.bytes();
             let Ok(name) = RoomName::parse(key.name.as_str()) else { return Err(Refusal::UnknownSubscriber) };
             let room = RoomKey { namespace: key.namespace.clone(), name, is_own: true };
             if !self.subscriber(key)?.subscriptions.contains_key(&room) {

@@ -11,7 +11,7 @@ use super::rooms::RowKind;
 use super::subscriptions::Subscription;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{ACKED_MAX, DEAD_REMOVED_MAX, Outcome, REPLAYED_MAX, Refusal, cut_reason};
+use crate::queue::change::{ACKED_MAX, DEAD_REMOVED_MAX, Outcome, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason};
 use crate::queue::limits::QueueLimits;
 use crate::queue::record::{DeadLetter, Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
 
@@ -272,8 +272,11 @@ impl SqliteStore {
                 rows.collect::<rusqlite::Result<_>>()?
             }
         };
-        let mut events = Vec::new();
+        let (mut events, mut bytes) = (Vec::new(), 0);
         for number in numbers {
+            if bytes >= REPLAYED_BYTES_MAX {
+                break;
+            }
             let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number = ?");
             let found = self.connection.prepare_cached(&sql)?.query_row([subscriber, i(number)], read_dead_letter);
             let Some((_, letter)) = found.optional()? else { continue };
@@ -295,6 +298,7 @@ impl SqliteStore {
                 at: now,
             })?;
             self.delete_dead_letter(subscriber, number)?;
+            bytes += dead.payload.bytes();
             events.push((number, new));
         }
         Ok(Outcome::Replayed { events })

@@ -10,6 +10,9 @@ use crate::queue::record::{GapReason, NUMBER_END, Payload, QueueOffset, Receipt,
 /// Most events that one publish removes from a room that exceeds its rule.
 const TRIMMED_MAX: usize = 4;
 
+/// Rooms of an event for which the number of distinct subscribers is kept.
+const DISTINCT_ROOMS_MAX: usize = 16;
+
 /// An event about to be stored in rooms that exist.
 pub(super) struct NewEvent<'a> {
     pub(super) rooms: Vec<i64>,
@@ -146,7 +149,9 @@ impl SqliteStore {
         }
         drop(select);
         let count = subscribers.len() as u64;
-        self.rooms.distinct.insert(with_subscribers, count);
+        if with_subscribers.len() <= DISTINCT_ROOMS_MAX {
+            self.rooms.distinct.insert(with_subscribers, count);
+        }
         Ok(count)
     }
 

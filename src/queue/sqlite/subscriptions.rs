@@ -1,6 +1,6 @@
 //! Subscriptions, and what each has handled: a floor and ranges above it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -67,7 +67,7 @@ pub(super) struct SubscriptionCache {
     by_id: HashMap<i64, Subscription>,
     /// The subscription of a subscriber and a room that has not ended.
     active: HashMap<(i64, i64), Option<i64>>,
-    dirty: Vec<i64>,
+    dirty: BTreeSet<i64>,
 }
 
 impl SubscriptionCache {
@@ -76,7 +76,7 @@ impl SubscriptionCache {
         if !self.dirty.is_empty() {
             let sql = "UPDATE subscription SET counted = ?2, floor = ?3, dropped = ?4, ended = ?5, lost_confirmed = ?6 WHERE id = ?1";
             let mut update = connection.prepare_cached(sql)?;
-            for id in self.dirty.drain(..) {
+            for id in std::mem::take(&mut self.dirty) {
                 if let Some(Subscription { counted, floor, dropped, ended, lost_confirmed, .. }) = self.by_id.get(&id) {
                     let [counted, floor, dropped, lost_confirmed] = [*counted, *floor, *dropped, *lost_confirmed].map(i);
                     update.execute(params![id, counted, floor, dropped, ended.map(i), lost_confirmed])?;
@@ -139,9 +139,7 @@ impl SqliteStore {
             self.subscriptions.active.insert((subscriber, room), None);
         }
         self.subscriptions.by_id.insert(id, subscription);
-        if !self.subscriptions.dirty.contains(&id) {
-            self.subscriptions.dirty.push(id);
-        }
+        self.subscriptions.dirty.insert(id);
     }
 
     /// Ends a subscription: it counts no longer for new events, and in steps for the others.

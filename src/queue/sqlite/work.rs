@@ -141,8 +141,14 @@ impl SqliteStore {
         }
         match ended {
             Some(_) if is_last => {
+                self.save(subscription);
                 self.subscriptions.write_back(&self.connection)?;
-                self.connection.prepare_cached("DELETE FROM acked WHERE subscription = ?")?.execute([id])?;
+                let sql = "DELETE FROM acked WHERE subscription = ?1 AND first IN \
+                           (SELECT first FROM acked WHERE subscription = ?1 LIMIT ?2)";
+                let deleted = self.connection.prepare_cached(sql)?.execute([id, limit as i64])?;
+                if deleted == limit {
+                    return Ok(numbers.len() + deleted);
+                }
                 self.connection.prepare_cached("DELETE FROM subscription WHERE id = ?")?.execute([id])?;
             }
             None if is_last => {
