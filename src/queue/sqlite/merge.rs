@@ -66,8 +66,13 @@ impl Cursor<'_> {
             while self.ranges.front().is_some_and(|(_, last)| *last < number) {
                 self.ranges.pop_front();
             }
-            if self.ranges.front().is_none_or(|(first, _)| number < *first) {
-                return Ok(Some((number, reason)));
+            match self.ranges.front() {
+                Some((first, last)) if number >= *first => {
+                    // The rows of the range are not read.
+                    self.after = *last;
+                    self.rows.retain(|(number, _)| number > last);
+                }
+                _ => return Ok(Some((number, reason))),
             }
         }
     }
