@@ -151,6 +151,8 @@ pub(crate) struct SqliteStore {
     work: Work,
     work_rows: usize,
     has_failed: bool,
+    /// Rows of events and rooms that the commit under way has written.
+    rows_written: usize,
     /// The last attempt to start the log over.
     restarted_at: Option<Instant>,
     folder: Folder,
@@ -207,6 +209,7 @@ impl SqliteStore {
             work: Work::all(),
             work_rows,
             has_failed: false,
+            rows_written: 0,
             restarted_at: None,
             folder,
         })
@@ -255,6 +258,7 @@ impl SqliteStore {
     fn try_commit(&mut self, changes: &[Change], now: UnixMillis) -> rusqlite::Result<Vec<Outcome>> {
         self.counters.times.on_commit(now, &self.limits);
         self.counters.commits += 1;
+        self.rows_written = 0;
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
             match self.apply(change, now) {

@@ -106,6 +106,7 @@ impl SqliteStore {
             attachments,
             payload
         ])?;
+        self.rows_written += event.rooms.len();
         for room in event.rooms {
             let subscribers = self.room(room)?.subscribers;
             let sql = "INSERT INTO event_room (room, number, remaining) VALUES (?, ?, ?)";

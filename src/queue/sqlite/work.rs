@@ -45,6 +45,10 @@ impl SqliteStore {
 
     fn try_continue_work(&mut self, rows: usize) -> Result<()> {
         let mut left = rows;
+        // Before other work, since publishers wait for the bytes.
+        if self.work.sweep {
+            self.continue_sweep(rows)?;
+        }
         if self.work.subscriptions {
             self.continue_subscriptions(&mut left)?;
         }
@@ -62,9 +66,6 @@ impl SqliteStore {
         }
         if self.work.subscribers && left > 0 {
             self.continue_removals(&mut left)?;
-        }
-        if self.work.sweep && left > 0 {
-            self.continue_sweep()?;
         }
         Ok(())
     }
@@ -215,9 +216,9 @@ impl SqliteStore {
     }
 
     /// Frees events that were handled before they were revealed.
-    fn continue_sweep(&mut self) -> Result<()> {
-        // A page holds more rows than one event has.
-        let limit = ROOMS_MAX + 64;
+    fn continue_sweep(&mut self, rows: usize) -> Result<()> {
+        // A page holds more rows than one event has, and twice those that this commit has written.
+        let limit = (ROOMS_MAX + 64).max(rows).max(2 * self.rows_written);
         let (swept, revealed) = (self.counters.swept, self.counters.revealed);
         let sql = "SELECT room, number FROM event_room WHERE remaining = 0 AND number > ? AND number <= ? ORDER BY number LIMIT ?";
         let rows: Vec<(i64, u64)> = self
