@@ -90,11 +90,13 @@ pub(crate) enum Change {
         number: u64,
         reason: String,
     },
-    /// Stores the number of failed deliveries of a pending event.
+    /// Stores the number of failed deliveries of a pending event, and when it is delivered again.
     DeliveryFailed {
         subscriber: SubscriberKey,
         number: u64,
         attempts: u32,
+        /// The event is delivered while no other is in flight.
+        alone: bool,
         retry_at: UnixMillis,
     },
     /// Publishes dead letters to their subscriber alone, under new numbers: these, or the oldest

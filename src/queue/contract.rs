@@ -18,7 +18,7 @@ use super::change::{Acked, Change, Dedup, From, Outcome, Publish, Refusal};
 use super::limits::QueueLimits;
 use super::memory::MemoryStore;
 use super::record::{
-    ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffset, Receipt, SubscriberKey, SubscriberName, Totals,
+    ContentHash, DeadLetter, DurableEvent, Gap, GapReason, Payload, QueueOffset, Receipt, SubscriberKey, SubscriberName, Totals,
     UnixMillis,
 };
 use super::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
@@ -249,6 +249,10 @@ fn ack_up_to(name: &str, up_to: u64) -> Change {
 
 fn ack_gap(name: &str, gap: Gap) -> Change {
     Change::AckGap { subscriber: key(name), gap }
+}
+
+fn failed(name: &str, number: u64, attempts: u32, retry_at: UnixMillis) -> Change {
+    Change::DeliveryFailed { subscriber: key(name), number, attempts, alone: attempts > 2, retry_at }
 }
 
 fn term(name: &str, number: u64) -> Change {

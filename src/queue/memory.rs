@@ -81,9 +81,17 @@ struct Subscriber {
     created_at: UnixMillis,
     seen_at: UnixMillis,
     subscriptions: BTreeMap<RoomKey, Subscription>,
-    attempts: BTreeMap<u64, (u32, UnixMillis)>,
+    attempts: BTreeMap<u64, Attempts>,
     dead: BTreeMap<u64, DeadLetter>,
     gaps: BTreeMap<GapReason, Vec<Gap>>,
+}
+
+/// Failed deliveries of an event.
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    attempts: u32,
+    alone: bool,
+    retry_at: UnixMillis,
 }
 
 #[derive(Debug)]

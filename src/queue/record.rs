@@ -153,6 +153,8 @@ pub(crate) struct DurableEvent {
     pub replay_of: Option<u64>,
     /// Failed deliveries to the subscriber that reads.
     pub attempts: u32,
+    /// The event is delivered to that subscriber while no other is in flight.
+    pub alone: bool,
     /// Earliest time of the next delivery, after a failed one.
     pub retry_at: Option<UnixMillis>,
 }

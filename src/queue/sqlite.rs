@@ -290,8 +290,8 @@ impl SqliteStore {
             Change::Ack { subscriber, events: Acked::UpTo(up_to) } => self.ack_up_to(subscriber, *up_to),
             Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap),
             Change::Term { subscriber, number, reason } => self.term(subscriber, *number, reason, now),
-            Change::DeliveryFailed { subscriber, number, attempts, retry_at } => {
-                self.delivery_failed(subscriber, *number, *attempts, *retry_at)
+            Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at } => {
+                self.delivery_failed(subscriber, *number, *attempts, *alone, *retry_at)
             }
             Change::ReplayDead { subscriber, numbers } => self.replay_dead(subscriber, numbers.as_deref(), now),
             Change::PurgeSubscriber { subscriber, up_to } => self.purge_subscriber(subscriber, *up_to),

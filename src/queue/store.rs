@@ -118,6 +118,22 @@ pub(crate) struct EventPage {
     pub removed_to: u64,
 }
 
+/// Events to be delivered to a subscriber, read at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct DeliveryPage {
+    /// Events whose retry is due, in ascending order. If not all fit, those that have waited longest.
+    pub due: Vec<DurableEvent>,
+    /// Events without failed deliveries, in ascending order.
+    pub fresh: Vec<DurableEvent>,
+    pub damaged: Vec<DamagedEvent>,
+    /// Number to read fresh events on from.
+    pub next: u64,
+    /// More events are due, or fresh after `next`.
+    pub has_more: bool,
+    /// The time of the earliest retry that is not due.
+    pub next_due: Option<UnixMillis>,
+}
+
 /// Dead letters in order of their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DeadLetterPage {
@@ -141,6 +157,17 @@ pub(crate) struct GapPage {
 pub(crate) trait QueueReader: Send {
     /// Events that are pending for a subscriber, behind a number.
     fn pending(&mut self, subscriber: &SubscriberKey, after: u64, limit: PageLimit) -> Result<EventPage, StoreError>;
+
+    /// Pending events to be delivered at `now`: due retries of any number, and fresh ones after a
+    /// number. Those in `except` are left out everywhere.
+    fn deliverable(
+        &mut self,
+        subscriber: &SubscriberKey,
+        after: u64,
+        except: &[u64],
+        now: UnixMillis,
+        limit: PageLimit,
+    ) -> Result<DeliveryPage, StoreError>;
 
     /// Stored events of a room, behind a number.
     fn events(

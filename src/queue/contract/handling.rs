@@ -158,7 +158,7 @@ fn a_given_up_event_is_a_dead_letter_and_can_be_replayed() {
         b.subscribe("s", &["a"]);
         b.subscribe("t", &["a"]);
         b.publish(&["a"], "poison");
-        let failed = Change::DeliveryFailed { subscriber: key("s"), number: 1, attempts: 3, retry_at: UnixMillis(9) };
+        let failed = failed("s", 1, 3, UnixMillis(9));
         b.apply(failed.clone());
         let event = &b.page("s", 0, ALL).events[0];
         assert_eq!((event.attempts, event.retry_at), (3, Some(UnixMillis(9))));
@@ -403,5 +403,37 @@ fn a_replay_is_bounded_in_bytes() {
         assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 6), (2, 7), (3, 8)] });
         assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(4, 9), (5, 10)] });
         assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![] });
+    });
+}
+
+#[test]
+fn due_retries_and_fresh_events_are_read_for_delivery() {
+    both(|mut b| {
+        b.subscribe("s", &["a", "b"]);
+        for number in 1..=7 {
+            b.publish(if number % 2 == 0 { &["a"] } else { &["b", "a"] }, "0123456789");
+        }
+        let at = |seconds: u64| UnixMillis(2_000_000 + seconds * 1_000);
+        b.commit(&[failed("s", 1, 1, at(2)), failed("s", 2, 3, at(9)), failed("s", 4, 1, at(1)), failed("s", 7, 1, at(1))]);
+        b.commit(&[ack("s", &[7])]);
+        let mut b = b.reopen();
+        let mut read = |after, except: &[u64], now, limit| {
+            let page = b.reader.deliverable(&key("s"), after, except, now, limit).unwrap();
+            let numbers = |events: &[DurableEvent]| events.iter().map(|event| event.number).collect::<Vec<_>>();
+            assert!(page.due.iter().all(|event| event.attempts > 0 && event.alone == (event.number == 2)));
+            (numbers(&page.due), numbers(&page.fresh), page.next, page.has_more, page.next_due)
+        };
+        let few = |events| PageLimit { events, bytes: usize::MAX };
+        assert_eq!(read(0, &[], at(0), ALL), (vec![], vec![3, 5, 6], 6, false, Some(at(1))));
+        assert_eq!(read(0, &[], at(2), ALL), (vec![1, 4], vec![3, 5, 6], 6, false, Some(at(9))));
+        assert_eq!(read(5, &[4], at(9), ALL), (vec![1, 2], vec![6], 6, false, None));
+        assert_eq!(read(0, &[3, 4], at(1), ALL), (vec![], vec![5, 6], 6, false, Some(at(2))));
+        assert_eq!(read(0, &[], at(2), few(1)), (vec![4], vec![], 0, true, Some(at(9))));
+        assert_eq!(read(0, &[], at(2), few(3)), (vec![1, 4], vec![3], 3, true, Some(at(9))));
+        assert_eq!(read(0, &[], at(2), PageLimit { events: 9, bytes: 35 }), (vec![1, 4], vec![3], 3, true, Some(at(9))));
+        assert_eq!(read(0, &[], at(0), PageLimit { events: 9, bytes: 1 }), (vec![], vec![3], 3, true, Some(at(1))));
+        b.apply(unsubscribe("s", "a"));
+        let page = b.reader.deliverable(&key("s"), 0, &[], at(9), ALL).unwrap();
+        assert_eq!((page.due.len(), page.fresh.len(), page.next_due), (1, 2, None), "through the other room");
     });
 }

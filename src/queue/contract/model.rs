@@ -127,12 +127,9 @@ impl Draft {
                 ack_gap(NAMES[*name], gap)
             }
             Self::Term { name, back } => term(NAMES[*name], to(*back)),
-            Self::Failed { name, back } => Change::DeliveryFailed {
-                subscriber: key(NAMES[*name]),
-                number: to(*back),
-                attempts: *back as u32 + 1,
-                retry_at: now,
-            },
+            Self::Failed { name, back } => {
+                failed(NAMES[*name], to(*back), *back as u32 + 1, UnixMillis(now.0 + 20_000 * (back % 4)))
+            }
             Self::Replay(name) => Change::ReplayDead { subscriber: key(NAMES[*name]), numbers: None },
             Self::PurgeSubscriber { name, back } => {
                 Change::PurgeSubscriber { subscriber: key(NAMES[*name]), up_to: to(*back) }
@@ -161,6 +158,10 @@ fn compare(a: &mut Bench, b: &mut Bench) -> Result<(), TestCaseError> {
         let pages = [PageLimit { events: 2, bytes: usize::MAX }, PageLimit { events: 9, bytes: 20 }];
         for limit in pages {
             prop_assert_eq!(a.page(name, 3, limit), b.page(name, 3, limit));
+        }
+        for limit in [ALL, PageLimit { events: 2, bytes: 20 }] {
+            let read = |b: &mut Bench| b.reader.deliverable(&key(name), 3, &[1, 5], b.now, limit).unwrap();
+            prop_assert_eq!(read(a), read(b), "deliverable {}", name);
         }
         let few = |bench: &mut Bench| bench.reader.gaps(&key(name), 2, 2).unwrap();
         prop_assert_eq!(few(a), few(b), "gaps {}", name);

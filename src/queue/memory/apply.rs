@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
+use super::{Attempts, DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{ACKED_MAX, Acked, Change, DEAD_REMOVED_MAX, From, Outcome, Publish, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason};
 use crate::queue::limits::has_passed;
@@ -43,10 +43,11 @@ impl State {
             }
             Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap)?,
             Change::Term { subscriber, number, reason } => return self.term(subscriber, *number, reason, now),
-            Change::DeliveryFailed { subscriber, number, attempts, retry_at } => {
+            Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at } => {
                 self.subscriber(subscriber)?;
                 self.pending_room(subscriber, *number)?;
-                self.subscriber(subscriber)?.attempts.insert(*number, (*attempts, *retry_at));
+                let attempt = Attempts { attempts: *attempts, alone: *alone, retry_at: *retry_at };
+                self.subscriber(subscriber)?.attempts.insert(*number, attempt);
             }
             Change::ReplayDead { subscriber, numbers } => return self.replay_dead(subscriber, numbers.as_deref(), now),
             Change::PurgeSubscriber { subscriber, up_to } => return self.purge_subscriber(subscriber, *up_to),
@@ -441,7 +442,7 @@ impl State {
         let bytes = event_bytes(&dead.payload, &dead.origin, 1);
         self.remove_dead(key, number);
         let subscriber = self.subscriber(key)?;
-        let attempts = subscriber.attempts.get(&number).map_or(0, |(attempts, _)| *attempts);
+        let attempts = subscriber.attempts.get(&number).map_or(0, |failed| failed.attempts);
         subscriber.dead.insert(number, DeadLetter { attempts, ..dead });
         self.bytes += bytes;
         self.dead_letters += 1;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-use super::{RoomKey, State, StoredEvent, Subscriber};
+use super::{Attempts, RoomKey, State, StoredEvent, Subscriber};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::record::{
     Backlog, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState,
-    Totals,
+    Totals, UnixMillis,
 };
-use crate::queue::store::{DeadLetterPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
+use crate::queue::store::{DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
 
 /// A reader beside the writer.
 pub(super) struct MemoryReader {
@@ -43,7 +43,16 @@ impl StoredEvent {
             payload: self.payload.clone(),
             replay_of: self.replay_of,
             attempts: 0,
+            alone: false,
             retry_at: None,
+        }
+    }
+}
+
+impl Subscriber {
+    fn read_attempts(&self, event: &mut DurableEvent) {
+        if let Some(Attempts { attempts, alone, retry_at }) = self.attempts.get(&event.number).copied() {
+            (event.attempts, event.alone, event.retry_at) = (attempts, alone, Some(retry_at));
         }
     }
 }
@@ -142,10 +151,51 @@ impl QueueReader for MemoryReader {
         let pending = state.pending(subscriber, after);
         let mut page = state.page(after, limit, pending.iter().map(|(number, room)| (*number, room)));
         for event in &mut page.events {
-            if let Some((attempts, retry_at)) = subscriber.attempts.get(&event.number) {
-                (event.attempts, event.retry_at) = (*attempts, Some(*retry_at));
+            subscriber.read_attempts(event);
+        }
+        Ok(page)
+    }
+
+    fn deliverable(
+        &mut self,
+        subscriber: &SubscriberKey,
+        after: u64,
+        except: &[u64],
+        now: UnixMillis,
+        limit: PageLimit,
+    ) -> Result<DeliveryPage, StoreError> {
+        let state = self.state()?;
+        let mut page = DeliveryPage { next: after, ..DeliveryPage::default() };
+        let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };
+        let mut pending = state.pending(subscriber, 0);
+        pending.retain(|number, _| !except.contains(number));
+        let retries = subscriber.attempts.iter().filter(|(number, _)| pending.contains_key(number));
+        let mut retries: Vec<(UnixMillis, u64)> = retries.map(|(number, failed)| (failed.retry_at, *number)).collect();
+        retries.sort_unstable();
+        page.next_due = retries.iter().map(|(retry_at, _)| *retry_at).find(|retry_at| *retry_at > now);
+        let due = retries.into_iter().filter(|(retry_at, _)| *retry_at <= now).map(|(_, number)| number);
+        let fresh = pending.keys().copied().filter(|number| *number > after && !subscriber.attempts.contains_key(number));
+        let mut bytes = 0;
+        for (is_due, numbers) in [(true, due.collect::<Vec<_>>()), (false, fresh.collect())] {
+            for number in numbers {
+                let (Some(event), Some(room)) = (state.events.get(&number), pending.get(&number)) else { continue };
+                let read = page.due.len() + page.fresh.len();
+                bytes += event.payload.bytes();
+                if read >= limit.events || (read > 0 && bytes > limit.bytes) {
+                    page.has_more = true;
+                    break;
+                }
+                let mut event = event.to_event(number, room);
+                subscriber.read_attempts(&mut event);
+                if is_due {
+                    page.due.push(event);
+                } else {
+                    page.next = number;
+                    page.fresh.push(event);
+                }
             }
         }
+        page.due.sort_unstable_by_key(|event| event.number);
         Ok(page)
     }
 

@@ -167,12 +167,13 @@ impl SqliteStore {
         key: &SubscriberKey,
         number: u64,
         attempts: u32,
+        alone: bool,
         retry_at: UnixMillis,
     ) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
         self.pending_through(subscriber, number)?;
-        let sql = "INSERT OR REPLACE INTO attempt (subscriber, number, attempts, retry_at) VALUES (?, ?, ?, ?)";
-        let values = params![subscriber, i(number), attempts, i(retry_at.0)];
+        let sql = "INSERT OR REPLACE INTO attempt (subscriber, number, attempts, alone, retry_at) VALUES (?, ?, ?, ?, ?)";
+        let values = params![subscriber, i(number), attempts, alone, i(retry_at.0)];
         self.connection.prepare_cached(sql)?.execute(values)?;
         Ok(Outcome::Done)
     }

@@ -39,6 +39,7 @@ impl StoredEvent {
             payload: self.payload,
             replay_of: self.replay_of,
             attempts: 0,
+            alone: false,
             retry_at: None,
         }
     }

@@ -16,12 +16,11 @@ type Step = fn(&mut SqliteStore, usize, UnixMillis) -> Result<usize>;
 impl SqliteStore {
     pub(super) fn expire(&mut self, budget: usize, now: UnixMillis) -> Result<Outcome> {
         let mut left = budget.max(1);
-        let steps: [Step; 6] = [
+        let steps: [Step; 5] = [
             Self::expire_dedup,
             Self::expire_events,
             Self::expire_subscribers,
             Self::forget_expired,
-            Self::forget_attempts,
             Self::remove_idle_rooms,
         ];
         for step in steps {
@@ -77,13 +76,6 @@ impl SqliteStore {
         let sql = "DELETE FROM expired_subscriber WHERE (namespace, name) IN \
                    (SELECT namespace, name FROM expired_subscriber WHERE expired_at <= ? LIMIT ?)";
         Ok(self.connection.prepare_cached(sql)?.execute([i(expired_before), limit as i64])?)
-    }
-
-    /// Failed deliveries of events that are older than every stored one.
-    fn forget_attempts(&mut self, limit: usize, _now: UnixMillis) -> Result<usize> {
-        let sql = "DELETE FROM attempt WHERE (subscriber, number) IN (SELECT subscriber, number FROM attempt \
-                   WHERE number < (SELECT coalesce(min(number), 1 << 51) FROM event) LIMIT ?)";
-        Ok(self.connection.prepare_cached(sql)?.execute([limit as i64])?)
     }
 
     fn remove_idle_rooms(&mut self, limit: usize, _now: UnixMillis) -> Result<usize> {

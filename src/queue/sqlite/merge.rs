@@ -178,6 +178,24 @@ impl<'a> Removed<'a> {
     }
 }
 
+/// The first room through which an event is pending.
+pub(super) fn pending_room<'a>(
+    connection: &Connection,
+    sources: &'a [Source],
+    rooms: &[i64],
+    number: u64,
+) -> rusqlite::Result<Option<&'a RoomName>> {
+    for room in rooms {
+        let Some(source) = sources.iter().find(|source| source.room == *room && source.floor < number) else { continue };
+        let sql = "SELECT 1 FROM event_room WHERE room = ?1 AND number = ?2 AND NOT EXISTS \
+                   (SELECT 1 FROM acked WHERE subscription = ?3 AND first <= ?2 AND last >= ?2)";
+        if connection.prepare_cached(sql)?.exists(params![room, i(number), source.subscription])? {
+            return Ok(Some(&source.name));
+        }
+    }
+    Ok(None)
+}
+
 pub(super) fn sources(connection: &Connection, subscriber: i64) -> rusqlite::Result<Vec<Source>> {
     let sql = "SELECT subscription.id, room, name, start, floor, lost_to, lost_confirmed FROM subscription JOIN room ON room.id = room \
                WHERE subscriber = ? AND ended IS NULL";

@@ -6,14 +6,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::event::{DEAD_LETTER, Stored, StoredEvent, load_event, read_dead_letter};
 use super::folder::{DATABASE, error_at};
-use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, sources};
+use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, pending_room, sources};
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::record::{
     Backlog, DamagedEvent, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey,
     SubscriberName, SubscriberState, Totals, UnixMillis,
 };
-use crate::queue::store::{DeadLetterPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
+use crate::queue::store::{DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
 
 /// A reader beside the writer.
 pub(super) struct SqliteReader {
@@ -52,6 +52,8 @@ fn key(namespace: &str, name: &str) -> rusqlite::Result<SubscriberKey> {
     Ok(SubscriberKey { namespace, name: SubscriberName::parse(name).map_err(invalid)? })
 }
 
+const MISSING: &str = "the row is missing";
+
 /// Adds an event to a page. False if the page was full before.
 fn push<'a>(
     page: &'a mut EventPage,
@@ -70,12 +72,24 @@ fn push<'a>(
             page.events.push(event.into_event(number, room));
             return page.events.last_mut();
         }
-        Stored::Missing => "the row is missing".to_owned(),
+        Stored::Missing => MISSING.to_owned(),
         Stored::Damaged(error) => error,
     };
     page.next = number;
     page.damaged.push(damaged("event", number, &damage));
     None
+}
+
+/// Reads the failed deliveries of an event.
+fn read_attempts(connection: &Connection, subscriber: i64, event: &mut DurableEvent) -> rusqlite::Result<()> {
+    let sql = "SELECT attempts, alone, retry_at FROM attempt WHERE subscriber = ? AND number = ?";
+    let mut select = connection.prepare_cached(sql)?;
+    let values = [subscriber, i(event.number)];
+    let failed = select.query_row(values, |row| Ok((row.get(0)?, row.get(1)?, n(row.get(2)?))));
+    if let Some((attempts, alone, retry_at)) = failed.optional()? {
+        (event.attempts, event.alone, event.retry_at) = (attempts, alone, Some(UnixMillis(retry_at)));
+    }
+    Ok(())
 }
 
 fn damaged(table: &str, number: u64, damage: &str) -> DamagedEvent {
@@ -117,12 +131,7 @@ impl QueueReader for SqliteReader {
             while let Some((number, room, _)) = merged.next()? {
                 let stored = load_event(connection, number)?;
                 if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room)) {
-                    let sql = "SELECT attempts, retry_at FROM attempt WHERE subscriber = ? AND number = ?";
-                    let mut select = connection.prepare_cached(sql)?;
-                    let failed = select.query_row([id, i(number)], |row| Ok((row.get(0)?, n(row.get(1)?))));
-                    if let Some((attempts, retry_at)) = failed.optional()? {
-                        (event.attempts, event.retry_at) = (attempts, Some(UnixMillis(retry_at)));
-                    }
+                    read_attempts(connection, id, event)?;
                 }
                 page.has_more |= page.events.len() + page.damaged.len() >= limit.events && merged.peek().is_some();
                 if page.has_more || page.events.len() + page.damaged.len() >= limit.events {
@@ -130,6 +139,78 @@ impl QueueReader for SqliteReader {
                 }
             }
             Ok(page)
+        })
+    }
+
+    fn deliverable(
+        &mut self,
+        subscriber: &SubscriberKey,
+        after: u64,
+        except: &[u64],
+        now: UnixMillis,
+        limit: PageLimit,
+    ) -> Result<DeliveryPage, StoreError> {
+        self.read(|connection, _| {
+            let Some(id) = find(connection, subscriber)? else {
+                return Ok(DeliveryPage { next: after, ..DeliveryPage::default() });
+            };
+            let sources = sources(connection, id)?;
+            let is_full = |page: &EventPage| page.events.len() + page.damaged.len() >= limit.events;
+            let (mut page, mut bytes) = (EventPage::default(), 0);
+            let sql = "SELECT number, retry_at FROM attempt WHERE subscriber = ? ORDER BY retry_at, number";
+            let mut select = connection.prepare_cached(sql)?;
+            let mut retries = select.query([id])?;
+            let mut next_due = None;
+            while let Some(row) = retries.next()? {
+                let (number, retry_at) = (n(row.get(0)?), UnixMillis(n(row.get(1)?)));
+                if page.has_more && retry_at <= now || except.contains(&number) {
+                    continue;
+                }
+                let stored = load_event(connection, number)?;
+                let room = match &stored {
+                    Stored::Event(event) => pending_room(connection, &sources, &event.rooms, number)?,
+                    Stored::Missing | Stored::Damaged(_) => None,
+                };
+                // The event may have been removed.
+                let Some(room) = room else { continue };
+                if retry_at > now {
+                    next_due = Some(retry_at);
+                    break;
+                }
+                if is_full(&page) {
+                    page.has_more = true;
+                } else if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room.clone())) {
+                    read_attempts(connection, id, event)?;
+                }
+            }
+            let mut due = std::mem::take(&mut page.events);
+            due.sort_unstable_by_key(|event| event.number);
+            let mut found = DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
+            let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
+            while let Some((number, room, _)) = merged.next()? {
+                let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
+                if except.contains(&number) || connection.prepare_cached(sql)?.exists([id, i(number)])? {
+                    continue;
+                }
+                let is_first = found.due.is_empty() && page.events.is_empty();
+                let read = found.due.len() + page.events.len() + page.damaged.len();
+                let stored = load_event(connection, number)?;
+                if let Stored::Event(event) = &stored {
+                    bytes += event.payload.bytes();
+                }
+                if read >= limit.events || !is_first && bytes > limit.bytes {
+                    found.has_more = true;
+                    break;
+                }
+                found.next = number;
+                match stored {
+                    Stored::Event(event) => page.events.push(event.into_event(number, room)),
+                    Stored::Missing => page.damaged.push(damaged("event", number, MISSING)),
+                    Stored::Damaged(damage) => page.damaged.push(damaged("event", number, &damage)),
+                }
+            }
+            (found.fresh, found.damaged) = (page.events, page.damaged);
+            Ok(found)
         })
     }
 

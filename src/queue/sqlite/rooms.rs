@@ -406,6 +406,7 @@ impl SqliteStore {
         if may_overflow {
             self.connection.prepare_cached("RELEASE event")?.execute([])?;
         }
+        self.connection.prepare_cached("DELETE FROM attempt WHERE number = ?")?.execute([i(number)])?;
         if deleted > 0 {
             let Counters { events, bytes: total, dead_letters, .. } = &mut self.counters;
             *events = events.saturating_sub(1);

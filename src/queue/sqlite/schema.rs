@@ -78,9 +78,11 @@ CREATE TABLE acked (
     subscription INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (subscription, first)
 ) WITHOUT ROWID;
 CREATE TABLE attempt (
-    subscriber INTEGER NOT NULL, number INTEGER NOT NULL, attempts INTEGER NOT NULL, retry_at INTEGER NOT NULL,
-    PRIMARY KEY (subscriber, number)
+    subscriber INTEGER NOT NULL, number INTEGER NOT NULL, attempts INTEGER NOT NULL, alone INTEGER NOT NULL,
+    retry_at INTEGER NOT NULL, PRIMARY KEY (subscriber, number)
 ) WITHOUT ROWID;
+CREATE INDEX attempt_retry ON attempt (subscriber, retry_at, number);
+CREATE INDEX attempt_number ON attempt (number);
 CREATE TABLE dead_letter (
     subscriber INTEGER NOT NULL, number INTEGER NOT NULL, room TEXT NOT NULL, bytes INTEGER NOT NULL, dead_at INTEGER NOT NULL,
     at INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL, origin BLOB NOT NULL, attachments INTEGER NOT NULL,
