@@ -24,7 +24,7 @@ pub(crate) struct Publish {
     pub expires_at: Option<UnixMillis>,
 }
 
-/// Id under which a publisher may repeat an event. One id names one event of its namespace.
+/// Id under which a publisher may repeat an event. An id is unique within its namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dedup {
     /// 1 to 128 bytes.
@@ -36,7 +36,7 @@ pub(crate) struct Dedup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     Now,
-    /// The first stored event behind this offset.
+    /// The first stored event after this offset.
     After(QueueOffset),
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum Acked {
 pub(crate) enum Change {
     Publish(Box<Publish>),
     /// Events up to here were revealed to connected members of their rooms. An event is freed,
-    /// trimmed or expired only after it was revealed.
+    /// trimmed or expired only after it was revealed; an operator may remove it before.
     Revealed {
         up_to: u64,
     },
@@ -136,7 +136,7 @@ pub(crate) enum Change {
     },
 }
 
-/// Most numbers that one change acknowledges.
+/// Maximum number of events that one change acknowledges.
 pub(crate) const ACKED_MAX: usize = 1024;
 
 /// Longest reason of a dead letter, in bytes.
@@ -166,7 +166,7 @@ pub(crate) enum Outcome {
         is_new: bool,
         expired_at: Option<UnixMillis>,
     },
-    /// Events behind this number belong to the subscription.
+    /// Events after this number belong to the subscription.
     Subscribed {
         after: u64,
         is_new: bool,

@@ -193,7 +193,7 @@ impl Drop for Committer {
     }
 }
 
-/// Pause after which a store without changes is looked after.
+/// Idle time after which maintenance runs.
 const IDLE: Duration = Duration::from_millis(500);
 
 struct Worker {

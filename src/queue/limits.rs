@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::record::UnixMillis;
 
+/// Maximum number of events that one publish removes from a room that exceeds its rule.
+pub(crate) const TRIMMED_MAX: usize = 4;
+
 /// Bounds of a store. Each is reached by a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct QueueLimits {

@@ -12,6 +12,9 @@
 //! | `committer.rs` | the thread that owns a store and commits in groups |
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
 //!
+//! An event is revealed when the hub, after its commit, sends it to the connected members of its
+//! rooms.
+//!
 //! An event is pending for a subscriber if one of its rooms has a subscription of that subscriber
 //! that began before the event and has not ended, and the subscriber has not handled it. A
 //! subscriber handles an event by acknowledging it or by giving it up to its dead letters. An event

@@ -19,7 +19,7 @@ pub(crate) const SUBSCRIBER_NAME_BYTES_MAX: usize = 256;
 /// Longest id for deduplication, in bytes.
 pub(crate) const DEDUP_ID_BYTES_MAX: usize = 128;
 
-/// Most rooms of an event.
+/// Maximum number of rooms of an event.
 pub(crate) const ROOMS_MAX: usize = 1024;
 
 /// Longest origin of an event, in bytes.

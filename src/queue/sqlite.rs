@@ -62,7 +62,7 @@ use super::record::{GapReason, QueueOffset, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::Epoch;
 
-/// Rows of earlier changes that a commit continues with.
+/// Maximum rows of unfinished work that one commit processes.
 pub(crate) const WORK_ROWS: usize = 1_024;
 
 /// Frames of the log that are checkpointed between commits (16 MiB), and when no change waits (1
@@ -93,7 +93,7 @@ pub(crate) struct SqliteOptions {
     /// The newest event that is known to have been stored. A file of this epoch that does not have
     /// it was restored from a copy: its next number follows this one, and subscribers get a gap.
     pub head_min: Option<QueueOffset>,
-    /// Rows of earlier changes that a commit continues with.
+    /// Maximum rows of unfinished work that one commit processes.
     pub work_rows: usize,
     /// Bound of the file in pages of 4 KiB, for tests of a full disk.
     pub pages_max: Option<u32>,

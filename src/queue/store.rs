@@ -112,9 +112,9 @@ pub(crate) struct EventPage {
     pub damaged: Vec<DamagedEvent>,
     /// Number to read on from.
     pub next: u64,
-    /// More events lie behind `next`.
+    /// More events follow after `next`.
     pub has_more: bool,
-    /// The newest event of a room that was freed or removed, 0 if none was.
+    /// Number of the newest event that is no longer stored in the room; 0 if none.
     pub removed_to: u64,
 }
 
@@ -155,7 +155,7 @@ pub(crate) struct GapPage {
 
 /// Reads what was committed. A read of an unknown subscriber is empty.
 pub(crate) trait QueueReader: Send {
-    /// Events that are pending for a subscriber, behind a number.
+    /// Events that are pending for a subscriber, after a number.
     fn pending(&mut self, subscriber: &SubscriberKey, after: u64, limit: PageLimit) -> Result<EventPage, StoreError>;
 
     /// Pending events to be delivered at `now`: due retries of any number, and fresh ones after a
@@ -169,7 +169,7 @@ pub(crate) trait QueueReader: Send {
         limit: PageLimit,
     ) -> Result<DeliveryPage, StoreError>;
 
-    /// Stored events of a room, behind a number.
+    /// Stored events of a room, after a number.
     fn events(
         &mut self,
         namespace: &NamespacePath,
@@ -184,7 +184,7 @@ pub(crate) trait QueueReader: Send {
 
     fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError>;
 
-    /// Subscribers behind a key, in order, also expired ones.
+    /// Subscribers after a key, in order, also expired ones.
     fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError>;
 
     /// Counts what is pending for a subscriber, up to a bound.
@@ -197,7 +197,7 @@ pub(crate) trait QueueReader: Send {
         limit: PageLimit,
     ) -> Result<DeadLetterPage, StoreError>;
 
-    /// Gaps of a subscriber that it has not confirmed and that reach behind a number, of at most
+    /// Gaps of a subscriber that it has not confirmed and that end after a number, of at most
     /// `limit` removed events.
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError>;
 

@@ -5,15 +5,12 @@ use std::collections::BTreeSet;
 use super::{Attempts, DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{ACKED_MAX, Acked, Change, DEAD_REMOVED_MAX, From, Outcome, Publish, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason};
-use crate::queue::limits::has_passed;
+use crate::queue::limits::{TRIMMED_MAX, has_passed};
 use crate::queue::record::{
     DeadLetter, Gap, GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes,
 };
 
 type Result<T, E = Refusal> = std::result::Result<T, E>;
-
-/// Most events that one publish removes from a room that exceeds its rule.
-const TRIMMED_MAX: usize = 4;
 
 impl State {
     pub(super) fn apply(&mut self, change: &Change, now: UnixMillis) -> Result<Outcome> {

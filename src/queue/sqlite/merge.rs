@@ -42,7 +42,7 @@ struct Cursor<'a> {
     after: u64,
     read_ahead: usize,
     rows: VecDeque<(u64, i64)>,
-    /// Acknowledged ranges that end behind `after`.
+    /// Acknowledged ranges that end after `after`.
     ranges: VecDeque<(u64, u64)>,
 }
 

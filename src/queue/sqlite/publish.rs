@@ -5,10 +5,8 @@ use rusqlite::params;
 use super::event::{Checked, encode_payload, encode_rooms};
 use super::{Result, SqliteStore, i};
 use crate::queue::change::{Outcome, Publish, Refusal};
+use crate::queue::limits::TRIMMED_MAX;
 use crate::queue::record::{GapReason, NUMBER_END, Payload, QueueOffset, Receipt, UnixMillis, event_bytes};
-
-/// Most events that one publish removes from a room that exceeds its rule.
-const TRIMMED_MAX: usize = 4;
 
 /// Rooms of an event for which the number of distinct subscribers is kept.
 const DISTINCT_ROOMS_MAX: usize = 16;

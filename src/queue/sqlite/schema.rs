@@ -17,7 +17,7 @@ pub(super) const APPLICATION_ID: i64 = 0x5374_5175;
 pub(super) const FORMAT: i64 = 1;
 
 /// `event_room.remaining` is the number of subscriptions of the room that have not handled the
-/// event; `gone` keeps that number for events that were removed before. Columns behind `bytes` may
+/// event; `gone` keeps that number for events that were removed before. Columns after `bytes` may
 /// lie on overflow pages.
 const TABLES: &str = "
 CREATE TABLE queue (

@@ -12,7 +12,7 @@ pub(super) struct Subscription {
     pub(super) id: i64,
     pub(super) subscriber: i64,
     pub(super) room: i64,
-    /// Events behind it belong to the subscription.
+    /// Events after it belong to the subscription.
     pub(super) start: u64,
     /// The newest event when the subscription began.
     pub(super) joined: u64,
@@ -20,7 +20,7 @@ pub(super) struct Subscription {
     pub(super) counted: u64,
     /// Events up to here are handled.
     pub(super) floor: u64,
-    /// Events up to here do not count the subscription any more. Behind `floor` only while work is
+    /// Events up to here do not count the subscription any more. Below `floor` only while work is
     /// left.
     pub(super) dropped: u64,
     /// The newest event when the subscription ended.
@@ -213,7 +213,7 @@ impl SqliteStore {
                 let sql = "UPDATE acked SET last = ? WHERE subscription = ? AND first = ?";
                 self.connection.prepare_cached(sql)?.execute([i(last), id, i(first)])?;
             }
-            // While `dropped` is behind, rows up to the floor are still subtracted unless they are
+            // While `dropped` is below the floor, rows up to the floor are still subtracted unless they are
             // in a range.
             None if joins && subscription.dropped == floor => {
                 subscription.floor = last;
