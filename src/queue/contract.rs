@@ -18,8 +18,8 @@ use super::change::{Acked, Change, Dedup, From, Outcome, Publish, Refusal};
 use super::limits::QueueLimits;
 use super::memory::MemoryStore;
 use super::record::{
-    ContentHash, DeadLetter, DurableEvent, Gap, GapReason, Payload, QueueOffset, Receipt, SubscriberKey, SubscriberName, Totals,
-    UnixMillis,
+    ContentHash, DeadLetter, DurableEvent, Gap, GapReason, Payload, QueueOffset, Receipt, SubscriberKey,
+    SubscriberName, Totals, UnixMillis,
 };
 use super::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use super::store::{EventPage, PageLimit, QueueReader, QueueStore, StoreError};

@@ -113,6 +113,12 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
+impl From<rusqlite::types::FromSqlError> for Failure {
+    fn from(error: rusqlite::types::FromSqlError) -> Self {
+        Self::Sqlite(error.into())
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -218,7 +224,8 @@ impl SqliteStore {
     /// Continues after events that the file does not have any more.
     fn raise_head(&mut self, head_min: Option<QueueOffset>) -> rusqlite::Result<()> {
         let head = self.counters.head;
-        let Some(to) = head_min.filter(|min| min.epoch == self.epoch && min.number > head).map(|min| i(min.number)) else {
+        let Some(to) = head_min.filter(|min| min.epoch == self.epoch && min.number > head).map(|min| i(min.number))
+        else {
             return Ok(());
         };
         let (from, reason) = (i(head + 1), GapReason::Restored.code());
@@ -316,6 +323,13 @@ impl SqliteStore {
         let numbers = numbers.into_iter().chain(times).map(i);
         self.connection.prepare_cached(sql)?.execute(rusqlite::params_from_iter(numbers))?;
         Ok(())
+    }
+
+    /// The first column of the rows of a statement.
+    fn numbers(&self, sql: &str, values: &[i64]) -> rusqlite::Result<Vec<u64>> {
+        let mut select = self.connection.prepare_cached(sql)?;
+        let rows = select.query_map(rusqlite::params_from_iter(values), |row| row.get(0).map(n))?;
+        rows.collect()
     }
 
     fn fail(&mut self, error: &rusqlite::Error) -> StoreError {

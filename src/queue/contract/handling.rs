@@ -294,11 +294,8 @@ fn an_acknowledgement_and_a_reason_are_bounded() {
 
 #[test]
 fn a_gap_is_confirmed_as_far_as_it_was_reported() {
-    let rule = crate::queue::limits::RetentionRule {
-        pattern: "kept".into(),
-        max_events: Some(1),
-        ..Default::default()
-    };
+    let rule =
+        crate::queue::limits::RetentionRule { pattern: "kept".into(), max_events: Some(1), ..Default::default() };
     let limits = QueueLimits { gaps_per_room_max: 1, retention: vec![rule], ..QueueLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a", "kept"]);
@@ -331,11 +328,8 @@ fn a_gap_is_confirmed_as_far_as_it_was_reported() {
 
 #[test]
 fn a_lost_range_is_reported_although_its_last_event_was_handled() {
-    let rule = crate::queue::limits::RetentionRule {
-        pattern: "kept".into(),
-        max_events: Some(1),
-        ..Default::default()
-    };
+    let rule =
+        crate::queue::limits::RetentionRule { pattern: "kept".into(), max_events: Some(1), ..Default::default() };
     let limits = QueueLimits { gaps_per_room_max: 1, retention: vec![rule], ..QueueLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["kept"]);
@@ -418,7 +412,12 @@ fn due_retries_and_fresh_events_are_read_for_delivery() {
             b.publish(if number % 2 == 0 { &["a"] } else { &["b", "a"] }, "0123456789");
         }
         let at = |seconds: u64| UnixMillis(2_000_000 + seconds * 1_000);
-        b.commit(&[failed("s", 1, 1, at(2)), failed("s", 2, 3, at(9)), failed("s", 4, 1, at(1)), failed("s", 7, 1, at(1))]);
+        b.commit(&[
+            failed("s", 1, 1, at(2)),
+            failed("s", 2, 3, at(9)),
+            failed("s", 4, 1, at(1)),
+            failed("s", 7, 1, at(1)),
+        ]);
         b.commit(&[ack("s", &[7])]);
         let mut b = b.reopen();
         let mut read = |after, except: &[u64], now, limit| {
@@ -434,7 +433,10 @@ fn due_retries_and_fresh_events_are_read_for_delivery() {
         assert_eq!(read(0, &[3, 4], at(1), ALL), (vec![], vec![5, 6], 6, false, Some(at(2))));
         assert_eq!(read(0, &[], at(2), few(1)), (vec![4], vec![], 0, true, Some(at(9))));
         assert_eq!(read(0, &[], at(2), few(3)), (vec![1, 4], vec![3], 3, true, Some(at(9))));
-        assert_eq!(read(0, &[], at(2), PageLimit { events: 9, bytes: 35 }), (vec![1, 4], vec![3], 3, true, Some(at(9))));
+        assert_eq!(
+            read(0, &[], at(2), PageLimit { events: 9, bytes: 35 }),
+            (vec![1, 4], vec![3], 3, true, Some(at(9)))
+        );
         assert_eq!(read(0, &[], at(0), PageLimit { events: 9, bytes: 1 }), (vec![], vec![3], 3, true, Some(at(1))));
         b.apply(unsubscribe("s", "a"));
         let page = b.reader.deliverable(&key("s"), 0, &[], at(9), ALL).unwrap();

@@ -123,7 +123,11 @@ impl Draft {
             Self::AckUpTo { name, back } => ack_up_to(NAMES[*name], to(*back)),
             Self::AckGap { name, at } => {
                 let gaps = b.gaps(NAMES[*name]);
-                let gap = if gaps.is_empty() { gap(1, 9, Some(3), GapReason::Expired) } else { gaps[at % gaps.len()].clone() };
+                let gap = if gaps.is_empty() {
+                    gap(1, 9, Some(3), GapReason::Expired)
+                } else {
+                    gaps[at % gaps.len()].clone()
+                };
                 ack_gap(NAMES[*name], gap)
             }
             Self::Term { name, back } => term(NAMES[*name], to(*back)),

@@ -109,7 +109,9 @@ fn a_purge_right_after_a_restart_is_carried_out() {
 #[test]
 fn handling_the_past_in_bulk_takes_nothing_from_other_subscribers() {
     let handled = [ack_up_to("late", 3), Change::PurgeSubscriber { subscriber: key("late"), up_to: 3 }];
-    for (work_rows, handled) in [1, WORK_ROWS].into_iter().flat_map(|rows| handled.clone().map(|handled| (rows, handled))) {
+    for (work_rows, handled) in
+        [1, WORK_ROWS].into_iter().flat_map(|rows| handled.clone().map(|handled| (rows, handled)))
+    {
         let mut b = Bench::sqlite_with(QueueLimits::default(), work_rows);
         b.subscribe("t", &["a"]);
         b.subscribe("late", &[]);

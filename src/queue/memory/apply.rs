@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{Attempts, DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{ACKED_MAX, Acked, Change, DEAD_REMOVED_MAX, From, Outcome, Publish, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason};
+use crate::queue::change::{
+    ACKED_MAX, Acked, Change, DEAD_REMOVED_MAX, From, Outcome, Publish, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal,
+    cut_reason,
+};
 use crate::queue::limits::{TRIMMED_MAX, has_passed};
 use crate::queue::record::{
     DeadLetter, Gap, GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes,
@@ -224,8 +227,7 @@ impl State {
     }
 
     fn begin_subscription(&mut self, key: &SubscriberKey, room: &RoomKey, after: u64) {
-        let subscription = 
-            Subscription { start: after, floor: after, handled: BTreeSet::new(), lost_confirmed: 0 };
+        let subscription = Subscription { start: after, floor: after, handled: BTreeSet::new(), lost_confirmed: 0 };
         if let Some(subscriber) = self.subscribers.get_mut(key) {
             subscriber.subscriptions.insert(room.clone(), subscription);
         }

@@ -7,10 +7,13 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use super::{Attempts, RoomKey, State, StoredEvent, Subscriber};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::record::{
-    Backlog, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState,
-    Totals, UnixMillis,
+    Backlog, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState, Totals,
+    UnixMillis,
 };
-use crate::queue::store::{DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
+use crate::queue::store::{
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent,
+    UnrevealedPage,
+};
 
 /// A reader beside the writer.
 pub(super) struct MemoryReader {
@@ -174,7 +177,8 @@ impl QueueReader for MemoryReader {
         retries.sort_unstable();
         page.next_due = retries.iter().map(|(retry_at, _)| *retry_at).find(|retry_at| *retry_at > now);
         let due = retries.into_iter().filter(|(retry_at, _)| *retry_at <= now).map(|(_, number)| number);
-        let fresh = pending.keys().copied().filter(|number| *number > after && !subscriber.attempts.contains_key(number));
+        let fresh =
+            pending.keys().copied().filter(|number| *number > after && !subscriber.attempts.contains_key(number));
         let mut bytes = 0;
         for (is_due, numbers) in [(true, due.collect::<Vec<_>>()), (false, fresh.collect())] {
             for number in numbers {

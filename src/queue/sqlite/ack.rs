@@ -9,9 +9,11 @@ use super::publish::NewEvent;
 use super::read::room_name;
 use super::rooms::RowKind;
 use super::subscriptions::Subscription;
-use super::{Result, SqliteStore, i, n};
+use super::{Result, SqliteStore, i, n, schema};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{ACKED_MAX, DEAD_REMOVED_MAX, Outcome, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason};
+use crate::queue::change::{
+    ACKED_MAX, DEAD_REMOVED_MAX, Outcome, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason,
+};
 use crate::queue::limits::QueueLimits;
 use crate::queue::record::{DeadLetter, Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
 
@@ -22,8 +24,8 @@ impl SqliteStore {
             Some(rooms) => rooms,
             // Only gaps are left of it, or its rooms are damaged.
             None => {
-                let mut select = self.connection.prepare_cached("SELECT room FROM gone WHERE number = ?")?;
-                select.query_map([i(number)], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?
+                let rooms = self.numbers("SELECT room FROM gone WHERE number = ?", &[i(number)])?;
+                rooms.into_iter().map(i).collect()
             }
         };
         let mut open = Vec::new();
@@ -172,7 +174,8 @@ impl SqliteStore {
     ) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
         self.pending_through(subscriber, number)?;
-        let sql = "INSERT OR REPLACE INTO attempt (subscriber, number, attempts, alone, retry_at) VALUES (?, ?, ?, ?, ?)";
+        let sql =
+            "INSERT OR REPLACE INTO attempt (subscriber, number, attempts, alone, retry_at) VALUES (?, ?, ?, ?, ?)";
         let values = params![subscriber, i(number), attempts, alone, i(retry_at.0)];
         self.connection.prepare_cached(sql)?.execute(values)?;
         Ok(Outcome::Done)
@@ -268,9 +271,7 @@ impl SqliteStore {
             Some(numbers) => numbers.iter().copied().take(REPLAYED_MAX).collect(),
             None => {
                 let sql = "SELECT number FROM dead_letter WHERE subscriber = ? ORDER BY number LIMIT ?";
-                let mut select = self.connection.prepare_cached(sql)?;
-                let rows = select.query_map([subscriber, REPLAYED_MAX as i64], |row| row.get(0).map(n))?;
-                rows.collect::<rusqlite::Result<_>>()?
+                self.numbers(sql, &[subscriber, REPLAYED_MAX as i64])?
             }
         };
         let (mut events, mut bytes) = (Vec::new(), 0);
@@ -347,7 +348,12 @@ impl SqliteStore {
     }
 
     pub(super) fn remove_damaged(&mut self, number: u64) -> Result<Outcome> {
-        let stored = load_event(&self.connection, number)?;
+        // SQLite ends a transaction that has met a damaged page: another connection looks.
+        let reader = schema::open_read_only(self.path())?;
+        let stored = match load_event(&reader, number)? {
+            Stored::Missing => load_event(&self.connection, number)?,
+            stored => stored,
+        };
         if matches!(stored, Stored::Event(_)) {
             return Err(Refusal::NotDamaged { number }.into());
         }

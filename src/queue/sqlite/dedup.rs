@@ -92,8 +92,7 @@ impl SqliteStore {
             if !has_passed(stored_at, self.limits.dedup_window, now) {
                 break;
             }
-            let (namespace, id) = (row.get_ref(2)?, row.get_ref(3)?);
-            let hash = self.dedup.hash(text(namespace)?, blob(id)?);
+            let hash = self.dedup.hash(row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_blob()?);
             expired.push((hash, number));
         }
         drop(rows);
@@ -104,12 +103,4 @@ impl SqliteStore {
         }
         Ok(expired.len())
     }
-}
-
-fn text(value: rusqlite::types::ValueRef<'_>) -> rusqlite::Result<&str> {
-    Ok(value.as_str()?)
-}
-
-fn blob(value: rusqlite::types::ValueRef<'_>) -> rusqlite::Result<&[u8]> {
-    Ok(value.as_blob()?)
 }

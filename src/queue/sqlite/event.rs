@@ -55,15 +55,12 @@ pub(super) fn load_event(connection: &Connection, number: u64) -> rusqlite::Resu
     let row = match rows.next() {
         Ok(Some(row)) => row,
         Ok(None) => return Ok(Stored::Missing),
-        Err(error) if is_corrupt(&error) => return Ok(Stored::Damaged(error.to_string())),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+            return Ok(Stored::Damaged(error.to_string()));
+        }
         Err(error) => return Err(error),
     };
     Ok(check_event(row, number).unwrap_or_else(|error| Stored::Damaged(error.to_string())))
-}
-
-/// True if a page of the database is damaged.
-pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 fn check_event(row: &Row<'_>, number: u64) -> rusqlite::Result<Stored> {
@@ -83,7 +80,8 @@ fn check_event(row: &Row<'_>, number: u64) -> rusqlite::Result<Stored> {
     if stored != found {
         return Ok(Stored::Damaged(format!("checksum is {found:#010x}, expected {stored:#010x}")));
     }
-    let (Some(content), Some(rooms)) = (decode_payload(checked.attachments, payload), decode_rooms(number, rooms)) else {
+    let (Some(content), Some(rooms)) = (decode_payload(checked.attachments, payload), decode_rooms(number, rooms))
+    else {
         return Ok(Stored::Damaged("payload or rooms end early".to_owned()));
     };
     Ok(Stored::Event(Box::new(StoredEvent {

@@ -33,12 +33,6 @@ impl SqliteStore {
         Ok(if has_more_rooms || left == 0 { Outcome::More } else { Outcome::Done })
     }
 
-    fn numbers(&self, sql: &str, values: &[i64]) -> Result<Vec<u64>> {
-        let mut select = self.connection.prepare_cached(sql)?;
-        let rows = select.query_map(rusqlite::params_from_iter(values), |row| row.get(0).map(n))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
     fn expire_events(&mut self, limit: usize, now: UnixMillis) -> Result<usize> {
         let sql = "SELECT number FROM event WHERE expires_at IS NOT NULL AND expires_at <= ? AND number <= ? LIMIT ?";
         let numbers = self.numbers(sql, &[i(now.0), i(self.counters.revealed), limit as i64])?;

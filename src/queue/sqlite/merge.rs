@@ -186,7 +186,9 @@ pub(super) fn pending_room<'a>(
     number: u64,
 ) -> rusqlite::Result<Option<&'a RoomName>> {
     for room in rooms {
-        let Some(source) = sources.iter().find(|source| source.room == *room && source.floor < number) else { continue };
+        let Some(source) = sources.iter().find(|source| source.room == *room && source.floor < number) else {
+            continue;
+        };
         let sql = "SELECT 1 FROM event_room WHERE room = ?1 AND number = ?2 AND NOT EXISTS \
                    (SELECT 1 FROM acked WHERE subscription = ?3 AND first <= ?2 AND last >= ?2)";
         if connection.prepare_cached(sql)?.exists(params![room, i(number), source.subscription])? {

@@ -10,10 +10,13 @@ use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, pending_roo
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::record::{
-    Backlog, DamagedEvent, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey,
-    SubscriberName, SubscriberState, Totals, UnixMillis,
+    Backlog, DamagedEvent, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberName,
+    SubscriberState, Totals, UnixMillis,
 };
-use crate::queue::store::{DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent, UnrevealedPage};
+use crate::queue::store::{
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent,
+    UnrevealedPage,
+};
 
 /// A reader beside the writer.
 pub(super) struct SqliteReader {
@@ -185,7 +188,8 @@ impl QueueReader for SqliteReader {
             }
             let mut due = std::mem::take(&mut page.events);
             due.sort_unstable_by_key(|event| event.number);
-            let mut found = DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
+            let mut found =
+                DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
             let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
             while let Some((number, room, _)) = merged.next()? {
                 let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";

@@ -4,14 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::event::{decode_rooms, is_corrupt};
-use super::{Counters, Result, SqliteStore, i, n};
+use super::event::decode_rooms;
+use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::limits::{FutureTimes, QueueLimits, RetentionRule};
 use crate::queue::record::GapReason;
-
-/// Bytes of an event from which its row may need further pages.
-const OVERFLOW_BYTES: u64 = 3_500;
 
 /// Rooms kept in memory between commits, about 200 bytes each.
 const CACHED_ROOMS_MAX: usize = 16_384;
@@ -273,9 +270,7 @@ impl SqliteStore {
         let sql = "SELECT number FROM (SELECT number FROM event_room WHERE room = ?1 AND number > ?2 AND number <= ?3 \
                    ORDER BY number LIMIT ?4) UNION SELECT number FROM (SELECT number FROM gone WHERE room = ?1 AND \
                    number > ?2 AND number <= ?3 ORDER BY number LIMIT ?4) ORDER BY number LIMIT ?4";
-        let mut select = self.connection.prepare_cached(sql)?;
-        let rows = select.query_map(params![room, i(after), i(up_to), limit as i64], |row| row.get(0).map(n))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        Ok(self.numbers(sql, &[room, i(after), i(up_to), limit as i64])?)
     }
 
     /// True if a room has a row, live or gone, in `(after, before)`.
@@ -388,30 +383,12 @@ impl SqliteStore {
         self.delete_event(number, bytes)
     }
 
-    /// Deletes the row of an event. It stays if its pages are damaged.
     fn delete_event(&mut self, number: u64, bytes: u64) -> Result<()> {
-        let may_overflow = bytes >= OVERFLOW_BYTES;
-        if may_overflow {
-            self.connection.prepare_cached("SAVEPOINT event")?.execute([])?;
-        }
-        let deleted = self.connection.prepare_cached("DELETE FROM event WHERE number = ?")?.execute([i(number)]);
-        let deleted = match deleted {
-            Err(error) if may_overflow && is_corrupt(&error) => {
-                log::error!("queue cannot free damaged event number={number}: {error}");
-                self.connection.prepare_cached("ROLLBACK TO event")?.execute([])?;
-                0
-            }
-            deleted => deleted?,
-        };
-        if may_overflow {
-            self.connection.prepare_cached("RELEASE event")?.execute([])?;
-        }
+        let deleted = self.connection.prepare_cached("DELETE FROM event WHERE number = ?")?.execute([i(number)])?;
         self.connection.prepare_cached("DELETE FROM attempt WHERE number = ?")?.execute([i(number)])?;
         if deleted > 0 {
-            let Counters { events, bytes: total, dead_letters, .. } = &mut self.counters;
-            *events = events.saturating_sub(1);
-            let is_empty = *events == 0 && *dead_letters == 0;
-            *total = if is_empty { 0 } else { total.saturating_sub(bytes) };
+            self.counters.events = self.counters.events.saturating_sub(1);
+            self.counters.bytes = self.counters.bytes.saturating_sub(bytes);
         }
         Ok(())
     }
@@ -426,9 +403,8 @@ impl SqliteStore {
         let rooms = match known {
             Some(rooms) => rooms,
             None => {
-                let mut select = self.connection.prepare_cached("SELECT room FROM event_room WHERE number = ?")?;
-                let rows = select.query_map([i(number)], |row| row.get(0))?;
-                rows.collect::<rusqlite::Result<Vec<i64>>>()?
+                let rooms = self.numbers("SELECT room FROM event_room WHERE number = ?", &[i(number)])?;
+                rooms.into_iter().map(i).collect()
             }
         };
         for room in &rooms {
@@ -436,6 +412,7 @@ impl SqliteStore {
         }
         if is_damaged {
             self.delete_event(number, bytes)?;
+            self.recount()?;
         }
         Ok(rooms.len())
     }
@@ -462,6 +439,16 @@ impl SqliteStore {
                 room.removed_to = room.removed_to.max(oldest);
             })?;
         }
+        Ok(())
+    }
+
+    /// Counts events and bytes anew, since those of damaged events are not known.
+    fn recount(&mut self) -> Result<()> {
+        let sql = "SELECT count(*), total(bytes), (SELECT total(bytes) FROM dead_letter) FROM event";
+        let (events, bytes) = self.connection.query_row(sql, [], |row| {
+            Ok((row.get(0).map(n)?, (row.get::<_, f64>(1)? + row.get::<_, f64>(2)?) as u64))
+        })?;
+        (self.counters.events, self.counters.bytes) = (events, bytes);
         Ok(())
     }
 

@@ -151,11 +151,15 @@ fn create(connection: &Connection, epoch: Epoch) -> rusqlite::Result<()> {
     connection.execute_batch(&tables)
 }
 
+pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
 /// Opens a connection that reads beside the writer.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let fail = |error| error_at(path, &error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
+    let connection = open_read_only(path).map_err(fail)?;
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(64);
     keep_plans(&connection).map_err(fail)?;

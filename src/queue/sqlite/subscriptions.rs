@@ -30,7 +30,7 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    pub(super) const COLUMNS: &'static str = 
+    pub(super) const COLUMNS: &'static str =
         "id, subscriber, room, start, joined, counted, floor, dropped, ended, lost_confirmed";
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -78,7 +78,8 @@ impl SubscriptionCache {
             let mut update = connection.prepare_cached(sql)?;
             for id in std::mem::take(&mut self.dirty) {
                 if let Some(Subscription { counted, floor, dropped, ended, lost_confirmed, .. }) = self.by_id.get(&id) {
-                    let [counted, floor, dropped, lost_confirmed] = [*counted, *floor, *dropped, *lost_confirmed].map(i);
+                    let [counted, floor, dropped, lost_confirmed] =
+                        [*counted, *floor, *dropped, *lost_confirmed].map(i);
                     update.execute(params![id, counted, floor, dropped, ended.map(i), lost_confirmed])?;
                 }
             }

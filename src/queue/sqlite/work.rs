@@ -164,11 +164,7 @@ impl SqliteStore {
     fn continue_purge(&mut self, room: i64, left: &mut usize) -> Result<()> {
         let purging = self.room(room)?.purging.unwrap_or(0);
         let sql = "SELECT number FROM event_room WHERE room = ? AND number <= ? ORDER BY number LIMIT ?";
-        let numbers: Vec<u64> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_map(params![room, i(purging), *left as i64], |row| row.get(0).map(n))?
-            .collect::<rusqlite::Result<_>>()?;
+        let numbers = self.numbers(sql, &[room, i(purging), *left as i64])?;
         let is_last = numbers.len() < *left;
         *left -= numbers.len();
         for number in numbers {
@@ -192,11 +188,7 @@ impl SqliteStore {
                 return Ok(());
             };
             let sql = "SELECT number FROM dead_letter WHERE subscriber = ? LIMIT ?";
-            let numbers: Vec<u64> = self
-                .connection
-                .prepare_cached(sql)?
-                .query_map(params![id, *left as i64], |row| row.get(0).map(n))?
-                .collect::<rusqlite::Result<_>>()?;
+            let numbers = self.numbers(sql, &[id, *left as i64])?;
             let are_last = numbers.len() < *left;
             *left -= numbers.len();
             for number in numbers {
