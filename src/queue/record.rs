@@ -249,7 +249,7 @@ const RANGES_MAX: usize = 64;
 impl Gap {
     /// Adds a range to others of its reason, which are in order. Ranges that touch become one; others
     /// do not, since events may be pending between them.
-    pub(crate) fn add_to(mut self, ranges: &mut Vec<Gap>) {
+    pub(crate) fn add_to(mut self, ranges: &mut Vec<Self>) {
         ranges.retain(|gap| {
             let is_apart = gap.to.saturating_add(1) < self.from || self.to.saturating_add(1) < gap.from;
             if !is_apart {
@@ -265,7 +265,7 @@ impl Gap {
         }
     }
 
-    fn merge(&mut self, other: &Gap) {
+    fn merge(&mut self, other: &Self) {
         self.from = self.from.min(other.from);
         self.to = self.to.max(other.to);
         self.events = self.events.zip(other.events).map(|(a, b)| a + b);
