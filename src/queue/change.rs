@@ -78,8 +78,8 @@ pub(crate) enum Change {
         events: Acked,
     },
     /// Confirms a gap as it was reported. Events that were removed since, or that are pending, are
-    /// not confirmed: they are reported by another gap. A gap that is not reported any more, or that
-    /// has grown, is ignored.
+    /// not confirmed: they are reported by another gap. A gap that is not reported any more, or
+    /// that has grown, is ignored.
     AckGap {
         subscriber: SubscriberKey,
         gap: Gap,
@@ -100,8 +100,8 @@ pub(crate) enum Change {
         retry_at: UnixMillis,
     },
     /// Publishes dead letters to their subscriber alone, under new numbers: these, or the oldest
-    /// ones: at most 256 of them and about 1 MiB, so repeat the change until it replays none. A damaged
-    /// one is removed, and the subscriber gets a gap.
+    /// ones: at most 256 of them and about 1 MiB, so repeat the change until it replays none. A
+    /// damaged one is removed, and the subscriber gets a gap.
     ReplayDead {
         subscriber: SubscriberKey,
         numbers: Option<Vec<u64>>,

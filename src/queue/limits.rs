@@ -145,8 +145,8 @@ impl FutureTimes {
 /// Longest time that subscribers have to reconnect after a leap of the clock.
 const RECONNECT_TIME: Duration = Duration::from_secs(3600);
 
-/// Times of commits. After a leap of the clock, or a pause of the process, subscribers do not expire
-/// before they had time to reconnect.
+/// Times of commits. After a leap of the clock, or a pause of the process, subscribers do not
+/// expire before they had time to reconnect.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct CommitTimes {
     pub last: UnixMillis,

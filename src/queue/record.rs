@@ -247,8 +247,8 @@ pub(crate) struct Gap {
 const RANGES_MAX: usize = 64;
 
 impl Gap {
-    /// Adds a range to others of its reason, which are in order. Ranges that touch become one; others
-    /// do not, since events may be pending between them.
+    /// Adds a range to others of its reason, which are in order. Ranges that touch become one;
+    /// others do not, since events may be pending between them.
     pub(crate) fn add_to(mut self, ranges: &mut Vec<Self>) {
         ranges.retain(|gap| {
             let is_apart = gap.to.saturating_add(1) < self.from || self.to.saturating_add(1) < gap.from;

@@ -74,7 +74,8 @@ pub(crate) trait QueueStore: Send {
     /// none was applied. A refused change is an outcome and does not prevent the others.
     ///
     /// After an error other than [`StoreError::Busy`] it is unknown whether the changes are stored.
-    /// The store answers [`StoreError::Failed`] from then on; the caller drops it and opens it again.
+    /// The store answers [`StoreError::Failed`] from then on; the caller drops it and opens it
+    /// again.
     ///
     /// A commit also continues work that earlier changes left over, within a bound.
     fn commit(&mut self, changes: &[Change], now: UnixMillis) -> Result<Vec<Outcome>, StoreError>;
@@ -121,7 +122,8 @@ pub(crate) struct EventPage {
 /// Events to be delivered to a subscriber, read at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DeliveryPage {
-    /// Events whose retry is due, in ascending order. If not all fit, those that have waited longest.
+    /// Events whose retry is due, in ascending order. If not all fit, those that have waited
+    /// longest.
     pub due: Vec<DurableEvent>,
     /// Events without failed deliveries, in ascending order.
     pub fresh: Vec<DurableEvent>,

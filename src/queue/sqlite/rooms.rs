@@ -442,7 +442,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Counts events and bytes anew, since those of damaged events are not known.
+    /// Counts events and bytes, since those of damaged events are not known.
     fn recount(&mut self) -> Result<()> {
         let sql = "SELECT count(*), total(bytes), (SELECT total(bytes) FROM dead_letter) FROM event";
         let (events, bytes) = self.connection.query_row(sql, [], |row| {

@@ -214,8 +214,8 @@ impl SqliteStore {
                 let sql = "UPDATE acked SET last = ? WHERE subscription = ? AND first = ?";
                 self.connection.prepare_cached(sql)?.execute([i(last), id, i(first)])?;
             }
-            // While `dropped` is below the floor, rows up to the floor are still subtracted unless they are
-            // in a range.
+            // While `dropped` is below the floor, rows up to the floor are still subtracted unless
+            // they are in a range.
             None if joins && subscription.dropped == floor => {
                 subscription.floor = last;
                 subscription.dropped = last;
