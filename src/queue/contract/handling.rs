@@ -443,3 +443,21 @@ fn due_retries_and_fresh_events_are_read_for_delivery() {
         assert_eq!((page.due.len(), page.fresh.len(), page.next_due), (1, 2, None), "through the other room");
     });
 }
+
+#[test]
+fn many_acknowledged_ranges_are_skipped() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.subscribe("other", &["a"]);
+        b.commit(&(0..1_500).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.reveal();
+        let acked: Vec<u64> = (1..=1_500).filter(|number| number % 2 == 0).collect();
+        b.apply(ack("s", &acked));
+        b.apply(ack("s", &(301..500).chain(900..1_400).collect::<Vec<_>>()));
+        let open = |number: &u64| number % 2 == 1 && !(301..500).contains(number) && !(900..1_400).contains(number);
+        let open: Vec<u64> = (1..=1_500).filter(open).collect();
+        assert_eq!(b.pending("s"), open);
+        let page = b.page("s", 1_000, PageLimit { events: 3, bytes: usize::MAX });
+        assert_eq!((numbers(&page), page.has_more), (vec![1_401, 1_403, 1_405], true));
+    });
+}

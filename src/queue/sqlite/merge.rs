@@ -14,6 +14,9 @@ use crate::queue::record::{Gap, GapReason};
 const READ_AHEAD_MIN: usize = 4;
 const READ_AHEAD_MAX: usize = 256;
 
+/// Acknowledged ranges that are read at a time.
+const RANGES_STEP: usize = 256;
+
 /// A subscription as a reader sees it.
 pub(super) struct Source {
     pub(super) subscription: i64,
@@ -42,8 +45,10 @@ struct Cursor<'a> {
     after: u64,
     read_ahead: usize,
     rows: VecDeque<(u64, i64)>,
-    /// Acknowledged ranges that end after `after`.
+    /// Some acknowledged ranges that end after `after`, in order.
     ranges: VecDeque<(u64, u64)>,
+    /// No further ranges are stored.
+    are_ranges_read: bool,
 }
 
 pub(super) const LIVE_ROWS: &str =
@@ -63,9 +68,7 @@ impl Cursor<'_> {
             }
             let Some((number, reason)) = self.rows.pop_front() else { return Ok(None) };
             self.after = number;
-            while self.ranges.front().is_some_and(|(_, last)| *last < number) {
-                self.ranges.pop_front();
-            }
+            self.skip_ranges(connection, number)?;
             match self.ranges.front() {
                 Some((first, last)) if number >= *first => {
                     // The rows of the range are not read.
@@ -74,6 +77,27 @@ impl Cursor<'_> {
                 }
                 _ => return Ok(Some((number, reason))),
             }
+        }
+    }
+}
+
+impl Cursor<'_> {
+    /// Passes ranges that end before a number, and reads further ones.
+    fn skip_ranges(&mut self, connection: &Connection, number: u64) -> rusqlite::Result<()> {
+        loop {
+            while self.ranges.front().is_some_and(|(_, last)| *last < number) {
+                self.ranges.pop_front();
+            }
+            if self.are_ranges_read || !self.ranges.is_empty() {
+                return Ok(());
+            }
+            let sql = "SELECT first, last FROM acked WHERE subscription = ?1 AND first >= coalesce( \
+                       (SELECT max(first) FROM acked WHERE subscription = ?1 AND first <= ?2), ?2) ORDER BY first LIMIT ?3";
+            let mut select = connection.prepare_cached(sql)?;
+            let values = params![self.source.subscription, i(number), RANGES_STEP as i64];
+            let ranges = select.query_map(values, |row| Ok((n(row.get(0)?), n(row.get(1)?))))?;
+            self.ranges = ranges.collect::<rusqlite::Result<_>>()?;
+            self.are_ranges_read = self.ranges.len() < RANGES_STEP;
         }
     }
 }
@@ -97,12 +121,8 @@ impl<'a> Merged<'a> {
         let mut merged = Self { connection, cursors: Vec::new(), heads: BinaryHeap::new() };
         for source in sources {
             let after = after.max(source.floor);
-            let mut select = connection
-                .prepare_cached("SELECT first, last FROM acked WHERE subscription = ? AND last > ? ORDER BY first")?;
-            let ranges =
-                select.query_map([source.subscription, i(after)], |row| Ok((n(row.get(0)?), n(row.get(1)?))))?;
-            let ranges = ranges.collect::<rusqlite::Result<_>>()?;
-            merged.cursors.push(Cursor { source, sql, after, read_ahead, rows: VecDeque::new(), ranges });
+            let (rows, ranges) = (VecDeque::new(), VecDeque::new());
+            merged.cursors.push(Cursor { source, sql, after, read_ahead, rows, ranges, are_ranges_read: false });
             merged.advance(merged.cursors.len() - 1)?;
         }
         Ok(merged)
