@@ -51,7 +51,7 @@
 //! | 4 | `api/` | handles for the application |
 //! | 3 | `messages/` | messages between actors |
 //! | 2 | `recovery/` | sessions that clients may resume, and the positions from which they resume |
-//! | 1 | `state/`, `journal/`, `metrics/` | sans-IO state machines; the journal; counters |
+//! | 1 | `state/`, `journal/`, `queue/`, `metrics/` | sans-IO state machines; the journal; durable events; counters |
 //! | 0 | `protocol/`, `ids.rs`, `limits.rs` | wire formats, identifiers, limits |
 
 mod api;
@@ -68,6 +68,9 @@ pub mod limits;
 mod messages;
 mod metrics;
 mod protocol;
+#[cfg(any(test, feature = "bench-internals"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the hub does not use it yet"))]
+mod queue;
 mod recovery;
 mod server;
 mod session;

@@ -46,6 +46,8 @@ const HOUSE: &[Row] = &[
           crates: &["serde", "serde_json", "log", "crc32fast"] },
     Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, journal
           crates: &[] },
+    Row { floor: 1, name: "queue",     imports: &["protocol", "ids", "limits"],                        // not state, journal
+          crates: &["log", "crc32fast", "rusqlite"] },
     Row { floor: 2, name: "recovery",  imports: &["protocol", "ids", "limits", "journal"],             // not state, metrics
           crates: &["serde", "serde_json"] },
     Row { floor: 3, name: "messages",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery"],
@@ -72,7 +74,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 9, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
           crates: &["actix_web::http", "serde_json"] },
     Row { floor: 9, name: "bench_support",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages", "worker", "session",
-                                                  "transport", "server"],                              // internal access for benches
+                                                  "transport", "server", "queue"],                     // internal access for benches
           crates: &["actix", "actix_http", "futures_core", "local_waker"] },
     Row { floor: 9, name: BINARY,      imports: &[],                                                   // a crate of its own
           crates: &[] },
@@ -86,6 +88,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),
     ("rmp",              &["protocol/socketio/msgpack/"], "only the msgpack parser uses it"),
+    ("rusqlite",         &["queue/sqlite.rs", "queue/sqlite/"], "one store of the queue is SQLite"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text format is that of Prometheus"),
     ("toml",             &["bin/stentor/config/"],      "only the configuration file is TOML"),
@@ -115,6 +118,8 @@ const LOCKED: &[(&str, &str)] = &[
     ("messages/extensions.rs", "extensions of a socket by type, cloned out"),
     ("messages/socket.rs", "data of a socket, written and read as a whole"),
     ("metrics/mod.rs",     "the list of workers, locked when one starts and by a scrape"),
+    ("queue/memory.rs",    "the store in memory, written by the committer and read by readers of other threads"),
+    ("queue/memory/read.rs", "the same store, read"),
 ];
 const LOCKS: &[&str] = &["Mutex", "RwLock"];
 

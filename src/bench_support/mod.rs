@@ -6,4 +6,5 @@
 pub mod codec;
 pub mod journal;
 pub mod line;
+pub mod queue;
 pub mod rooms;

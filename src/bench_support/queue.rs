@@ -1,0 +1,176 @@
+//! The store in a folder and the committer, as the hub uses them: publishers that wait for their
+//! commit, acknowledgements, reads.
+
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::ids::{Epoch, NamespacePath, RoomName};
+use crate::queue::change::{Acked, Change, Dedup, From, Outcome, Publish};
+use crate::queue::committer::{Committer, CommitterOptions, Verdict, unix_millis};
+use crate::queue::limits::QueueLimits;
+use crate::queue::record::{ContentHash, Payload, SubscriberKey, SubscriberName};
+use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
+use crate::queue::store::{PageLimit, QueueReader, QueueStore};
+
+/// A queue on disk with the bounds of a server's default, but for room for what a bench stores.
+pub struct Queue {
+    store: Box<dyn QueueStore>,
+    reader: Box<dyn QueueReader>,
+    sent: u64,
+}
+
+/// Times of events, from submission to answer.
+pub struct Latencies {
+    /// Wall-clock time of all of them.
+    pub took: Duration,
+    /// Median of one.
+    pub p50: Duration,
+    /// The time that 99 of 100 stay below.
+    pub p99: Duration,
+}
+
+fn open(folder: &Path) -> Result<Box<dyn QueueStore>, crate::queue::store::StoreError> {
+    let limits = QueueLimits { queue_bytes_max: 1 << 36, dedup_ids_max: 10_000_000, ..QueueLimits::default() };
+    let (folder, epoch) = (folder.to_owned(), Epoch::new(1, 1));
+    let options = SqliteOptions { folder, epoch, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None };
+    Ok(Box::new(SqliteStore::open(options)?))
+}
+
+fn room(name: &str) -> Result<RoomName, String> {
+    RoomName::parse(name).map_err(|error| error.to_string())
+}
+
+fn key(name: &str) -> Result<SubscriberKey, String> {
+    let name = SubscriberName::parse(name).map_err(|error| error.to_string())?;
+    Ok(SubscriberKey { namespace: NamespacePath::root(), name })
+}
+
+/// An event with a `dedup_id` of its own.
+fn event(number: u64, rooms: &[RoomName], bytes: usize) -> Change {
+    let mut text = vec![b'x'; bytes];
+    text[..8.min(bytes)].copy_from_slice(&number.to_be_bytes()[..8.min(bytes)]);
+    let payload = Payload { text: Bytes::from(text), attachments: Vec::new() };
+    // Ids of publishers are random: they do not arrive in order.
+    let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    let dedup = Some(Dedup { id: Bytes::copy_from_slice(&id), content: ContentHash::of(rooms, &payload) });
+    Change::Publish(Box::new(Publish {
+        namespace: NamespacePath::root(),
+        rooms: rooms.to_vec(),
+        payload,
+        origin: Bytes::from_static(b"origin"),
+        dedup,
+        expires_at: None,
+    }))
+}
+
+impl Queue {
+    /// The queue in this folder, which is made if it does not exist.
+    pub fn open(folder: &Path) -> Result<Self, String> {
+        let store = open(folder).map_err(|error| error.to_string())?;
+        let reader = store.reader().map_err(|error| error.to_string())?;
+        let sent = store.head().number;
+        Ok(Self { store, reader, sent })
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<Vec<Outcome>, String> {
+        let outcomes = self.store.commit(changes, unix_millis()).map_err(|error| error.to_string())?;
+        self.store.maintain(false).map_err(|error| error.to_string())?;
+        let refused = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)));
+        refused.map_or(Ok(()), |refused| Err(format!("{refused:?}")))?;
+        Ok(outcomes)
+    }
+
+    /// Creates subscribers of these names with a subscription to a room.
+    pub fn subscribe(&mut self, names: &[String], to: &str) -> Result<(), String> {
+        for names in names.chunks(256) {
+            let mut changes = Vec::new();
+            for name in names {
+                changes.push(Change::CreateSubscriber { subscriber: key(name)? });
+                changes.push(Change::Subscribe { subscriber: key(name)?, room: room(to)?, from: From::Now });
+            }
+            self.commit(&changes)?;
+        }
+        Ok(())
+    }
+
+    /// Commits a batch of events to a room, and that the ones before were revealed. The time is
+    /// that of the commit.
+    pub fn publish(&mut self, to: &str, events: u64, bytes: usize) -> Result<Duration, String> {
+        let rooms = [room(to)?];
+        let mut changes = vec![Change::Revealed { up_to: self.sent }];
+        changes.extend((0..events).map(|at| event(self.sent + at, &rooms, bytes)));
+        self.sent += events;
+        let begun = Instant::now();
+        self.commit(&changes)?;
+        Ok(begun.elapsed())
+    }
+
+    /// Reads and acknowledges all that is pending for a subscriber, a page and a commit at a time.
+    /// How many that was.
+    pub fn drain(&mut self, name: &str, page: usize) -> Result<u64, String> {
+        let subscriber = key(name)?;
+        let mut acked = 0;
+        self.commit(&[Change::Revealed { up_to: self.sent }])?;
+        loop {
+            let limit = PageLimit { events: page, bytes: usize::MAX };
+            let page = self.reader.pending(&subscriber, 0, limit).map_err(|error| error.to_string())?;
+            if page.events.is_empty() {
+                return Ok(acked);
+            }
+            let ack = |number| Change::Ack { subscriber: subscriber.clone(), events: Acked::Numbers(vec![number]) };
+            let changes: Vec<Change> = page.events.iter().map(|event| ack(event.number)).collect();
+            acked += self.commit(&changes)?.len() as u64;
+        }
+    }
+
+    /// Number of stored events.
+    pub fn events(&mut self) -> Result<u64, String> {
+        self.reader.totals().map(|totals| totals.events).map_err(|error| error.to_string())
+    }
+
+    /// Moves the log into the database file.
+    pub fn checkpoint(&mut self) -> Result<(), String> {
+        self.store.maintain(true).map_err(|error| error.to_string())
+    }
+}
+
+/// So many publishers, each of which waits for the answer to its event before it submits the next
+/// one.
+pub fn publishers(folder: &Path, to: &str, publishers: usize, events: u64, bytes: usize) -> Result<Latencies, String> {
+    let folder = folder.to_owned();
+    let options = CommitterOptions::default();
+    let (committer, mut reader) =
+        Committer::start(options, Box::new(move || open(&folder))).map_err(|error| error.to_string())?;
+    let from = reader.totals().map_err(|error| error.to_string())?.head.number;
+    let rooms = [room(to)?];
+    let (sender, receiver) = channel();
+    let submit = |number: u64| {
+        let (sender, begun): (Sender<_>, _) = (sender.clone(), Instant::now());
+        let complete = Box::new(move |verdict| sender.send((verdict, begun.elapsed())).unwrap_or(()));
+        committer.submit(event(from + number, &rooms, bytes), complete).map_err(|_| "queue is full".to_owned())
+    };
+    let begun = Instant::now();
+    let mut sent = 0;
+    while sent < events.min(publishers as u64) {
+        submit(sent)?;
+        sent += 1;
+    }
+    let mut times = Vec::with_capacity(events as usize);
+    for (verdict, took) in receiver.iter().take(events as usize) {
+        match verdict {
+            Verdict::Committed(Outcome::Published(_)) => times.push(took),
+            other => return Err(format!("{other:?}")),
+        }
+        if sent < events {
+            submit(sent)?;
+            sent += 1;
+        }
+    }
+    let took = begun.elapsed();
+    times.sort_unstable();
+    let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
+    Ok(Latencies { took, p50: at(50), p99: at(99) })
+}

@@ -1,0 +1,385 @@
+//! The thread that owns the store and commits in groups.
+//!
+//! A batch is what waited while the last commit ran; nothing waits for a batch to fill. The
+//! committer fails closed: after an error of the store the changes of that commit are indeterminate
+//! and all later ones unavailable, until the store was opened again and found to have everything
+//! that was confirmed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::change::{Change, Outcome};
+use super::record::UnixMillis;
+use super::store::{QueueReader, QueueStore, StoreError};
+use crate::ids::Epoch;
+
+/// Result of a change, for its publisher or subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Applied and durable, or refused.
+    Committed(Outcome),
+    /// The commit failed; the change may be stored or not. Publish again under the same `dedup_id`.
+    Indeterminate,
+    /// The store has failed; the change is not stored.
+    Unavailable,
+}
+
+/// Receives the verdict, on the committer's thread: it must not block. Dropped uncalled only if the
+/// committer has panicked, which leaves the change indeterminate.
+pub(crate) type Completion = Box<dyn FnOnce(Verdict) + Send>;
+
+/// Opens the store, at the start and after each failure.
+pub(crate) type Open = Box<dyn FnMut() -> Result<Box<dyn QueueStore>, StoreError> + Send>;
+
+pub(crate) struct CommitterOptions {
+    /// Changes that may wait, and bytes of them.
+    pub waiting_max: usize,
+    pub waiting_bytes_max: usize,
+    /// Changes of one commit, and bytes past which a commit takes no further change.
+    pub batch_max: usize,
+    pub batch_bytes_max: usize,
+    /// Pauses between attempts to open a failed store.
+    pub retry_min: Duration,
+    pub retry_max: Duration,
+    /// Called after the verdicts of a batch were given, so that their receiver is woken once.
+    pub on_batch: Box<dyn FnMut() + Send>,
+    pub clock: fn() -> UnixMillis,
+}
+
+impl Default for CommitterOptions {
+    fn default() -> Self {
+        Self {
+            waiting_max: 4_096,
+            waiting_bytes_max: 16 << 20,
+            batch_max: 512,
+            batch_bytes_max: 1 << 20,
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(30),
+            on_batch: Box::new(|| {}),
+            clock: unix_millis,
+        }
+    }
+}
+
+/// Time by the clock of the machine.
+pub(crate) fn unix_millis() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(since.as_millis() as u64)
+}
+
+/// State of a committer, readable from any thread.
+#[derive(Debug, Default)]
+pub(crate) struct Availability {
+    has_failed: AtomicBool,
+    waiting: AtomicUsize,
+    waiting_bytes: AtomicUsize,
+    commits: AtomicU64,
+    changes: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Availability {
+    /// True while changes can be committed, for `/readyz`.
+    pub(crate) fn is_available(&self) -> bool {
+        !self.has_failed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Changes of successful commits.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Failed commits and failed attempts to open the store again.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+}
+
+/// A change that the committer did not accept, and why.
+pub(crate) enum NotSubmitted {
+    /// Too many changes wait; nothing was stored.
+    Full(Completion),
+    /// The committer has ended.
+    Closed(Completion),
+}
+
+impl NotSubmitted {
+    /// The completion of the change, which was not called.
+    pub(crate) fn into_completion(self) -> Completion {
+        match self {
+            Self::Full(complete) | Self::Closed(complete) => complete,
+        }
+    }
+}
+
+struct Submitted {
+    change: Change,
+    bytes: usize,
+    complete: Completion,
+}
+
+/// Handle of the committer's thread. Dropping it commits what waits and ends the thread.
+pub(crate) struct Committer {
+    sender: Option<SyncSender<Submitted>>,
+    availability: Arc<Availability>,
+    waiting_bytes_max: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Opens the store and starts the thread. The reader may move to another one.
+    pub(crate) fn start(options: CommitterOptions, mut open: Open) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
+        let store = open()?;
+        let reader = store.reader()?;
+        let (sender, receiver) = sync_channel(options.waiting_max);
+        let availability = Arc::new(Availability::default());
+        let waiting_bytes_max = options.waiting_bytes_max;
+        let (epoch, confirmed, pause) = (store.head().epoch, store.commits(), options.retry_min);
+        let state = Arc::clone(&availability);
+        let mut worker =
+            Worker { options, open, receiver, availability: state, epoch, confirmed, store: Some(store), pause };
+        let thread = std::thread::Builder::new()
+            .name("stentor-queue".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| StoreError::Io { path: "thread".into(), error: error.to_string() })?;
+        let committer = Self { sender: Some(sender), availability, waiting_bytes_max, thread: Some(thread) };
+        Ok((committer, reader))
+    }
+
+    /// Submits a change. Changes are committed in the order in which they were submitted.
+    pub(crate) fn submit(&self, change: Change, complete: Completion) -> Result<(), NotSubmitted> {
+        let Some(sender) = &self.sender else { return Err(NotSubmitted::Closed(complete)) };
+        let bytes = change.bytes();
+        let state = &self.availability;
+        if state.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.waiting_bytes_max {
+            state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(NotSubmitted::Full(complete));
+        }
+        state.waiting.fetch_add(1, Ordering::Relaxed);
+        sender.try_send(Submitted { change, bytes, complete }).map_err(|error| {
+            state.waiting.fetch_sub(1, Ordering::Relaxed);
+            state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(submitted) => NotSubmitted::Full(submitted.complete),
+                TrySendError::Disconnected(submitted) => NotSubmitted::Closed(submitted.complete),
+            }
+        })
+    }
+
+    pub(crate) fn availability(&self) -> &Arc<Availability> {
+        &self.availability
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("queue committer ended by a panic");
+        }
+    }
+}
+
+/// Idle time after which maintenance runs.
+const IDLE: Duration = Duration::from_millis(500);
+
+struct Worker {
+    options: CommitterOptions,
+    open: Open,
+    receiver: Receiver<Submitted>,
+    availability: Arc<Availability>,
+    epoch: Epoch,
+    /// Commits that were confirmed.
+    confirmed: u64,
+    /// None while it has failed.
+    store: Option<Box<dyn QueueStore>>,
+    /// Pause before the store is opened again. It grows until changes were committed.
+    pause: Duration,
+}
+
+/// Marks the queue as failed when the thread ends, also by a panic.
+struct EndGuard(Arc<Availability>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.has_failed.store(true, Ordering::Release);
+    }
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let _guard = EndGuard(Arc::clone(&self.availability));
+        loop {
+            if self.store.is_none() && !self.reopen() {
+                return;
+            }
+            let Some(store) = &mut self.store else { continue };
+            let has_work = store.has_work();
+            let received = self.receiver.recv_timeout(if has_work { Duration::ZERO } else { IDLE });
+            let is_idle = match received {
+                Ok(first) => {
+                    let batch = self.fill(first);
+                    self.commit(batch);
+                    false
+                }
+                // A store that was busy is tried again.
+                Err(RecvTimeoutError::Timeout) if has_work || !self.availability.is_available() => {
+                    self.commit(Vec::new());
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => true,
+                // Work that is left is continued after the next start.
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Some(Err(error)) = self.store.as_mut().map(|store| store.maintain(is_idle)) {
+                self.fail(&error);
+            }
+        }
+    }
+
+    /// Takes what waits, up to the bounds of a batch.
+    fn fill(&self, first: Submitted) -> Vec<Submitted> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(submitted) = next {
+            bytes += submitted.bytes;
+            self.forget_waiting(&submitted);
+            batch.push(submitted);
+            let is_full = batch.len() >= self.options.batch_max || bytes >= self.options.batch_bytes_max;
+            next = if is_full { None } else { self.receiver.try_recv().ok() };
+        }
+        batch
+    }
+
+    fn forget_waiting(&self, submitted: &Submitted) {
+        self.availability.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.availability.waiting_bytes.fetch_sub(submitted.bytes, Ordering::Relaxed);
+    }
+
+    fn commit(&mut self, batch: Vec<Submitted>) {
+        let Some(store) = &mut self.store else { return };
+        let (changes, completions): (Vec<Change>, Vec<Completion>) =
+            batch.into_iter().map(|submitted| (submitted.change, submitted.complete)).unzip();
+        match store.commit(&changes, (self.options.clock)()) {
+            Ok(outcomes) => {
+                self.confirmed = store.commits();
+                self.availability.has_failed.store(false, Ordering::Release);
+                if !changes.is_empty() {
+                    self.pause = self.options.retry_min;
+                }
+                self.availability.commits.fetch_add(1, Ordering::Relaxed);
+                self.availability.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
+                for (complete, outcome) in completions.into_iter().zip(outcomes) {
+                    complete(Verdict::Committed(outcome));
+                }
+            }
+            Err(error @ StoreError::Busy { .. }) => {
+                log::error!("queue refuses durable events: {error}");
+                self.availability.failures.fetch_add(1, Ordering::Relaxed);
+                self.availability.has_failed.store(true, Ordering::Release);
+                for complete in completions {
+                    complete(Verdict::Unavailable);
+                }
+            }
+            Err(error) => {
+                self.fail(&error);
+                for complete in completions {
+                    complete(Verdict::Indeterminate);
+                }
+            }
+        }
+        if !changes.is_empty() {
+            (self.options.on_batch)();
+        }
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        log::error!("queue failed, durable events are refused until it is opened again: {error}");
+        self.availability.failures.fetch_add(1, Ordering::Relaxed);
+        self.availability.has_failed.store(true, Ordering::Release);
+        self.store = None;
+    }
+
+    /// Opens the store again, and answers changes until that succeeds. False if the committer ends
+    /// before.
+    fn reopen(&mut self) -> bool {
+        loop {
+            if !self.refuse_until(Instant::now() + self.pause) {
+                return false;
+            }
+            self.pause = (self.pause * 2).min(self.options.retry_max);
+            match self.try_open() {
+                Ok(store) => {
+                    log::info!("queue opened again head={}", store.head().number);
+                    self.confirmed = store.commits();
+                    self.store = Some(store);
+                    self.availability.has_failed.store(false, Ordering::Release);
+                    return true;
+                }
+                Err(error) => {
+                    self.availability.failures.fetch_add(1, Ordering::Relaxed);
+                    log::error!("queue not opened, next attempt in {:?}: {error}", self.pause);
+                }
+            }
+        }
+    }
+
+    fn try_open(&mut self) -> Result<Box<dyn QueueStore>, StoreError> {
+        let mut store = (self.open)()?;
+        let found = if store.head().epoch == self.epoch { store.commits() } else { 0 };
+        if found < self.confirmed {
+            return Err(StoreError::Lost { path: "queue".into(), found, expected: self.confirmed });
+        }
+        // A store that cannot write may still be opened.
+        store.commit(&[], (self.options.clock)())?;
+        Ok(store)
+    }
+
+    /// Answers changes as unavailable until a time. False if no further change can come.
+    fn refuse_until(&mut self, until: Instant) -> bool {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            match self.receiver.recv_timeout(left) {
+                Ok(submitted) => {
+                    self.forget_waiting(&submitted);
+                    (submitted.complete)(Verdict::Unavailable);
+                    (self.options.on_batch)();
+                }
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+}
+
+/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit` or
+/// `after_commit`.
+#[cfg(any(test, feature = "bench-internals"))]
+pub(super) fn crash_if_planted(point: &str) {
+    static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    if PLANTED.get_or_init(|| std::env::var("STENTOR_QUEUE_CRASH").ok()).as_deref() == Some(point) {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(any(test, feature = "bench-internals")))]
+pub(super) fn crash_if_planted(_point: &str) {}
+
+#[cfg(test)]
+mod tests;

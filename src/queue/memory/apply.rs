@@ -1,0 +1,553 @@
+//! Changes, applied to the state in memory.
+
+use std::collections::BTreeSet;
+
+use super::{Attempts, DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
+use crate::ids::{NamespacePath, RoomName};
+use crate::queue::change::{
+    ACKED_MAX, Acked, Change, DEAD_REMOVED_MAX, From, Outcome, Publish, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal,
+    cut_reason,
+};
+use crate::queue::limits::{TRIMMED_MAX, has_passed};
+use crate::queue::record::{
+    DeadLetter, Gap, GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes,
+};
+
+type Result<T, E = Refusal> = std::result::Result<T, E>;
+
+impl State {
+    pub(super) fn apply(&mut self, change: &Change, now: UnixMillis) -> Result<Outcome> {
+        match change {
+            Change::Publish(publish) => return self.publish(publish, now),
+            Change::Revealed { up_to } => self.reveal(*up_to),
+            Change::CreateSubscriber { subscriber } => return self.create_subscriber(subscriber, now),
+            Change::Subscribe { subscriber, room, from } => return self.subscribe(subscriber, room, *from),
+            Change::Unsubscribe { subscriber, room } => {
+                self.subscriber(subscriber)?;
+                self.end_subscription(subscriber, &shared(&subscriber.namespace, room));
+            }
+            Change::Ack { subscriber, events: Acked::Numbers(numbers) } => {
+                self.subscriber(subscriber)?;
+                if numbers.len() > ACKED_MAX {
+                    return Err(Refusal::TooManyNumbers { numbers: numbers.len() });
+                }
+                let events = numbers.iter().filter(|number| self.handle(subscriber, **number, false)).count() as u64;
+                return Ok(Outcome::Acked { events });
+            }
+            Change::Ack { subscriber, events: Acked::UpTo(up_to) } => {
+                self.subscriber(subscriber)?;
+                self.check_number(*up_to)?;
+                self.handle_up_to(subscriber, *up_to);
+                let gaps = self.subscriber(subscriber)?.gaps.values_mut();
+                gaps.for_each(|ranges| ranges.retain(|gap| gap.to > *up_to));
+            }
+            Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap)?,
+            Change::Term { subscriber, number, reason } => return self.term(subscriber, *number, reason, now),
+            Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at } => {
+                self.subscriber(subscriber)?;
+                self.pending_room(subscriber, *number)?;
+                let attempt = Attempts { attempts: *attempts, alone: *alone, retry_at: *retry_at };
+                self.subscriber(subscriber)?.attempts.insert(*number, attempt);
+            }
+            Change::ReplayDead { subscriber, numbers } => return self.replay_dead(subscriber, numbers.as_deref(), now),
+            Change::PurgeSubscriber { subscriber, up_to } => return self.purge_subscriber(subscriber, *up_to),
+            Change::PurgeRoom { namespace, room, up_to } => {
+                let key = shared(namespace, room);
+                let numbers = self.rooms.get(&key).map(|room| numbers_up_to(room, *up_to)).unwrap_or_default();
+                for number in numbers {
+                    self.remove(&key, number, GapReason::Purged);
+                }
+            }
+            // Memory is not damaged.
+            Change::RemoveDamaged { number } => return Err(Refusal::NotDamaged { number: *number }),
+            Change::RemoveSubscriber { subscriber } => {
+                self.subscriber(subscriber)?;
+                self.remove_subscriber(subscriber);
+            }
+            Change::Touch { subscriber, seen_at } => {
+                let subscriber = self.subscriber(subscriber)?;
+                subscriber.seen_at = subscriber.seen_at.max(*seen_at);
+            }
+            Change::Expire { .. } => self.expire(now),
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn subscriber(&mut self, key: &SubscriberKey) -> Result<&mut Subscriber> {
+        match (self.subscribers.get_mut(key), self.expired.get(key)) {
+            (Some(subscriber), _) => Ok(subscriber),
+            (None, Some(expired)) => Err(Refusal::SubscriberExpired { at: expired.at }),
+            (None, None) => Err(Refusal::UnknownSubscriber),
+        }
+    }
+
+    fn check_number(&self, number: u64) -> Result<()> {
+        if number > self.head { Err(Refusal::BeyondHead { number, head: self.head }) } else { Ok(()) }
+    }
+
+    fn publish(&mut self, publish: &Publish, now: UnixMillis) -> Result<Outcome> {
+        publish.check(&self.limits)?;
+        let dedup = publish.dedup.as_ref().map(|dedup| ((publish.namespace.clone(), dedup.id.clone()), dedup.content));
+        if let Some((key, content)) = &dedup {
+            let found = self.dedup_numbers.get(key).and_then(|number| Some((*number, self.dedup.get(number)?)));
+            if let Some((first, entry)) = found
+                && !has_passed(entry.at, self.limits.dedup_window, now)
+            {
+                if entry.content != *content {
+                    return Err(Refusal::Conflict { first });
+                }
+                let offset = QueueOffset { epoch: self.epoch, number: first };
+                let pending_for = entry.pending_for;
+                return Ok(Outcome::Published(Receipt { offset, duplicate: true, pending_for }));
+            }
+            let (found, limit) = (self.dedup.len() as u64, self.limits.dedup_ids_max);
+            if found >= limit {
+                return Err(Refusal::Overloaded { what: "dedup_ids", found, limit });
+            }
+        }
+        let rooms: Vec<RoomKey> =
+            publish.distinct_rooms().into_iter().map(|room| shared(&publish.namespace, room)).collect();
+        let bytes = event_bytes(&publish.payload, &publish.origin, rooms.len());
+        let (found, limit) = (self.bytes + bytes, self.limits.high_water_bytes());
+        if found > limit {
+            return Err(Refusal::Overloaded { what: "bytes", found, limit });
+        }
+        self.check_head()?;
+        let subscribers: BTreeSet<&SubscriberKey> =
+            rooms.iter().filter_map(|room| self.rooms.get(room)).flat_map(|room| &room.subscribers).collect();
+        let pending_for = subscribers.len() as u64;
+        let event = StoredEvent {
+            rooms: rooms.clone(),
+            at: now,
+            expires_at: publish.expiry(),
+            replay_of: None,
+            via: None,
+            origin: publish.origin.clone(),
+            payload: publish.payload.clone(),
+            bytes,
+        };
+        let number = self.insert(event);
+        if let Some((key, content)) = dedup {
+            self.dedup_numbers.insert(key.clone(), number);
+            self.dedup.insert(number, DedupEntry { at: now, key, content, pending_for });
+        }
+        for room in &rooms {
+            self.trim_to_rule(room, TRIMMED_MAX);
+        }
+        let offset = QueueOffset { epoch: self.epoch, number };
+        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for }))
+    }
+
+    fn check_head(&self) -> Result<()> {
+        if self.head + 1 >= NUMBER_END { Err(Refusal::Exhausted) } else { Ok(()) }
+    }
+
+    fn insert(&mut self, event: StoredEvent) -> u64 {
+        self.head += 1;
+        let number = self.head;
+        for key in &event.rooms {
+            let room = self.room(key);
+            room.live.insert(number, room.subscribers.len() as u64);
+            room.bytes += event.bytes;
+        }
+        self.bytes += event.bytes;
+        self.events.insert(number, event);
+        number
+    }
+
+    pub(super) fn room(&mut self, key: &RoomKey) -> &mut Room {
+        let (removed_to, limits) = (self.removed_to, &self.limits);
+        self.rooms.entry(key.clone()).or_insert_with(|| {
+            let rule = if key.is_own { None } else { limits.rule(key.name.as_str()).cloned() };
+            Room { removed_to, rule, ..Room::default() }
+        })
+    }
+
+    fn reveal(&mut self, up_to: u64) {
+        let from = self.revealed;
+        self.revealed = from.max(up_to.min(self.head));
+        let revealed: Vec<(RoomKey, u64)> = self
+            .events
+            .range(from + 1..=self.revealed.max(from + 1))
+            .flat_map(|(number, event)| event.rooms.iter().map(|room| (room.clone(), *number)))
+            .collect();
+        for (room, number) in revealed {
+            self.free_if_handled(&room, number);
+        }
+    }
+
+    fn create_subscriber(&mut self, key: &SubscriberKey, now: UnixMillis) -> Result<Outcome> {
+        if let Some(existing) = self.subscribers.get_mut(key) {
+            existing.seen_at = existing.seen_at.max(now);
+            return Ok(Outcome::Created { is_new: false, expired_at: None });
+        }
+        let limit = self.limits.subscribers_max;
+        if self.subscribers.len() as u64 >= limit {
+            return Err(Refusal::TooManySubscribers { limit });
+        }
+        let expired_at = self.expired.remove(key).map(|expired| expired.at);
+        let new = Subscriber {
+            created_at: now,
+            seen_at: now,
+            subscriptions: Default::default(),
+            attempts: Default::default(),
+            dead: Default::default(),
+            gaps: Default::default(),
+        };
+        self.subscribers.insert(key.clone(), new);
+        Ok(Outcome::Created { is_new: true, expired_at })
+    }
+
+    fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: From) -> Result<Outcome> {
+        self.subscriber(key)?;
+        let head = self.head;
+        let after = match from {
+            From::Now => head,
+            From::After(offset) if offset.epoch != self.epoch => return Err(Refusal::ForeignEpoch),
+            From::After(offset) => {
+                self.check_number(offset.number)?;
+                offset.number
+            }
+        };
+        let limit = self.limits.subscriptions_per_subscriber_max;
+        let room = shared(&key.namespace, room);
+        let subscriber = self.subscriber(key)?;
+        if let Some(existing) = subscriber.subscriptions.get(&room) {
+            return Ok(Outcome::Subscribed { after: existing.start, is_new: false });
+        }
+        if subscriber.subscriptions.keys().filter(|room| !room.is_own).count() as u64 >= limit {
+            return Err(Refusal::TooManySubscriptions { limit });
+        }
+        let removed_to = self.room(&room).removed_to;
+        if after < removed_to {
+            self.add_gap(key, after + 1, removed_to, None, GapReason::NotRetained);
+        }
+        self.begin_subscription(key, &room, after);
+        Ok(Outcome::Subscribed { after, is_new: true })
+    }
+
+    fn begin_subscription(&mut self, key: &SubscriberKey, room: &RoomKey, after: u64) {
+        let subscription = Subscription { start: after, floor: after, handled: BTreeSet::new(), lost_confirmed: 0 };
+        if let Some(subscriber) = self.subscribers.get_mut(key) {
+            subscriber.subscriptions.insert(room.clone(), subscription);
+        }
+        let room = self.room(room);
+        room.subscribers.insert(key.clone());
+        room.live.range_mut(after + 1..).for_each(|(_, remaining)| *remaining += 1);
+        room.gone.range_mut(after + 1..).for_each(|(_, (remaining, _))| *remaining += 1);
+    }
+
+    fn end_subscription(&mut self, key: &SubscriberKey, room: &RoomKey) {
+        let removed = self.subscribers.get_mut(key).and_then(|subscriber| subscriber.subscriptions.remove(room));
+        let Some(subscription) = removed else { return };
+        self.room(room).subscribers.remove(key);
+        for number in open_rows(self.room(room), &subscription, u64::MAX) {
+            self.subtract(room, number);
+        }
+    }
+
+    fn subtract(&mut self, key: &RoomKey, number: u64) {
+        let room = self.room(key);
+        if let Some(remaining) = room.live.get_mut(&number) {
+            *remaining -= 1;
+        } else if let Some((remaining, _)) = room.gone.get_mut(&number) {
+            *remaining -= 1;
+        }
+        self.free_if_handled(key, number);
+    }
+
+    fn free_if_handled(&mut self, key: &RoomKey, number: u64) {
+        let revealed = self.revealed;
+        let room = self.room(key);
+        let is_revealed = number <= revealed || key.is_own;
+        if room.live.get(&number) == Some(&0) && is_revealed && room.rule.is_none() {
+            self.free(key, number);
+        } else if room.gone.get(&number).is_some_and(|(remaining, _)| *remaining == 0) {
+            room.gone.remove(&number);
+            room.removed_to = room.removed_to.max(number);
+        }
+    }
+
+    fn free(&mut self, key: &RoomKey, number: u64) {
+        self.delete_live(key, number);
+        let room = self.room(key);
+        room.removed_to = room.removed_to.max(number);
+    }
+
+    /// Deletes a row, and the event with its last row.
+    fn delete_live(&mut self, key: &RoomKey, number: u64) {
+        let Some(event) = self.events.get(&number) else { return };
+        let bytes = event.bytes;
+        let is_elsewhere = event
+            .rooms
+            .iter()
+            .any(|other| other != key && self.rooms.get(other).is_some_and(|other| other.live.contains_key(&number)));
+        let room = self.room(key);
+        room.live.remove(&number);
+        room.bytes -= bytes;
+        if !is_elsewhere {
+            self.events.remove(&number);
+            self.bytes -= bytes;
+        }
+    }
+
+    /// Removes an event from a room. Subscriptions that have not handled it get a gap.
+    pub(super) fn remove(&mut self, key: &RoomKey, number: u64, reason: GapReason) {
+        let gaps_max = self.limits.gaps_per_room_max;
+        match self.room(key).live.get(&number).copied() {
+            None => {}
+            Some(0) => self.free(key, number),
+            Some(remaining) => {
+                self.delete_live(key, number);
+                let room = self.room(key);
+                room.gone.insert(number, (remaining, reason));
+                if room.gone.len() as u64 > gaps_max
+                    && let Some((oldest, _)) = room.gone.pop_first()
+                {
+                    room.lost_to = room.lost_to.max(oldest);
+                    room.removed_to = room.removed_to.max(oldest);
+                }
+            }
+        }
+    }
+
+    /// Rooms through which an event is open for a subscriber.
+    fn open_rooms(&self, key: &SubscriberKey, number: u64) -> Vec<RoomKey> {
+        let Some(subscriber) = self.subscribers.get(key) else { return Vec::new() };
+        let open = subscriber.subscriptions.iter().filter(|(room, subscription)| {
+            subscription.is_open(number)
+                && self
+                    .rooms
+                    .get(room)
+                    .is_some_and(|room| room.live.contains_key(&number) || room.gone.contains_key(&number))
+        });
+        open.map(|(room, _)| room.clone()).collect()
+    }
+
+    /// The first room through which an event is pending.
+    fn pending_room(&self, key: &SubscriberKey, number: u64) -> Result<RoomKey> {
+        let is_live = |room: &RoomKey| self.rooms.get(room).is_some_and(|room| room.live.contains_key(&number));
+        self.open_rooms(key, number).into_iter().find(is_live).ok_or(Refusal::NotPending { number })
+    }
+
+    /// Marks an event as handled, everywhere or where it is gone. False if it was not open.
+    fn handle(&mut self, key: &SubscriberKey, number: u64, is_gap: bool) -> bool {
+        let mut rooms = self.open_rooms(key, number);
+        if is_gap {
+            rooms.retain(|room| self.rooms.get(room).is_some_and(|room| room.gone.contains_key(&number)));
+        }
+        for room in &rooms {
+            self.mark(key, room, number);
+            self.subtract(room, number);
+        }
+        if !is_gap
+            && !rooms.is_empty()
+            && let Some(subscriber) = self.subscribers.get_mut(key)
+        {
+            subscriber.attempts.remove(&number);
+        }
+        !rooms.is_empty()
+    }
+
+    /// Adds a number to what a subscription has handled, and raises its floor.
+    fn mark(&mut self, key: &SubscriberKey, room: &RoomKey, number: u64) {
+        let (Some(subscriber), Some(room_state)) = (self.subscribers.get_mut(key), self.rooms.get(room)) else {
+            return;
+        };
+        let Some(subscription) = subscriber.subscriptions.get_mut(room) else { return };
+        subscription.handled.insert(number);
+        while let Some(first) = subscription.handled.first().copied() {
+            if has_row_between(room_state, subscription.floor, first) {
+                break;
+            }
+            subscription.handled.remove(&first);
+            subscription.floor = first;
+        }
+    }
+
+    fn handle_up_to(&mut self, key: &SubscriberKey, up_to: u64) {
+        let Some(subscriber) = self.subscribers.get_mut(key) else { return };
+        subscriber.attempts.retain(|number, _| *number > up_to);
+        let rooms: Vec<RoomKey> = subscriber.subscriptions.keys().cloned().collect();
+        for key_of_room in rooms {
+            let Some(room) = self.rooms.get(&key_of_room) else { continue };
+            let Some(subscription) = self.subscribers.get_mut(key).and_then(|s| s.subscriptions.get_mut(&key_of_room))
+            else {
+                continue;
+            };
+            let open = open_rows(room, subscription, up_to);
+            subscription.floor = subscription.floor.max(up_to);
+            subscription.handled.retain(|number| *number > up_to);
+            for number in open {
+                self.subtract(&key_of_room, number);
+            }
+        }
+    }
+
+    fn ack_gap(&mut self, key: &SubscriberKey, gap: &Gap) -> Result<()> {
+        let subscriber = self.subscriber(key)?;
+        let ranges = subscriber.gaps.entry(gap.reason).or_default();
+        if let Some(at) = ranges.iter().position(|range| range == gap) {
+            ranges.remove(at);
+            return Ok(());
+        }
+        match gap.events {
+            Some(events) => {
+                let removed = self.removed(&self.subscribers[key], gap.from.saturating_sub(1)).into_iter();
+                let removed = removed.filter(|event| event.number <= gap.to && event.reason == gap.reason);
+                let numbers: Vec<u64> = removed.map(|event| event.number).collect();
+                if numbers.len() as u64 <= events {
+                    for number in numbers {
+                        self.handle(key, number, true);
+                    }
+                }
+            }
+            None if gap.reason == GapReason::Trimmed => {
+                let Self { subscribers, rooms, .. } = self;
+                let subscriptions = subscribers.get_mut(key).into_iter().flat_map(|s| &mut s.subscriptions);
+                for (room, subscription) in subscriptions {
+                    let lost_to = rooms.get(room).map_or(0, |room| room.lost_to);
+                    let (known_to, confirmed) = (subscription.known_to(), gap.to.min(lost_to));
+                    if gap.from <= known_to + 1 && confirmed > known_to {
+                        subscription.lost_confirmed = confirmed;
+                    }
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn add_gap(&mut self, key: &SubscriberKey, from: u64, to: u64, events: Option<u64>, reason: GapReason) {
+        if let Some(subscriber) = self.subscribers.get_mut(key) {
+            Gap { from, to, events, reason }.add_to(subscriber.gaps.entry(reason).or_default());
+        }
+    }
+
+    fn term(&mut self, key: &SubscriberKey, number: u64, reason: &str, now: UnixMillis) -> Result<Outcome> {
+        self.subscriber(key)?;
+        let room = self.pending_room(key, number)?;
+        let Some(event) = self.events.get(&number) else { return Err(Refusal::NotPending { number }) };
+        let dead = DeadLetter {
+            number,
+            room: event.via.clone().unwrap_or(room.name),
+            published_at: event.at,
+            origin: event.origin.clone(),
+            payload: event.payload.clone(),
+            attempts: 0,
+            reason: cut_reason(reason).to_owned(),
+            dead_at: now,
+        };
+        let bytes = event_bytes(&dead.payload, &dead.origin, 1);
+        self.remove_dead(key, number);
+        let subscriber = self.subscriber(key)?;
+        let attempts = subscriber.attempts.get(&number).map_or(0, |failed| failed.attempts);
+        subscriber.dead.insert(number, DeadLetter { attempts, ..dead });
+        self.bytes += bytes;
+        self.dead_letters += 1;
+        self.handle(key, number, false);
+        for _ in 0..DEAD_REMOVED_MAX {
+            let dead = &self.subscriber(key)?.dead;
+            let (count, oldest) = (dead.len() as u64, dead.keys().next().copied());
+            let is_over = count > self.limits.dead_letters_max || self.bytes > self.limits.queue_bytes_max;
+            let Some(oldest) = oldest.filter(|_| is_over) else { break };
+            self.remove_dead(key, oldest);
+            self.add_gap(key, oldest, oldest, Some(1), GapReason::TooManyDead);
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn remove_dead(&mut self, key: &SubscriberKey, number: u64) -> Option<DeadLetter> {
+        let dead = self.subscribers.get_mut(key)?.dead.remove(&number)?;
+        self.dead_letters -= 1;
+        self.bytes -= event_bytes(&dead.payload, &dead.origin, 1);
+        Some(dead)
+    }
+
+    fn replay_dead(&mut self, key: &SubscriberKey, numbers: Option<&[u64]>, now: UnixMillis) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        let numbers = numbers.map_or_else(|| subscriber.dead.keys().copied().collect(), <[u64]>::to_vec);
+        let (mut events, mut replayed_bytes) = (Vec::new(), 0);
+        for number in numbers.into_iter().take(REPLAYED_MAX) {
+            if replayed_bytes >= REPLAYED_BYTES_MAX {
+                break;
+            }
+            if !self.subscriber(key)?.dead.contains_key(&number) {
+                continue;
+            }
+            self.check_head()?;
+            let Some(dead) = self.remove_dead(key, number) else { continue };
+            replayed_bytes += dead.payload.bytes();
+            let Ok(name) = RoomName::parse(key.name.as_str()) else { return Err(Refusal::UnknownSubscriber) };
+            let room = RoomKey { namespace: key.namespace.clone(), name, is_own: true };
+            if !self.subscriber(key)?.subscriptions.contains_key(&room) {
+                self.begin_subscription(key, &room, self.head);
+            }
+            let bytes = event_bytes(&dead.payload, &dead.origin, 1);
+            let event = StoredEvent {
+                rooms: vec![room],
+                at: now,
+                expires_at: None,
+                replay_of: Some(number),
+                via: Some(dead.room),
+                origin: dead.origin,
+                payload: dead.payload,
+                bytes,
+            };
+            events.push((number, self.insert(event)));
+        }
+        Ok(Outcome::Replayed { events })
+    }
+
+    fn purge_subscriber(&mut self, key: &SubscriberKey, up_to: u64) -> Result<Outcome> {
+        let up_to = up_to.min(self.head);
+        self.subscriber(key)?;
+        let subscriptions = self.subscribers[key].subscriptions.iter();
+        let open = subscriptions
+            .filter_map(|(room, subscription)| open_rows(self.rooms.get(room)?, subscription, up_to).into_iter().min());
+        if let Some(first) = open.min() {
+            self.handle_up_to(key, up_to);
+            self.add_gap(key, first, up_to, None, GapReason::Purged);
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn remove_subscriber(&mut self, key: &SubscriberKey) {
+        let rooms = self.subscribers.get(key).map(|s| s.subscriptions.keys().cloned().collect::<Vec<_>>());
+        for room in rooms.unwrap_or_default() {
+            self.end_subscription(key, &room);
+        }
+        let dead = self.subscribers.get(key).map(|s| s.dead.keys().copied().collect::<Vec<_>>());
+        for number in dead.unwrap_or_default() {
+            self.remove_dead(key, number);
+        }
+        self.subscribers.remove(key);
+    }
+}
+
+fn shared(namespace: &NamespacePath, room: &RoomName) -> RoomKey {
+    RoomKey { namespace: namespace.clone(), name: room.clone(), is_own: false }
+}
+
+fn numbers_up_to(room: &Room, up_to: u64) -> Vec<u64> {
+    room.live.range(..=up_to).map(|(number, _)| *number).collect()
+}
+
+/// Rows that a subscription has not handled, up to a number.
+fn open_rows(room: &Room, subscription: &Subscription, up_to: u64) -> Vec<u64> {
+    if up_to <= subscription.floor {
+        return Vec::new();
+    }
+    let range = subscription.floor + 1..=up_to;
+    let numbers = room.live.range(range.clone()).map(|(number, _)| *number);
+    let gone = room.gone.range(range).map(|(number, _)| *number);
+    numbers.chain(gone).filter(|number| subscription.is_open(*number)).collect()
+}
+
+fn has_row_between(room: &Room, after: u64, before: u64) -> bool {
+    if before <= after + 1 {
+        return false;
+    }
+    let range = after + 1..before;
+    room.live.range(range.clone()).next().is_some() || room.gone.range(range).next().is_some()
+}

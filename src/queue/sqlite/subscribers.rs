@@ -1,0 +1,178 @@
+//! Subscribers and their subscriptions: creation, end, removal.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::subscriptions::Subscription;
+use super::{Result, SqliteStore, i, n};
+use crate::ids::RoomName;
+use crate::queue::change::{From, Outcome, Refusal};
+use crate::queue::record::{Gap, GapReason, SubscriberKey, UnixMillis};
+
+impl SqliteStore {
+    pub(super) fn find_subscriber(&self, key: &SubscriberKey) -> Result<Option<i64>> {
+        let sql = "SELECT id FROM subscriber WHERE namespace = ? AND name = ?";
+        let mut select = self.connection.prepare_cached(sql)?;
+        Ok(select.query_row([key.namespace.as_str(), key.name.as_str()], |row| row.get(0)).optional()?)
+    }
+
+    /// The id of a subscriber, or why it has none.
+    pub(super) fn subscriber(&self, key: &SubscriberKey) -> Result<i64> {
+        if let Some(id) = self.find_subscriber(key)? {
+            return Ok(id);
+        }
+        Err(match self.find_expired(key)? {
+            Some(at) => Refusal::SubscriberExpired { at }.into(),
+            None => Refusal::UnknownSubscriber.into(),
+        })
+    }
+
+    fn find_expired(&self, key: &SubscriberKey) -> Result<Option<UnixMillis>> {
+        let sql = "SELECT expired_at FROM expired_subscriber WHERE namespace = ? AND name = ?";
+        let mut select = self.connection.prepare_cached(sql)?;
+        let at = select.query_row([key.namespace.as_str(), key.name.as_str()], |row| row.get(0)).optional()?;
+        Ok(at.map(|at| UnixMillis(n(at))))
+    }
+
+    pub(super) fn create_subscriber(&mut self, key: &SubscriberKey, now: UnixMillis) -> Result<Outcome> {
+        if self.find_subscriber(key)?.is_some() {
+            self.touch(key, now)?;
+            return Ok(Outcome::Created { is_new: false, expired_at: None });
+        }
+        let limit = self.limits.subscribers_max;
+        if self.counters.subscribers >= limit {
+            return Err(Refusal::TooManySubscribers { limit }.into());
+        }
+        let names = [key.namespace.as_str(), key.name.as_str()];
+        let expired_at = self.find_expired(key)?;
+        if expired_at.is_some() {
+            let sql = "DELETE FROM expired_subscriber WHERE namespace = ? AND name = ?";
+            self.connection.prepare_cached(sql)?.execute(names)?;
+        }
+        let sql = "INSERT INTO subscriber (namespace, name, created_at, seen_at, dead_letters) VALUES (?, ?, ?, ?, 0)";
+        self.connection.prepare_cached(sql)?.execute(params![names[0], names[1], i(now.0), i(now.0)])?;
+        self.counters.subscribers += 1;
+        Ok(Outcome::Created { is_new: true, expired_at })
+    }
+
+    pub(super) fn touch(&mut self, key: &SubscriberKey, seen_at: UnixMillis) -> Result<Outcome> {
+        let id = self.subscriber(key)?;
+        let sql = "UPDATE subscriber SET seen_at = ?2 WHERE id = ?1 AND seen_at < ?2";
+        self.connection.prepare_cached(sql)?.execute([id, i(seen_at.0)])?;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: From) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        let head = self.counters.head;
+        let after = match from {
+            From::Now => head,
+            From::After(offset) if offset.epoch != self.epoch => return Err(Refusal::ForeignEpoch.into()),
+            From::After(offset) if offset.number > head => {
+                return Err(Refusal::BeyondHead { number: offset.number, head }.into());
+            }
+            From::After(offset) => offset.number,
+        };
+        if let Some(room) = self.find_room(key.namespace.as_str(), room.as_str(), false)?
+            && let Some(existing) = self.active_subscription(subscriber, room)?
+        {
+            return Ok(Outcome::Subscribed { after: existing.start, is_new: false });
+        }
+        let limit = self.limits.subscriptions_per_subscriber_max;
+        if self.count_subscriptions(subscriber)? >= limit {
+            return Err(Refusal::TooManySubscriptions { limit }.into());
+        }
+        let room = self.find_or_create_room(&key.namespace, room, false)?;
+        let removed_to = self.room(room)?.removed_to;
+        if after < removed_to {
+            let gap = Gap { from: after + 1, to: removed_to, events: None, reason: GapReason::NotRetained };
+            self.add_gap(subscriber, gap)?;
+        }
+        self.begin_subscription(subscriber, room, after)?;
+        Ok(Outcome::Subscribed { after, is_new: true })
+    }
+
+    /// Subscriptions that count for the bound: not the one to the subscriber's own room.
+    fn count_subscriptions(&mut self, subscriber: i64) -> Result<u64> {
+        self.subscriptions.write_back(&self.connection)?;
+        let sql = "SELECT count(*) FROM subscription JOIN room ON room.id = subscription.room \
+                   WHERE subscriber = ? AND ended IS NULL AND own = 0";
+        Ok(n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?))
+    }
+
+    pub(super) fn begin_subscription(&mut self, subscriber: i64, room: i64, after: u64) -> Result<()> {
+        let joined = self.counters.head;
+        let new = Subscription {
+            id: 0,
+            subscriber,
+            room,
+            start: after,
+            joined,
+            counted: after,
+            floor: after,
+            dropped: after,
+            ended: None,
+            lost_confirmed: 0,
+        };
+        let new = self.insert_subscription(new)?;
+        self.rooms.distinct.clear();
+        self.work.subscriptions |= new.is_counting();
+        self.change_room(room, |room| {
+            room.subscribers += 1;
+            room.counting += u64::from(new.is_counting());
+        })
+    }
+
+    pub(super) fn unsubscribe(&mut self, key: &SubscriberKey, room: &RoomName) -> Result<Outcome> {
+        let subscriber = self.subscriber(key)?;
+        if let Some(room) = self.find_room(key.namespace.as_str(), room.as_str(), false)?
+            && let Some(subscription) = self.active_subscription(subscriber, room)?
+        {
+            self.end_subscription(subscription)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn remove_subscriber(&mut self, key: &SubscriberKey) -> Result<Outcome> {
+        let id = self.subscriber(key)?;
+        self.remove_subscriber_by_id(id)?;
+        Ok(Outcome::Done)
+    }
+
+    /// Ends all subscriptions; the name is free immediately, and the rest goes in steps.
+    pub(super) fn remove_subscriber_by_id(&mut self, id: i64) -> Result<()> {
+        for subscription in self.active_subscriptions(id)? {
+            self.end_subscription(subscription)?;
+        }
+        self.connection.prepare_cached("DELETE FROM gap WHERE subscriber = ?")?.execute([id])?;
+        self.connection
+            .prepare_cached("UPDATE subscriber SET namespace = NULL, name = NULL WHERE id = ?")?
+            .execute([id])?;
+        self.counters.subscribers = self.counters.subscribers.saturating_sub(1);
+        self.work.subscribers = true;
+        Ok(())
+    }
+
+    /// Adds a range to the gaps that a subscriber has for its reason.
+    pub(super) fn add_gap(&mut self, subscriber: i64, new: Gap) -> Result<()> {
+        let reason = new.reason;
+        let sql = "SELECT first, last, events FROM gap WHERE subscriber = ? AND reason = ? ORDER BY first";
+        let mut select = self.connection.prepare_cached(sql)?;
+        let rows = select.query_map([subscriber, reason.code()], |row| {
+            let events = row.get::<_, Option<i64>>(2)?.map(n);
+            Ok(Gap { from: n(row.get(0)?), to: n(row.get(1)?), events, reason })
+        })?;
+        let before: Vec<Gap> = rows.collect::<rusqlite::Result<_>>()?;
+        let mut after = before.clone();
+        new.add_to(&mut after);
+        for gap in before.iter().filter(|gap| !after.contains(gap)) {
+            let sql = "DELETE FROM gap WHERE subscriber = ? AND reason = ? AND first = ?";
+            self.connection.prepare_cached(sql)?.execute([subscriber, reason.code(), i(gap.from)])?;
+        }
+        for gap in after.iter().filter(|gap| !before.contains(gap)) {
+            let sql = "INSERT INTO gap (subscriber, reason, first, last, events) VALUES (?, ?, ?, ?, ?)";
+            let values = params![subscriber, reason.code(), i(gap.from), i(gap.to), gap.events.map(i)];
+            self.connection.prepare_cached(sql)?.execute(values)?;
+        }
+        Ok(())
+    }
+}
