@@ -25,8 +25,9 @@ const CUT: u8 = 0xff;
 /// written without an exponent.
 const NUMERIC_NAME_MAX: usize = 400;
 
-/// Checks that a decoded Socket.IO text packet with its attachments is not larger than the input,
-/// and that it decodes to the same packet after this server has encoded it.
+/// Checks that the arguments of a decoded Socket.IO text packet, with the attachments, are not
+/// larger than the input. Also checks that the packet as encoded by this server decodes to the same
+/// packet.
 pub fn socketio(data: &[u8]) {
     let mut parts = data.split(|byte| *byte == CUT);
     let Ok(text) = ByteString::try_from(parts.next().unwrap_or_default()) else { return };
@@ -80,9 +81,10 @@ fn check_args(args: &Args) {
     assert!(args.iter().eq(elements.iter().map(|element| element.get())), "{args:?}");
 }
 
-/// Checks that the text of a decoded msgpack packet is valid JSON for serde_json and, without its
-/// placeholders, at most six times as long as the input. Also checks that the packet as encoded by
-/// this server is at most four times as long as the input, and decodes to the same packet.
+/// Checks that the arguments of a decoded msgpack packet are valid JSON for serde_json and, without
+/// their placeholders, at most six times as long as the input. Also checks that the packet as
+/// encoded by this server, without its envelope, is at most four times as long as the input, and
+/// that it decodes to the same packet.
 pub fn msgpack(data: &[u8]) {
     const PLACEHOLDER_MAX: usize = 48;
     const ENVELOPE_MAX: usize = 64 + NUMERIC_NAME_MAX;

@@ -261,7 +261,7 @@ impl fmt::Debug for RoomName {
     }
 }
 
-/// Number of a worker thread, counted from 0 in the order of registration with the hub.
+/// Number of a worker or of the server sender, counted from 0 in the order in which they start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct WorkerId(pub u16);
 
@@ -275,12 +275,12 @@ pub(crate) struct SlotKey {
 }
 
 /// Index of a socket in the member table of its worker. The index is valid from `Connect` until the
-/// hub answers `Disconnect`.
+/// hub's `Detach` or `Evict`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct MemberKey(pub u32);
 
-/// Number of a room. The hub assigns it while the room has members. Workers use the number, so that
-/// they need not hash names.
+/// Number of a room. The room keeps the number while it has members. Workers use the number, so
+/// that they need not hash names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RoomId(pub u32);
 

@@ -144,7 +144,7 @@ limits! {
         stall_timeout: Option<Duration> = None;
         /// Maximum number of bytes queued for one client, including packet overhead. Beyond this
         /// limit, the session ends. Beyond half of this limit, events for a recoverable socket stay
-        /// in the journal until the client has read its queued packets.
+        /// in the journal until at most a quarter of this limit is queued.
         ///
         /// A worker writes this amount in half a second. A client that is further behind cannot
         /// keep up.
@@ -168,8 +168,8 @@ limits! {
         /// unset, there is no limit.
         events_per_second: Option<NonZeroU32> = None;
         /// Maximum number of bytes per second of one session's packets. Bursts of twice this number
-        /// are allowed. Events beyond the rate are refused as `rate_limited`. A packet larger than
-        /// a burst is accepted alone, and delays later packets. If unset, there is no limit.
+        /// are allowed, and the last packet of a burst may exceed this size. Events beyond the rate
+        /// are refused as `rate_limited`. If unset, there is no limit.
         bytes_per_second: Option<NonZeroU32> = None;
         /// Maximum number of events, CONNECTs and DISCONNECTs per second of all sessions of one
         /// client address (for IPv6, of one /64 prefix). Recently ended sessions count too. If
@@ -218,7 +218,7 @@ limits! {
         /// A phone on a bad line needs seconds. A slow-request attack takes minutes.
         body_timeout: Duration = Duration::from_secs(30);
         /// Maximum time for which a connection without a request is kept open. This time must be
-        /// longer than a proxy in front of the server keeps connections open, which is 60 s for
+        /// longer than the corresponding time of a proxy in front of the server, which is 60 s for
         /// nginx and AWS.
         keep_alive: Duration = Duration::from_secs(75);
         /// Time limit for a client to read the rest of a response after it has stopped reading. If
@@ -398,14 +398,15 @@ limits! {
         /// The default of Socket.IO.
         window: Duration = Duration::from_secs(120);
         /// Maximum number of sessions stored for recovery, including connected sessions. A further
-        /// session replaces the session that has been disconnected for the longest time.
+        /// session replaces the session that has been disconnected for the longest time. If all are
+        /// connected, the further session is not stored.
         sessions_max: usize = 1_000_000;
         /// Maximum number of bytes of all sessions stored for recovery. A session counts 128 bytes,
         /// 64 bytes for each room that the socket is in or has left, and the bytes of room names
         /// and data. Beyond this limit, sessions become unrecoverable in this order: sessions
         /// larger than 1 KiB (the largest first), sessions that have been disconnected for the
-        /// longest time, and the newest sessions. With a journal on disk, the limit is at most a
-        /// quarter of the journal, not counting one segment.
+        /// longest time, and the sessions that grew last. With a journal on disk, the limit is at
+        /// most a quarter of the journal, not counting one segment.
         ///
         /// The default is enough for a million sessions in one room each. A journal on disk
         /// rewrites the stored sessions when it drops segments.
@@ -415,8 +416,9 @@ limits! {
         ///
         /// The default is enough for a thousand rooms with names of 192 bytes.
         session_bytes_max: usize = 256 * KIB;
-        /// Maximum number of rooms that a socket may leave within the time covered by the journal.
-        /// A socket that leaves more rooms cannot be recovered.
+        /// Maximum number of rooms that a socket may leave within the time covered by the journal,
+        /// if it is also in as many rooms as allowed. A socket in fewer rooms may leave as many
+        /// more. A socket that leaves more rooms cannot be recovered.
         left_rooms_max: usize = 4_096;
         /// Maximum number of bytes read from the journal for one client at a time, at most a
         /// quarter of the limit on the client's outbox. If a single event is larger, it is sent
@@ -436,8 +438,8 @@ limits! {
         records_max: usize = 65_536;
         /// Maximum number of bytes of the journal records in memory.
         bytes_max: usize = 64 * MIB;
-        /// Maximum number of segment files of a journal on disk, at least 2. When the newest
-        /// segment is full, the oldest segment is dropped.
+        /// Maximum number of segment files of a journal on disk, at least 2. When this number
+        /// of segments is full, the oldest segment is dropped.
         segments_max: usize = 8;
         /// Maximum number of bytes of one segment file of a journal on disk. An event cannot be
         /// larger than a segment.
@@ -445,12 +447,12 @@ limits! {
         /// Eight segments hold 256 MiB, which is two minutes of events at 2 MB/s. Sessions stored
         /// for recovery may use 56 MiB, which is enough for 290 000 sessions in one room each.
         segment_bytes: usize = 32 * MIB;
-        /// Maximum number of bytes of events that one session may add to the journal before further
-        /// events of the session wait. In each recovery window, the session may add twice this
-        /// number. The events stay in order, and other sessions do not wait. Code outside sessions
-        /// is not limited. If unset, `stentor serve` uses an eighth of the journal, but at least 1
-        /// MiB and at least the size of the largest event. In a program that embeds the hub, there
-        /// is no limit.
+        /// Maximum number of bytes that one session may add to the journal before further commands
+        /// of the session, such as emits and joins, wait. In each recovery window, the session
+        /// regains twice this number. The commands stay in order, and other sessions do not wait.
+        /// Code outside sessions is not limited. If unset, `stentor serve` uses an eighth of the
+        /// journal (on disk, not counting one segment), but at least 1 MiB and at least the size of
+        /// the largest event. In a program that embeds the hub, there is no limit.
         sender_bytes_max: Option<usize> = None;
         /// Time limit for writing the journal to the disk when the server stops. If the limit is
         /// exceeded, the process ends before all records are written, and the journal is lost when

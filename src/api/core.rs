@@ -45,7 +45,7 @@ impl Core {
         Arc::as_ptr(self) as usize
     }
 
-    /// Returns the sender for an emit to rooms: the session whose handler runs, otherwise `own`.
+    /// Returns the sender for an emit or a query: the session whose handler runs, otherwise `own`.
     /// Returns the server sender if there is neither or if the session has ended, since a
     /// disconnect handler may still emit.
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
@@ -127,8 +127,8 @@ pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct EventHandler {
     handler: HandlerFn<Event<Args>>,
-    /// True once a handler of one event only has run. All copies of the handler share the flag.
-    /// `None` for a handler of every event.
+    /// For a handler of only one event: true once the handler was taken for a run. All copies of
+    /// the handler share the flag. `None` for a handler of every event.
     used: Option<Arc<AtomicBool>>,
 }
 
@@ -146,8 +146,8 @@ impl EventHandler {
         self.used.as_ref().is_some_and(|used| used.load(Ordering::Relaxed))
     }
 
-    /// Returns the handler for one run. Returns `None` if the handler is for one event only and has
-    /// already run.
+    /// Returns the handler for one run. Returns `None` if the handler is for only one event and was
+    /// already taken.
     pub(super) fn take(&self) -> Option<&HandlerFn<Event<Args>>> {
         let used = self.used.as_ref().is_some_and(|used| used.swap(true, Ordering::Relaxed));
         (!used).then_some(&self.handler)

@@ -13,7 +13,7 @@ pub(crate) struct Encoder {
     pub(crate) parser: Parser,
     /// True if events are numbered and carry offset tokens.
     pub(crate) recovery: bool,
-    /// True if the ack of an event without a handler carries an error.
+    /// True if the ack of an event carries an error when no handler ran for the event.
     pub(crate) ack_errors: bool,
 }
 

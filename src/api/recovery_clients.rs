@@ -8,8 +8,8 @@ use crate::messages::handshake::Handshake;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecoveryClients {
     /// Clients that request recovery, and clients whose handshake headers identify them as
-    /// JavaScript in a browser or in Node. JavaScript listeners ignore an additional argument. In
-    /// most other languages, a handler with a fixed number of arguments fails on it.
+    /// JavaScript in a browser, Node, Bun or Deno. JavaScript listeners ignore an additional
+    /// argument. In most other languages, a handler with a fixed number of arguments fails on it.
     #[default]
     Auto,
     /// All clients except those that decline recovery.
@@ -38,9 +38,9 @@ const RUNTIMES: [&str; 5] = ["node-XMLHttpRequest", "node", "undici", "Bun", "De
 /// headers sends this value.
 const WS_OFFER: &str = "permessage-deflate; client_max_window_bits";
 
-/// True for a client in JavaScript, in a browser or in Node. React Native is not recognised, since
-/// its requests resemble those of Java and Swift clients. A program in another language that was
-/// compiled for browsers is regarded as JavaScript.
+/// True for a client in JavaScript, in a browser, Node, Bun or Deno. React Native is not
+/// recognised, since its requests resemble those of Java and Swift clients. A program in another
+/// language that was compiled for browsers is regarded as JavaScript.
 fn is_javascript(handshake: &Handshake) -> bool {
     match handshake.header("user-agent") {
         // All browsers, and programs built on them, send this prefix. Qt sends it without the

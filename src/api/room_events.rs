@@ -46,8 +46,8 @@ pub struct Lagged(pub u64);
 ///
 /// If a receiver is slow, it can receive only the newest
 /// [`limits.hub.room_events_max`](crate::limits::HubLimits::room_events_max) events of all
-/// namespaces, and skips older ones with [`Lagged`]. While there are no receivers, the hub reports
-/// no changes.
+/// namespaces (rounded up to a power of two), and skips older ones with [`Lagged`]. While there are
+/// no receivers, the hub reports no changes.
 #[derive(Debug)]
 pub struct RoomEvents {
     changes: Receiver<RoomChange>,

@@ -168,8 +168,9 @@ impl Socket {
     /// Emits an event to this client only, in order with everything else that the current handler
     /// emits.
     ///
-    /// Completes when the event has its position in the order. While more than half of the client's
-    /// outbox is unread, this waits, which slows a fast handler down to the pace of the client.
+    /// Completes when the event has its position in the order. If more than half of the client's
+    /// outbox is unread, this waits until at most a quarter is, which slows a fast handler down to
+    /// the pace of the client.
     ///
     /// # Errors
     ///

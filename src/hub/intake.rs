@@ -19,7 +19,7 @@ use crate::messages::hub::{ConnectKind, HubCommand, ImmediateCommand, OrderedCom
 use crate::state::rooms::ROOMS_PER_REMOVAL;
 use crate::state::schedule::{Load, QUANTUM};
 
-/// Maximum work of one turn, in bytes. A byte of work takes about a nanosecond, so that a turn
+/// Work at which a turn ends, in bytes. A byte of work takes about a nanosecond, so that a turn
 /// takes about a millisecond.
 const TURN_WORK: usize = 1 << 20;
 
@@ -29,8 +29,9 @@ const COMMAND_WORK: usize = 1 << 10;
 /// Work for each room that a command names, joins or leaves: a look-up and a copy of the name.
 pub(super) const ROOM_WORK: usize = 256;
 
-/// Minimum number of rooms for which a resume is postponed. The work of a resume with that many
-/// rooms is about a quantum, since each room is looked up, checked and joined.
+/// Minimum number of room intervals of a session for which its resume is postponed. With that many,
+/// the work of both commands of a resume is about a quantum, since each interval is checked twice,
+/// and each room is looked up and joined.
 const MANY_ROOMS: usize = QUANTUM / (4 * ROOM_WORK);
 
 /// Interval between checks of the senders that wait for their share of the journal.
@@ -39,8 +40,8 @@ const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
 /// Minimum interval between warnings about senders that have used up their share of the journal.
 const WARNING_INTERVAL_MS: u64 = 10_000;
 
-/// Minimum work of a command that is charged although no commands are queued. Smaller commands
-/// alone cause no backlog.
+/// Minimum cost of a command that is charged although no sender has an account and the load is
+/// light. Smaller commands alone cause no backlog.
 const CHARGED_WORK: usize = QUANTUM / 4;
 
 /// The session or server sender to which a command is charged.

@@ -59,7 +59,8 @@ pub(crate) struct Hub {
     incoming: (WorkerId, vec::IntoIter<HubCommand>),
     /// Work done in this turn, in bytes.
     work: usize,
-    /// Bytes sent to workers in this turn, each message multiplied by the number of its receivers.
+    /// Bytes of the events sent to workers in this turn, each event multiplied by the number of its
+    /// receivers, and the work of listing members.
     fanout_bytes: usize,
     /// Bytes of records that were journalled for commands since the start.
     journalled: u64,

@@ -198,7 +198,8 @@ impl Hub {
         // An event without a number has the offset of the newest record as its token.
         let token = offset.or_else(|| self.writer.as_ref().map(JournalWriter::applied));
         let message = draft.seal(id.map(AckId::to_wire), token.as_ref());
-        // An event is sent only after it was journalled, unless no known session may receive it.
+        // A numbered event is sent only after it was journalled, unless no known session may
+        // receive it.
         let may_send = offset.is_none()
             || !self.may_concern_session(&namespace, &target)
             || self.journal(offset, || event_record(&namespace, &target, &message));

@@ -1,16 +1,17 @@
 //! Replays from the journal for sockets that catch up, one chunk for each socket in turn.
 //!
-//! A worker has at most `REPLAY_BYTES_MAX` bytes of replays in flight. Replays are counted
-//! separately from deliveries, so that they delay neither events nor answers.
+//! A worker is sent another replay only while it has less than `REPLAY_BYTES_MAX` bytes of replays
+//! in flight. Replays are counted separately from deliveries, so that they delay neither events nor
+//! answers.
 
 use super::Hub;
 use super::journal_writer::MissedChunk;
 use crate::ids::{Lsn, SlotKey, SocketId, WorkerId};
 use crate::messages::fanout::{FanoutCommand, Replay};
 
-/// Maximum number of replayed bytes in flight to one worker. 512 KiB are two chunks, so that one
-/// can be read while the other is written. Live events wait only a fraction of a millisecond for
-/// them.
+/// Number of replayed bytes in flight to one worker at which the worker is sent no further replay.
+/// 512 KiB are two chunks, so that one can be read while the other is written. Live events wait
+/// only a fraction of a millisecond for two chunks.
 pub(super) const REPLAY_BYTES_MAX: usize = 512 << 10;
 
 /// A socket that waits for a replay of the events after a position.

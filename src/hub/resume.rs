@@ -112,7 +112,8 @@ impl Hub {
         }
     }
 
-    /// Journals a new socket. Returns the mode in which its worker delivers events to the socket.
+    /// Journals a new socket if it is recoverable. Returns the mode in which its worker delivers
+    /// events to the socket.
     fn connect_new(
         &mut self,
         kind: ConnectKind,
@@ -129,7 +130,8 @@ impl Hub {
         DeliveryMode::Live { recoverable: true }
     }
 
-    /// Removes a socket's stale connection. Later commands of that connection are ignored.
+    /// Removes a socket's stale connection. Later joins, leaves, data and disconnects of the socket
+    /// over that connection have no effect.
     fn evict(&mut self, socket: &SocketId) {
         let rooms = if self.is_watched() { self.rooms.rooms_of(socket) } else { Vec::new() };
         for (room, members) in rooms {

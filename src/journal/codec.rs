@@ -9,8 +9,8 @@
 //! | 4 | checksum | of the 17 bytes above, to tell a damaged length from a truncated record |
 //! | … | body | kind (1), fingerprint (3), then the fields of the kind in their order |
 //!
-//! Numbers are little-endian. Names are prefixed by their length in two bytes. Data and packets are
-//! prefixed by their length in four bytes, and lists by their count in four bytes.
+//! Numbers are little-endian. Names are prefixed by their length in two bytes, data by its length
+//! in four bytes, and lists by their count in four bytes.
 //!
 //! A packet of an event is stored without its websocket frame:
 //!
@@ -71,7 +71,7 @@ pub(super) enum CodecError {
     HeaderSum,
     #[error("checksum of a record is wrong")]
     BodySum,
-    /// The checksums are right, but the body is not a valid record of its version.
+    /// The checksums are right, but the LSN is beyond the maximum, or the body is not valid.
     #[error("record holds {0}")]
     Content(&'static str),
 }

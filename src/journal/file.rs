@@ -26,8 +26,7 @@ use super::segment::{self, Segment, Spare};
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
 use crate::ids::{Epoch, Lsn, Offset};
 
-/// Maximum number of pending bytes. An append that reaches this number writes the bytes before the
-/// turn ends.
+/// Number of pending bytes at which an append writes them, before the turn ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
 /// Maximum number of spare files while the ring grows. A full ring needs one. Each spare file needs
@@ -175,7 +174,7 @@ impl FileJournal {
     }
 
     /// Number of spare files to keep: one more than the number of segments that the ring lacks,
-    /// since the next segment starts before the oldest is dropped.
+    /// since the next segment starts before the oldest is dropped, but at most `SPARES_MAX`.
     fn spares_wanted(&self) -> usize {
         let lacking = self.options.segments_max.saturating_sub(self.segments.len());
         lacking.saturating_add(1).min(SPARES_MAX)

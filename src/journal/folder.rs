@@ -38,7 +38,9 @@ const LOCK: &str = "journal.lock";
 /// counts as empty.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// The reason why a journal was not opened. The folder is unchanged.
+/// The reason why a journal was not opened. After [`NotPermitted`](Self::NotPermitted),
+/// [`NoSpace`](Self::NoSpace) and [`Io`](Self::Io), the folder may have been changed. After any
+/// other error, the journal is unchanged.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The folder contains a file that does not belong to a journal. Name an empty folder, or a

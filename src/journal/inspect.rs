@@ -62,7 +62,7 @@ pub struct JournalStats {
     pub records: Vec<(&'static str, u64)>,
     /// Number of sessions stored for recovery, including sessions whose recovery window has passed.
     pub sessions: usize,
-    /// Number of sessions that have a connection.
+    /// Number of these sessions that had a connection when the newest record was written.
     pub connected: usize,
     /// The error, if records after `newest` cannot be read.
     pub damage: Option<ReadError>,

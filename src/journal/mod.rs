@@ -61,7 +61,7 @@ fn check_position(head: Lsn, given: Lsn) -> Result<(), JournalError> {
 /// LSNs increase from record to record. A record in memory is lost when the process ends. A record
 /// in files survives the end of the process once [`flush`](Self::flush) has returned, and a restart
 /// of the machine once [`close`](Self::close) has returned. A full journal drops its oldest
-/// records, which [`Chunk::trimmed`] reports. Dropping a journal closes it.
+/// records, which [`Chunk::trimmed`] reports. Dropping a journal closes it, except during a panic.
 pub(crate) trait Journal: Send {
     /// The epoch in which LSNs are unique. An offset of another epoch does not identify a record of
     /// this journal.
@@ -83,14 +83,16 @@ pub(crate) trait Journal: Send {
     /// are lost.
     fn flush(&mut self) -> Result<(), JournalError>;
 
-    /// The newest LSN after which at least three eighths of [`ring_bytes`](Self::ring_bytes) were
-    /// used, even if the ring is not full. The hub rewrites a session whose newest complete record
-    /// is at or before this LSN (`hub/journal_writer/rewriting.rs`). Always 0 for a journal in
-    /// memory.
+    /// An LSN after which at least three eighths of [`ring_bytes`](Self::ring_bytes) were used,
+    /// even if the ring is not full: almost the newest such LSN, or
+    /// [`trimmed_to`](Self::trimmed_to) if there is none. The hub rewrites a session whose newest
+    /// complete record is at or before this LSN (`hub/journal_writer/rewriting.rs`). Always 0 for a
+    /// journal in memory.
     fn at_risk(&self) -> Lsn;
 
-    /// Minimum number of bytes that are written after a record before the journal drops this
-    /// record. `None` for a journal in memory, for which sessions are not rewritten.
+    /// Minimum number of bytes of the ring that are used after a record before the journal drops
+    /// this record, counted as in [`used_bytes`](Self::used_bytes). `None` for a journal in memory,
+    /// for which sessions are not rewritten.
     fn ring_bytes(&self) -> Option<u64> {
         None
     }

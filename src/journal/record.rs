@@ -136,7 +136,7 @@ pub(crate) struct RoomSpan {
 
 impl RecordBody {
     /// Approximate number of bytes of a record in memory, as counted towards the limits of a
-    /// journal. Shared names and messages count in full.
+    /// journal. Shared room names and messages count in full. Namespaces are not counted.
     pub(crate) fn byte_len(&self) -> usize {
         let content = match self {
             Self::Event(event) => {

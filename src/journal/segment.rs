@@ -26,7 +26,7 @@ const MAGIC: [u8; 8] = *b"stentorS";
 
 pub(super) const HEADER_BYTES: usize = 40;
 
-/// Minimum number of bytes that one read requests.
+/// Minimum number of bytes that one read requests, unless reading ends earlier.
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// The reason why a segment, or the rest of a segment, could not be read.
@@ -195,8 +195,8 @@ impl Segment {
         Ok(bytes.saturating_sub(self.bytes))
     }
 
-    /// Adds a record that begins at byte `at` to the index, unless the last entry is less than
-    /// `index_bytes` bytes before it.
+    /// Adds the record that begins at byte `at` to the index, unless the record of the last entry
+    /// begins less than `index_bytes` bytes before `at`.
     pub(super) fn index_record(&mut self, lsn: Lsn, at: u64) {
         if needs_entry(&self.index, at, self.index_bytes) {
             self.index.push((lsn, at));

@@ -25,8 +25,8 @@ pub(crate) enum Answer {
     Join(Result<Joined, MembershipError>),
     /// The socket is no longer in the room.
     Leave,
-    /// If `Ok`, the event is numbered, journalled and sent to the workers. If `Err`, nothing was
-    /// done.
+    /// If `Ok`, the event is sent to the workers, and was numbered and journalled before if its
+    /// [`Grade`](super::event::Grade) requires this. If `Err`, nothing was done.
     Emit(Result<Receipt, EmitRefusal>),
     /// If `Ok`, the value is the number of workers that report receivers of an event with acks. If
     /// `Err`, nothing was done.
@@ -149,7 +149,7 @@ pub(crate) struct Collected {
 pub(crate) enum Done {
     /// The emit completes when its command has credit.
     WhenTaken(oneshot::Sender<Result<(), RequestError<EmitRefusal>>>),
-    /// The emit completes when the hub has numbered the event.
+    /// The emit completes when the hub has answered its command.
     WhenNumbered(oneshot::Sender<Result<Receipt, RequestError<EmitRefusal>>>),
 }
 

@@ -12,7 +12,8 @@ use crate::state::rooms::Target;
 pub(crate) enum Grade {
     /// The event may be dropped, and is neither numbered nor journalled.
     Volatile,
-    /// The event is numbered and journalled while recovery is on.
+    /// While recovery is on, the event is numbered, and is journalled if a session stored for
+    /// recovery may receive it.
     #[default]
     Plain,
 }

@@ -50,8 +50,8 @@ pub(crate) struct Delivery {
     pub collect: Option<Collect>,
 }
 
-/// Requests a list of sockets on this worker. The fields select the sockets like the fields of
-/// [`Delivery`].
+/// Requests a list of sockets on this worker. The last four fields select the sockets like the
+/// fields of [`Delivery`] with the same names.
 #[derive(Debug)]
 pub(crate) struct FetchSockets {
     /// The worker of the sender that requested the list.
@@ -104,8 +104,7 @@ pub(crate) struct Replay {
 }
 
 pub(crate) enum FanoutCommand {
-    /// Connects a socket: the CONNECT reply is sent, and the socket receives deliveries from then
-    /// on.
+    /// Connects a socket. The socket receives the CONNECT reply and all later deliveries.
     Attach {
         member: MemberKey,
         /// The room that contains all sockets of the namespace.

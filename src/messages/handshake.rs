@@ -78,8 +78,8 @@ thread_local! {
     static SHARED: RefCell<Shared> = RefCell::default();
 }
 
-/// Header texts that sessions share. Each search removes unused texts. The next search follows
-/// after as many handshakes as texts remain.
+/// Header texts that sessions share. Each search removes unused texts. The number of handshakes
+/// until the next search is the number of remaining texts, but at least [`SHARED_MIN`].
 #[derive(Default)]
 struct Shared {
     texts: HashSet<Arc<str>>,

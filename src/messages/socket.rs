@@ -87,7 +87,7 @@ impl SocketInfo {
     }
 
     /// Creates a new socket for the same client that does not resume a session. The new socket has
-    /// the data and extensions that middleware has stored.
+    /// the data and extensions of this socket, which middleware may have changed.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
         let mut socket = self.with_id(id);
         socket.extensions = self.extensions.copy();

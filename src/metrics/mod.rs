@@ -15,7 +15,7 @@ use crate::protocol::reason::{DisconnectReason, HttpCloseReason, NotRecovered, R
 pub(crate) use self::cells::{Counter, Gauge, Histogram, Labelled};
 
 /// Upper bounds of the buckets of handler times. The first bounds distinguish handlers that do not
-/// wait. The last bound is the time after which clients give up.
+/// wait. The last bound is the default time limit for acks and for answers of the hub.
 pub(crate) const HANDLER_TIMES: [Duration; 9] = [
     Duration::from_micros(20),
     Duration::from_micros(100),
@@ -63,7 +63,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) deliveries: Counter,
     /// Volatile events dropped because the recipient was not ready.
     pub(crate) dropped_volatile: Counter,
-    /// Sockets that began to read from the journal because their outbox was full.
+    /// Sockets that began to read from the journal because their outbox had no room for another
+    /// journalled event.
     pub(crate) lags: Counter,
     /// Sockets that are currently reading from the journal.
     pub(crate) catching_up: Gauge,
@@ -71,8 +72,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) replayed: Counter,
     /// Resume requests with malformed ids or positions.
     pub(crate) claims_malformed: Counter,
-    /// Events dropped because an outbox overflowed: the event that did not fit and all queued
-    /// events. The session ends.
+    /// Events dropped because an outbox overflowed (the event that did not fit, and all queued
+    /// events) or was emptied to save memory. The session ends in both cases.
     pub(crate) dropped_overflow: Counter,
     /// Sessions that were ended because the budget of outboxes was exceeded.
     pub(crate) outboxes_cut: Counter,
@@ -140,7 +141,8 @@ pub(crate) struct HubMetrics {
     pub(crate) commands_taken: Counter,
     /// Events accepted for delivery.
     pub(crate) events: Counter,
-    /// Commands that wait for the turn of their senders, or until workers catch up.
+    /// Commands that wait for the turn or the journal share of their senders, or until workers
+    /// catch up.
     pub(crate) answers_held: Gauge,
     /// Bytes that were sent to workers and not reported as written.
     pub(crate) unwritten_bytes: Gauge,

@@ -1,8 +1,8 @@
 //! Encoded packets: one shared buffer for websockets and polling.
 //!
-//! A websocket sends the whole buffer (frame header and packet). A poll sends only the packet.
-//! Nothing is copied per recipient. The frame header is written right before the packet when the
-//! length of the packet is known.
+//! A websocket sends the whole buffer (frame header and packet), which is shared by all recipients.
+//! A poll copies only the packet into its response. The frame header is written right before the
+//! packet when the length of the packet is known.
 
 use std::sync::Arc;
 
@@ -131,8 +131,8 @@ impl Message {
         Self { head, attachments: (attachments.len() > 0).then(|| attachments.collect()) }
     }
 
-    /// Combines a packet with its attachments, all of them already encoded. Returns `None` unless
-    /// `head` announces exactly this number of attachments.
+    /// Combines a packet with its attachments, all of them already encoded. Returns `None` if
+    /// `head` announces another number of attachments, or if an attachment is not binary.
     pub(crate) fn from_packets(head: EncodedFrame, attachments: Vec<EncodedFrame>) -> Option<Self> {
         let is_whole = announced(head.body()) == attachments.len() && attachments.iter().all(EncodedFrame::is_binary);
         is_whole.then(|| Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })

@@ -10,8 +10,8 @@ labels! {
     /// Reason why a session and its sockets ended, or why one socket left its namespace.
     /// [`as_str`](Self::as_str) returns the text that Socket.IO uses.
     pub enum DisconnectReason {
-        /// The connection was reset, the client sent a wrong HTTP request or a message that is too
-        /// large, or the client read too slowly.
+        /// The connection was reset, the client sent a wrong HTTP request, a ping, or a message
+        /// that was too large or too late, or the client read too slowly.
         TransportError = "transport error",
         /// The client closed the connection, or sent no CONNECT in time.
         TransportClose = "transport close",
@@ -20,7 +20,8 @@ labels! {
         ForcedClose = "forced close",
         /// No pong arrived within the ping timeout.
         PingTimeout = "ping timeout",
-        /// The client sent an invalid packet, or one that is not allowed in the current state.
+        /// The client sent an invalid packet, or one that is not allowed in the current state, or
+        /// the attachments of a packet came too late.
         ParseError = "parse error",
         /// The server is shutting down. The client may reconnect.
         ServerShuttingDown = "server shutting down",
@@ -114,39 +115,41 @@ labels! {
         #[error("session belongs to another namespace")]
         OtherNamespace = "other_namespace",
         /// The session exceeded the limit on its intervals in rooms (each from a join to the next
-        /// leave), or the limit on the bytes of its rooms and data.
+        /// leave), or the limit on its bytes.
         #[error("session was in too many rooms")]
         TooManyIntervals = "too_many_rooms",
         /// All sessions together exceeded the limit on their bytes. This session was given up as
-        /// the largest, the one disconnected longest, or the newest.
+        /// the largest, the one disconnected longest, or the one that grew last.
         #[error("session was given up for lack of space")]
         GivenUp = "given_up",
         /// The recovery window of the session has passed.
         #[error("session expired")]
         Expired = "expired",
-        /// The position is beyond the end of the journal.
+        /// The position of the token is beyond the end of the journal.
         #[error("offset is in the future")]
         FutureOffset = "future_offset",
-        /// The journal's record at the position does not have the token's fingerprint.
+        /// The journal has no record at the position, or one with another fingerprint than the
+        /// token.
         #[error("offset refers to no record")]
         UnknownOffset = "unknown_offset",
         /// The position is older than the start of the session, or than the position of its last
         /// resume.
         #[error("offset is older than the session")]
         OldOffset = "old_offset",
-        /// An event with an ack was sent after the position. Such events have no token, so the
-        /// server does not know whether the client received the event.
+        /// An event that requests an ack may have been sent to the client after the position. Such
+        /// events have no token, so the server does not know whether the client received the event.
         #[error("an event that wanted an ack was sent meanwhile")]
         AckMissed = "ack_missed",
-        /// The journal may have dropped an event of the namespace or of the session's rooms after
-        /// the position. The server may also refuse a resume although no event was missed: for each
-        /// room it stores only the longest gaps between events, and it ignores exceptions. After a
-        /// restart, it knows only the newest event from before the session's last complete record.
+        /// The journal may have dropped an event for the namespace, the socket or the session's
+        /// rooms after the position. The server may also refuse a resume although no event was
+        /// missed: for each room it stores only the longest gaps between events, and it ignores
+        /// exceptions. After a restart, it knows only the newest of the events before the session's
+        /// oldest complete record in the journal.
         #[error("the journal no longer has an event that the client may have missed")]
         Trimmed = "trimmed",
-        /// The session is in no room, and the client has received no event in it. The first `join`
-        /// may have been lost with the connection, so after a resume the client could miss all
-        /// events without notice.
+        /// The session is in no room, and the client has received no event since the session began.
+        /// The first `join` may have been lost with the connection, so after a resume the client
+        /// could miss all events without notice.
         #[error("session is in no room and has received no event")]
         NothingToRecover = "nothing_to_recover",
     }

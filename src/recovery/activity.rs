@@ -102,8 +102,8 @@ struct RoomEntry {
     room_activity: RoomActivity,
 }
 
-/// Positions of events in the rooms and namespaces of all sessions. The number of entries is
-/// bounded by the number of the sessions' intervals.
+/// Positions of events in the rooms and namespaces of all sessions. There are at most as many
+/// namespaces as sessions, and at most as many rooms as intervals of all sessions.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     namespaces: HashMap<NamespacePath, Namespace>,

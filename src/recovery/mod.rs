@@ -41,9 +41,10 @@ pub(crate) struct RecoveryBounds {
     /// longest is forgotten. If all sessions are connected, the newest is forgotten.
     pub sessions_max: usize,
     /// Maximum number of bytes of all sessions together. Each session counts 128 bytes, plus 64 for
-    /// each interval in a room, plus the bytes of its namespace, room names and data. Beyond the
-    /// maximum, sessions are given up, so that they can no longer be resumed: first those larger
-    /// than 1 KiB, the largest first, then those disconnected longest, then the newest.
+    /// each interval in a room, plus the bytes of its namespace, room names and data. A session
+    /// that was given up counts 64 bytes. Beyond the maximum, sessions are given up, so that they
+    /// can no longer be resumed: first those larger than 1 KiB, the largest first, then those
+    /// disconnected longest, then the one that grew last.
     pub bytes_max: usize,
     /// Maximum number of bytes of one session, counted as in `bytes_max`. A larger session is given
     /// up.
@@ -323,8 +324,8 @@ impl RecoveryIndex {
         }
     }
 
-    /// Forgets the intervals of a session that end before every position from which the session can
-    /// be resumed.
+    /// Forgets the intervals of a session that no resume needs (see
+    /// [`RecoverableSession::forget_intervals`]).
     fn forget_intervals(&mut self, pid: &PrivateId) {
         let Some(session) = self.sessions.get_mut(pid) else { return };
         let before = session.bytes();

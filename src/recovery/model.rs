@@ -104,7 +104,7 @@ impl World {
     }
 
     fn append_only(&mut self, entry: RecordBody) -> Offset {
-        // Every third LSN is skipped.
+        // Before about every third record, one LSN is skipped.
         let lsn = Lsn(self.journal.head().0 + 1 + u64::from(self.random.is_multiple_of(3)));
         self.random += 1;
         let fingerprint = Fingerprint::new(self.random);

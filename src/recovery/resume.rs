@@ -20,7 +20,7 @@ pub(crate) struct JournalState {
     pub head: Lsn,
     /// The records up to this position were dropped.
     pub trimmed_to: Lsn,
-    /// True if the client's offset is a position in the journal, or if the client sent no offset.
+    /// False if the client sent an offset that the journal does not know (see [`Journal::knows`]).
     pub knows_offset: bool,
 }
 

@@ -7,7 +7,7 @@ use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, Recipient, RoomNa
 use crate::journal::{EventRecord, GiveUpReason, RoomSpan, SessionRecord};
 use crate::protocol::reason::NotRecovered;
 
-/// Bytes counted for a session without rooms and data. The record on disk is smaller.
+/// Bytes counted for a session without namespace, rooms and data. The record on disk is smaller.
 const SESSION_BYTES: usize = 128;
 
 /// Bytes counted for a session that was given up.
@@ -35,7 +35,8 @@ pub(super) struct RecoverableSession {
     /// The client has received all of its events up to this position, which is that of the connect
     /// or of the last resume.
     position: Lsn,
-    /// True if `position` is the position of the connect.
+    /// True if `position` is known to be the position of the connect. Always false for a session
+    /// that was created from a complete record.
     is_at_start: bool,
     /// Position of the newest complete record of the session.
     pub(super) record: Lsn,
@@ -110,13 +111,13 @@ impl RecoverableSession {
         }
     }
 
-    /// Returns whether the client has received no token in this session, and `offset` is older than
-    /// the session.
+    /// Returns whether the session's position is still that of the connect, and `offset` is older
+    /// or from another epoch.
     pub(super) fn began_after(&self, offset: &Offset, epoch: Epoch) -> bool {
         self.is_at_start && (offset.epoch != epoch || offset.lsn < self.position)
     }
 
-    /// Adds the namespace and the rooms of a complete record to the activity.
+    /// Adds `rooms` to the session, and the namespace and `rooms` to the activity.
     pub(super) fn enter(&mut self, rooms: &[RoomSpan], activity: &mut Activity) {
         activity.enter(&self.namespace);
         for RoomSpan { room, joined, left } in rooms {
@@ -201,8 +202,8 @@ impl RecoverableSession {
     /// The oldest position after `after` that may hold an event for the session.
     pub(super) fn oldest_event(&self, after: Lsn, activity: &Activity) -> Option<Lsn> {
         if after < self.last_event {
-            // The activity contains no events from before the complete record, so any position
-            // after `after` may hold an event.
+            // The activity lacks the events before the complete record and those of forgotten
+            // intervals, so any position after `after` may hold an event.
             return Some(after.next());
         }
         let look =

@@ -45,7 +45,8 @@ pub enum BuildError {
          actix::System::new().block_on(…), and build the server inside"
     )]
     NoSystem,
-    /// The path must begin with a slash and not end with one.
+    /// The path must begin with a slash and, apart from one trailing slash that is ignored, not end
+    /// with one.
     #[error("path {0:?} must begin with \"/\" and not end with it")]
     Path(String),
     /// An origin of [`Builder::cors`] is invalid, or the settings contradict each other.
@@ -104,8 +105,8 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Path to which clients connect, with or without a trailing slash. The default is
-    /// `/socket.io`.
+    /// Path to which clients connect. A trailing slash makes no difference, neither here nor in
+    /// requests. The default is `/socket.io`.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         self.path = path.strip_suffix('/').unwrap_or(path).to_owned();
@@ -130,7 +131,7 @@ impl Builder {
     /// Enables acks with errors. If an event that expects an ack has no handler (`unknown_event`),
     /// or if its arguments have the wrong type (`bad_request`), the ack is
     /// `{"error":{"code","message"}}`. By default, such an event gets no ack, as in the Node
-    /// server. The log contains the event and the reason in both cases.
+    /// server. With and without this setting, the log contains the event and the reason.
     #[must_use]
     pub fn ack_errors(mut self, ack_errors: bool) -> Self {
         self.ack_errors = ack_errors;

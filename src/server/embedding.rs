@@ -52,8 +52,8 @@ impl Server {
     ///   [`HttpServer::client_disconnect_timeout`], 1 s by default, as it does after a refused
     ///   POST. Set this timeout to zero, or to at least half a second, since shorter timeouts may
     ///   be missed.
-    /// - If a client closes its connection during a poll with FIN, not RST, the server notices that
-    ///   at the ping timeout. With [`HttpServer::h1_allow_half_closed`]`(false)`, the server
+    /// - If a client closes its connection by FIN, not RST, while a poll waits, the server notices
+    ///   that at the ping timeout. With [`HttpServer::h1_allow_half_closed`]`(false)`, the server
     ///   notices immediately.
     /// - [`HttpServer::keep_alive`] should be 75 s, which is longer than proxies keep their
     ///   connections (60 s for nginx and AWS) and longer than the ping interval. With a shorter

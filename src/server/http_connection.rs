@@ -2,7 +2,8 @@
 //! deadlines, permit.
 //!
 //! Only the progress of a request moves a deadline. Single received bytes do not. While a complete
-//! request is served, there is no deadline, since a poll waits as long as its session allows.
+//! request is served, an ordinary connection has no deadline until the client stops reading the
+//! response, since a poll waits as long as its session allows.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -70,7 +71,8 @@ enum Phase {
     Head(Instant),
     /// A request is being served, or its response is being written.
     Serving {
-        /// Start of the request. `None` once its body is complete.
+        /// Time at which the head was complete. `None` if there is no body, or once the body is
+        /// complete.
         body: Option<Instant>,
         /// True once bytes of the next request have arrived.
         next_begun: bool,

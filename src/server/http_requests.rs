@@ -96,8 +96,8 @@ pub(super) struct HttpAdmission {
 }
 
 impl HttpAdmission {
-    /// Sets the headers of the response that the rules require. The request ends when the response
-    /// body is dropped.
+    /// Sets the response headers that the rules require. The request ends when the response body is
+    /// dropped.
     pub(super) fn finish(self, mut response: ServiceResponse) -> ServiceResponse<Response> {
         let Self { rules, exchange, closes } = self;
         if closes {

@@ -20,8 +20,8 @@ use crate::session::directory::ClientPrefix;
 use crate::transport::AccessPolicy;
 use crate::worker::log_throttle::Throttle;
 
-/// Maximum number of warnings of one kind per second and worker. Clients can cause any number of
-/// warnings.
+/// Maximum number of warnings of one kind per second and worker. Without this limit, clients could
+/// cause any number of warnings.
 const WARNINGS_PER_SECOND: u32 = 1;
 
 pub(super) struct PortWorker {

@@ -311,7 +311,7 @@ impl World {
         self.send(process, worker, command);
     }
 
-    /// Runs the actors until all messages are handled.
+    /// Runs the actors for 64 turns, which suffice to handle all messages.
     async fn settle(&self) {
         for _ in 0..64 {
             tokio::task::yield_now().await;

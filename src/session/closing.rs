@@ -221,8 +221,9 @@ impl Session {
         }
     }
 
-    /// Keeps unread packets for the next poll of a polling client, and queues a close packet if
-    /// `is_queued` is false. Returns true if the session awaits that poll.
+    /// Returns true if the session awaits one more poll, so that a polling client receives its
+    /// unread packets or the reason. In this case, queues a close packet, unless `is_queued` shows
+    /// that one is queued already.
     fn queue_final_packets(&self, close_reason: CloseReason, is_queued: bool) -> bool {
         let is_wanted = match close_reason {
             CloseReason::OutboxFull => !is_queued,

@@ -40,7 +40,7 @@ const FREE_BYTES: usize = 1 << 10;
 pub(super) struct RunningHandlers {
     link: SessionLink,
     count: Cell<usize>,
-    /// Number of handlers that completed without waiting since the last pause.
+    /// Number of handlers since the last pause that completed without waiting.
     immediate: Cell<usize>,
     /// True if the session must be notified when a handler ends.
     watched: Cell<bool>,
@@ -272,8 +272,8 @@ impl Session {
                 Box::pin(async move {
                     let _done = done;
                     if let Some(before) = before {
-                        // The time limit keeps an earlier handler that hangs from blocking this
-                        // handler.
+                        // Because of the time limit, an earlier handler that hangs does not block
+                        // this handler.
                         let _ = tokio::time::timeout(patience, before).await;
                     }
                     handler(socket, reason).await

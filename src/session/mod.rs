@@ -124,7 +124,7 @@ pub(crate) struct Session {
     /// most sessions have none.
     post: Option<Box<PendingPost>>,
     phase: ClosePhase,
-    /// `None` if no rate is limited.
+    /// `None` while no rate is limited and no refused join was counted.
     rates: Option<Box<RateLimiter>>,
     /// Time of the next wake-up. Wake-ups before this time are ignored.
     armed: Option<Instant>,

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::limits::Limits;
 
-/// A client that holds at most this many bytes is refused only when a budget is used up. A client
-/// that holds more is refused when three quarters of the budget are used, so that the most
-/// expensive clients are refused first.
+/// A client may hold this many bytes until a budget is used up. Bytes that would exceed this number
+/// are refused when three quarters of the budget are used, so that the most expensive clients are
+/// refused first.
 pub(crate) const SMALL_SHARE_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Budgets {
     /// Packets that clients have not read (`memory.outboxes_bytes_max`).
     pub outboxes: Budget,
     /// Events that were read from the journal and that clients have not read. The limit is a
-    /// quarter of `memory.outboxes_bytes_max`, in addition to that of `outboxes`.
+    /// quarter of `memory.outboxes_bytes_max`, in addition to the limit of `outboxes`.
     pub replays: Budget,
     /// Data from clients that the application has not handled (`memory.incoming_bytes_max`).
     pub incoming: Arc<Budget>,

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
 
-/// Delay of a check beyond which the process is assumed to have been suspended or without CPU time.
+/// Minimum delay of a check at which the process is assumed to have been suspended or without CPU
+/// time.
 const LATE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 
 use crate::ids::RoomId;
 
-/// Maximum number of rooms in a list. A hash map with this number of rooms takes five times the
-/// memory.
+/// Maximum number of rooms in a list. A hash map with this number of rooms takes two to three times
+/// the memory.
 const LIST_MAX: usize = 32;
 
 #[derive(Debug)]

@@ -53,7 +53,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Queues all packets of a message or none. An empty outbox accepts a message of any size.
+    /// Queues all packets of a message or none. An outbox without queued events accepts a message
+    /// of any size.
     pub(crate) fn push(&mut self, message: &Message, limit: usize) -> Result<(), OutboxFull> {
         let wanted = message.packets().map(cost).sum::<usize>();
         if self.event_bytes != 0 && self.event_bytes + wanted > limit {

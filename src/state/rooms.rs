@@ -289,7 +289,7 @@ impl Rooms {
     }
 
     /// A page of the rooms in a namespace with their numbers of members. Scans up to `scan_max`
-    /// room numbers, starting at `from`. If there are more rooms, also returns the number at which
+    /// room numbers, starting at `from`. If room numbers remain, also returns the number at which
     /// to continue.
     pub(crate) fn rooms_in(
         &self,

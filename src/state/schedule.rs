@@ -1,9 +1,10 @@
 //! Fair scheduling of commands by sender, with deficit round robin as in packet routers.
 //!
-//! A command of a sender within its quantum is queued only under full load. A sender that has
-//! overdrawn its quantum waits until the other senders have had their turns. The cost of a command
-//! is known only after its execution, so a sender may overdraw by one command. The debt is deducted
-//! from the sender's quanta of later rounds.
+//! A command of a sender within its quantum is queued only under full load, or if the command is
+//! postponed ([`Schedule::postpone`]). A sender that has overdrawn its quantum waits until the
+//! other senders have had their turns. The exact cost of a command is known only after its
+//! execution, so a sender may overdraw by one command. The debt is deducted from the sender's
+//! quanta of later rounds.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -120,7 +121,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.flows.get(sender).is_some_and(Flow::is_overdrawn)
     }
 
-    /// Queues a command of an overdrawn sender again, before its other commands.
+    /// Queues a command of an overdrawn sender again, before the sender's other commands.
     pub(crate) fn put_back(&mut self, sender: S, command: T) {
         let flow = self.flows.entry(sender).or_insert_with(Flow::new);
         if flow.queue.is_empty() {

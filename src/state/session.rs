@@ -176,8 +176,8 @@ impl<T> SessionState<T> {
         }
     }
 
-    /// Marks that the connection handler has returned or exceeded its time limit. From now on,
-    /// events may start handlers.
+    /// Marks that the connection handler has returned or exceeded its time limit, so that events
+    /// may start handlers.
     pub(crate) fn mark_open(&mut self, socket: SocketId) {
         if let Some(record) = self.sockets.get_mut(socket) {
             record.phase = Phase::Open;

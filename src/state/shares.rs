@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
-/// Maximum number of accounts, which take less than 1 MB. When this number is reached, accounts
-/// with little use are removed. If there are none, new senders are not charged.
+/// Maximum number of accounts, which take about 1 MB. When this number is reached, accounts with
+/// little use are removed. If there are none, new senders are not charged.
 const ACCOUNTS_MAX: usize = 16_384;
 
 /// Minimum number of accounts at which unused accounts are removed.

@@ -47,8 +47,8 @@ impl<T> SocketRecord<T> {
         self.phase == Phase::Open
     }
 
-    /// Returns whether the client considers the namespace connected: a CONNECT reply was sent for
-    /// this socket, or for a socket that it replaces.
+    /// Returns whether the client considers the namespace connected: a CONNECT reply was sent, or
+    /// is awaited from the hub, for this socket or for a socket that this socket replaces.
     pub(crate) fn is_answered(&self) -> bool {
         self.replaces_answered || !self.is_admitting()
     }

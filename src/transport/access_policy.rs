@@ -83,7 +83,8 @@ impl fmt::Debug for AllowRequest {
 }
 
 impl Endpoint {
-    /// Checks a request in engine.io's order: transport, session, method, version, application.
+    /// Checks the host and the origin of a request, and then in engine.io's order: transport,
+    /// session, method, version, application.
     pub(crate) async fn admit(&self, request: HandshakeRequest<'_>) -> Result<Admitted, Refusal> {
         let head = request.head;
         if self.policy.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {

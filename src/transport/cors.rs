@@ -85,9 +85,9 @@ impl Cors {
         Self::new(Origins::Any)
     }
 
-    /// Allows pages whose origin satisfies the predicate. The predicate is called for every request
-    /// with the origin that the browser sent, including `null`, which sandboxed pages and local
-    /// files send.
+    /// Allows pages whose origin satisfies the predicate. For every request with an Origin header,
+    /// the predicate is called with the value of the header. The value may be `null`, which
+    /// sandboxed pages and local files send.
     pub fn matching(predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::new(Origins::Matching(Arc::new(predicate)))
     }

@@ -42,8 +42,8 @@ impl Hosts {
         Ok(Self::Named(named))
     }
 
-    /// Checks the Host header, and returns a host that is not allowed as error. A request without a
-    /// Host header is admitted, since browsers always send the header.
+    /// Checks the Host header. If a host is not allowed, returns this host as error. A request
+    /// without a Host header is admitted, since browsers always send the header.
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<(), String> {
         let Self::Named(named) = self else { return Ok(()) };
         let mut hosts = headers.get_all(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());

@@ -133,8 +133,8 @@ impl FrameSink for PollSink {
     }
 
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
-        // A client that has sent a close packet receives a noop. Any other client receives a close
-        // packet.
+        // A client that has sent a close packet, or no CONNECT in time, receives a noop. Any other
+        // client receives a close packet.
         let packet = if close_reason == CloseReason::Ended(DisconnectReason::TransportClose) { "6" } else { CLOSE };
         outbox.push_final(EncodedFrame::text(packet));
     }

@@ -76,7 +76,8 @@ impl Proxies {
         Some(Client { address, secure: forwarded_proto(headers, hops) })
     }
 
-    /// Resolves the client by `Forwarded` (RFC 7239). Ignores a malformed header.
+    /// Resolves the client by `Forwarded` (RFC 7239). If the header is malformed, its entries are
+    /// ignored, and the peer counts as the client.
     fn by_forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Client> {
         if !headers.contains_key(header::FORWARDED) {
             return None;

@@ -113,8 +113,8 @@ impl CreditWindow {
         self.credit.allows(bytes, self.outbox.worker.limits())
     }
 
-    /// Returns whether `credit_waiting_max` commands wait for credit. The session then stops
-    /// reading, since the commands that a client's CONNECTs and DISCONNECTs cause cannot be
+    /// Returns whether at least `credit_waiting_max` commands wait for credit. The session then
+    /// stops reading, since the commands that a client's CONNECTs and DISCONNECTs cause cannot be
     /// refused.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= self.outbox.worker.limits().hub.credit_waiting_max
@@ -276,8 +276,9 @@ impl CreditWindow {
         self.waiting.is_empty() && self.awaited.is_empty()
     }
 
-    /// Fails all waiting commands and awaited answers. Commands without credit cost are still sent,
-    /// since the hub would otherwise keep sockets that have disconnected.
+    /// Fails all waiting commands and awaited answers, except collections of acks whose event was
+    /// emitted: these return the acks so far. Commands without credit cost are still sent, since
+    /// the hub would otherwise keep sockets that have disconnected.
     fn close(&mut self) {
         for waiting in self.waiting.take() {
             match waiting {
@@ -303,7 +304,8 @@ impl CreditWindow {
         waiting.into_iter().chain(awaited.map(|awaited| awaited.give_up)).min()
     }
 
-    /// Fails commands and replies whose deadline is over.
+    /// Fails commands and replies whose deadline is over. A collection of acks whose event was
+    /// emitted returns the acks so far instead.
     pub(crate) fn on_timeout(&mut self, now: Instant) {
         let late = |awaited: &AwaitedReply| awaited.give_up <= now && awaited.may_expire();
         while let Some(at) = self.awaited.iter().position(late) {

@@ -21,15 +21,16 @@ use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 
-/// Maximum number of bytes delivered before the actor yields, counted once per member. Delivering
+/// Number of delivered bytes at which the actor yields. Each member counts separately. Delivering
 /// this number takes about a millisecond.
 const TURN_BYTES: usize = 1 << 20;
 
-/// Minimum number of members visited per turn. Large events would otherwise reach too few members.
+/// Number of members that a command may visit per turn even if its event is large. Large events
+/// would otherwise reach too few members.
 const TURN_MEMBERS_MIN: usize = 256;
 
-/// Maximum number of members visited per turn. A member outside of the CPU cache costs half a
-/// microsecond.
+/// Maximum number of members that one command visits per turn. A member outside of the CPU cache
+/// costs half a microsecond.
 const TURN_MEMBERS_MAX: usize = 4_096;
 
 /// Work of a join or leave, converted to delivered bytes.

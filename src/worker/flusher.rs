@@ -1,9 +1,9 @@
 //! The task that runs at the end of a worker's turn. It sends commands to the hub and writes
 //! outboxes to their sockets.
 //!
-//! A write takes several microseconds in the kernel, and any other step well under one. Therefore
-//! the flusher runs after the ready tasks of the worker, and writes each dirty outbox with one
-//! vectored write.
+//! A write takes several microseconds in the kernel, and any other step takes much less than one
+//! microsecond. Therefore the flusher runs after the ready tasks of the worker, and writes each
+//! dirty outbox with one vectored write.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -76,8 +76,8 @@ impl LocalNotify {
 
 /// Bytes that were delivered to the outboxes of a worker and are not written yet.
 pub(super) struct Backlog {
-    /// Bytes of messages delivered since the flusher's last round. Each message is counted once. No
-    /// outbox can have grown by more than this.
+    /// Bytes of messages delivered since the flusher's last round. Each message is counted once.
+    /// Deliveries cannot have enlarged any outbox by more than this.
     fresh: Cell<usize>,
     fresh_max: usize,
     /// Notified by the flusher at the beginning of a round.

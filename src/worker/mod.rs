@@ -157,8 +157,7 @@ impl Worker {
     pub(crate) fn on_ack(&self, socket: SocketId, id: AckId, args: Args) {
         let route = self.ack_routes.borrow_mut().on_answer(socket, id);
         if let Some((worker, to)) = route {
-            // The arguments are copied. Otherwise they would keep the buffer of all packets that
-            // were read with them in memory.
+            // The arguments are copied. Otherwise they would keep the whole read buffer in memory.
             let answer = Some(args.detached());
             self.send(ImmediateCommand::Acked { worker, to, socket, answer });
         }

@@ -67,7 +67,7 @@ impl OutboxHandle {
     }
 
     /// Returns whether the client has read nothing from a non-empty outbox for `stall_timeout`. The
-    /// session checks this with each ping.
+    /// session checks this at each wake-up.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         self.worker.outboxes.borrow_mut().is_stalled(self.slot, now)
     }
@@ -121,8 +121,9 @@ impl OutboxHandle {
         self.worker.outboxes.borrow_mut().is_behind(self.slot)
     }
 
-    /// Sends the session a copy of each packet queued from now on
-    /// ([`Sent`](crate::messages::session::SessionCommand)).
+    /// Requests a copy of each message that is queued later
+    /// ([`Sent`](crate::messages::session::SessionCommand)). No copy is sent while the session has
+    /// not handled `observed_events_max` copies.
     pub(crate) fn observe(&self) {
         self.worker.outboxes.borrow_mut().observe(self.slot);
     }
@@ -139,8 +140,8 @@ impl OutboxHandle {
     }
 
     /// Sends the session [`Wake`](crate::messages::session::SessionCommand::Wake) at the first tick
-    /// after the deadline. If the deadline is too near for that, returns the time that the session
-    /// must wait instead.
+    /// that is not before the deadline. If the deadline is too near for that, returns the time that
+    /// the session must wait instead.
     pub(crate) fn wake_at(&self, deadline: Instant) -> Option<Duration> {
         self.worker.wake_at(self.slot, deadline)
     }

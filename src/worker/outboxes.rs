@@ -27,7 +27,8 @@ use self::slot::{OutboxSlot, SlotPhase};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
     Queued,
-    /// The drainer is not ready for a volatile event, or the session has ended.
+    /// The event is volatile and the slot does not accept volatile events now, or the session has
+    /// ended.
     Dropped,
     /// The outbox has no room for an event that can be read from the journal later.
     NoRoom,
@@ -37,7 +38,8 @@ pub(super) enum Pushed {
 pub(super) struct OutboxMessage<'a> {
     pub(super) message: &'a Message,
     pub(super) offset: Option<Offset>,
-    /// True for a volatile event, which is dropped if the drainer is not ready.
+    /// True for a volatile event, which is dropped if the drainer is not ready or a socket of the
+    /// session reads from the journal.
     pub(super) volatile: bool,
 }
 
@@ -62,17 +64,17 @@ pub(super) struct Outboxes {
     dirty: VecDeque<SlotKey>,
     /// Slots with control packets, which are flushed first.
     urgent: VecDeque<SlotKey>,
-    /// Sessions that wait for the replay budget. Each has a journal reader and room in the outbox,
-    /// and is queued at most once. Closed sessions may still be queued.
+    /// Sessions that wait for the replay budget. Each had a journal reader and room in its outbox
+    /// when it was queued, and is queued at most once. Closed sessions may still be queued.
     awaiting_budget: VecDeque<SlotKey>,
-    /// Sessions with unread replayed bytes, and the time at which the oldest unread chunk was
-    /// queued.
+    /// Sessions with unread replayed bytes. The time is that of the first chunk that was queued
+    /// while the session had no such bytes.
     unread_replays: HashMap<SlotKey, Instant>,
     /// Time limit for reading a chunk while the replay budget is used up.
     pub(super) replay_read_timeout: Duration,
     pub(super) held: Held,
     /// Sessions whose outbox was not empty at the last check for a stall, with the time of the last
-    /// check that found written bytes.
+    /// check that found written bytes or, if there is none, of the first check.
     stalled: HashMap<SlotKey, Instant>,
     stall_timeout: Duration,
     outbox_bytes_max: usize,
@@ -256,7 +258,7 @@ impl Outboxes {
         Ok(Pushed::Queued)
     }
 
-    /// From now on, a copy of each queued packet is also sent to the session.
+    /// Requests copies of the messages that are queued later, for the session.
     pub(super) fn observe(&mut self, key: SlotKey) {
         if let Some(slot) = self.get_mut(key) {
             slot.observed.get_or_insert_default();

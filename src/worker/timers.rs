@@ -1,8 +1,7 @@
-//! Timers of a worker for deadlines more than a second ahead.
+//! Timers of a worker for deadlines that are at least a second ahead.
 //!
 //! All sessions share one timer that fires at common ticks. Sessions that wake together send their
-//! pings in one turn of the thread. For a deadline within a second, a session uses a timer of its
-//! own.
+//! pings in one turn of the thread. For a nearer deadline, a session uses a timer of its own.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -60,8 +59,9 @@ impl Timers {
 }
 
 impl Worker {
-    /// Sends the session [`Wake`](SessionCommand::Wake) at the first tick after the deadline. If
-    /// the deadline is too near for that, returns the time that the session must wait instead.
+    /// Sends the session [`Wake`](SessionCommand::Wake) at the first tick that is not before the
+    /// deadline. If the deadline is too near for that, returns the time that the session must wait
+    /// instead.
     pub(super) fn wake_at(&self, slot: SlotKey, deadline: Instant) -> Option<Duration> {
         let wait = deadline.saturating_duration_since(Instant::now());
         if wait < FAR {

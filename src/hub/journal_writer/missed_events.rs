@@ -8,7 +8,7 @@ use crate::protocol::encoded::Message;
 /// Maximum number of bytes of one read, including the bytes of records for other sockets.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Size beyond which a record counts as several records in the limit of a turn.
+/// Size from which a record counts as several records in the limit of a turn.
 const RECORD_BYTES: usize = 1 << 10;
 
 /// Consecutive missed events of one socket.

@@ -39,7 +39,7 @@ pub(super) struct Rewriting {
     used: u64,
     /// Bytes that may be rewritten.
     credit: u64,
-    /// Number of sessions given up since the last warning.
+    /// Number of sessions given up for lack of room since the last warning.
     given_up: usize,
     /// Earliest time of the next warning.
     warn_at_unix_ms: u64,
@@ -96,7 +96,7 @@ impl JournalWriter {
     }
 
     /// Reports the bytes of all sessions in the metrics. Warns if the bytes are near their maximum,
-    /// or if sessions were given up.
+    /// or if sessions were given up for lack of room.
     pub(super) fn report_bytes(&mut self, now_unix_ms: u64) {
         let (bytes, bytes_max) = self.sessions.bytes();
         self.metrics.hub.recovery_session_bytes.set(bytes);

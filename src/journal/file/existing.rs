@@ -10,8 +10,8 @@ use crate::journal::folder::{self, JournalHeader, OpenError, State, StoredHeader
 use crate::journal::recent::RecentRecords;
 use crate::journal::segment::{Fault, Segment};
 
-/// Number of LSNs that are skipped at a start, unless the journal was closed. A killed process may
-/// have used these LSNs without writing their records.
+/// Number of LSNs that are skipped at a start, unless the folder is empty or a closed journal
+/// continues. A killed process may have used these LSNs without writing their records.
 pub(super) const SKIPPED_LSNS: u64 = 1 << 20;
 
 /// The journal found in a folder, or the empty journal that replaces it.

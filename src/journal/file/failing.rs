@@ -27,8 +27,8 @@ struct Progress {
     epoch: Option<Epoch>,
 }
 
-/// Twice opens a journal, appends records that fill several segments, reads all records, and closes
-/// the journal.
+/// Opens a journal, appends records that fill several segments, reads all records, and closes the
+/// journal. Repeats all of this once.
 fn use_journal(path: &Path, progress: &mut Progress) -> Result<(), String> {
     for boot in 1..3 {
         let mut journal = FileJournal::open(path, options(boot, boot.into())).map_err(|error| error.to_string())?;

@@ -4,8 +4,9 @@ use crate::ids::Epoch;
 use crate::journal::folder::BootId;
 use crate::limits::Limits;
 
-/// Maximum number of bytes between two entries of a segment's index, unless a single record is
-/// larger. This distance limits the bytes that are read to find a record.
+/// Distance in bytes after which the next record gets an entry in a segment's index. For segments
+/// of less than 4 MiB, the distance is a 64th of their size. The distance limits the bytes that are
+/// read to find a record.
 const INDEX_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Clone)]

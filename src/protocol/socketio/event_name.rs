@@ -29,10 +29,11 @@ pub(super) fn event_name(text: &ByteString, raw: &str) -> Result<ByteString, Dec
 
 /// Decodes a name that is a number. JavaScript uses the number as a property name, so `1`, `1.0`
 /// and `10e-1` are the same event. The name is the text that JavaScript prints, but never has an
-/// exponent, which JavaScript prints for numbers of at least 1e21 and below 1e-6.
+/// exponent, which JavaScript prints for magnitudes of at least 1e21 and for those below 1e-6.
 fn numeric_name(text: &ByteString, raw: &str) -> Result<ByteString, DecodeError> {
     const SAFE: u64 = 1 << 53;
-    // Integers that a double represents exactly are printed as they are, except for -0.
+    // Integers up to 2^53, which a double represents exactly, are printed as they are, except for
+    // -0.
     if raw != "-0" && raw.parse().is_ok_and(|value: i64| value.unsigned_abs() <= SAFE) {
         return Ok(text.slice_ref(raw));
     }

@@ -41,7 +41,7 @@ impl Args {
     /// Creates arguments from raw JSON texts.
     ///
     /// Each text must be one valid JSON value. This is not checked, and invalid JSON is sent
-    /// unchanged. `get` does not return arguments beyond the first 4 GiB of text.
+    /// unchanged. `get` returns an empty text for arguments beyond the first 4 GiB of text.
     pub fn from_elements<I: IntoIterator<Item = String>>(elements: I) -> Self {
         let mut text = String::new();
         let mut spans = Spans::new();
@@ -135,7 +135,8 @@ impl Args {
         Self::new(String::from(self.json()).into(), self.spans.clone()).with_attachments(attachments)
     }
 
-    /// Memory of detached arguments in bytes, including the positions of arguments and attachments.
+    /// Memory of detached arguments in bytes, including the spans of the arguments and the handles
+    /// of the attachments.
     pub(crate) fn memory_len(&self) -> usize {
         self.byte_len() + self.spans.len() * size_of::<Span>() + self.attachments.len() * size_of::<Bytes>()
     }

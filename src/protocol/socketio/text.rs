@@ -20,8 +20,8 @@ pub(crate) enum Decoded {
 
 /// Decodes the data of an Engine.IO message (without the leading `4`).
 ///
-/// Event names without escapes, credentials and arguments share the buffer of `text` and keep it in
-/// memory.
+/// Credentials, arguments, and event names that have no escapes share the buffer of `text` and keep
+/// this buffer in memory.
 ///
 /// # Errors
 /// Any [`DecodeError`]. [`Rejection`](super::rejection::Rejection) determines its consequence.
@@ -61,7 +61,7 @@ pub(super) fn attachments(text: &str) -> Option<usize> {
     }
 }
 
-/// Packet types. Events and acks with attachments have no types of their own.
+/// Kinds of packets. Type `5`, an event with attachments, is an `Event`, and type `6` is an `Ack`.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Connect,

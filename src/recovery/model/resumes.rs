@@ -80,8 +80,8 @@ impl World {
                 self.connect(who);
             }
             Err(why) => {
-                // A resume may be refused because of an event with an ack from which the client was
-                // excepted, since the index does not store exceptions.
+                // A resume may be refused because of an event that requested an ack, although the
+                // client was excepted from the event, since the index does not store exceptions.
                 let for_others = why == NotRecovered::AckMissed && client.named > from;
                 let given_up =
                     matches!(why, NotRecovered::GivenUp | NotRecovered::TooManyIntervals | NotRecovered::UnknownPid);

@@ -1,5 +1,5 @@
-//! The reading half of a websocket. Converts the received bytes into messages for the session, in
-//! order and a limited number per turn.
+//! The reading half of a websocket. Converts the received bytes into messages for the session, and
+//! limits the number of packets per turn.
 
 use std::task::{Context, Poll, ready};
 
@@ -12,8 +12,8 @@ pub(super) struct Inbound {
     frames: FrameReader,
     /// Decoded messages that the session has not received yet. Boxed, since they are rare.
     queued: Option<Box<Queued>>,
-    /// True once a close frame or invalid data was received. Further bytes are discarded until the
-    /// peer closes its side.
+    /// True once a close frame or invalid data was received, or a message was refused. Further
+    /// bytes are discarded until the peer closes its side.
     closed: bool,
 }
 

@@ -9,7 +9,7 @@
 //! bytes are passed undecoded.
 //!
 //! The pump decodes nothing. The frame reader of actix-web-actors would buffer a frame of any
-//! length before refusing it, so it receives no bytes. Instead,
+//! length before refusing the frame, so that reader receives no bytes. Instead,
 //! [`frame_reader`](super::frame_reader) checks the limits on the session's worker, as for a raw
 //! websocket.
 
@@ -83,8 +83,8 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
 }
 
 /// A duplicate descriptor of a connection of the host application. The first request on the
-/// connection takes the descriptor. A websocket needs it to shut down the reading side
-/// ([`PumpBody`]). Any other request drops it.
+/// connection takes the descriptor. A websocket needs the descriptor to shut down the reading side
+/// ([`PumpBody`]). Any other request drops the descriptor.
 pub(crate) struct HostSocket(Cell<Option<Socket>>);
 
 impl HostSocket {

@@ -51,8 +51,8 @@ pub(super) struct Excess {
     pub(super) outbox_min: usize,
 }
 
-/// Maximum size of an outbox to which journalled events are added while more than half of the
-/// budget is used.
+/// Size up to which journalled events may fill an outbox without a ready drainer while more than
+/// half of the budget is used.
 pub(super) const SCARCE_OUTBOX_BYTES: usize = 16 << 10;
 
 /// Time limit for a client to read a replayed chunk while the replay budget is used up. A mobile
@@ -199,7 +199,7 @@ impl Outboxes {
     }
 
     /// Returns whether nothing was written from a non-empty outbox for `stall_timeout`. The session
-    /// checks this with each ping.
+    /// checks this at each wake-up.
     pub(in crate::worker) fn is_stalled(&mut self, key: SlotKey, now: Instant) -> bool {
         let stall_timeout = self.stall_timeout;
         let Some(slot) = self.get_mut(key) else { return false };
@@ -217,9 +217,9 @@ impl Outboxes {
         now.saturating_duration_since(*since) >= stall_timeout
     }
 
-    /// Publishes the worker's share of the budgets. Called once per turn. If the budget of outboxes
-    /// is exceeded, cuts the largest outboxes (drops their packets and ends their sessions) until
-    /// an eighth of the budget is free.
+    /// Publishes the worker's share of the budgets. Called at least once per turn. If the budget of
+    /// outboxes is exceeded, cuts the largest outboxes (drops their packets and ends their
+    /// sessions) until an eighth of the budget is free.
     pub(in crate::worker) fn enforce_budget(&mut self) {
         let Some(excess) = self.held.publish() else { return };
         let most = |slot: &OutboxSlot| (slot.phase == SlotPhase::Open).then(|| slot.held().own);

@@ -129,7 +129,8 @@ impl Outboxes {
             return;
         }
         if self.awaiting_budget.len() >= 2 * self.cells.len() {
-            // At this length, the queue consists mostly of closed sessions, which are removed here.
+            // At this length, at least half of the queued sessions are closed. They are removed
+            // here.
             let awaiting_budget = std::mem::take(&mut self.awaiting_budget);
             self.awaiting_budget = awaiting_budget.into_iter().filter(|key| self.get(*key).is_some()).collect();
         }

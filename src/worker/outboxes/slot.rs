@@ -13,8 +13,8 @@ pub(super) enum SlotPhase {
     Open,
     /// The final packet is queued. The session is notified when the packet is written.
     Closing,
-    /// The session was notified that the drainer is lost or that all packets are written. Nothing
-    /// more is queued.
+    /// The session was notified that the drainer is lost, that the outbox was full or cut, or that
+    /// all packets are written. Only a final packet may still be queued.
     Closed,
 }
 
@@ -22,8 +22,8 @@ pub(in crate::worker) struct OutboxSlot {
     pub(super) link: SessionLink,
     pub(super) outbox: Outbox,
     pub(super) sink: Option<Box<dyn FrameSink>>,
-    /// Offset of the newest queued event. Unnumbered events are sent with this offset as their
-    /// token.
+    /// Newest offset of the events queued so far and of the sockets' CONNECTs. Unnumbered events
+    /// are sent with this offset as their token.
     pub(super) last_offset: Option<Offset>,
     pub(super) queued: bool,
     pub(super) blocked: bool,

@@ -7,8 +7,8 @@ use super::value::Value;
 use super::{Config, RecoveryMode};
 
 /// Bytes reserved in a journal segment for the parts of a record other than the message: rooms,
-/// namespace, headers. An event that needs more is refused, which happens only with very many
-/// rooms.
+/// namespace, headers. If these parts of the largest event need more, the event may be refused,
+/// which happens only with very many rooms.
 pub(super) const RECORD_BYTES: usize = 32 << 10;
 
 /// Returns an error text for each contradiction that is found.

@@ -184,7 +184,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Formats a TOML basic string. Its escape sequences include all of JSON's.
+/// Formats a TOML basic string. TOML has all escape sequences that serde_json writes.
 fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }

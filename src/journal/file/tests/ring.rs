@@ -90,7 +90,7 @@ fn a_long_turn_is_written_before_it_ends() {
         journal.append(event(lsn, 10_000)).unwrap();
         assert!(journal.pending_bytes() < PENDING_BYTES_MAX);
     }
-    // The turn has filled three segments.
+    // The records of the turn take up three segments.
     assert_eq!(lsns(&journal).len() as u64, 300 - journal.trimmed_to().0);
     assert_eq!(lsns(&journal).last(), Some(&300));
 }

@@ -22,8 +22,8 @@
 //! | binary in the credentials of a CONNECT | an error, since credentials cannot have attachments |
 //!
 //! In the other direction, JSON numbers that are written as integers and fit into 64 bits become
-//! integers. Other numbers become doubles. A lone surrogate becomes U+FFFD. As with the JSON
-//! parser, an object in the form of a placeholder is a placeholder. An attachment replaces its
+//! integers, except -0. Other numbers become doubles. A lone surrogate becomes U+FFFD. As with the
+//! JSON parser, an object in the form of a placeholder is a placeholder. An attachment replaces its
 //! first placeholder. Further placeholders for the same attachment become nil.
 
 mod read;

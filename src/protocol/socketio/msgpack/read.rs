@@ -153,7 +153,7 @@ impl JsonWriter<'_> {
     }
 
     /// Converts the next `count` values to arguments. Returns the JSON text of all values converted
-    /// so far, including an event's name, and the arguments.
+    /// so far (with the name, if this is an event), and the arguments.
     fn arguments(mut self, count: u32) -> Result<(ByteString, Args), DecodeError> {
         let start = self.json.len();
         let mut spans = Spans::new();

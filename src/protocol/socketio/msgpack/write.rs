@@ -45,7 +45,7 @@ impl<'t> Values<'t> {
     }
 
     /// Writes the values. An attachment replaces its first placeholder. Further placeholders for
-    /// the same attachment become nil, so that the output is never larger than the input.
+    /// the same attachment become nil, so that no attachment is written more than once.
     pub(crate) fn put(&self, buffer: &mut BytesMut) {
         let mut written = vec![false; self.attachments.len()];
         let mut tokens = json::tokens(self.text);
