@@ -139,6 +139,9 @@ pub(crate) enum Change {
 /// Maximum number of events that one change acknowledges.
 pub(crate) const ACKED_MAX: usize = 1024;
 
+/// Bytes that a dead letter counts for bounds of queues and batches, whatever its event has.
+const TERM_BYTES: usize = 64 << 10;
+
 /// Longest reason of a dead letter, in bytes.
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -264,7 +267,7 @@ impl Publish {
 }
 
 impl Change {
-    /// Bytes that the change holds, for bounds of queues and batches.
+    /// Bytes that the change holds or may write, for bounds of queues and batches.
     pub(crate) fn bytes(&self) -> usize {
         let content = match self {
             Self::Publish(publish) => {
@@ -272,10 +275,9 @@ impl Change {
                     + publish.origin.len()
                     + publish.rooms.iter().map(|room| room.as_str().len() + 16).sum::<usize>()
             }
-            Self::Ack { events: Acked::Numbers(numbers), .. } | Self::ReplayDead { numbers: Some(numbers), .. } => {
-                numbers.len() * 8
-            }
-            Self::Term { reason, .. } => reason.len(),
+            Self::Ack { events: Acked::Numbers(numbers), .. } => numbers.len() * 8,
+            Self::ReplayDead { .. } => REPLAYED_BYTES_MAX,
+            Self::Term { .. } => TERM_BYTES,
             _ => 0,
         };
         content + 128
