@@ -93,6 +93,11 @@ fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => proptest::collection::vec(drafts(), 1..5).prop_map(Step::Commit),
         2 => (0..150_u64).prop_map(Step::Wait),
+        2 => (0..NAMES.len(), 0..ROOMS.len(), 0..12_u64, 0..6_u64).prop_map(|(name, room, back, to)| {
+            // A subscription to the past whose events are handled before they are counted.
+            let subscribe = Draft::Subscribe { name, room, back: Some(back) };
+            Step::Commit(vec![Draft::Revealed(0), Draft::Create(name), subscribe, Draft::AckUpTo { name, back: to }])
+        }),
         1 => Just(Step::Reopen),
     ];
     proptest::collection::vec(step, 1..count)
@@ -275,6 +280,9 @@ proptest! {
                     let changes: Vec<Change> = drafts.iter().map(|draft| draft.change(&mut b)).collect();
                     let before = NAMES.map(|name| b.pending(name));
                     b.store.commit(&changes, b.now).unwrap();
+                    if drafts.len() % 2 == 0 {
+                        b.settle();
+                    }
                     for ((name, before), lost) in NAMES.into_iter().zip(before).zip(&mut lost) {
                         let info = b.reader.subscriber(&key(name)).unwrap();
                         if info.is_none_or(|info| info.state != SubscriberState::Active) {
