@@ -12,8 +12,7 @@ use crate::report::{Report, line, micros_each, title};
 
 const ROOMS: usize = 8;
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Time between the last close and the reading of CPU time and memory, for the server's remaining
-/// work.
+/// Time for the server's remaining work, between the last close and the reading of its figures.
 const QUIET: Duration = Duration::from_millis(500);
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {

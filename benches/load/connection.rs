@@ -52,8 +52,7 @@ pub(crate) struct Shared {
     pub(crate) unrecovered: u64,
     pub(crate) settled: usize,
     pub(crate) pings: u64,
-    /// Number of reads that returned bytes. Packets per read show the batching of server and
-    /// kernel.
+    /// Number of reads that returned bytes. Packets per read show how well the server batches.
     pub(crate) reads: u64,
     /// The interval announced in the open packet.
     pub(crate) ping_interval: Duration,

@@ -103,8 +103,8 @@ pub(crate) struct Fanout {
     late: u64,
     /// Number of events of another room.
     strays: u64,
-    /// Time from each publish to its last delivery; in the open loop from its due time to each
-    /// delivery.
+    /// Time from each publish to its last delivery. In the open loop: from the due time of the
+    /// publish to each delivery.
     pub(crate) latencies: Latencies,
     /// Set at the end: no more publishes.
     pub(crate) closing: bool,

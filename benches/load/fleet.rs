@@ -34,8 +34,7 @@ pub(crate) struct Sample {
 }
 
 impl Fleet {
-    /// Opens `count` connections; connection `n` joins `room_of(n)`. Returns when all joins are
-    /// acknowledged.
+    /// Opens `count` connections; connection `n` joins `room_of(n)`. Waits for all acks.
     pub(crate) fn open(
         server: SocketAddr,
         count: usize,
@@ -56,8 +55,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Opens `HANDSHAKES_MAX` connections that join, leave, disconnect and close. Gives their
-    /// number.
+    /// Opens connections that join, leave, disconnect and close. Returns their number.
     pub(crate) fn connect_and_leave(
         server: SocketAddr,
         room_of: impl Fn(usize) -> Option<String> + 'static,
@@ -162,7 +160,7 @@ impl Fleet {
         self.shared.outgoing.flush(&mut self.connections)
     }
 
-    /// Runs `load` for `time`, or until no packet arrives for `STALL`; the verdict then names the
+    /// Runs `load` for `time`. If no packet arrives for `STALL`, ends with an error that names the
     /// missing packets.
     pub(crate) fn run(&mut self, time: Duration, load: &mut impl Workload) -> Result<(), Failure> {
         self.spin_while_moving(time, load, |_| false)
@@ -194,8 +192,7 @@ impl Fleet {
 
     /// Runs turns until `done` or the end of `time`.
     ///
-    /// Polls without sleeping: for a sleeping generator the server would pay a wake-up with every
-    /// write.
+    /// Polls without sleeping: otherwise each write of the server would have to wake the generator.
     fn spin<L: Workload>(
         &mut self,
         time: Duration,

@@ -29,8 +29,8 @@ use watch::{Log, Resident};
 
 /// Default publishes per second: with a thousand members about half a core.
 const RATE: u32 = 100;
-/// Short, so that a client that does not answer is disconnected within a measurement. Also used
-/// without neighbours.
+/// Short, so that a client that does not answer is disconnected within a measurement. The
+/// measurement without neighbours uses it too.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 const PING_TIMEOUT: &str = "2s";
 /// Time for the neighbours to connect and to start.
@@ -72,8 +72,8 @@ const PHASES: [(&str, &[Kind]); 14] = [
     ("undisturbed again", &[]),
 ];
 
-/// One flood is enough, and publishers that disconnect publish to the clients that never read their
-/// echoes.
+/// All kinds but `Floods`, since one kind of flood is enough. The events of `PublishesAndLeaves` go
+/// to the clients of `NeverReadsEchoes`.
 const ALL: [Kind; 10] = [
     Kind::NeverReads,
     Kind::ReadsAByteASecond,

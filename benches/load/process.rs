@@ -30,8 +30,7 @@ pub(crate) struct Server {
     data: PathBuf,
 }
 
-/// CPU time of all threads of the server since its start; its resolution is the kernel's tick, 10
-/// ms.
+/// CPU time of all threads of the server since its start, to the kernel's tick of 10 ms.
 #[derive(Clone, Copy)]
 pub(crate) struct CpuTime {
     pub(crate) user: Duration,
@@ -193,8 +192,7 @@ pub(crate) fn allow_descriptors(connections: usize) -> Result<(), Failure> {
     }
 }
 
-/// A server must end with a killed generator, or it would keep CPU 0 busy during the next
-/// measurement.
+/// Lets the server end with a killed generator. Otherwise it would disturb the next measurement.
 pub(crate) fn die_with_parent(command: &mut Command) {
     let before_exec = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
     // SAFETY: the closure runs between fork and exec; it makes one system call, allocates nothing

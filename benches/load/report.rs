@@ -22,8 +22,7 @@ pub(crate) struct Report {
     broken: Vec<String>,
     /// True if the generator limited the pace of some load.
     pub(crate) is_saturated: bool,
-    /// CPU use of other processes on this machine, as a share of a core; the maximum of several
-    /// loads.
+    /// CPU use of other processes on this machine, as a share of a core: the maximum of all loads.
     pub(crate) others: f64,
 }
 

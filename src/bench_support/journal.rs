@@ -47,8 +47,7 @@ impl Journal {
         self.inner.flush().map_err(|error| error.to_string())
     }
 
-    /// Reads the records after a position, as for a client that catches up, and returns their
-    /// number.
+    /// Reads the records after a position, as for a client that catches up. Returns their count.
     pub fn read(&self, after: u64, records_max: usize) -> Result<usize, String> {
         let chunk = self.inner.read(Lsn(after), records_max, Limits::default().recovery.replay_bytes);
         chunk.map(|chunk| chunk.records.len()).map_err(|error| error.to_string())

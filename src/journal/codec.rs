@@ -372,6 +372,9 @@ impl<'a> Rest<'a> {
         let (rooms, except) = (self.recipients()?, self.recipients()?);
         let exclude = self.optional(Self::socket)?;
         let count = self.u32()?;
+        if count == 0 {
+            return Err(CodecError::Content("an event without packets"));
+        }
         let head = self.packet(version)?;
         let mut attachments = Vec::new();
         for _ in 1..count {
@@ -558,6 +561,18 @@ mod tests {
         unknown[at] = 7;
         let refused = decode(&with_body(&bytes, &unknown));
         assert_eq!(refused, Err(CodecError::Content("a packet of an unknown kind")));
+    }
+
+    #[test]
+    fn an_event_without_packets_is_rejected() {
+        let record = event(1, 3);
+        let bytes = encoded(&record);
+        let mut body = bytes[HEADER_BYTES..].to_vec();
+        // The count stands before the only packet: kind, length and 13 bytes.
+        let at = body.len() - (1 + 4 + 13) - 4;
+        assert_eq!(body[at..at + 4], [1, 0, 0, 0]);
+        body[at] = 0;
+        assert_eq!(decode(&with_body(&bytes, &body)), Err(CodecError::Content("an event without packets")));
     }
 
     #[test]

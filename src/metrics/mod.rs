@@ -136,7 +136,7 @@ pub(crate) struct HubMetrics {
     /// Rooms with members, not counting the rooms of namespaces and of single sockets.
     pub(crate) rooms: Gauge,
     pub(crate) sockets: Gauge,
-    /// Joins refused because the budget of rooms was exceeded.
+    /// Joins refused because the socket's bounds or the budget of rooms were exceeded.
     pub(crate) joins_refused: Counter,
     pub(crate) commands_taken: Counter,
     /// Events accepted for delivery.

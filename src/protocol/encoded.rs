@@ -138,8 +138,7 @@ impl Message {
         is_whole.then(|| Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })
     }
 
-    /// The packet and its attachments, in the order of sending. No other packet may be sent between
-    /// them.
+    /// The packet and its attachments, in the order of sending, with no other packet between them.
     pub(crate) fn packets(&self) -> impl Iterator<Item = &EncodedFrame> {
         std::iter::once(&self.head).chain(self.attachments.iter().flat_map(|attachments| attachments.iter()))
     }

@@ -135,6 +135,7 @@ impl RoomIntervals {
             Self::Many(tree) => {
                 tree.rooms.retain(|room, of_room| {
                     of_room.retain(|interval| keep(room, *interval));
+                    of_room.shrink_to_fit();
                     !of_room.is_empty()
                 });
                 tree.len = tree.rooms.values().map(SmallVec::len).sum();
@@ -194,6 +195,19 @@ mod tests {
         intervals.retain(|known, _| (0..10).any(|n| *known == room(n)));
         assert!(matches!(intervals, RoomIntervals::Few(_)));
         assert_eq!((intervals.len(), intervals.newest(&room(7))), (11, Some(lasting(8))));
+    }
+
+    #[test]
+    fn forgotten_intervals_of_a_room_release_their_memory() {
+        let mut intervals = RoomIntervals::default();
+        (0..40).for_each(|n| intervals.push(room(n), Interval { joined: Lsn(1), left: Interval::LASTS }));
+        for lsn in (2..4_000).step_by(2) {
+            intervals.end(&room(7), Lsn(lsn));
+            intervals.push(room(7), Interval { joined: Lsn(lsn + 1), left: Interval::LASTS });
+        }
+        intervals.retain(|_, interval| interval.left == Interval::LASTS);
+        let RoomIntervals::Many(tree) = intervals else { panic!("40 rooms are a tree") };
+        assert!(tree.rooms.values().all(|of_room| of_room.capacity() <= 4));
     }
 
     proptest! {

@@ -78,7 +78,9 @@ impl Page<'_> {
         self.counter("received_packets", "Engine.IO packets from clients", |worker| &worker.packets_received)?;
         self.counter("received_bytes", "Bytes of received packets, without framing", |worker| &worker.bytes_received)?;
         self.counter("received_events", "Events emitted by clients", |worker| &worker.events_received)?;
-        self.counter("rate_limited", "Events and CONNECTs beyond a rate limit", |worker| &worker.rate_limited)?;
+        self.counter("rate_limited", "Events, CONNECTs and DISCONNECTs beyond a rate limit", |worker| {
+            &worker.rate_limited
+        })?;
         let sent = self.workers.iter().map(|worker| worker.flush_packets.sum()).sum();
         self.constant("sent_packets", "Packets sent by websockets and polls", sent)?;
         self.counter("sent_bytes", "Bytes of sent packets as websocket frames", |worker| &worker.bytes_sent)?;
@@ -160,7 +162,7 @@ impl Page<'_> {
         )?;
         self.constant("journal_failures", "Journals replaced after an error", hub.journals_failed.get())?;
         self.counter("credit_waits", "Commands that waited for credit", |worker| &worker.credit_waits)?;
-        self.counter("credit_refusals", "Commands failed as overloaded after waiting for credit", |worker| {
+        self.counter("credit_refusals", "Commands failed as overloaded for lack of credit", |worker| {
             &worker.credit_refusals
         })
     }

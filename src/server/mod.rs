@@ -224,8 +224,8 @@ impl Server {
     /// | `stentor_hub_answers_held` | gauge | commands | held back: their senders caused much work, or workers are lagging |
     /// | `stentor_hub_unwritten_bytes` | gauge | bytes | sent to workers and not yet written |
     /// | `stentor_credit_waits_total` | counter | commands | waited for credit |
-    /// | `stentor_credit_refusals_total` | counter | commands | failed as overloaded after waiting for credit |
-    /// | `stentor_rate_limited_total` | counter | events | events and CONNECTs beyond a rate limit |
+    /// | `stentor_credit_refusals_total` | counter | commands | failed as overloaded for lack of credit |
+    /// | `stentor_rate_limited_total` | counter | events | events, CONNECTs and DISCONNECTs beyond a rate limit |
     /// | `stentor_outboxes_cut_total` | counter | sessions | ended because the budget of outboxes was exceeded |
     /// | `stentor_stalled_sessions_total` | counter | sessions | ended because clients read nothing |
     /// | `stentor_incoming_refused_total` | counter | messages | refused because the budget of input was exceeded |

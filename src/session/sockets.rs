@@ -176,9 +176,12 @@ impl Session {
 /// Disconnects the remaining sockets in the hub, also after a panic in the session's task.
 impl Drop for Session {
     fn drop(&mut self) {
-        for record in self.state.sockets.iter().filter(|record| record.kept.is_in_hub) {
-            let (slot, socket) = (self.outbox.slot, record.id);
-            self.outbox.worker.send(OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        for record in self.state.sockets.iter() {
+            record.kept.socket.info().set_connected(false);
+            if record.kept.is_in_hub {
+                let (slot, socket) = (self.outbox.slot, record.id);
+                self.outbox.worker.send(OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
+            }
         }
     }
 }

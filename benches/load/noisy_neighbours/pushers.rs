@@ -12,8 +12,7 @@ use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::payload;
 
-/// Number of events between two turns of the generator: a few kilobytes, so that other clients are
-/// not delayed.
+/// Number of events between two turns of the generator: few, so that other clients do not wait.
 const BATCH: u32 = 32;
 /// Number of rooms that a client joins and leaves in turn.
 const ROOMS: u32 = 10_000;

@@ -64,8 +64,7 @@ impl Script {
         }
     }
 
-    /// All bytes that a connection writes. `claim` is the session to resume, as the fields of a
-    /// JSON object.
+    /// All bytes that a connection writes. `claim` has the JSON fields of the session to resume.
     fn bytes(self, claim: Option<&str>) -> Vec<u8> {
         let mut bytes = match self {
             Self::SlowHeads => return b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET ".to_vec(),
@@ -271,8 +270,7 @@ impl Connection {
         }
     }
 
-    /// Searches the input for the credentials of its session. True if this connection has received
-    /// them.
+    /// Searches the input for the credentials of its session. True if they were received.
     fn read_credentials(&mut self) -> bool {
         let text = String::from_utf8_lossy(&self.read);
         if let Some(pid) = field(&text, r#""pid":""#) {

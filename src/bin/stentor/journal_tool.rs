@@ -16,9 +16,9 @@ Both commands only read and work while a server uses the folder. A dump contains
 private ids of sessions are shortened.
 
 Examples:
-  stentor journal stats /var/lib/stentor/journal
-  stentor journal dump /var/lib/stentor/journal --from 1048577 --limit 10
-  stentor journal dump /var/lib/stentor/journal | jq 'select(.kind == \"event\") | .packets'";
+  stentor journal stats /var/lib/stentor/stentor-data
+  stentor journal dump /var/lib/stentor/stentor-data --from 1048577 --limit 10
+  stentor journal dump /var/lib/stentor/stentor-data | jq 'select(.kind == \"event\") | .packets'";
 
 #[derive(Debug, Error)]
 pub(crate) enum JournalToolError {
