@@ -150,6 +150,18 @@ fn a_step_that_ends_with_the_last_row_is_complete() {
 }
 
 #[test]
+fn freeing_events_of_many_rooms_is_cheap() {
+    let mut b = Bench::sqlite(QueueLimits::default());
+    let rooms: Vec<String> = (0..1_024).map(|number| format!("room {number:04}")).collect();
+    let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+    b.commit(&(0..8).map(|_| publish(&rooms, "x")).collect::<Vec<_>>());
+    let begun = std::time::Instant::now();
+    b.reveal();
+    assert_eq!(b.totals().events, 0);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn revealed_events_that_were_handled_are_freed_as_fast_as_others_are_stored() {
     let mut b = Bench::sqlite(QueueLimits::default());
     b.subscribe("t", &["bulk"]);
