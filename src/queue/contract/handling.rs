@@ -405,6 +405,25 @@ fn a_replay_is_bounded_in_bytes() {
 }
 
 #[test]
+fn a_long_list_of_dead_letters_is_replayed_in_parts() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.commit(&(0..300).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.commit(&(1..=300).map(|number| term("s", number)).collect::<Vec<_>>());
+        let replay = |numbers: Vec<u64>| Change::ReplayDead { subscriber: key("s"), numbers: Some(numbers) };
+        let list = replay((1..=300).collect());
+        assert_eq!(list.bytes(), replay(Vec::new()).bytes() + 300 * 8);
+        for expected in [256, 44, 0] {
+            let outcome = b.apply(list.clone());
+            assert!(matches!(&outcome, Outcome::Replayed { events } if events.len() == expected), "{outcome:?}");
+        }
+        assert_eq!(b.totals().dead_letters, 0);
+        let refused = Outcome::Refused(Refusal::TooManyNumbers { numbers: 1025 });
+        assert_eq!(b.apply(replay(vec![1; 1025])), refused);
+    });
+}
+
+#[test]
 fn due_retries_and_fresh_events_are_read_for_delivery() {
     both(|mut b| {
         b.subscribe("s", &["a", "b"]);

@@ -466,10 +466,16 @@ impl State {
 
     fn replay_dead(&mut self, key: &SubscriberKey, numbers: Option<&[u64]>, now: UnixMillis) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
-        let numbers = numbers.map_or_else(|| subscriber.dead.keys().copied().collect(), <[u64]>::to_vec);
+        let numbers: Vec<u64> = match numbers {
+            Some(numbers) if numbers.len() > ACKED_MAX => {
+                return Err(Refusal::TooManyNumbers { numbers: numbers.len() });
+            }
+            Some(numbers) => numbers.to_vec(),
+            None => subscriber.dead.keys().copied().collect(),
+        };
         let (mut events, mut replayed_bytes) = (Vec::new(), 0);
-        for number in numbers.into_iter().take(REPLAYED_MAX) {
-            if replayed_bytes >= REPLAYED_BYTES_MAX {
+        for number in numbers {
+            if events.len() >= REPLAYED_MAX || replayed_bytes >= REPLAYED_BYTES_MAX {
                 break;
             }
             if !self.subscriber(key)?.dead.contains_key(&number) {
