@@ -397,6 +397,33 @@ fn a_damaged_event_does_not_stop_the_queue() {
 }
 
 #[test]
+fn a_damaged_event_is_reported_when_its_retry_is_due() {
+    let mut b = Bench::sqlite(QueueLimits::default());
+    b.subscribe("s", &["a", "b"]);
+    for _ in 0..4 {
+        b.publish(&["b"], "content");
+    }
+    let at = |seconds: u64| UnixMillis(b.now.0 + seconds * 1_000);
+    let retries = [1, 2, 3].map(|number| failed("s", number, 1, at(number)));
+    let (early, late) = (at(1), at(9));
+    b.commit(&retries);
+    b.apply(unsubscribe("s", "a"));
+    let database = Connection::open(b.scratch.as_ref().unwrap().path().join(DATABASE)).unwrap();
+    database.execute("UPDATE event SET payload = x'636f6e74656e75' WHERE number = 2", []).unwrap();
+    database.execute("DELETE FROM event WHERE number = 3", []).unwrap();
+    let mut read = |now| {
+        let page = b.reader.deliverable(&key("s"), 0, &[], now, ALL).unwrap();
+        let numbers = |events: &[DurableEvent]| events.iter().map(|event| event.number).collect::<Vec<_>>();
+        let damaged: Vec<u64> = page.damaged.iter().map(|damaged| damaged.number).collect();
+        (numbers(&page.due), numbers(&page.fresh), damaged, page.next_due)
+    };
+    assert_eq!(read(early), (vec![1], vec![4], vec![], Some(UnixMillis(early.0 + 1_000))));
+    assert_eq!(read(late), (vec![1], vec![4], vec![2, 3], None));
+    b.commit(&[Change::RemoveDamaged { number: 2 }, Change::RemoveDamaged { number: 3 }]);
+    assert_eq!(b.gaps("s"), [gap(2, 3, Some(2), GapReason::Damaged)]);
+}
+
+#[test]
 fn an_event_on_a_damaged_page_can_be_removed() {
     let scratch = Scratch::new();
     let mut store = open(scratch.path());

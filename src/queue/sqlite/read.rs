@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::event::{DEAD_LETTER, Stored, StoredEvent, load_event, read_dead_letter};
 use super::folder::{DATABASE, error_at};
-use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, pending_room, sources};
+use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, room_of_stored, sources};
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::record::{
@@ -170,12 +170,8 @@ impl QueueReader for SqliteReader {
                     continue;
                 }
                 let stored = load_event(connection, number)?;
-                let room = match &stored {
-                    Stored::Event(event) => pending_room(connection, &sources, &event.rooms, number)?,
-                    Stored::Missing | Stored::Damaged(_) => None,
-                };
                 // The event may have been removed.
-                let Some(room) = room else { continue };
+                let Some(room) = room_of_stored(connection, &sources, &stored, number)? else { continue };
                 if retry_at > now {
                     next_due = Some(retry_at);
                     break;
