@@ -5,7 +5,7 @@
 //! the store, so a dropped `Delivery` loses nothing.
 //!
 //! **Invariant**: an event is sent for the first time only after every pending event with a lower
-//! number was sent, or is waiting for its retry.
+//! number was sent, is waiting for its retry, or is damaged.
 //!
 //! **Invariant**: memory is bounded by [`DeliveryLimits`], not by the number of pending events or
 //! of retries.
@@ -52,9 +52,12 @@ pub(crate) struct PendingEvent {
 pub(crate) struct Page {
     /// Events whose retry is due, in ascending order.
     pub due: Vec<PendingEvent>,
-    /// Events above the number asked for that wait for no retry, in ascending order.
+    /// Events above the number asked for that wait for no retry, in ascending order. Damaged events
+    /// are not among them.
     pub fresh: Vec<PendingEvent>,
-    /// More events are due, or above the last fresh one.
+    /// Number to read fresh events on from.
+    pub next: u64,
+    /// More events are due, or fresh above `next`.
     pub more: bool,
     /// The time of the earliest retry that is not due.
     pub next_due: Option<UnixMillis>,
@@ -130,7 +133,7 @@ struct InFlight {
 pub(crate) struct Delivery {
     limits: DeliveryLimits,
     mode: Mode,
-    /// Every pending event up to here was sent, is in `ready`, or waits for its retry.
+    /// Every pending event up to here was sent, is in `ready`, waits for its retry, or is damaged.
     cursor: u64,
     /// The highest number that was sent, on earlier connections included.
     sent_up_to: u64,
@@ -212,7 +215,7 @@ impl Delivery {
         } else {
             self.unread = page.more || read.has_news;
             self.next_due = page.next_due.into_iter().chain(read.next_due).min();
-            self.cursor = page.fresh.last().map_or(self.cursor, |last| last.number);
+            self.cursor = page.next;
             self.ready.extend(page.due.into_iter().chain(page.fresh));
         }
         self.advance(now, effects);

@@ -24,7 +24,8 @@ fn reading(events: &[PendingEvent]) -> (Delivery, Vec<Effect>) {
     let mut delivery = Delivery::new(limits(), Mode::Push, 0, 9);
     let mut effects = Vec::new();
     delivery.advance(UnixMillis(0), &mut effects);
-    let page = Page { fresh: events.to_vec(), ..Page::default() };
+    let next = events.last().map_or(0, |last| last.number);
+    let page = Page { fresh: events.to_vec(), next, ..Page::default() };
     delivery.on_page(page, UnixMillis(0), &mut effects);
     (delivery, effects)
 }
@@ -59,6 +60,20 @@ fn acks_of_earlier_connections_are_accepted_within_a_bound() {
     assert_eq!(delivery.on_ack(7, UnixMillis(1), &mut effects), Err(Refused::Overloaded));
     assert_eq!(delivery.on_ack(10, UnixMillis(1), &mut effects), Err(Refused::NeverSent));
     assert_eq!(effects.len(), 2);
+}
+
+#[test]
+fn a_page_without_fresh_events_is_read_once() {
+    let mut delivery = Delivery::new(limits(), Mode::Push, 0, 9);
+    let mut effects = Vec::new();
+    delivery.advance(UnixMillis(0), &mut effects);
+    let damaged = Page { next: 2, more: true, ..Page::default() };
+    delivery.on_page(damaged, UnixMillis(0), &mut effects);
+    let read = |effect: &Effect| match effect {
+        Effect::Read { after, .. } => Some(*after),
+        _ => None,
+    };
+    assert_eq!(effects.iter().filter_map(read).collect::<Vec<_>>(), [0, 2]);
 }
 
 #[test]

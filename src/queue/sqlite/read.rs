@@ -190,6 +190,7 @@ impl QueueReader for SqliteReader {
             while let Some((number, room, _)) = merged.next()? {
                 let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
                 if except.contains(&number) || connection.prepare_cached(sql)?.exists([id, i(number)])? {
+                    found.next = number;
                     continue;
                 }
                 let is_first = found.due.is_empty() && page.events.is_empty();
