@@ -135,6 +135,29 @@ fn count(b: &Bench, sql: &str) -> i64 {
 }
 
 #[test]
+fn acknowledged_ranges_are_deleted_in_steps() {
+    for change in [ack_up_to("s", 600), unsubscribe("s", "a")] {
+        let mut b = Bench::sqlite_with(QueueLimits::default(), 50);
+        b.subscribe("s", &["a"]);
+        b.subscribe("t", &["a"]);
+        b.commit(&(0..600).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.reveal();
+        b.apply(ack("s", &(1..=600).filter(|number| number % 2 == 0).collect::<Vec<_>>()));
+        let now = b.now;
+        let mut left = count(&b, "SELECT count(*) FROM acked");
+        assert!(left >= 299, "{left}");
+        b.store.commit(std::slice::from_ref(&change), now).unwrap();
+        while b.store.has_work() {
+            let before = std::mem::replace(&mut left, count(&b, "SELECT count(*) FROM acked"));
+            assert!(before - left <= 50, "{before} before, {left} after {change:?}");
+            b.store.commit(&[], now).unwrap();
+        }
+        assert!(left <= 50, "{left} ranges in the last step of {change:?}");
+        assert_eq!((count(&b, "SELECT count(*) FROM acked"), b.pending("t").len()), (0, 600));
+    }
+}
+
+#[test]
 fn a_step_that_ends_with_the_last_row_is_complete() {
     let mut b = Bench::sqlite_with(QueueLimits::default(), 3);
     b.subscribe("t", &["a"]);
