@@ -79,7 +79,7 @@ pub(crate) enum Change {
     },
     /// Confirms a gap as it was reported. Events that were removed since, or that are pending, are
     /// not confirmed: they are reported by another gap. A gap that is not reported any more, or
-    /// that has grown, is ignored.
+    /// that has grown, is ignored, and so is one of more than 1024 removed events.
     AckGap {
         subscriber: SubscriberKey,
         gap: Gap,

@@ -327,6 +327,24 @@ fn a_gap_is_confirmed_as_far_as_it_was_reported() {
 }
 
 #[test]
+fn a_gap_has_as_many_events_as_one_change_may_confirm() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.commit(&(0..1_500).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.reveal();
+        b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: 1_500 });
+        b.apply(ack_gap("s", gap(1, 1_500, Some(1_500), GapReason::Purged)));
+        let page = b.reader.gaps(&key("s"), 0, 100_000).unwrap();
+        assert_eq!(page.gaps, [gap(1, 1_024, Some(1_024), GapReason::Purged)]);
+        assert_eq!((page.next, page.has_more), (1_024, true));
+        b.ack_gaps("s");
+        assert_eq!(b.gaps("s"), [gap(1_025, 1_500, Some(476), GapReason::Purged)]);
+        b.ack_gaps("s");
+        assert_eq!(b.gaps("s"), []);
+    });
+}
+
+#[test]
 fn a_lost_range_is_reported_although_its_last_event_was_handled() {
     let rule =
         crate::queue::limits::RetentionRule { pattern: "kept".into(), max_events: Some(1), ..Default::default() };

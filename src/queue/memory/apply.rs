@@ -392,6 +392,7 @@ impl State {
             return Ok(());
         }
         match gap.events {
+            Some(events) if events > ACKED_MAX as u64 => {}
             Some(events) => {
                 let removed = self.removed(&self.subscribers[key], gap.from.saturating_sub(1)).into_iter();
                 let removed = removed.filter(|event| event.number <= gap.to && event.reason == gap.reason);

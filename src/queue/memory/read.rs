@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use super::{Attempts, RoomKey, State, StoredEvent, Subscriber};
 use crate::ids::{NamespacePath, RoomName};
+use crate::queue::change::ACKED_MAX;
 use crate::queue::record::{
     Backlog, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState, Totals,
     UnixMillis,
@@ -297,6 +298,7 @@ impl QueueReader for MemoryReader {
     }
 
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {
+        let limit = limit.min(ACKED_MAX);
         let state = self.state()?;
         let mut page = GapPage { next: after, ..GapPage::default() };
         let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };

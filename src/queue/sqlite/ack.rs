@@ -112,6 +112,8 @@ impl SqliteStore {
         }
         self.subscriptions.write_back(&self.connection)?;
         match events {
+            // Readers report no larger ones.
+            Some(events) if events > ACKED_MAX as u64 => {}
             Some(events) => self.ack_removed(subscriber, gap, events)?,
             None if reason == GapReason::Trimmed => self.ack_lost(subscriber, from, to)?,
             None => {}

@@ -9,6 +9,7 @@ use super::folder::{DATABASE, error_at};
 use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, room_of_stored, sources};
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
+use crate::queue::change::ACKED_MAX;
 use crate::queue::record::{
     Backlog, DamagedEvent, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberName,
     SubscriberState, Totals, UnixMillis,
@@ -354,6 +355,7 @@ impl QueueReader for SqliteReader {
 
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {
         self.read(|connection, _| {
+            let limit = limit.min(ACKED_MAX);
             let mut page = GapPage { next: after, ..GapPage::default() };
             let Some(id) = find(connection, subscriber)? else { return Ok(page) };
             let mut select = connection
