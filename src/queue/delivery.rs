@@ -223,9 +223,10 @@ impl Delivery {
 
     /// A new event is pending for the subscriber.
     pub(crate) fn on_event(&mut self, event: PendingEvent, now: UnixMillis, effects: &mut Vec<Effect>) {
+        let fits = self.fits_in_ready(event);
         match &mut self.read {
             Some(read) => read.has_news = true,
-            None if self.unread || self.ready.len() >= self.limits.in_flight_max => self.unread = true,
+            None if self.unread || !fits => self.unread = true,
             None if event.number > self.cursor => {
                 self.cursor = event.number;
                 self.ready.push_back(event);
@@ -471,6 +472,13 @@ impl Delivery {
         self.in_flight_bytes += event.bytes;
         let deadline = now.plus(self.limits.ack_wait);
         self.in_flight.insert(event.number, InFlight { event, deadline, committing: None });
+    }
+
+    /// True if `ready` has room for the event, within the bounds of a page.
+    fn fits_in_ready(&self, event: PendingEvent) -> bool {
+        let bytes: usize = self.ready.iter().map(|event| event.bytes).sum();
+        let fits = bytes + event.bytes <= self.limits.in_flight_bytes_max;
+        self.ready.is_empty() || (fits && self.ready.len() < self.limits.in_flight_max)
     }
 
     fn has_room(&self) -> bool {

@@ -244,7 +244,9 @@ impl World {
             }
         }
         self.take(effects);
-        assert!(self.delivery.ready.len() <= IN_FLIGHT && self.delivery.settling.len() <= IN_FLIGHT);
+        let ready = &self.delivery.ready;
+        assert!(ready.len() <= IN_FLIGHT && self.delivery.settling.len() <= IN_FLIGHT);
+        assert!(ready.len() <= 1 || ready.iter().map(|event| event.bytes).sum::<usize>() <= IN_FLIGHT_BYTES);
         let mut waiting = self.in_flight.keys().filter(|number| self.commits.iter().all(|commit| commit.0 != **number));
         let oldest = waiting.next().copied();
         if oldest != self.oldest.map(|(number, _)| number) {

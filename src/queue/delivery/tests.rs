@@ -51,6 +51,17 @@ fn events_in_flight_are_bounded_and_an_ack_makes_room() {
 }
 
 #[test]
+fn events_that_wait_for_room_are_bounded_in_bytes() {
+    let (mut delivery, mut effects) = reading(&[event(1), event(2)]);
+    for number in 3..=4 {
+        let large = PendingEvent { bytes: 60, ..event(number) };
+        delivery.on_event(large, UnixMillis(1), &mut effects);
+    }
+    let waiting: Vec<u64> = delivery.ready.iter().map(|event| event.number).collect();
+    assert_eq!((waiting, delivery.unread), (vec![3], true), "the other one is read again");
+}
+
+#[test]
 fn acks_of_earlier_connections_are_accepted_within_a_bound() {
     let (mut delivery, _) = reading(&[]);
     let mut effects = Vec::new();
