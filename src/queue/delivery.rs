@@ -163,7 +163,8 @@ struct ReadUnderWay {
 
 impl Delivery {
     /// Starts above `floor`, up to which everything is settled. Events up to `sent_up_to` may have
-    /// been sent before.
+    /// been sent before. The commits of the subscriber's former `Delivery` have ended before the
+    /// first page is read.
     pub(crate) fn new(limits: DeliveryLimits, mode: Mode, floor: u64, sent_up_to: u64) -> Self {
         Self {
             limits,
@@ -291,7 +292,8 @@ impl Delivery {
         }
     }
 
-    /// The settlement of `number` was committed, or the store has failed and nothing has changed.
+    /// The settlement of `number` was committed, or the store has failed and nothing has changed. A
+    /// change that the store refused counts as committed: the event is not pending any more.
     pub(crate) fn on_commit(
         &mut self,
         number: u64,
