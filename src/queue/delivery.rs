@@ -126,6 +126,9 @@ struct InFlight {
     deadline: UnixMillis,
     /// The settlement whose commit is under way.
     committing: Option<Settlement>,
+    /// The settlement, other than a retry, whose commit failed. It is committed again when the
+    /// attempt's time is over.
+    failed: Option<Settlement>,
 }
 
 /// One subscriber's delivery, from the moment at which its connection (or its first pull) begins.
@@ -306,7 +309,7 @@ impl Delivery {
         match self.in_flight.get_mut(&number).filter(|sent| sent.committing == Some(settlement)) {
             Some(_) if is_committed => self.remove(number, now),
             Some(sent) => {
-                sent.committing = None;
+                sent.failed = sent.committing.take().filter(|_| !is_retry);
                 sent.deadline = now.plus(self.limits.ack_wait);
             }
             // The event may be pending without a retry.
@@ -329,9 +332,9 @@ impl Delivery {
     /// The connection is lost. The attempt of the oldest event in flight has failed, since that
     /// event may be what ended the client; the attempts of the others do not count.
     pub(crate) fn on_connection_lost(mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
-        if let Some(event) = self.oldest_waiting().map(|sent| sent.event) {
-            let settlement = self.after_failure(event.attempts, Failure::ConnectionLost, now);
-            self.settle(event.number, settlement, now, effects);
+        if let Some(sent) = self.oldest_waiting() {
+            let (number, settlement) = (sent.event.number, self.after_attempt(sent, Failure::ConnectionLost, now));
+            self.settle(number, settlement, now, effects);
         }
     }
 
@@ -385,12 +388,17 @@ impl Delivery {
     /// Ends the attempts whose time is over.
     fn expire(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
         let mut failure = Failure::TimedOut;
-        while let Some(event) = self.expiring().filter(|sent| sent.deadline <= now).map(|sent| sent.event) {
-            let settlement = self.after_failure(event.attempts, failure, now);
-            self.settle(event.number, settlement, now, effects);
+        while let Some(sent) = self.expiring().filter(|sent| sent.deadline <= now) {
+            let (number, settlement) = (sent.event.number, self.after_attempt(sent, failure, now));
+            self.settle(number, settlement, now, effects);
             // Of events that were pulled together the first may have stopped the others.
             failure = Failure::Bystander;
         }
+    }
+
+    /// The settlement of an event whose attempt has ended without one that was committed.
+    fn after_attempt(&self, sent: &InFlight, failure: Failure, now: UnixMillis) -> Settlement {
+        sent.failed.unwrap_or_else(|| self.after_failure(sent.event.attempts, failure, now))
     }
 
     fn after_failure(&self, attempts: u32, failure: Failure, now: UnixMillis) -> Settlement {
@@ -473,7 +481,7 @@ impl Delivery {
         self.sent_up_to = self.sent_up_to.max(event.number);
         self.in_flight_bytes += event.bytes;
         let deadline = now.plus(self.limits.ack_wait);
-        self.in_flight.insert(event.number, InFlight { event, deadline, committing: None });
+        self.in_flight.insert(event.number, InFlight { event, deadline, committing: None, failed: None });
     }
 
     /// True if `ready` has room for the event, within the bounds of a page.

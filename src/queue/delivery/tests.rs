@@ -88,6 +88,17 @@ fn a_page_without_fresh_events_is_read_once() {
 }
 
 #[test]
+fn an_ack_whose_commit_failed_is_committed_again() {
+    let (mut delivery, _) = reading(&[event(1)]);
+    let mut effects = Vec::new();
+    delivery.on_ack(1, UnixMillis(1), &mut effects).unwrap();
+    delivery.on_commit(1, Settlement::Acked, false, UnixMillis(2), &mut effects);
+    delivery.advance(UnixMillis(32), &mut effects);
+    let commit = Effect::Commit { number: 1, settlement: Settlement::Acked };
+    assert_eq!(effects, [commit.clone(), commit]);
+}
+
+#[test]
 fn an_event_that_may_end_its_client_is_sent_alone() {
     let suspect = PendingEvent { attempts: 2, alone: true, ..event(1) };
     let (mut delivery, effects) = reading(&[suspect, event(2)]);
