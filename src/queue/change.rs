@@ -79,7 +79,7 @@ pub(crate) enum Change {
     },
     /// Confirms a gap as it was reported. Events that were removed since, or that are pending, are
     /// not confirmed: they are reported by another gap. A gap that is not reported any more, or
-    /// that has grown, is ignored.
+    /// that has grown, is ignored, and so is one of more than 1024 removed events.
     AckGap {
         subscriber: SubscriberKey,
         gap: Gap,
@@ -99,11 +99,13 @@ pub(crate) enum Change {
         alone: bool,
         retry_at: UnixMillis,
     },
-    /// Publishes dead letters to their subscriber alone, under new numbers: these, or the oldest
-    /// ones: at most 256 of them and about 1 MiB, so repeat the change until it replays none. A
-    /// damaged one is removed, and the subscriber gets a gap.
+    /// Publishes dead letters to their subscriber alone, under new numbers: at most 256 and about
+    /// 1 MiB of them, so repeat the change until it replays none. A damaged one is removed, and the
+    /// subscriber gets a gap.
     ReplayDead {
         subscriber: SubscriberKey,
+        /// These, at most 1024, or the oldest ones. Numbers that are no dead letters of the
+        /// subscriber are ignored.
         numbers: Option<Vec<u64>>,
     },
     /// Removes what is pending for a subscriber up to a number; the subscriber receives a gap.
@@ -136,7 +138,7 @@ pub(crate) enum Change {
     },
 }
 
-/// Maximum number of events that one change acknowledges.
+/// Maximum number of events that one change names.
 pub(crate) const ACKED_MAX: usize = 1024;
 
 /// Bytes that a dead letter counts for bounds of queues and batches, whatever its event has.
@@ -221,8 +223,8 @@ pub(crate) enum Refusal {
     BeyondHead { number: u64, head: u64 },
     #[error("event {number} is not pending for the subscriber")]
     NotPending { number: u64 },
-    /// Acknowledge in several changes.
-    #[error("{numbers} numbers are acknowledged together, expected at most {ACKED_MAX}")]
+    /// Commit several changes.
+    #[error("change names {numbers} events, expected at most {ACKED_MAX}")]
     TooManyNumbers { numbers: usize },
     #[error("event {number} is not damaged")]
     NotDamaged { number: u64 },
@@ -276,7 +278,9 @@ impl Change {
                     + publish.rooms.iter().map(|room| room.as_str().len() + 16).sum::<usize>()
             }
             Self::Ack { events: Acked::Numbers(numbers), .. } => numbers.len() * 8,
-            Self::ReplayDead { .. } => REPLAYED_BYTES_MAX,
+            Self::ReplayDead { numbers, .. } => {
+                REPLAYED_BYTES_MAX + numbers.as_ref().map_or(0, |numbers| numbers.len() * 8)
+            }
             Self::Term { .. } => TERM_BYTES,
             _ => 0,
         };

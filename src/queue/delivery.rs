@@ -5,7 +5,7 @@
 //! the store, so a dropped `Delivery` loses nothing.
 //!
 //! **Invariant**: an event is sent for the first time only after every pending event with a lower
-//! number was sent, or is waiting for its retry.
+//! number was sent, is waiting for its retry, or is damaged.
 //!
 //! **Invariant**: memory is bounded by [`DeliveryLimits`], not by the number of pending events or
 //! of retries.
@@ -52,9 +52,12 @@ pub(crate) struct PendingEvent {
 pub(crate) struct Page {
     /// Events whose retry is due, in ascending order.
     pub due: Vec<PendingEvent>,
-    /// Events above the number asked for that wait for no retry, in ascending order.
+    /// Events above the number asked for that wait for no retry, in ascending order. Damaged events
+    /// are not among them.
     pub fresh: Vec<PendingEvent>,
-    /// More events are due, or above the last fresh one.
+    /// Number to read fresh events on from.
+    pub next: u64,
+    /// More events are due, or fresh above `next`.
     pub more: bool,
     /// The time of the earliest retry that is not due.
     pub next_due: Option<UnixMillis>,
@@ -123,6 +126,9 @@ struct InFlight {
     deadline: UnixMillis,
     /// The settlement whose commit is under way.
     committing: Option<Settlement>,
+    /// The settlement, other than a retry, whose commit failed. It is committed again when the
+    /// attempt's time is over.
+    failed: Option<Settlement>,
 }
 
 /// One subscriber's delivery, from the moment at which its connection (or its first pull) begins.
@@ -130,7 +136,7 @@ struct InFlight {
 pub(crate) struct Delivery {
     limits: DeliveryLimits,
     mode: Mode,
-    /// Every pending event up to here was sent, is in `ready`, or waits for its retry.
+    /// Every pending event up to here was sent, is in `ready`, waits for its retry, or is damaged.
     cursor: u64,
     /// The highest number that was sent, on earlier connections included.
     sent_up_to: u64,
@@ -160,7 +166,8 @@ struct ReadUnderWay {
 
 impl Delivery {
     /// Starts above `floor`, up to which everything is settled. Events up to `sent_up_to` may have
-    /// been sent before.
+    /// been sent before. The commits of the subscriber's former `Delivery` have ended before the
+    /// first page is read.
     pub(crate) fn new(limits: DeliveryLimits, mode: Mode, floor: u64, sent_up_to: u64) -> Self {
         Self {
             limits,
@@ -212,7 +219,7 @@ impl Delivery {
         } else {
             self.unread = page.more || read.has_news;
             self.next_due = page.next_due.into_iter().chain(read.next_due).min();
-            self.cursor = page.fresh.last().map_or(self.cursor, |last| last.number);
+            self.cursor = page.next;
             self.ready.extend(page.due.into_iter().chain(page.fresh));
         }
         self.advance(now, effects);
@@ -220,9 +227,10 @@ impl Delivery {
 
     /// A new event is pending for the subscriber.
     pub(crate) fn on_event(&mut self, event: PendingEvent, now: UnixMillis, effects: &mut Vec<Effect>) {
+        let fits = self.fits_in_ready(event);
         match &mut self.read {
             Some(read) => read.has_news = true,
-            None if self.unread || self.ready.len() >= self.limits.in_flight_max => self.unread = true,
+            None if self.unread || !fits => self.unread = true,
             None if event.number > self.cursor => {
                 self.cursor = event.number;
                 self.ready.push_back(event);
@@ -287,7 +295,8 @@ impl Delivery {
         }
     }
 
-    /// The settlement of `number` was committed, or the store has failed and nothing has changed.
+    /// The settlement of `number` was committed, or the store has failed and nothing has changed. A
+    /// change that the store refused counts as committed: the event is not pending any more.
     pub(crate) fn on_commit(
         &mut self,
         number: u64,
@@ -300,7 +309,7 @@ impl Delivery {
         match self.in_flight.get_mut(&number).filter(|sent| sent.committing == Some(settlement)) {
             Some(_) if is_committed => self.remove(number, now),
             Some(sent) => {
-                sent.committing = None;
+                sent.failed = sent.committing.take().filter(|_| !is_retry);
                 sent.deadline = now.plus(self.limits.ack_wait);
             }
             // The event may be pending without a retry.
@@ -323,9 +332,9 @@ impl Delivery {
     /// The connection is lost. The attempt of the oldest event in flight has failed, since that
     /// event may be what ended the client; the attempts of the others do not count.
     pub(crate) fn on_connection_lost(mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
-        if let Some(event) = self.oldest_waiting().map(|sent| sent.event) {
-            let settlement = self.after_failure(event.attempts, Failure::ConnectionLost, now);
-            self.settle(event.number, settlement, now, effects);
+        if let Some(sent) = self.oldest_waiting() {
+            let (number, settlement) = (sent.event.number, self.after_attempt(sent, Failure::ConnectionLost, now));
+            self.settle(number, settlement, now, effects);
         }
     }
 
@@ -379,12 +388,17 @@ impl Delivery {
     /// Ends the attempts whose time is over.
     fn expire(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
         let mut failure = Failure::TimedOut;
-        while let Some(event) = self.expiring().filter(|sent| sent.deadline <= now).map(|sent| sent.event) {
-            let settlement = self.after_failure(event.attempts, failure, now);
-            self.settle(event.number, settlement, now, effects);
+        while let Some(sent) = self.expiring().filter(|sent| sent.deadline <= now) {
+            let (number, settlement) = (sent.event.number, self.after_attempt(sent, failure, now));
+            self.settle(number, settlement, now, effects);
             // Of events that were pulled together the first may have stopped the others.
             failure = Failure::Bystander;
         }
+    }
+
+    /// The settlement of an event whose attempt has ended without one that was committed.
+    fn after_attempt(&self, sent: &InFlight, failure: Failure, now: UnixMillis) -> Settlement {
+        sent.failed.unwrap_or_else(|| self.after_failure(sent.event.attempts, failure, now))
     }
 
     fn after_failure(&self, attempts: u32, failure: Failure, now: UnixMillis) -> Settlement {
@@ -467,7 +481,14 @@ impl Delivery {
         self.sent_up_to = self.sent_up_to.max(event.number);
         self.in_flight_bytes += event.bytes;
         let deadline = now.plus(self.limits.ack_wait);
-        self.in_flight.insert(event.number, InFlight { event, deadline, committing: None });
+        self.in_flight.insert(event.number, InFlight { event, deadline, committing: None, failed: None });
+    }
+
+    /// True if `ready` has room for the event, within the bounds of a page.
+    fn fits_in_ready(&self, event: PendingEvent) -> bool {
+        let bytes: usize = self.ready.iter().map(|event| event.bytes).sum();
+        let fits = bytes + event.bytes <= self.limits.in_flight_bytes_max;
+        self.ready.is_empty() || (fits && self.ready.len() < self.limits.in_flight_max)
     }
 
     fn has_room(&self) -> bool {

@@ -4,6 +4,7 @@
 //! It follows the contract with other means: every change is complete when it is applied, and
 //! nothing is left for later commits.
 
+mod ack;
 mod apply;
 mod expire;
 mod read;

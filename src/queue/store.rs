@@ -200,7 +200,7 @@ pub(crate) trait QueueReader: Send {
     ) -> Result<DeadLetterPage, StoreError>;
 
     /// Gaps of a subscriber that it has not confirmed and that end after a number, of at most
-    /// `limit` removed events.
+    /// `limit` removed events. A limit beyond 1024, which one change may confirm, counts as 1024.
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError>;
 
     fn totals(&mut self) -> Result<Totals, StoreError>;

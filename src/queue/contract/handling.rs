@@ -327,6 +327,24 @@ fn a_gap_is_confirmed_as_far_as_it_was_reported() {
 }
 
 #[test]
+fn a_gap_has_as_many_events_as_one_change_may_confirm() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.commit(&(0..1_500).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.reveal();
+        b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: 1_500 });
+        b.apply(ack_gap("s", gap(1, 1_500, Some(1_500), GapReason::Purged)));
+        let page = b.reader.gaps(&key("s"), 0, 100_000).unwrap();
+        assert_eq!(page.gaps, [gap(1, 1_024, Some(1_024), GapReason::Purged)]);
+        assert_eq!((page.next, page.has_more), (1_024, true));
+        b.ack_gaps("s");
+        assert_eq!(b.gaps("s"), [gap(1_025, 1_500, Some(476), GapReason::Purged)]);
+        b.ack_gaps("s");
+        assert_eq!(b.gaps("s"), []);
+    });
+}
+
+#[test]
 fn a_lost_range_is_reported_although_its_last_event_was_handled() {
     let rule =
         crate::queue::limits::RetentionRule { pattern: "kept".into(), max_events: Some(1), ..Default::default() };
@@ -405,6 +423,25 @@ fn a_replay_is_bounded_in_bytes() {
 }
 
 #[test]
+fn a_long_list_of_dead_letters_is_replayed_in_parts() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.commit(&(0..300).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.commit(&(1..=300).map(|number| term("s", number)).collect::<Vec<_>>());
+        let replay = |numbers: Vec<u64>| Change::ReplayDead { subscriber: key("s"), numbers: Some(numbers) };
+        let list = replay((1..=300).collect());
+        assert_eq!(list.bytes(), replay(Vec::new()).bytes() + 300 * 8);
+        for expected in [256, 44, 0] {
+            let outcome = b.apply(list.clone());
+            assert!(matches!(&outcome, Outcome::Replayed { events } if events.len() == expected), "{outcome:?}");
+        }
+        assert_eq!(b.totals().dead_letters, 0);
+        let refused = Outcome::Refused(Refusal::TooManyNumbers { numbers: 1025 });
+        assert_eq!(b.apply(replay(vec![1; 1025])), refused);
+    });
+}
+
+#[test]
 fn due_retries_and_fresh_events_are_read_for_delivery() {
     both(|mut b| {
         b.subscribe("s", &["a", "b"]);
@@ -431,13 +468,13 @@ fn due_retries_and_fresh_events_are_read_for_delivery() {
         assert_eq!(read(0, &[], at(2), ALL), (vec![1, 4], vec![3, 5, 6], 6, false, Some(at(9))));
         assert_eq!(read(5, &[4], at(9), ALL), (vec![1, 2], vec![6], 6, false, None));
         assert_eq!(read(0, &[3, 4], at(1), ALL), (vec![], vec![5, 6], 6, false, Some(at(2))));
-        assert_eq!(read(0, &[], at(2), few(1)), (vec![4], vec![], 0, true, Some(at(9))));
-        assert_eq!(read(0, &[], at(2), few(3)), (vec![1, 4], vec![3], 3, true, Some(at(9))));
+        assert_eq!(read(0, &[], at(2), few(1)), (vec![4], vec![], 2, true, Some(at(9))));
+        assert_eq!(read(0, &[], at(2), few(3)), (vec![1, 4], vec![3], 4, true, Some(at(9))));
         assert_eq!(
             read(0, &[], at(2), PageLimit { events: 9, bytes: 35 }),
-            (vec![1, 4], vec![3], 3, true, Some(at(9)))
+            (vec![1, 4], vec![3], 4, true, Some(at(9)))
         );
-        assert_eq!(read(0, &[], at(0), PageLimit { events: 9, bytes: 1 }), (vec![], vec![3], 3, true, Some(at(1))));
+        assert_eq!(read(0, &[], at(0), PageLimit { events: 9, bytes: 1 }), (vec![], vec![3], 4, true, Some(at(1))));
         b.apply(unsubscribe("s", "a"));
         let page = b.reader.deliverable(&key("s"), 0, &[], at(9), ALL).unwrap();
         assert_eq!((page.due.len(), page.fresh.len(), page.next_due), (1, 2, None), "through the other room");

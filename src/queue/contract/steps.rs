@@ -135,6 +135,29 @@ fn count(b: &Bench, sql: &str) -> i64 {
 }
 
 #[test]
+fn acknowledged_ranges_are_deleted_in_steps() {
+    for change in [ack_up_to("s", 600), unsubscribe("s", "a")] {
+        let mut b = Bench::sqlite_with(QueueLimits::default(), 50);
+        b.subscribe("s", &["a"]);
+        b.subscribe("t", &["a"]);
+        b.commit(&(0..600).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.reveal();
+        b.apply(ack("s", &(1..=600).filter(|number| number % 2 == 0).collect::<Vec<_>>()));
+        let now = b.now;
+        let mut left = count(&b, "SELECT count(*) FROM acked");
+        assert!(left >= 299, "{left}");
+        b.store.commit(std::slice::from_ref(&change), now).unwrap();
+        while b.store.has_work() {
+            let before = std::mem::replace(&mut left, count(&b, "SELECT count(*) FROM acked"));
+            assert!(before - left <= 50, "{before} before, {left} after {change:?}");
+            b.store.commit(&[], now).unwrap();
+        }
+        assert!(left <= 50, "{left} ranges in the last step of {change:?}");
+        assert_eq!((count(&b, "SELECT count(*) FROM acked"), b.pending("t").len()), (0, 600));
+    }
+}
+
+#[test]
 fn a_step_that_ends_with_the_last_row_is_complete() {
     let mut b = Bench::sqlite_with(QueueLimits::default(), 3);
     b.subscribe("t", &["a"]);
@@ -147,6 +170,18 @@ fn a_step_that_ends_with_the_last_row_is_complete() {
     b.apply(ack("late", &[2]));
     b.apply(ack_up_to("late", 3));
     assert_eq!(count(&b, "SELECT count(*) FROM acked"), 0);
+}
+
+#[test]
+fn freeing_events_of_many_rooms_is_cheap() {
+    let mut b = Bench::sqlite(QueueLimits::default());
+    let rooms: Vec<String> = (0..1_024).map(|number| format!("room {number:04}")).collect();
+    let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+    b.commit(&(0..8).map(|_| publish(&rooms, "x")).collect::<Vec<_>>());
+    let begun = std::time::Instant::now();
+    b.reveal();
+    assert_eq!(b.totals().events, 0);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -24,7 +24,8 @@ fn reading(events: &[PendingEvent]) -> (Delivery, Vec<Effect>) {
     let mut delivery = Delivery::new(limits(), Mode::Push, 0, 9);
     let mut effects = Vec::new();
     delivery.advance(UnixMillis(0), &mut effects);
-    let page = Page { fresh: events.to_vec(), ..Page::default() };
+    let next = events.last().map_or(0, |last| last.number);
+    let page = Page { fresh: events.to_vec(), next, ..Page::default() };
     delivery.on_page(page, UnixMillis(0), &mut effects);
     (delivery, effects)
 }
@@ -50,6 +51,17 @@ fn events_in_flight_are_bounded_and_an_ack_makes_room() {
 }
 
 #[test]
+fn events_that_wait_for_room_are_bounded_in_bytes() {
+    let (mut delivery, mut effects) = reading(&[event(1), event(2)]);
+    for number in 3..=4 {
+        let large = PendingEvent { bytes: 60, ..event(number) };
+        delivery.on_event(large, UnixMillis(1), &mut effects);
+    }
+    let waiting: Vec<u64> = delivery.ready.iter().map(|event| event.number).collect();
+    assert_eq!((waiting, delivery.unread), (vec![3], true), "the other one is read again");
+}
+
+#[test]
 fn acks_of_earlier_connections_are_accepted_within_a_bound() {
     let (mut delivery, _) = reading(&[]);
     let mut effects = Vec::new();
@@ -59,6 +71,31 @@ fn acks_of_earlier_connections_are_accepted_within_a_bound() {
     assert_eq!(delivery.on_ack(7, UnixMillis(1), &mut effects), Err(Refused::Overloaded));
     assert_eq!(delivery.on_ack(10, UnixMillis(1), &mut effects), Err(Refused::NeverSent));
     assert_eq!(effects.len(), 2);
+}
+
+#[test]
+fn a_page_without_fresh_events_is_read_once() {
+    let mut delivery = Delivery::new(limits(), Mode::Push, 0, 9);
+    let mut effects = Vec::new();
+    delivery.advance(UnixMillis(0), &mut effects);
+    let damaged = Page { next: 2, more: true, ..Page::default() };
+    delivery.on_page(damaged, UnixMillis(0), &mut effects);
+    let read = |effect: &Effect| match effect {
+        Effect::Read { after, .. } => Some(*after),
+        _ => None,
+    };
+    assert_eq!(effects.iter().filter_map(read).collect::<Vec<_>>(), [0, 2]);
+}
+
+#[test]
+fn an_ack_whose_commit_failed_is_committed_again() {
+    let (mut delivery, _) = reading(&[event(1)]);
+    let mut effects = Vec::new();
+    delivery.on_ack(1, UnixMillis(1), &mut effects).unwrap();
+    delivery.on_commit(1, Settlement::Acked, false, UnixMillis(2), &mut effects);
+    delivery.advance(UnixMillis(32), &mut effects);
+    let commit = Effect::Commit { number: 1, settlement: Settlement::Acked };
+    assert_eq!(effects, [commit.clone(), commit]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use super::{Attempts, RoomKey, State, StoredEvent, Subscriber};
 use crate::ids::{NamespacePath, RoomName};
+use crate::queue::change::ACKED_MAX;
 use crate::queue::record::{
     Backlog, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberState, Totals,
     UnixMillis,
@@ -170,18 +171,21 @@ impl QueueReader for MemoryReader {
         let state = self.state()?;
         let mut page = DeliveryPage { next: after, ..DeliveryPage::default() };
         let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };
-        let mut pending = state.pending(subscriber, 0);
-        pending.retain(|number, _| !except.contains(number));
-        let retries = subscriber.attempts.iter().filter(|(number, _)| pending.contains_key(number));
+        let pending = state.pending(subscriber, 0);
+        let is_retry = |number: &u64| pending.contains_key(number) && !except.contains(number);
+        let retries = subscriber.attempts.iter().filter(|(number, _)| is_retry(number));
         let mut retries: Vec<(UnixMillis, u64)> = retries.map(|(number, failed)| (failed.retry_at, *number)).collect();
         retries.sort_unstable();
         page.next_due = retries.iter().map(|(retry_at, _)| *retry_at).find(|retry_at| *retry_at > now);
         let due = retries.into_iter().filter(|(retry_at, _)| *retry_at <= now).map(|(_, number)| number);
-        let fresh =
-            pending.keys().copied().filter(|number| *number > after && !subscriber.attempts.contains_key(number));
+        let fresh = pending.keys().copied().filter(|number| *number > after);
         let mut bytes = 0;
         for (is_due, numbers) in [(true, due.collect::<Vec<_>>()), (false, fresh.collect())] {
             for number in numbers {
+                if !is_due && (except.contains(&number) || subscriber.attempts.contains_key(&number)) {
+                    page.next = number;
+                    continue;
+                }
                 let (Some(event), Some(room)) = (state.events.get(&number), pending.get(&number)) else { continue };
                 let read = page.due.len() + page.fresh.len();
                 bytes += event.payload.bytes();
@@ -294,6 +298,7 @@ impl QueueReader for MemoryReader {
     }
 
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {
+        let limit = limit.min(ACKED_MAX);
         let state = self.state()?;
         let mut page = GapPage { next: after, ..GapPage::default() };
         let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };

@@ -112,6 +112,8 @@ impl SqliteStore {
         }
         self.subscriptions.write_back(&self.connection)?;
         match events {
+            // Readers report no larger ones.
+            Some(events) if events > ACKED_MAX as u64 => {}
             Some(events) => self.ack_removed(subscriber, gap, events)?,
             None if reason == GapReason::Trimmed => self.ack_lost(subscriber, from, to)?,
             None => {}
@@ -268,7 +270,10 @@ impl SqliteStore {
     ) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
         let numbers: Vec<u64> = match numbers {
-            Some(numbers) => numbers.iter().copied().take(REPLAYED_MAX).collect(),
+            Some(numbers) if numbers.len() > ACKED_MAX => {
+                return Err(Refusal::TooManyNumbers { numbers: numbers.len() }.into());
+            }
+            Some(numbers) => numbers.to_vec(),
             None => {
                 let sql = "SELECT number FROM dead_letter WHERE subscriber = ? ORDER BY number LIMIT ?";
                 self.numbers(sql, &[subscriber, REPLAYED_MAX as i64])?
@@ -276,7 +281,7 @@ impl SqliteStore {
         };
         let (mut events, mut bytes) = (Vec::new(), 0);
         for number in numbers {
-            if bytes >= REPLAYED_BYTES_MAX {
+            if events.len() >= REPLAYED_MAX || bytes >= REPLAYED_BYTES_MAX {
                 break;
             }
             let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number = ?");

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use rusqlite::{Connection, params};
 
+use super::event::Stored;
 use super::read::{reason, room_name};
 use super::{i, n};
 use crate::ids::RoomName;
@@ -199,7 +200,7 @@ impl<'a> Removed<'a> {
 }
 
 /// The first room through which an event is pending.
-pub(super) fn pending_room<'a>(
+fn pending_room<'a>(
     connection: &Connection,
     sources: &'a [Source],
     rooms: &[i64],
@@ -216,6 +217,23 @@ pub(super) fn pending_room<'a>(
         }
     }
     Ok(None)
+}
+
+/// The first room through which an event is pending, as far as the event can be read. The rooms of
+/// a damaged one are not known: all are tried.
+pub(super) fn room_of_stored<'a>(
+    connection: &Connection,
+    sources: &'a [Source],
+    stored: &Stored,
+    number: u64,
+) -> rusqlite::Result<Option<&'a RoomName>> {
+    match stored {
+        Stored::Event(event) => pending_room(connection, sources, &event.rooms, number),
+        Stored::Missing | Stored::Damaged(_) => {
+            let rooms: Vec<i64> = sources.iter().map(|source| source.room).collect();
+            pending_room(connection, sources, &rooms, number)
+        }
+    }
 }
 
 pub(super) fn sources(connection: &Connection, subscriber: i64) -> rusqlite::Result<Vec<Source>> {

@@ -6,9 +6,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::event::{DEAD_LETTER, Stored, StoredEvent, load_event, read_dead_letter};
 use super::folder::{DATABASE, error_at};
-use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, pending_room, sources};
+use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, room_of_stored, sources};
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
+use crate::queue::change::ACKED_MAX;
 use crate::queue::record::{
     Backlog, DamagedEvent, DurableEvent, Gap, GapReason, QueueOffset, SubscriberInfo, SubscriberKey, SubscriberName,
     SubscriberState, Totals, UnixMillis,
@@ -95,6 +96,30 @@ fn read_attempts(connection: &Connection, subscriber: i64, event: &mut DurableEv
     Ok(())
 }
 
+/// The time of the earliest retry of a pending event that is not due.
+fn next_due(
+    connection: &Connection,
+    subscriber: i64,
+    sources: &[Source],
+    except: &[u64],
+    now: UnixMillis,
+) -> rusqlite::Result<Option<UnixMillis>> {
+    let sql = "SELECT number, retry_at FROM attempt WHERE subscriber = ? AND retry_at > ? ORDER BY retry_at, number";
+    let mut select = connection.prepare_cached(sql)?;
+    let mut retries = select.query([subscriber, i(now.0)])?;
+    while let Some(row) = retries.next()? {
+        let number = n(row.get(0)?);
+        if !except.contains(&number) {
+            let stored = load_event(connection, number)?;
+            // The event may have been removed.
+            if room_of_stored(connection, sources, &stored, number)?.is_some() {
+                return Ok(Some(UnixMillis(n(row.get(1)?))));
+            }
+        }
+    }
+    Ok(None)
+}
+
 fn damaged(table: &str, number: u64, damage: &str) -> DamagedEvent {
     DamagedEvent { number, error: format!("queue file {DATABASE}: table {table}, row {number}: {damage}") }
 }
@@ -160,26 +185,19 @@ impl QueueReader for SqliteReader {
             let sources = sources(connection, id)?;
             let is_full = |page: &EventPage| page.events.len() + page.damaged.len() >= limit.events;
             let (mut page, mut bytes) = (EventPage::default(), 0);
-            let sql = "SELECT number, retry_at FROM attempt WHERE subscriber = ? ORDER BY retry_at, number";
+            let sql = "SELECT number FROM attempt WHERE subscriber = ? AND retry_at <= ? ORDER BY retry_at, number";
             let mut select = connection.prepare_cached(sql)?;
-            let mut retries = select.query([id])?;
-            let mut next_due = None;
-            while let Some(row) = retries.next()? {
-                let (number, retry_at) = (n(row.get(0)?), UnixMillis(n(row.get(1)?)));
-                if page.has_more && retry_at <= now || except.contains(&number) {
+            let mut retries = select.query([id, i(now.0)])?;
+            while !page.has_more
+                && let Some(row) = retries.next()?
+            {
+                let number = n(row.get(0)?);
+                if except.contains(&number) {
                     continue;
                 }
                 let stored = load_event(connection, number)?;
-                let room = match &stored {
-                    Stored::Event(event) => pending_room(connection, &sources, &event.rooms, number)?,
-                    Stored::Missing | Stored::Damaged(_) => None,
-                };
                 // The event may have been removed.
-                let Some(room) = room else { continue };
-                if retry_at > now {
-                    next_due = Some(retry_at);
-                    break;
-                }
+                let Some(room) = room_of_stored(connection, &sources, &stored, number)? else { continue };
                 if is_full(&page) {
                     page.has_more = true;
                 } else if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room.clone())) {
@@ -188,12 +206,14 @@ impl QueueReader for SqliteReader {
             }
             let mut due = std::mem::take(&mut page.events);
             due.sort_unstable_by_key(|event| event.number);
+            let next_due = next_due(connection, id, &sources, except, now)?;
             let mut found =
                 DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
             let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
             while let Some((number, room, _)) = merged.next()? {
                 let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
                 if except.contains(&number) || connection.prepare_cached(sql)?.exists([id, i(number)])? {
+                    found.next = number;
                     continue;
                 }
                 let is_first = found.due.is_empty() && page.events.is_empty();
@@ -357,6 +377,7 @@ impl QueueReader for SqliteReader {
 
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {
         self.read(|connection, _| {
+            let limit = limit.min(ACKED_MAX);
             let mut page = GapPage { next: after, ..GapPage::default() };
             let Some(id) = find(connection, subscriber)? else { return Ok(page) };
             let mut select = connection

@@ -372,7 +372,8 @@ impl SqliteStore {
         })?;
         // An event whose rooms are unknown stays until it is removed as damaged.
         let Some(rooms) = event.and_then(|event| event.rooms) else { return Ok(()) };
-        for other in rooms {
+        // Most rows are freed in the order of this list, so the last ones are still there.
+        for other in rooms.into_iter().rev() {
             if other != room {
                 let sql = "SELECT 1 FROM event_room WHERE room = ? AND number = ?";
                 if self.connection.prepare_cached(sql)?.exists([other, i(number)])? {

@@ -140,6 +140,9 @@ impl SqliteStore {
         if is_last {
             subscription.dropped = subscription.dropped.max(target);
         }
+        // Ranges above it tell which of the next rows are acknowledged.
+        let sql = "DELETE FROM acked WHERE subscription = ?1 AND first <= ?2 AND last <= ?2";
+        self.connection.prepare_cached(sql)?.execute([id, i(subscription.dropped)])?;
         match ended {
             Some(_) if is_last => {
                 self.save(subscription);
