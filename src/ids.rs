@@ -15,8 +15,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 
 pub(crate) use self::ack::{AckId, AckOwner};
-pub(crate) use self::offset::OFFSET_CHARS;
-pub use self::offset::{Epoch, Fingerprint, Lsn, Offset};
+pub use self::offset::{Epoch, Fingerprint, Lsn, Offset, QueueOffset};
+pub(crate) use self::offset::{OFFSET_CHARS, QUEUE_OFFSET_CHARS};
 pub(crate) use self::recipient::Recipient;
 
 /// Number of random bytes in a session, socket or private id. These 120 bits are 20 characters of
@@ -62,6 +62,9 @@ pub enum IdError {
     /// The text is not an offset, or is an offset in another format.
     #[error("offset is not {OFFSET_CHARS} characters of the offset alphabet")]
     NotAnOffset,
+    /// The text is not an offset of the queue. An offset of the journal is none either.
+    #[error("offset of the queue is not {QUEUE_OFFSET_CHARS} characters of the offset alphabet")]
+    NotAQueueOffset,
 }
 
 macro_rules! random_id {

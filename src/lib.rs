@@ -68,8 +68,7 @@ pub mod limits;
 mod messages;
 mod metrics;
 mod protocol;
-#[cfg(any(test, feature = "bench-internals"))]
-#[cfg_attr(not(test), expect(dead_code, reason = "the hub does not use it yet"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "being wired"))]
 mod queue;
 mod recovery;
 mod server;
@@ -89,7 +88,7 @@ pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
 pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
 pub use crate::api::socket_emitter::SocketEmitter;
-pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, SocketId};
+pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, QueueOffset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
 pub use crate::journal::inspect::{
     InspectedRecord, Inspection as JournalInspection, JournalStats, ReadError as JournalReadError,

@@ -115,6 +115,47 @@ impl Offset {
     }
 }
 
+/// Number of characters of an offset of the queue on the wire.
+pub(crate) const QUEUE_OFFSET_CHARS: usize = EPOCH_CHARS + LSN_CHARS;
+
+/// Position of a durable event in the queue: the epoch of the queue and the number of the event, in
+/// 17 characters.
+///
+/// Numbers increase from 1 within an epoch and are never reused. The token is opaque to clients,
+/// URL-safe, and of fixed length. It differs in length from the token of the journal ([`Offset`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueOffset {
+    /// Epoch of the queue.
+    pub epoch: Epoch,
+    /// Number of the event.
+    pub number: u64,
+}
+
+impl QueueOffset {
+    /// Parses a token. An event with this offset need not exist.
+    pub fn parse(token: &str) -> Result<Self, IdError> {
+        let token = token.as_bytes();
+        if token.len() != QUEUE_OFFSET_CHARS {
+            return Err(IdError::NotAQueueOffset);
+        }
+        let digits = |digits| read_digits(digits).map_err(|_| IdError::NotAQueueOffset);
+        let (epoch, number) = (digits(&token[..EPOCH_CHARS])?, digits(&token[EPOCH_CHARS..])?);
+        if number >= Lsn::END {
+            return Err(IdError::NotAQueueOffset);
+        }
+        Ok(Self { epoch: Epoch(epoch), number })
+    }
+}
+
+impl fmt::Display for QueueOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut token = [0; QUEUE_OFFSET_CHARS];
+        write_digits(&mut token[..EPOCH_CHARS], self.epoch.0);
+        write_digits(&mut token[EPOCH_CHARS..], self.number);
+        f.write_str(std::str::from_utf8(&token).unwrap_or(""))
+    }
+}
+
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::str::from_utf8(&self.encode()).unwrap_or(""))
@@ -159,8 +200,17 @@ mod tests {
         }
 
         #[test]
+        fn an_offset_of_the_queue_survives_its_token(number in 0..Lsn::END) {
+            let offset = QueueOffset { epoch: Epoch::new(1_700_000_000, 7), number };
+            let token = offset.to_string();
+            prop_assert_eq!(token.len(), QUEUE_OFFSET_CHARS);
+            prop_assert_eq!(QueueOffset::parse(&token), Ok(offset));
+            prop_assert_eq!(Offset::parse(&token), Err(IdError::NotAnOffset));
+        }
+
+        #[test]
         fn any_text_is_an_offset_or_an_error(text in ".{0,40}") {
-            let _ = Offset::parse(&text);
+            let _ = (Offset::parse(&text), QueueOffset::parse(&text));
         }
     }
 }

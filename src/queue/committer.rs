@@ -369,8 +369,8 @@ impl Worker {
 }
 
 /// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit` or
-/// `after_commit`.
-#[cfg(any(test, feature = "bench-internals"))]
+/// `after_commit`. Only debug builds do so.
+#[cfg(debug_assertions)]
 pub(super) fn crash_if_planted(point: &str) {
     static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     if PLANTED.get_or_init(|| std::env::var("STENTOR_QUEUE_CRASH").ok()).as_deref() == Some(point) {
@@ -378,7 +378,7 @@ pub(super) fn crash_if_planted(point: &str) {
     }
 }
 
-#[cfg(not(any(test, feature = "bench-internals")))]
+#[cfg(not(debug_assertions))]
 pub(super) fn crash_if_planted(_point: &str) {}
 
 #[cfg(test)]

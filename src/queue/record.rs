@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::ids::{Epoch, Lsn, NamespacePath, RoomName};
+pub(crate) use crate::ids::QueueOffset;
+use crate::ids::{Lsn, NamespacePath, RoomName};
 
 /// First number that no event gets, so that ack ids made of numbers stay exact in a JavaScript
 /// number.
@@ -33,13 +34,6 @@ impl UnixMillis {
     pub(crate) const fn plus(self, milliseconds: u64) -> Self {
         Self(self.0.saturating_add(milliseconds))
     }
-}
-
-/// Position of an event in the queue. Numbers increase from 1 within an epoch and are never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct QueueOffset {
-    pub epoch: Epoch,
-    pub number: u64,
 }
 
 /// Why a text is no subscriber name.
