@@ -47,7 +47,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, journal
           crates: &[] },
     Row { floor: 1, name: "queue",     imports: &["protocol", "ids", "limits"],                        // not state, journal
-          crates: &["log", "crc32fast", "rusqlite"] },
+          crates: &["log", "crc32fast", "rusqlite", "serde", "serde_json"] },
     Row { floor: 2, name: "recovery",  imports: &["protocol", "ids", "limits", "journal"],             // not state, metrics
           crates: &["serde", "serde_json"] },
     Row { floor: 3, name: "messages",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery"],
@@ -120,6 +120,7 @@ const LOCKED: &[(&str, &str)] = &[
     ("metrics/mod.rs",     "the list of workers, locked when one starts and by a scrape"),
     ("queue/memory.rs",    "the store in memory, written by the committer and read by readers of other threads"),
     ("queue/memory/read.rs", "the same store, read"),
+    ("queue/wake_queue.rs", "values that one thread passes to an actor, taken as a whole"),
 ];
 const LOCKS: &[&str] = &["Mutex", "RwLock"];
 

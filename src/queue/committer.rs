@@ -5,6 +5,7 @@
 //! and all later ones unavailable, until the store was opened again and found to have everything
 //! that was confirmed.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -179,6 +180,12 @@ impl Committer {
 
     pub(crate) fn availability(&self) -> &Arc<Availability> {
         &self.availability
+    }
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committer").field("availability", &self.availability).finish_non_exhaustive()
     }
 }
 

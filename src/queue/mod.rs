@@ -11,6 +11,9 @@
 //! | `memory.rs` | a store in memory, and the reference that the other is compared with |
 //! | `committer.rs` | the thread that owns a store and commits in groups |
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
+//! | `payload.rs` | the content of an event, as it is stored and as packets |
+//! | `wake_queue.rs` | values that the committer's thread passes to an actor |
+//! | `service.rs` | the shared handle of a server's queue |
 //!
 //! An event is revealed when the hub, after its commit, sends it to the connected members of its
 //! rooms.
@@ -27,6 +30,9 @@ mod contract;
 pub(crate) mod delivery;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod payload;
 pub(crate) mod record;
+pub(crate) mod service;
 pub(crate) mod sqlite;
 pub(crate) mod store;
+pub(crate) mod wake_queue;

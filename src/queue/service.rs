@@ -1,0 +1,80 @@
+//! The shared handle of a server's queue.
+
+use std::sync::Arc;
+
+use super::change::Change;
+use super::committer::{Availability, Committer, CommitterOptions, Completion, NotSubmitted, Open};
+use super::record::{Payload, QueueOffset, UnixMillis};
+use super::store::{QueueReader, StoreError};
+use super::wake_queue::WakeQueue;
+use crate::ids::{Epoch, NamespacePath, RoomName};
+
+/// A durable event that was revealed, as the hub passes it to the subscribers.
+#[derive(Debug, Clone)]
+pub(crate) struct RevealedEvent {
+    pub offset: QueueOffset,
+    pub namespace: NamespacePath,
+    pub rooms: Arc<[RoomName]>,
+    pub payload: Arc<Payload>,
+    pub published_at: UnixMillis,
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// An item of the live feed.
+#[derive(Debug, Clone)]
+pub(crate) enum Live {
+    Event(RevealedEvent),
+    /// Events were left out, since the feed was full. They are in the store.
+    Missed,
+}
+
+/// Bytes of events that may wait in the live feed.
+const LIVE_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes that an event counts for the feed, in addition to its payload.
+const LIVE_OVERHEAD_BYTES: usize = 512;
+
+/// A running queue: commits of changes, and the feed of new events for subscribers.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    committer: Committer,
+    epoch: Epoch,
+    live: WakeQueue<Live>,
+}
+
+impl Queue {
+    /// Opens the store, starts the committer and returns a reader of the store.
+    pub(crate) fn start(options: CommitterOptions, open: Open) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
+        let (committer, mut reader) = Committer::start(options, open)?;
+        let epoch = reader.totals()?.head.epoch;
+        Ok((Self { committer, epoch, live: WakeQueue::default() }, reader))
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Submits a change. Changes are committed in the order in which they were submitted.
+    pub(crate) fn submit(&self, change: Change, complete: Completion) -> Result<(), NotSubmitted> {
+        self.committer.submit(change, complete)
+    }
+
+    pub(crate) fn availability(&self) -> &Arc<Availability> {
+        self.committer.availability()
+    }
+
+    /// Passes a revealed event to the subscribers. A full feed leaves it out: subscribers then read
+    /// it from the store.
+    pub(crate) fn feed(&self, event: RevealedEvent) {
+        let bytes = event.payload.bytes() + LIVE_OVERHEAD_BYTES;
+        if !self.live.push_within(Live::Event(event), bytes, LIVE_BYTES_MAX) {
+            // Fits once into a full feed.
+            self.live.push_within(Live::Missed, LIVE_BYTES_MAX, 2 * LIVE_BYTES_MAX);
+        }
+    }
+
+    /// The live feed, which one actor takes from.
+    pub(crate) fn live(&self) -> &WakeQueue<Live> {
+        &self.live
+    }
+}
