@@ -29,8 +29,8 @@ struct DeliveryInfoJson<'a> {
 }
 
 impl Payload {
-    /// The payload of the event `name`. `arguments` contains the JSON arguments joined by commas, or
-    /// is empty.
+    /// The payload of the event `name`. `arguments` contains the JSON arguments joined by commas,
+    /// or is empty.
     pub(crate) fn of_event(name: &str, arguments: &str, attachments: Vec<Bytes>) -> Self {
         // Writing a text as JSON cannot fail.
         let name = serde_json::to_string(name).unwrap_or_default();
