@@ -12,6 +12,7 @@
 //! | `committer.rs` | the thread that owns a store and commits in groups |
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
 //! | `payload.rs` | the content of an event, as it is stored and as packets |
+//! | `origin.rs` | what the hub needs to reveal an event |
 //! | `wake_queue.rs` | values that the committer's thread passes to an actor |
 //! | `service.rs` | the shared handle of a server's queue |
 //!
@@ -30,6 +31,7 @@ mod contract;
 pub(crate) mod delivery;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod origin;
 pub(crate) mod payload;
 pub(crate) mod record;
 pub(crate) mod service;
