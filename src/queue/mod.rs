@@ -10,6 +10,7 @@
 //! | `sqlite.rs` | a store in a folder |
 //! | `memory.rs` | a store in memory, and the reference that the other is compared with |
 //! | `committer.rs` | the thread that owns a store and commits in groups |
+//! | `inspect.rs`, `edit.rs` | reads and changes of an operator in a queue's folder |
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
 //!
 //! An event is revealed when the hub, after its commit, sends it to the connected members of its
@@ -25,6 +26,8 @@ pub(crate) mod committer;
 #[cfg(test)]
 mod contract;
 pub(crate) mod delivery;
+pub(crate) mod edit;
+pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod record;
