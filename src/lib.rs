@@ -101,6 +101,11 @@ pub use crate::messages::handshake::Handshake;
 pub use crate::protocol::reason::DisconnectReason;
 pub use crate::protocol::socketio::Parser;
 pub use crate::protocol::socketio::packet::Args;
+pub use crate::queue::edit::QueueEditor;
+pub use crate::queue::inspect::{
+    InspectedDeadLetter, InspectedEvent, InspectedGap, InspectedRoom, InspectedSubscriber, InspectedSubscription,
+    QueueChangeError, QueueCheck, QueueDamage, QueueInspection, QueueOpenError, QueueReadError, QueueStats,
+};
 pub use crate::server::on_connect;
 pub use crate::server::{
     BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Queue, Recovery, RequestBody, Server,

@@ -4,6 +4,7 @@
 mod damage;
 mod faults;
 mod handling;
+mod inspection;
 mod limits;
 mod model;
 mod publishing;

@@ -10,6 +10,7 @@
 //! | `sqlite.rs` | a store in a folder |
 //! | `memory.rs` | a store in memory, and the reference that the other is compared with |
 //! | `committer.rs` | the thread that owns a store and commits in groups |
+//! | `inspect.rs`, `edit.rs` | reads and changes of an operator in a queue's folder |
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
 //! | `payload.rs` | the content of an event, as it is stored and as packets |
 //! | `origin.rs` | what the hub needs to reveal an event |
@@ -29,6 +30,8 @@ pub(crate) mod committer;
 #[cfg(test)]
 mod contract;
 pub(crate) mod delivery;
+pub(crate) mod edit;
+pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod origin;

@@ -8,8 +8,10 @@ mod http;
 mod journal_tool;
 mod logging;
 mod process;
+mod queue_tool;
 mod replies;
 mod secret;
+mod signature;
 mod vocabulary;
 
 use std::fmt::Display;
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 use stentor::{BuildError, Server};
 
-use self::config::{Config, Effective};
+use self::config::{Config, Effective, Named};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -80,7 +82,7 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal_tool::command()])
+        .subcommands([serve, config, journal_tool::command(), queue_tool::command()])
 }
 
 fn main() -> ExitCode {
@@ -106,6 +108,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
+        Some(("queue", matches)) => Ok(queue_tool::run(matches, &mut io::stdout().lock())?),
         _ => Ok(()),
     }
 }
@@ -207,6 +210,8 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     let mut config = effective.config.clone();
     fit_descriptors(&mut config);
     let config = &config;
+    let (storage, access) = (config.queue_storage(), config.subscriber_access());
+    log::info!("queue storage={} subscribers={}", storage.name(), access.name());
     let io = config.builder().build().map_err(|error| match error {
         BuildError::Journal(_) => {
             Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
