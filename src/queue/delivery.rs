@@ -287,7 +287,12 @@ impl<C> Delivery<C> {
     }
 
     /// The subscriber gives the event up.
-    pub(crate) fn on_term(&mut self, number: u64, now: UnixMillis, effects: &mut Vec<Effect<C>>) -> Result<(), Refused> {
+    pub(crate) fn on_term(
+        &mut self,
+        number: u64,
+        now: UnixMillis,
+        effects: &mut Vec<Effect<C>>,
+    ) -> Result<(), Refused> {
         self.on_settlement(number, Settlement::Terminated, now, effects)
     }
 

@@ -47,6 +47,8 @@ impl Queue {
     pub(crate) fn start(options: CommitterOptions, open: Open) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
         let (committer, mut reader) = Committer::start(options, open)?;
         let epoch = reader.totals()?.head.epoch;
+        // Before anything else is committed: what an earlier process sent ends at the head.
+        let _ = committer.submit(Change::DetachAll, Box::new(drop));
         Ok((Self { committer, epoch, live: WakeQueue::default() }, reader))
     }
 
