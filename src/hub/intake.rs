@@ -57,8 +57,10 @@ impl OrderedCommand {
             Self::CheckResume { from, .. }
             | Self::Data { from, .. }
             | Self::Join { from, .. }
+            | Self::JoinDurable { from, .. }
             | Self::Broadcast { from, .. }
             | Self::Leave { from, .. }
+            | Self::LeaveDurable { from, .. }
             | Self::Relay { from, .. }
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => from.slot,

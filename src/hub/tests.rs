@@ -3,6 +3,7 @@
 mod fairness;
 mod journal;
 mod resume;
+mod shadows;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
