@@ -55,7 +55,7 @@ impl Durable {
 
     /// Sets an id by which the queue recognises a repeated publish: 1 to 128 bytes, unique within
     /// the namespace. The id is remembered for
-    /// [`limits.queue.dedup_window`](crate::limits::Limits) after the first publish. The same id
+    /// [`limits.queue.dedup_window`](crate::limits::QueueLimits::dedup_window) after the first publish. The same id
     /// with other content or rooms is a [`PublishError::Conflict`].
     pub fn dedup_id(mut self, id: impl AsRef<[u8]>) -> Self {
         // A longer id is refused. It is not copied.
@@ -159,7 +159,7 @@ pub enum PublishError {
         limit: u64,
     },
     /// The event exceeds a limit of the queue or of the journal. Nothing was stored. Publish less
-    /// data in one event, or raise [`limits.queue`](crate::limits::Limits) or
+    /// data in one event, or raise [`limits.queue`](crate::limits::QueueLimits) or
     /// [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes).
     #[error("event of {bytes} bytes exceeds limit of {limit}")]
     TooLarge {

@@ -57,9 +57,11 @@ impl OrderedCommand {
             Self::CheckResume { from, .. }
             | Self::Data { from, .. }
             | Self::Join { from, .. }
+            | Self::JoinDurable { from, .. }
             | Self::Broadcast { from, .. }
             | Self::Publish { from, .. }
             | Self::Leave { from, .. }
+            | Self::LeaveDurable { from, .. }
             | Self::Relay { from, .. }
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => from.slot,

@@ -51,10 +51,19 @@ impl Hub {
                 self.apply_disconnect(worker, slot, socket, forever, rooms);
             }
             OrderedCommand::Join { from, socket, room } => {
-                let joined = self.apply_join(worker, from.slot, socket, room);
+                let joined = self.apply_join(worker, from.slot, socket, room, RoomBounds::from(&self.limits));
                 self.workers.answer(worker, from, Answer::Join(joined));
             }
             OrderedCommand::Leave { from, socket, room } => {
+                self.apply_leave(worker, from.slot, socket, room);
+                self.workers.answer(worker, from, Answer::Leave);
+            }
+            OrderedCommand::JoinDurable { from, socket, room } => {
+                let joined = self.apply_join_durable(worker, from.slot, socket, room);
+                self.workers.answer(worker, from, Answer::Join(joined));
+            }
+            OrderedCommand::LeaveDurable { from, socket, room } => {
+                self.apply_leave(worker, from.slot, socket, RoomName::shadow_of(&room));
                 self.apply_leave(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Leave);
             }
@@ -115,6 +124,7 @@ impl Hub {
         slot: SlotKey,
         socket: SocketId,
         room: RoomName,
+        bounds: RoomBounds,
     ) -> Result<Joined, MembershipError> {
         let offset = self.next_offset();
         if !self.is_owned_by(&socket, worker, slot) {
@@ -125,7 +135,7 @@ impl Hub {
         if room.owner().is_some_and(|owner| owner != socket && self.remembers(&owner)) {
             return Err(MembershipError::ForeignRoom);
         }
-        let joined = self.rooms.join(&socket, &room, RoomBounds::from(&self.limits)).inspect_err(|error| {
+        let joined = self.rooms.join(&socket, &room, bounds).inspect_err(|error| {
             if matches!(error, MembershipError::TooManyRooms | MembershipError::BudgetSpent) {
                 self.metrics.hub.joins_refused.add(1);
             }
@@ -142,6 +152,20 @@ impl Hub {
         let member = joined.location.member;
         self.workers.queue_command(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
         Ok(Joined { members: joined.members, offset })
+    }
+
+    /// Joins the shadow room and the room, or neither.
+    fn apply_join_durable(
+        &mut self,
+        worker: WorkerId,
+        slot: SlotKey,
+        socket: SocketId,
+        room: RoomName,
+    ) -> Result<Joined, MembershipError> {
+        let (shadow, bounds) = (RoomName::shadow_of(&room), RoomBounds::from(&self.limits).with_shadows());
+        self.apply_join(worker, slot, socket, shadow.clone(), bounds)?;
+        self.apply_join(worker, slot, socket, room, bounds)
+            .inspect_err(|_| self.apply_leave(worker, slot, socket, shadow))
     }
 
     fn apply_leave(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, room: RoomName) {

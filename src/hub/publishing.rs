@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{AsyncContext, Context};
-use smallvec::SmallVec;
 
 use self::reports::{Publisher, Report};
 pub(crate) use self::reports::{Reports, found_events};
@@ -40,9 +39,6 @@ use crate::queue::service::{QueueService, RevealedEvent};
 use crate::queue::store::UnrevealedEvent;
 use crate::state::rooms::Target;
 use crate::state::schedule::Load;
-
-/// Durable events that were submitted and not yet revealed, at most.
-const UNREVEALED_MAX: usize = 4_096;
 
 /// Longest time after which the queue is notified of revealed events.
 const REVEALED_INTERVAL: Duration = Duration::from_millis(50);
@@ -145,7 +141,7 @@ impl Hub {
         if let Some(writer) = &self.writer {
             writer.check_event(&publish.namespace, &target, &draft)?;
         }
-        check_bound("unrevealed_events", publishing.unrevealed, 1, UNREVEALED_MAX)?;
+        check_bound("unrevealed_events", publishing.unrevealed, 1, service.waiting_max())?;
         check_bound("unrevealed_bytes", publishing.unrevealed_bytes, bytes, service.waiting_bytes_max())?;
         publishing.unrevealed += 1;
         publishing.unrevealed_bytes += bytes;
@@ -328,11 +324,6 @@ fn check_bound(what: &'static str, found: usize, more: usize, limit: usize) -> R
 /// subscribers, who receive it from the queue.
 fn target(rooms: &[RoomName], exclude: Option<SocketId>) -> Target {
     let recipients = rooms.iter().cloned().map(Recipient::from).collect();
-    Target { rooms: recipients, except: shadow_rooms(rooms), exclude, local: false }
-}
-
-/// The rooms of those members of `rooms` that are durable subscribers.
-fn shadow_rooms(_rooms: &[RoomName]) -> SmallVec<[Recipient; 1]> {
-    // PLACE: `RoomName::shadow_of` of each room.
-    SmallVec::new()
+    let except = rooms.iter().map(|room| RoomName::shadow_of(room).into()).collect();
+    Target { rooms: recipients, except, exclude, local: false }
 }

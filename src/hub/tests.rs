@@ -4,6 +4,7 @@ mod fairness;
 mod journal;
 mod publishing;
 mod resume;
+mod shadows;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};

@@ -362,7 +362,7 @@ impl<'a> Rest<'a> {
     }
 
     fn room(&mut self) -> Result<RoomName, CodecError> {
-        RoomName::parse(self.name()?).map_err(|_| CodecError::Content("an invalid room name"))
+        RoomName::parse_recorded(self.name()?).map_err(|_| CodecError::Content("an invalid room name"))
     }
 
     fn namespace(&mut self) -> Result<NamespacePath, CodecError> {

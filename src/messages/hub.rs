@@ -95,6 +95,11 @@ pub(crate) enum OrderedCommand {
     Join { from: ReplyTo, socket: SocketId, room: RoomName },
     /// Removes a socket from a room. Answered by `Leave`, even if the socket was not in the room.
     Leave { from: ReplyTo, socket: SocketId, room: RoomName },
+    /// Adds a socket to a room whose durable events it receives from the queue: to the room and to
+    /// its shadow room. Answered by `Join`.
+    JoinDurable { from: ReplyTo, socket: SocketId, room: RoomName },
+    /// Undoes `JoinDurable`. Answered by `Leave`.
+    LeaveDurable { from: ReplyTo, socket: SocketId, room: RoomName },
     /// Emits an event. Answered by `Emit`, or by `Collect` for [`AckWanted::OfMany`].
     Broadcast { from: ReplyTo, emit: Box<Emit>, ack: AckWanted },
     /// Stores a durable event, and then emits it. Answered by `Publish` after the commit.

@@ -85,6 +85,8 @@ struct Subscriber {
     attempts: BTreeMap<u64, Attempts>,
     dead: BTreeMap<u64, DeadLetter>,
     gaps: BTreeMap<GapReason, Vec<Gap>>,
+    /// The newest event that it may have received. `None` while it is attached.
+    sent_up_to: Option<u64>,
 }
 
 /// Failed deliveries of an event.

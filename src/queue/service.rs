@@ -56,6 +56,8 @@ impl QueueService {
         let CommitterOptions { waiting_max, waiting_bytes_max, .. } = options;
         let (committer, mut reader) = Committer::start(options, open)?;
         let epoch = reader.totals()?.head.epoch;
+        // Before anything else is committed: what an earlier process sent ends at the head.
+        let _ = committer.submit(Change::DetachAll, Box::new(drop));
         let live = WakeQueue::default();
         Ok((Self { committer, epoch, limits, waiting_max, waiting_bytes_max, live }, reader))
     }

@@ -116,7 +116,7 @@ fn open_queue(
     let mut random = [0; 2];
     getrandom::fill(&mut random)?;
     let epoch = epoch_now(random);
-    let queue_limits = queue_limits(limits);
+    let queue_limits = QueueLimits::from(&limits.queue);
     let open: Open = match queue_kind {
         QueueKind::Off => return Ok(None),
         QueueKind::Memory => {
@@ -137,7 +137,7 @@ fn open_queue(
     };
     let failed = |error: StoreError| BuildError::Queue(error.to_string());
     let reports = Arc::<Reports>::default();
-    let defaults = CommitterOptions::default();
+    let defaults = CommitterOptions::from(&limits.queue);
     let options = CommitterOptions {
         // An event of any admitted size can wait.
         waiting_bytes_max: defaults.waiting_bytes_max.max(2 * queue_limits.event_bytes_max),
@@ -152,11 +152,6 @@ fn open_queue(
     );
     let revealed = reveal_stored(writer, &service, &mut *reader, parser).map_err(failed)?;
     Ok(Some((HubQueue { service: Arc::new(service), reports, parser, revealed }, reader)))
-}
-
-/// The bounds of the queue.
-fn queue_limits(_limits: &Limits) -> QueueLimits {
-    QueueLimits::default()
 }
 
 /// A new epoch. The time only sorts epochs. A wrong clock is harmless, since the random bits

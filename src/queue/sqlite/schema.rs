@@ -17,8 +17,8 @@ pub(super) const APPLICATION_ID: i64 = 0x5374_5175;
 pub(super) const FORMAT: i64 = 1;
 
 /// `event_room.remaining` is the number of subscriptions of the room that have not handled the
-/// event; `gone` keeps that number for events that were removed before. Columns after `bytes` may
-/// lie on overflow pages.
+/// event; `gone` keeps that number for events that were removed before. `subscriber.sent_up_to` is
+/// null while the subscriber is attached. Columns after `bytes` may lie on overflow pages.
 const TABLES: &str = "
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, head INTEGER NOT NULL, revealed INTEGER NOT NULL,
@@ -55,8 +55,9 @@ CREATE TABLE dedup (
 );
 CREATE TABLE subscriber (
     id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT, name TEXT, created_at INTEGER NOT NULL, seen_at INTEGER NOT NULL,
-    dead_letters INTEGER NOT NULL, UNIQUE (namespace, name)
+    dead_letters INTEGER NOT NULL, sent_up_to INTEGER, UNIQUE (namespace, name)
 );
+CREATE INDEX subscriber_attached ON subscriber (id) WHERE sent_up_to IS NULL AND name IS NOT NULL;
 CREATE INDEX subscriber_seen ON subscriber (seen_at) WHERE name IS NOT NULL;
 CREATE INDEX subscriber_removed ON subscriber (id) WHERE name IS NULL;
 CREATE TABLE expired_subscriber (
