@@ -16,6 +16,7 @@ use std::time::Duration;
 use stentor::{Builder, Cookie, Cors, Limits, Parser, Recovery, RecoveryClients, SameSite, Server};
 
 use self::contradictions::RECORD_BYTES;
+use super::data_dir;
 use super::http::ApiLimits;
 use super::secret::Secret;
 
@@ -89,6 +90,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns whether the server keeps anything in its data folder.
+    pub(crate) fn uses_disk(&self) -> bool {
+        self.recovery == RecoveryMode::Disk
+    }
+
     /// Returns a builder for the server with this configuration.
     pub(crate) fn builder(&self) -> Builder {
         let mut limits = self.limits.clone();
@@ -100,7 +106,7 @@ impl Config {
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),
             RecoveryMode::Memory => Recovery::memory(),
-            RecoveryMode::Disk => Recovery::disk(&self.data_dir),
+            RecoveryMode::Disk => Recovery::disk(data_dir::journal(&self.data_dir)),
         };
         let recovery = recovery.clients(self.recovery_clients);
         let builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
