@@ -72,7 +72,7 @@ pub(super) fn start_hub(
     budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
-    let HubSettings { limits, journal_kind, queue_kind, parser } = settings;
+    let HubSettings { limits, journal_kind, .. } = settings;
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
         JournalWriter::open(journal, seed, limits, metrics.clone())
             .map_err(|error| BuildError::JournalRead(error.to_string()))
@@ -86,7 +86,7 @@ pub(super) fn start_hub(
             (bytes_max / 200).min(limits.recovery.sessions_max)
         );
     }
-    let opened = open_queue(limits, queue_kind, parser, writer.as_mut())?;
+    let opened = open_queue(&settings, writer.as_mut(), metrics.clone())?;
     let (hub_queue, reader) = opened.unzip();
     let queue = hub_queue.as_ref().map(|queue| queue.service.clone());
     let stores = Stores { writer, queue: hub_queue, metrics, budgets };
@@ -108,11 +108,11 @@ fn start_subscribers(_queue: &Arc<QueueService>, _reader: Box<dyn QueueReader>) 
 /// Opens the queue, and reveals what was stored and not revealed before. Returns also a reader of the
 /// store.
 fn open_queue(
-    limits: &Limits,
-    queue_kind: &QueueKind,
-    parser: Parser,
+    settings: &HubSettings<'_>,
     writer: Option<&mut JournalWriter>,
+    metrics: Arc<Metrics>,
 ) -> Result<Option<(HubQueue, Box<dyn QueueReader>)>, BuildError> {
+    let HubSettings { limits, queue_kind, parser, .. } = *settings;
     let mut random = [0; 2];
     getrandom::fill(&mut random)?;
     let epoch = epoch_now(random);
@@ -142,6 +142,7 @@ fn open_queue(
         // An event of any admitted size can wait.
         waiting_bytes_max: defaults.waiting_bytes_max.max(2 * queue_limits.event_bytes_max),
         on_found: found_events(reports.clone()),
+        on_commit: Box::new(move |changes, took| metrics.commits.record(changes, took)),
         ..defaults
     };
     let (service, mut reader) = QueueService::start(options, queue_limits, open).map_err(failed)?;

@@ -4,6 +4,7 @@
 mod config;
 mod data_dir;
 mod demo;
+mod durable;
 mod error_code;
 mod http;
 mod journal_tool;
