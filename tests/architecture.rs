@@ -97,7 +97,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Paths of pure code: time, randomness and input arrive as arguments.
-const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "protocol/", "state/", "recovery/"];
+const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "limits/", "protocol/", "state/", "recovery/"];
 
 /// Tokens that pure code may not contain.
 #[rustfmt::skip]

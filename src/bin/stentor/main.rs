@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 use stentor::{BuildError, Server};
 
-use self::config::{Config, Effective};
+use self::config::{Config, Effective, Named};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -207,6 +207,8 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     let mut config = effective.config.clone();
     fit_descriptors(&mut config);
     let config = &config;
+    let (storage, access) = (config.queue_storage(), config.subscriber_access());
+    log::info!("queue storage={} subscribers={}", storage.name(), access.name());
     let io = config.builder().build().map_err(|error| match error {
         BuildError::Journal(_) => {
             Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
