@@ -2,6 +2,7 @@
 //! library.
 
 mod config;
+mod data_dir;
 mod demo;
 mod error_code;
 mod http;
@@ -20,6 +21,7 @@ use clap::{Arg, ArgMatches, Command};
 use stentor::{BuildError, Server};
 
 use self::config::{Config, Effective, Named};
+use self::data_dir::DataDir;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -209,10 +211,17 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     let config = &config;
     let (storage, access) = (config.queue_storage(), config.subscriber_access());
     log::info!("queue storage={} subscribers={}", storage.name(), access.name());
+    let with_remedy = |error: &dyn Display| {
+        Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
+    };
+    // Locked until the process ends.
+    let _data_dir = if config.uses_disk() {
+        Some(DataDir::open(&config.data_dir).map_err(|error| with_remedy(&error))?)
+    } else {
+        None
+    };
     let io = config.builder().build().map_err(|error| match error {
-        BuildError::Journal(_) => {
-            Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
-        }
+        BuildError::Journal(_) => with_remedy(&error),
         error => error.into(),
     })?;
     let outcome = serve_with(&io, config).await;
