@@ -9,7 +9,7 @@ use rusqlite::ErrorCode;
 use crate::folder::{FolderKind, LockError, LockedFolder, for_owner_only};
 use crate::queue::store::StoreError;
 
-pub(super) const DATABASE: &str = "queue.sqlite3";
+pub(in crate::queue) const DATABASE: &str = "queue.sqlite3";
 const LOCK: &str = "queue.lock";
 
 const KIND: FolderKind = FolderKind { lock: LOCK, mark: DATABASE, is_known: |_| false };
