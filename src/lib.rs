@@ -102,7 +102,7 @@ pub use crate::protocol::socketio::Parser;
 pub use crate::protocol::socketio::packet::Args;
 pub use crate::server::on_connect;
 pub use crate::server::{
-    BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, RequestBody, Server,
+    BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Queue, Recovery, RequestBody, Server,
 };
 pub use crate::transport::body::BodyError;
 pub use crate::transport::cookie::{Cookie, CookieError, SameSite};

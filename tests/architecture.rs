@@ -50,21 +50,21 @@ const HOUSE: &[Row] = &[
           crates: &["log", "crc32fast", "rusqlite", "serde", "serde_json"] },
     Row { floor: 2, name: "recovery",  imports: &["protocol", "ids", "limits", "journal"],             // not state, metrics
           crates: &["serde", "serde_json"] },
-    Row { floor: 3, name: "messages",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery"],
+    Row { floor: 3, name: "messages",  imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery"],
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log", "form_urlencoded"] },
-    Row { floor: 4, name: "api",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages"],
+    Row { floor: 4, name: "api",       imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "messages"],
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log"] },
     Row { floor: 5, name: "worker",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "local_waker"] },
-    Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages"], // not api, worker
+    Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages"], // not api, worker
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "fastrand"] },
-    Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker"],
+    Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "dashmap", "getrandom"] },
     Row { floor: 7, name: "transport", imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "session"],                                          // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded", "ipnet", "local_waker"] },
-    Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
+    Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker"] },
