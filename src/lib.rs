@@ -46,7 +46,7 @@
 //! | 9 | `fuzzing.rs`, `bench_support/` | properties of the decoders; internal access for benchmarks |
 //! | 8 | `server/` | composition root, the server's own port, routes for a host application |
 //! | 7 | `transport/` | polling, websocket (raw, or a pump in a host application), admission |
-//! | 6 | `session/`, `hub/` | the actors, which communicate through `messages/` |
+//! | 6 | `session/`, `hub/`, `subscribers/` | the actors, which communicate through `messages/` |
 //! | 5 | `worker/` | per-thread state: fanout, outboxes, flusher, queue to the hub |
 //! | 4 | `api/` | handles for the application |
 //! | 3 | `messages/` | messages between actors |
@@ -68,12 +68,12 @@ pub mod limits;
 mod messages;
 mod metrics;
 mod protocol;
-#[cfg_attr(not(test), allow(dead_code, reason = "being wired"))]
 mod queue;
 mod recovery;
 mod server;
 mod session;
 mod state;
+mod subscribers;
 mod transport;
 mod worker;
 

@@ -65,6 +65,11 @@ impl SubscriberName {
         }
     }
 
+    /// A name before all others, for listings.
+    pub(crate) fn before_all() -> Self {
+        Self(Arc::from(""))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

@@ -309,7 +309,8 @@ impl Builder {
         policy.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.hub.room_events_max.max(1));
-        let settings = HubSettings { limits: &limits, journal_kind: &recovery.journal_kind, queue_kind: &queue.kind };
+        let settings =
+            HubSettings { limits: &limits, parser, journal_kind: &recovery.journal_kind, queue_kind: &queue.kind };
         let hub = start_hub(settings, metrics.clone(), budgets.clone(), room_changes.clone())?;
         let workers =
             Arc::new(WorkerFactory::new(hub.address.commands.clone(), limits.clone(), budgets, metrics.clone()));
@@ -323,6 +324,7 @@ impl Builder {
             registry: Registry::default(),
             room_changes,
             queue: hub.queue.clone(),
+            subscribers: hub.subscribers,
         });
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };

@@ -19,7 +19,9 @@ use crate::journal::memory::MemoryJournal;
 use crate::limits::Limits;
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::SessionLink;
+use crate::messages::subscribers::SubscribersLink;
 use crate::metrics::Metrics;
+use crate::protocol::socketio::Parser;
 use crate::queue::committer::{CommitterOptions, Open};
 use crate::queue::limits::QueueLimits;
 use crate::queue::memory::MemoryStore;
@@ -28,6 +30,7 @@ use crate::queue::service::QueueService;
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use crate::queue::store::{QueueReader, StoreError};
 use crate::state::budget::Budgets;
+use crate::subscribers::{self, Subscribers};
 use crate::worker::per_thread::WorkerFactory;
 use crate::worker::server_sender::ServerSender;
 
@@ -52,6 +55,7 @@ pub(super) fn log_budgets(limits: &Limits) {
 /// The settings of a hub.
 pub(super) struct HubSettings<'a> {
     pub(super) limits: &'a Limits,
+    pub(super) parser: Parser,
     pub(super) journal_kind: &'a JournalKind,
     pub(super) queue_kind: &'a QueueKind,
 }
@@ -61,6 +65,8 @@ pub(super) struct StartedHub {
     pub(super) address: HubAddress,
     /// `None` while the queue is off.
     pub(super) queue: Option<Arc<QueueService>>,
+    /// Address of the delivery to subscribers. `None` while the queue is off.
+    pub(super) subscribers: Option<SubscribersLink>,
 }
 
 pub(super) fn start_hub(
@@ -69,7 +75,8 @@ pub(super) fn start_hub(
     budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
-    let HubSettings { limits, journal_kind, queue_kind } = settings;
+    let HubSettings { limits, parser, journal_kind, queue_kind } = settings;
+    let of_subscribers = (subscribers::Settings::new(limits, parser), metrics.clone());
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
         JournalWriter::open(journal, seed, limits, metrics.clone())
             .map_err(|error| BuildError::JournalRead(error.to_string()))
@@ -89,15 +96,22 @@ pub(super) fn start_hub(
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
     let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
-    if let (Some(queue), Some(reader)) = (&queue, reader) {
-        start_subscribers(queue, reader);
-    }
-    Ok(StartedHub { thread, address, queue })
+    let subscribers = queue.clone().zip(reader).map(|(queue, reader)| start_subscribers(queue, reader, of_subscribers));
+    Ok(StartedHub { thread, address, queue, subscribers })
 }
 
 /// Starts the delivery to subscribers, on an arbiter of its own.
-fn start_subscribers(_queue: &Arc<QueueService>, _reader: Box<dyn QueueReader>) {
-    // PLACE: the `Subscribers` actor takes the queue and the reader here.
+fn start_subscribers(
+    queue: Arc<QueueService>,
+    reader: Box<dyn QueueReader>,
+    (settings, metrics): (subscribers::Settings, Arc<Metrics>),
+) -> SubscribersLink {
+    let link = SubscribersLink::new();
+    let opened = link.clone();
+    Subscribers::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+        Subscribers::new(queue, reader, opened, settings, metrics)
+    });
+    link
 }
 
 /// A running queue, and a reader of its store.
@@ -127,7 +141,8 @@ fn open_queue(limits: &Limits, queue_kind: &QueueKind) -> Result<Option<OpenQueu
         }
     };
     let failed = |error: StoreError| BuildError::Queue(error.to_string());
-    let (queue, mut reader) = QueueService::start(CommitterOptions::default(), queue_limits, open).map_err(failed)?;
+    let (queue, mut reader) =
+        QueueService::start(CommitterOptions::from(&limits.queue), queue_limits, open).map_err(failed)?;
     let Totals { head, events, bytes, subscribers, dead_letters, .. } = reader.totals().map_err(failed)?;
     log::info!(
         "queue starts head={} events={events} bytes={bytes} subscribers={subscribers} dead_letters={dead_letters}",
@@ -137,8 +152,8 @@ fn open_queue(limits: &Limits, queue_kind: &QueueKind) -> Result<Option<OpenQueu
 }
 
 /// The bounds of the queue.
-fn queue_limits(_limits: &Limits) -> QueueLimits {
-    QueueLimits::default()
+fn queue_limits(limits: &Limits) -> QueueLimits {
+    QueueLimits::from(&limits.queue)
 }
 
 /// A new epoch. The time only sorts epochs. A wrong clock is harmless, since the random bits
