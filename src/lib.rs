@@ -82,6 +82,7 @@ pub use crate::api::answers::Answers;
 pub use crate::api::args::{FromArgs, OutgoingArgs, ToArgs};
 pub use crate::api::broadcast::Broadcast;
 pub use crate::api::core::Socket;
+pub use crate::api::durable::{Durable, PublishError};
 pub use crate::api::error::{AckError, ConnectError, DataError, EmitError, HandlerError, RoomError};
 pub use crate::api::event::{Disconnecting, Event};
 pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
@@ -94,12 +95,17 @@ pub use crate::journal::inspect::{
     InspectedRecord, Inspection as JournalInspection, JournalStats, ReadError as JournalReadError,
 };
 pub use crate::limits::Limits;
-pub use crate::messages::answer::{Joined, Receipt};
+pub use crate::messages::answer::{Joined, Receipt, Stored};
 pub use crate::messages::extensions::Extensions;
 pub use crate::messages::handshake::Handshake;
 pub use crate::protocol::reason::DisconnectReason;
 pub use crate::protocol::socketio::Parser;
 pub use crate::protocol::socketio::packet::Args;
+pub use crate::queue::edit::QueueEditor;
+pub use crate::queue::inspect::{
+    InspectedDeadLetter, InspectedEvent, InspectedGap, InspectedRoom, InspectedSubscriber, InspectedSubscription,
+    QueueChangeError, QueueCheck, QueueDamage, QueueInspection, QueueOpenError, QueueReadError, QueueStats,
+};
 pub use crate::server::on_connect;
 pub use crate::server::{
     BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Queue, Recovery, RequestBody, Server,

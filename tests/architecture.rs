@@ -85,7 +85,7 @@ const HOUSE: &[Row] = &[
 /// Crates that only some files may name: crate, paths, reason.
 #[rustfmt::skip]
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("base64",           &["protocol/engineio/", "ids.rs"], "only polling payloads and ids are base64"),
+    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs"], "only polling payloads, ids and signatures are base64"),
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),
@@ -93,6 +93,8 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("rusqlite",         &["queue/sqlite.rs", "queue/sqlite/"], "one store of the queue is SQLite"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text format is that of Prometheus"),
+    ("hmac",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
+    ("sha2",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
     ("toml",             &["bin/stentor/config/"],      "only the configuration file is TOML"),
     ("rustix",           &["bin/stentor/process.rs"],   "limits of the process are read in one place"),
     ("env_logger",       &["bin/"],                     "the application chooses its logger"),

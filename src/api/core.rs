@@ -32,6 +32,9 @@ use crate::queue::service::QueueService;
 pub(crate) struct Core {
     /// The sender for requests of code that runs outside any session.
     pub(crate) server_sender: SessionLink,
+    /// The sender for durable publishes of such code. It is another one, so that other requests do
+    /// not wait for commits.
+    pub(crate) durable_sender: SessionLink,
     pub(crate) encoder: Encoder,
     /// The default for namespaces without a setting of their own.
     pub(crate) recovery_clients: RecoveryClients,
@@ -57,6 +60,12 @@ impl Core {
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
         let session = current::session(self.identity()).or_else(|| own.cloned());
         session.filter(SessionLink::is_open).unwrap_or_else(|| self.server_sender.clone())
+    }
+
+    /// Returns the sender for a durable publish, like [`outlet`](Self::outlet).
+    pub(crate) fn durable_outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
+        let session = current::session(self.identity()).or_else(|| own.cloned());
+        session.filter(SessionLink::is_open).unwrap_or_else(|| self.durable_sender.clone())
     }
 
     /// Sends a request and awaits its answer.

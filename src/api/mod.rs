@@ -7,6 +7,7 @@ pub(crate) mod args;
 pub(crate) mod broadcast;
 pub(crate) mod core;
 pub(crate) mod current;
+pub(crate) mod durable;
 pub(crate) mod encoder;
 pub(crate) mod error;
 pub(crate) mod error_answer;

@@ -7,7 +7,9 @@ use tokio::sync::oneshot;
 use super::Hub;
 use super::intake::ROOM_WORK;
 use super::journal_writer::JournalWriter;
-use crate::ids::{AckId, AckOwner, MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{
+    AckId, AckOwner, MemberKey, NamespacePath, Offset, QueueOffset, RoomName, SlotKey, SocketId, WorkerId,
+};
 use crate::journal::{EventRecord, RecordBody};
 use crate::messages::answer::{Answer, EmitRefusal, Joined, ROOMS_PER_PAGE, Receipt, ReplyTo, RoomPage};
 use crate::messages::event::{AckWanted, Emit, Grade};
@@ -21,7 +23,7 @@ use crate::state::rooms::{MembershipError, ROOMS_PER_REMOVAL, RoomBounds, Socket
 const LISTED_WORK: usize = 64;
 
 impl Hub {
-    fn next_offset(&mut self) -> Option<Offset> {
+    pub(super) fn next_offset(&mut self) -> Option<Offset> {
         self.writer.as_mut().map(JournalWriter::next_offset)
     }
 
@@ -70,6 +72,7 @@ impl Hub {
                 let answer = self.apply_broadcast(worker, from, *emit, ack);
                 self.workers.answer(worker, from, answer);
             }
+            OrderedCommand::Publish { from, emit } => self.apply_publish(worker, from, *emit),
             OrderedCommand::Relay { from, packet } => {
                 self.workers.queue_command(worker, FanoutCommand::Relay { slot: from.slot, packet });
                 self.workers.answer(worker, from, Answer::Done);
@@ -226,7 +229,7 @@ impl Hub {
         // receive it.
         let may_send = offset.is_none()
             || !self.may_concern_session(&namespace, &target)
-            || self.journal(offset, || event_record(&namespace, &target, &message));
+            || self.journal(offset, || event_record(&namespace, &target, &message, None));
         if !may_send {
             return Err(EmitRefusal::TooLarge);
         }
@@ -235,7 +238,7 @@ impl Hub {
     }
 
     /// Queues an event for the workers that have receivers. Returns the number of these workers.
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         namespace: &NamespacePath,
         target: &Target,
@@ -315,12 +318,19 @@ impl Hub {
     }
 }
 
-fn event_record(namespace: &NamespacePath, target: &Target, message: &Message) -> RecordBody {
+/// The record of an event. `stored` is the position of a durable event in the queue.
+pub(super) fn event_record(
+    namespace: &NamespacePath,
+    target: &Target,
+    message: &Message,
+    stored: Option<QueueOffset>,
+) -> RecordBody {
     let event = EventRecord {
         namespace: namespace.clone(),
         rooms: target.rooms.clone(),
         except: target.except.clone(),
         exclude: target.exclude,
+        stored,
         message: message.clone(),
     };
     RecordBody::Event(event.into())

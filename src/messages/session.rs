@@ -14,9 +14,11 @@ use actix::{Message, Recipient};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, ClientGone, Collected, Done, EmitRefusal, Joined, NoAnswer, RequestError, RoomPage};
+use super::answer::{
+    Answer, ClientGone, Collected, Done, EmitRefusal, Joined, NoAnswer, PublishRefusal, RequestError, RoomPage, Stored,
+};
 use super::attachment::{AttachmentId, AttachmentUpdate, SubscriberReply};
-use super::event::{Emit, Grade};
+use super::event::{DurableEmit, Emit, Grade};
 use super::sink::{FrameSink, Handoff};
 use super::socket::SocketInfo;
 use crate::ids::{NamespacePath, RoomName, SocketId};
@@ -78,6 +80,11 @@ pub(crate) enum Request {
     Broadcast {
         emit: Emit,
         done: Done,
+    },
+    /// Publishes a durable event.
+    Publish {
+        emit: Box<DurableEmit>,
+        done: oneshot::Sender<Result<Stored, RequestError<PublishRefusal>>>,
     },
     /// Emits to one of the session's own sockets.
     Direct {

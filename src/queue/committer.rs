@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::change::{Change, Outcome};
-use super::record::UnixMillis;
-use super::store::{QueueReader, QueueStore, StoreError};
+use super::record::{QueueOffset, UnixMillis};
+use super::store::{PageLimit, QueueReader, QueueStore, StoreError, UnrevealedEvent};
 use crate::ids::Epoch;
 
 /// Result of a change, for its publisher or subscriber.
@@ -45,6 +45,9 @@ pub(crate) struct CommitterOptions {
     /// Pauses between attempts to open a failed store.
     pub retry_min: Duration,
     pub retry_max: Duration,
+    /// Receives events that a failed commit has stored nevertheless, in order, when the store was
+    /// opened again: after the verdicts of that commit, before those of any later one.
+    pub on_found: Box<dyn FnMut(UnrevealedEvent) + Send>,
     /// Called after the verdicts of a batch were given, so that their receiver is woken once.
     pub on_batch: Box<dyn FnMut() + Send>,
     pub clock: fn() -> UnixMillis,
@@ -59,6 +62,7 @@ impl Default for CommitterOptions {
             batch_bytes_max: 1 << 20,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
+            on_found: Box::new(|_| {}),
             on_batch: Box::new(|| {}),
             clock: unix_millis,
         }
@@ -147,7 +151,8 @@ impl Committer {
         let (sender, receiver) = sync_channel(options.waiting_max);
         let availability = Arc::new(Availability::default());
         let waiting_bytes_max = options.waiting_bytes_max;
-        let (epoch, confirmed, pause) = (store.head().epoch, store.commits(), options.retry_min);
+        let (QueueOffset { epoch, number: head }, confirmed, pause) =
+            (store.head(), store.commits(), options.retry_min);
         let state = Arc::clone(&availability);
         let mut worker = Worker {
             options,
@@ -156,6 +161,7 @@ impl Committer {
             availability: state,
             epoch,
             confirmed,
+            head,
             store: Some(store),
             pause,
             ending: None,
@@ -233,6 +239,8 @@ struct Worker {
     epoch: Epoch,
     /// Commits that were confirmed.
     confirmed: u64,
+    /// The newest event of the confirmed commits.
+    head: u64,
     /// None while it has failed.
     store: Option<Box<dyn QueueStore>>,
     /// Pause before the store is opened again. It grows until changes were committed.
@@ -314,7 +322,7 @@ impl Worker {
         let (changes, completions): (Vec<Change>, Vec<Completion>) = batch.into_iter().unzip();
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
-                self.confirmed = store.commits();
+                (self.confirmed, self.head) = (store.commits(), store.head().number);
                 self.availability.has_failed.store(false, Ordering::Release);
                 if !changes.is_empty() {
                     self.pause = self.options.retry_min;
@@ -363,7 +371,7 @@ impl Worker {
             match self.try_open() {
                 Ok(store) => {
                     log::info!("queue opened again head={}", store.head().number);
-                    self.confirmed = store.commits();
+                    (self.confirmed, self.head) = (store.commits(), store.head().number);
                     self.store = Some(store);
                     self.availability.has_failed.store(false, Ordering::Release);
                     return true;
@@ -384,6 +392,9 @@ impl Worker {
         }
         // A store that cannot write may still be opened.
         store.commit(&[], (self.options.clock)())?;
+        for event in read_after(&*store, self.head)? {
+            (self.options.on_found)(event);
+        }
         Ok(store)
     }
 
@@ -411,10 +422,26 @@ impl Worker {
     }
 }
 
-/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit` or
-/// `after_commit`. Only debug builds do so.
+/// Reads the events after a number, which are those of one commit.
+fn read_after(store: &dyn QueueStore, head: u64) -> Result<Vec<UnrevealedEvent>, StoreError> {
+    let (mut reader, mut events, mut after) = (store.reader()?, Vec::new(), head);
+    loop {
+        let page = reader.unrevealed(after, PageLimit { events: 1_024, bytes: 4 << 20 })?;
+        for damaged in page.damaged {
+            log::error!("stored event is not revealed number={} error=\"{}\"", damaged.number, damaged.error);
+        }
+        events.extend(page.events);
+        after = page.next;
+        if !page.has_more {
+            return Ok(events);
+        }
+    }
+}
+
+/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit`,
+/// `after_commit` or `before_reveal`. Only debug builds do so.
 #[cfg(debug_assertions)]
-pub(super) fn crash_if_planted(point: &str) {
+pub(crate) fn crash_if_planted(point: &str) {
     static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     if PLANTED.get_or_init(|| std::env::var("STENTOR_QUEUE_CRASH").ok()).as_deref() == Some(point) {
         std::process::abort();
@@ -422,7 +449,7 @@ pub(super) fn crash_if_planted(point: &str) {
 }
 
 #[cfg(not(debug_assertions))]
-pub(super) fn crash_if_planted(_point: &str) {}
+pub(crate) fn crash_if_planted(_point: &str) {}
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ mod attaching;
 mod damage;
 mod faults;
 mod handling;
+mod inspection;
 mod limits;
 mod model;
 mod publishing;

@@ -37,6 +37,7 @@ impl Session {
         let now = Instant::now();
         match request {
             Request::Broadcast { emit, done } => server_sender::emit(&mut self.credit_window, now, emit, done),
+            Request::Publish { emit, done } => server_sender::publish(&mut self.credit_window, now, emit, done),
             Request::Collect { emit, timeout, answer } => {
                 server_sender::collect(&mut self.credit_window, now, emit, timeout, answer);
             }
@@ -55,6 +56,10 @@ impl Session {
     /// passed to the server sender. Any other request is dropped, which notifies its caller that
     /// the socket is disconnected.
     fn pass_on(&self, request: Request) {
+        if matches!(request, Request::Publish { .. }) {
+            let _ = self.core.durable_sender.offer(request);
+            return;
+        }
         if matches!(
             request,
             Request::Broadcast { .. } | Request::Collect { .. } | Request::Fetch { .. } | Request::List { .. }

@@ -8,8 +8,10 @@ mod http;
 mod journal_tool;
 mod logging;
 mod process;
+mod queue_tool;
 mod replies;
 mod secret;
+mod signature;
 mod vocabulary;
 
 use std::fmt::Display;
@@ -80,7 +82,7 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal_tool::command()])
+        .subcommands([serve, config, journal_tool::command(), queue_tool::command()])
 }
 
 fn main() -> ExitCode {
@@ -106,6 +108,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
+        Some(("queue", matches)) => Ok(queue_tool::run(matches, &mut io::stdout().lock())?),
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! The API key. It is compared in constant time and never printed.
+//! A secret of the configuration. It is compared in constant time and never printed.
 
 use std::fmt;
 
@@ -9,6 +9,11 @@ pub(crate) struct Secret(String);
 impl Secret {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// The bytes of the text, as a key for signatures.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// Compares the texts in a time that depends only on their lengths.

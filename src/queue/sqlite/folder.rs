@@ -8,7 +8,7 @@ use rusqlite::ErrorCode;
 
 use crate::queue::store::StoreError;
 
-pub(super) const DATABASE: &str = "queue.sqlite3";
+pub(in crate::queue) const DATABASE: &str = "queue.sqlite3";
 const LOCK: &str = "queue.lock";
 
 /// A locked folder. The lock ends with the process, or when this is dropped.

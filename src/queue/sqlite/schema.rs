@@ -159,8 +159,21 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Opens a connection that reads beside the writer.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    prepare_reader(open_read_only(path), path)
+}
+
+/// Opens a connection that reads a file which no other process uses. SQLite creates no file then,
+/// and takes no lock.
+pub(super) fn open_unused(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    // SQLite decodes the name.
+    let name = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    prepare_reader(Connection::open_with_flags(format!("file:{name}?immutable=1"), flags), path)
+}
+
+fn prepare_reader(connection: rusqlite::Result<Connection>, path: &Path) -> Result<Connection, StoreError> {
     let fail = |error| error_at(path, &error);
-    let connection = open_read_only(path).map_err(fail)?;
+    let connection = connection.map_err(fail)?;
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(64);
     keep_plans(&connection).map_err(fail)?;

@@ -20,7 +20,7 @@ use self::contradictions::RECORD_BYTES;
 use super::http::ApiLimits;
 use super::secret::Secret;
 
-pub(crate) use self::load::{Effective, flags, load};
+pub(crate) use self::load::{ConfigError, Effective, flags, load, queue_flags};
 pub(crate) use self::text::{default_file, explain};
 pub(crate) use self::value::Named;
 
