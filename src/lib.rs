@@ -86,9 +86,14 @@ pub use crate::api::durable::{Durable, PublishError};
 pub use crate::api::error::{AckError, ConnectError, DataError, EmitError, HandlerError, RoomError};
 pub use crate::api::event::{Disconnecting, Event};
 pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
+pub use crate::api::queue_error::QueueError;
 pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
 pub use crate::api::socket_emitter::SocketEmitter;
+pub use crate::api::subscriber::{
+    DeadLetterEvent, DeadLetters, Pulled, PulledEvent, QueueGap, StoredEvents, Subscriber, SubscriberDetails,
+    SubscriberSummary,
+};
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, QueueOffset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
 pub use crate::journal::inspect::{
@@ -106,6 +111,7 @@ pub use crate::queue::inspect::{
     InspectedDeadLetter, InspectedEvent, InspectedGap, InspectedRoom, InspectedSubscriber, InspectedSubscription,
     QueueChangeError, QueueCheck, QueueDamage, QueueInspection, QueueOpenError, QueueReadError, QueueStats,
 };
+pub use crate::queue::record::{GapReason, SubscriberNameError};
 pub use crate::server::on_connect;
 pub use crate::server::{
     BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Queue, Recovery, RequestBody, Server,

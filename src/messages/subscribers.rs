@@ -46,7 +46,7 @@ pub(crate) enum SubscriberRequest {
     Subscribe {
         room: RoomName,
         from: From,
-        reply: SubscriberReply<Subscribed>,
+        reply: SubscriberReply<PendingJoin>,
     },
     Unsubscribe {
         room: RoomName,
@@ -100,13 +100,8 @@ pub(crate) enum SubscriberRequest {
     Remove(SubscriberReply<()>),
 }
 
-/// A subscription after its commit.
-#[derive(Debug)]
-pub(crate) struct Subscribed {
-    pub is_new: bool,
-    /// Receives the result of the join of the attached socket, if there is one.
-    pub joined: Option<oneshot::Receiver<JoinResult>>,
-}
+/// Receives the result of the attached socket's join, if a socket is attached.
+pub(crate) type PendingJoin = Option<oneshot::Receiver<JoinResult>>;
 
 /// An event that was sent to a subscriber that pulls.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use super::delivering::Cause;
 use super::{Outlet, ReadJob, Subscribers, UNSUBMITTED_MAX, bounded};
 use crate::ids::{RoomName, SocketId};
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
-use crate::messages::subscribers::{Description, Subscribed, SubscriberRequest};
+use crate::messages::subscribers::{Description, PendingJoin, SubscriberRequest};
 use crate::queue::change::{Acked, Change, From, Outcome, Refusal};
 use crate::queue::record::{SubscriberInfo, SubscriberKey, SubscriberState};
 use crate::queue::store::{DeadLetterPage, PageLimit, StoreError};
@@ -134,27 +134,20 @@ impl Subscribers {
         }
     }
 
-    fn on_subscribe(&mut self, key: SubscriberKey, room: RoomName, from: From, reply: SubscriberReply<Subscribed>) {
+    fn on_subscribe(&mut self, key: SubscriberKey, room: RoomName, from: From, reply: SubscriberReply<PendingJoin>) {
         let change = Change::Subscribe { subscriber: key.clone(), room: room.clone(), from };
         self.change_then(change, reply, move |actor, outcome| {
-            let Outcome::Subscribed { after, is_new } = outcome else {
-                return Subscribed { is_new: false, joined: None };
-            };
-            let Some(id) = actor.by_key.get(&key).copied() else { return Subscribed { is_new, joined: None } };
+            let Outcome::Subscribed { after, .. } = outcome else { return None };
+            let id = actor.by_key.get(&key).copied()?;
             let joined = actor.add_room(id, room, after);
             // Events since the commit may have been missed, and earlier ones were asked for.
             actor.with(id, |delivery, now, effects| delivery.on_rewind(after, now, effects));
             actor.look_for_gaps(id);
-            Subscribed { is_new, joined }
+            joined
         });
     }
 
-    fn add_room(
-        &mut self,
-        id: AttachmentId,
-        room: RoomName,
-        after: u64,
-    ) -> Option<oneshot::Receiver<crate::messages::attachment::JoinResult>> {
+    fn add_room(&mut self, id: AttachmentId, room: RoomName, after: u64) -> PendingJoin {
         let active = self.active.get_mut(&id)?;
         active.rooms.insert(room.clone(), after);
         self.by_room.entry((active.key.namespace.clone(), room.clone())).or_default().insert(id);
