@@ -13,7 +13,7 @@ use super::secret::Secret;
 /// Returns the signature of a name, 43 characters.
 pub(crate) fn sign(key: &Secret, namespace: &NamespacePath, name: &str) -> String {
     // A key may have any length, so the error does not occur.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_ref()) else { return String::new() };
     for part in [namespace.as_str(), "\n", name] {
         mac.update(part.as_bytes());
     }
@@ -37,7 +37,8 @@ mod tests {
 
     #[test]
     fn a_signature_is_that_of_other_implementations() {
-        // printf '/\nkitchen-3' | openssl dgst -sha256 -hmac 0123456789abcdef -binary | basenc --base64url
+        // printf '/\nkitchen-3' | openssl dgst -sha256 -hmac 0123456789abcdef -binary |
+        //     basenc --base64url
         let key = Secret::new("0123456789abcdef");
         assert_eq!(sign(&key, &namespace("/"), "kitchen-3"), "5jIW0D8q5NUYGlugYH_CaHr6WWe8NChqstHAnAlqkpY");
         assert_eq!(
