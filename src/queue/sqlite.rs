@@ -385,6 +385,13 @@ impl QueueStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Makes commits lose their durability, for the control of the power-cut rig.
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn stop_syncing(&self) -> Result<(), StoreError> {
+        let stopped = self.connection.execute_batch("PRAGMA synchronous = OFF");
+        stopped.map_err(|error| error_at(self.path(), &error))
+    }
+
     /// The value of a setting of the writing connection.
     #[cfg(test)]
     pub(super) fn setting(&self, name: &str) -> i64 {
