@@ -1,7 +1,7 @@
 //! The writer of the power-cut rig: publishes to a queue in a folder and prints one line a verdict.
 //!
-//! `queue_writer FOLDER EVENTS FIRST[,FIRST…] [unsynced]`: the events after which it ends, and the
-//! number of the first event of each publisher. It prints `open` and waits for a line on its input.
+//! `queue_writer FOLDER EVENTS FIRST[,FIRST…] [SYNCHRONOUS]`: the events after which it ends, the
+//! number of the first event of each publisher, and a weaker setting of SQLite. It prints `open` and waits for a line on its input.
 
 use std::io::{Write, stdin, stdout};
 use std::process::ExitCode;
@@ -12,8 +12,7 @@ fn options() -> Option<WriterOptions> {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let (folder, events) = (arguments.next()?.into(), arguments.next()?.parse().ok()?);
     let first = arguments.next()?.split(',').map(|number| number.parse().ok()).collect::<Option<_>>()?;
-    let is_synced = arguments.next().as_deref() != Some("unsynced");
-    Some(WriterOptions { folder, first, events, is_synced })
+    Some(WriterOptions { folder, first, events, synchronous: arguments.next() })
 }
 
 fn main() -> ExitCode {

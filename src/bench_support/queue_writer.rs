@@ -34,8 +34,8 @@ pub struct WriterOptions {
     pub first: Vec<u64>,
     /// Stored events after which the writer ends.
     pub events: u64,
-    /// False for the control: commits that are not synced, which a power cut must lose.
-    pub is_synced: bool,
+    /// Another value of SQLite's `synchronous`, for controls: commits that a power cut must lose.
+    pub synchronous: Option<String>,
 }
 
 /// A change whose verdict is awaited.
@@ -53,12 +53,12 @@ struct Writer {
     subscriber: SubscriberKey,
 }
 
-fn open(folder: &Path, is_synced: bool) -> Result<Box<dyn QueueStore>, StoreError> {
+fn open(folder: &Path, synchronous: Option<&str>) -> Result<Box<dyn QueueStore>, StoreError> {
     let (folder, epoch, limits) = (folder.to_owned(), Epoch::new(1, 1), QueueLimits::default());
     let options = SqliteOptions { folder, epoch, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None };
     let store = SqliteStore::open(options)?;
-    if !is_synced {
-        store.stop_syncing()?;
+    if let Some(mode) = synchronous {
+        store.set_synchronous(mode)?;
     }
     Ok(Box::new(store))
 }
@@ -97,9 +97,9 @@ impl Writer {
 /// Lines: `stored <number> <id>[ duplicate]`, `acked <number>`, `indeterminate <id>`, `unavailable
 /// <id>`. A change that was not committed is submitted again.
 pub fn run(options: &WriterOptions, wait: impl FnOnce(), mut print: impl FnMut(&str)) -> Result<(), String> {
-    let (folder, is_synced) = (options.folder.clone(), options.is_synced);
+    let (folder, synchronous) = (options.folder.clone(), options.synchronous.clone());
     let committer = CommitterOptions { retry_max: Duration::from_millis(200), ..CommitterOptions::default() };
-    let (committer, _reader) = Committer::start(committer, Box::new(move || open(&folder, is_synced)))
+    let (committer, _reader) = Committer::start(committer, Box::new(move || open(&folder, synchronous.as_deref())))
         .map_err(|error: StoreError| error.to_string())?;
     let name = SubscriberName::parse("kitchen").map_err(|error| error.to_string())?;
     let (sender, verdicts) = channel();

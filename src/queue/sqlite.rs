@@ -385,11 +385,12 @@ impl QueueStore for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Makes commits lose their durability, for the control of the power-cut rig.
+    /// Weakens the durability of commits, for the controls of the power-cut rig: `OFF` syncs
+    /// nothing, `NORMAL` only checkpoints.
     #[cfg(feature = "bench-internals")]
-    pub(crate) fn stop_syncing(&self) -> Result<(), StoreError> {
-        let stopped = self.connection.execute_batch("PRAGMA synchronous = OFF");
-        stopped.map_err(|error| error_at(self.path(), &error))
+    pub(crate) fn set_synchronous(&self, mode: &str) -> Result<(), StoreError> {
+        let set = self.connection.execute_batch(&format!("PRAGMA synchronous = {mode}"));
+        set.map_err(|error| error_at(self.path(), &error))
     }
 
     /// The value of a setting of the writing connection.

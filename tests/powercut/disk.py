@@ -33,17 +33,20 @@ class Unavailable(Exception):
 
 
 def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise Unavailable(f"{command[0]} is missing") from error
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip()
 
 
-def format_ext4(size):
+def format_ext4(size, block=4096):
     """The image of an empty file system."""
     with tempfile.NamedTemporaryFile() as file:
         file.truncate(size)
-        run("mkfs.ext4", "-q", "-F", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0", file.name)
+        run("mkfs.ext4", "-q", "-F", "-b", str(block), "-E", "lazy_itable_init=0,lazy_journal_init=0", file.name)
         return bytearray(file.read())
 
 
@@ -93,21 +96,13 @@ class Disk:
     def after_cut(self, rng, mode):
         """An image that the power cut may have left."""
         image = bytearray(self.flushed)
-        writes = self.unflushed
-        kept = {"none": 0, "all": 1, "any": rng.random(), "oldest": 1}[mode]
-        if mode == "oldest" and writes:
-            writes = writes[: rng.randrange(len(writes) + 1)]
-            if writes:
-                offset, data = writes[-1]
-                writes = writes[:-1] + [(offset, data[: rng.randrange(len(data) // SECTOR + 1) * SECTOR])]
-        for offset, data in writes:
-            at = 0
-            while at < len(data):
-                size = SUPERBLOCK_END - offset - at if offset + at < SUPERBLOCK_END else SECTOR
-                if rng.random() < kept:
-                    part = data[at : at + size]
-                    image[offset + at : offset + at + len(part)] = part
-                at += size
+        sectors = [sector for offset, data in self.unflushed for sector in split(offset, data)]
+        if mode == "oldest":
+            sectors = sectors[: rng.randrange(len(sectors) + 1)]
+        kept = {"none": 0, "all": 1, "oldest": 1, "any": rng.random()}[mode]
+        for offset, data in sectors:
+            if rng.random() < kept:
+                image[offset : offset + len(data)] = data
         return image
 
     def _serve(self, fuse):
@@ -166,6 +161,15 @@ class Disk:
                 self.unflushed.clear()
             return 0, b""
         return errno.EIO if self.is_cut.is_set() else errno.ENOSYS, b""
+
+
+def split(offset, data):
+    """The parts of a write that are written as a whole, each with its offset."""
+    at = 0
+    while at < len(data):
+        size = max(SUPERBLOCK_END - offset - at, SECTOR)
+        yield offset + at, data[at : at + size]
+        at += size
 
 
 def detach(device):

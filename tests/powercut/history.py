@@ -73,7 +73,7 @@ def read(queue):
     """The content of a store, read by a process of its own."""
     done = subprocess.run([sys.executable, __file__, queue], capture_output=True, text=True)
     if done.returncode:
-        raise OSError(done.stderr.strip().splitlines()[-1])
+        raise OSError(f"exit status {done.returncode}: {done.stderr.strip()[-300:]}")
     return json.loads(done.stdout)
 
 

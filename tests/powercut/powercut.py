@@ -2,8 +2,8 @@
 
 A cycle: the disk is attached with the image that the last cut left, the file system is mounted, the queue is opened and its store
 checked, then publishers publish until power is cut: at a random write of the disk, or after a random number of confirmed events. Before every
-fourth cycle, events are written without sync and their program is killed: what the next start shows of them must survive too. The control, a store that does not sync and a disk that
-does not flush, must lose events; otherwise this rig sees nothing, and it fails.
+fourth cycle, events are written without sync and their program is killed: what the next start shows of them must survive too. The controls, stores that sync
+less and a disk that does not flush, must lose events; otherwise this rig sees nothing, and it fails.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import math
 import os
 import random
 import sys
+import tempfile
 import time
 
 import disk as disks
@@ -29,25 +30,30 @@ CONTROL_CYCLES = 20
 
 
 class Rig:
-    def __init__(self, binary, seed, is_synced=True, flushes=True):
+    def __init__(self, binary, seed, synchronous=None, flushes=True):
         self.binary = binary
         self.rng = random.Random(seed)
-        self.is_synced = is_synced
+        self.synchronous = synchronous
         self.flushes = flushes
+        self.is_control = bool(synchronous) or not flushes
         self.cuts = {mode: 0 for mode in disks.MODES}
         self.early = 0
         self.checks = 0
         self.confirmed = 0
         self.lost = []
         self.problems = []
+        # Before the cycle under way.
+        self.image = None
 
     def run(self, cycles, stops=lambda: False):
         empty = disks.format_ext4(IMAGE_BYTES)
         for nth in range(cycles):
             if nth % CYCLES_PER_DISK == 0:
                 image, history = empty, History()
+            self.image = image
             image = self.cycle(image, history, *self.draw_cut())
-            if nth + 1 == cycles or (nth + 1) % CYCLES_PER_DISK == 0 or not (self.is_synced and self.flushes):
+            if nth + 1 == cycles or (nth + 1) % CYCLES_PER_DISK == 0 or self.is_control:
+                self.image = image
                 self.cycle(image, history)
             self.problems += history.problems
             history.problems = []
@@ -56,7 +62,7 @@ class Rig:
 
     def draw_cut(self):
         """The number of the write at which power is cut, or of lines."""
-        if not (self.is_synced and self.flushes):
+        if self.is_control:
             return None, self.rng.randrange(1, LINES_MAX)
         if self.rng.random() < 0.3:
             return int(math.exp(self.rng.uniform(0, math.log(EARLY_WRITES_MAX)))), None
@@ -82,13 +88,13 @@ class Rig:
         if is_last:
             return None
         self.early += not is_open
-        mode = self.rng.choice(disks.MODES if self.is_synced and self.flushes else ["none", "any"])
+        mode = self.rng.choice(["none", "any"] if self.is_control else disks.MODES)
         self.cuts[mode] += 1
         return disk.after_cut(self.rng, mode)
 
     def write_without_sync(self, folder, history):
         """Its confirmations do not count."""
-        program = Writer(self.binary, folder, history, is_synced=False)
+        program = Writer(self.binary, folder, history, synchronous="NORMAL")
         if program.wait_open():
             program.go()
             program.wait_lines(self.rng.randrange(2, LINES_MAX), CYCLE_S)
@@ -97,7 +103,7 @@ class Rig:
     def work(self, disk, folder, history, lines):
         """Publishes until power is cut, by the disk or after so many lines. Returns whether the store was checked."""
         is_checked = False
-        program = Writer(self.binary, folder, history, is_synced=self.is_synced)
+        program = Writer(self.binary, folder, history, synchronous=self.synchronous)
         if program.wait_open():
             try:
                 store = read(program.queue)
@@ -126,10 +132,10 @@ class Rig:
 
     def fail(self, history, text):
         """A disk that cannot be used has lost everything."""
-        if self.is_synced and self.flushes:
-            self.problems.append(text)
-        else:
+        if self.is_control:
             self.lost += history.numbers
+        else:
+            self.problems.append(text)
 
     def __str__(self):
         modes = " ".join(f"{mode}={count}" for mode, count in self.cuts.items())
@@ -149,7 +155,11 @@ def main():
     binary = build()
     begun = time.monotonic()
     try:
-        controls = {"a store that does not sync": {"is_synced": False}, "a disk that does not flush": {"flushes": False}}
+        controls = {
+            "synchronous=OFF": {"synchronous": "OFF"},
+            "synchronous=NORMAL": {"synchronous": "NORMAL"},
+            "a disk that does not flush": {"flushes": False},
+        }
         for name, setting in controls.items():
             control = Rig(binary, options.seed, **setting)
             control.run(CONTROL_CYCLES, stops=lambda: bool(control.lost))
@@ -164,7 +174,9 @@ def main():
     for problem in rig.problems[:10]:
         print(f"powercut: {problem}")
     if rig.lost or rig.problems:
-        sys.exit(f"powercut: FAILED, lost {rig.lost[:10]}")
+        with tempfile.NamedTemporaryFile(prefix="stentor-powercut-", delete=False) as file:
+            file.write(rig.image)
+        sys.exit(f"powercut: FAILED, lost {rig.lost[:10]}; the disk before the cycle that found it is {file.name}")
     if not rig.checks or not rig.confirmed:
         sys.exit("powercut: FAILED, nothing was confirmed or checked")
     print("powercut: passed")

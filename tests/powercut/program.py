@@ -1,7 +1,9 @@
 """The program under test. Another one needs the methods of `Writer`, `stored` lines as described in `History`, and the folder of its queue."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -25,15 +27,20 @@ class Writer:
 
     PUBLISHERS = 4
 
-    def __init__(self, binary, folder, history, events=0, is_synced=True, wrapper=()):
+    def __init__(self, binary, folder, history, events=0, synchronous=None, wrapper=()):
         self.queue = os.path.join(folder, "data", "queue")
         first = ",".join(str(history.next_of(publisher)) for publisher in range(self.PUBLISHERS))
-        command = [*wrapper, binary, self.queue, str(events), first] + ([] if is_synced else ["unsynced"])
+        command = [*wrapper, binary, self.queue, str(events), first] + ([synchronous] if synchronous else [])
         self.lines = []
         self._new_line = threading.Condition()
-        # A file would keep what the program says of its failures from being read here.
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "RUST_LOG": "error"}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "RUST_LOG": "error"},
+            start_new_session=True,
         )
         self.errors = []
         self._readers = [
@@ -59,9 +66,10 @@ class Writer:
             self._new_line.wait_for(lambda: found() or "end" in self.lines, seconds)
             return found()
 
-    def wait_lines(self, count, seconds):
+    def wait_lines(self, count, seconds, is_counted=lambda line: True, after=0):
+        counted = lambda: sum(map(is_counted, self.lines[after:]))
         with self._new_line:
-            self._new_line.wait_for(lambda: len(self.lines) >= count or "end" in self.lines, seconds)
+            self._new_line.wait_for(lambda: counted() >= count or "end" in self.lines, seconds)
 
     def wait_open(self):
         return self.wait_line(lambda line: line == "open")
@@ -83,7 +91,9 @@ class Writer:
 
     def kill(self):
         """SIGKILL; returns when everything that the program printed was read."""
-        self.process.kill()
+        # Its wrapper as well.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         for reader in self._readers:
             reader.join()
