@@ -31,7 +31,8 @@ export class Deliveries {
 
 /**
  * All deliveries of a log, each with the cause of its repetition, or null if it is the first: a
- * nak, a fault since the event was received, or no answer. `none` is left for the others.
+ * nak, a fault since the event was received, no answer, or the fault that ended the connection
+ * later. `none` is left for the others.
  * @param {Log} log
  */
 export function* classify({ entries }) {
@@ -45,15 +46,19 @@ export function* classify({ entries }) {
     if (entry.kind === "answer" && since.has(entry.n)) since.get(entry.n).answer = entry.what;
     if (entry.kind !== "event") continue;
     const last = since.get(entry.n);
-    since.set(entry.n, { at: entry.at, answer: null });
+    since.set(entry.n, { at: entry.at, life: entry.life, answer: null });
     if (!isRepeated) yield { entry, cause: null };
-    else yield { entry, cause: cause(last, faults, isLate) };
+    else yield { entry, cause: cause(last, entry, faults, isLate) };
   }
 }
 
-function cause({ at, answer }, faults, isLate) {
+function cause(last, entry, faults, isLate) {
   if (isLate) return "replaced connection";
-  if (answer === "nak") return "nak";
-  const fault = faults.findLast((fault) => fault.at > at);
-  return fault?.what ?? (answer === null ? "no answer" : "none");
+  if (last.answer === "nak") return "nak";
+  const fault = faults.at(-1);
+  if (fault?.at > last.at) return fault.what;
+  if (last.answer === null) return "no answer";
+  // A silent connection loses what is sent over it until somebody notices.
+  if (entry.life !== last.life) return fault?.what ?? "reconnect";
+  return "none";
 }
