@@ -24,6 +24,7 @@ use crate::messages::room_change::RoomChange;
 use crate::messages::session::{OfferError, Request, SessionLink, SocketRef};
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
+use crate::queue::service::QueueService;
 
 /// The shared part of a server's handles.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) registry: Registry<Handlers>,
     /// Changes of rooms. The hub sends them only while there are receivers.
     pub(crate) room_changes: broadcast::Sender<RoomChange>,
+    /// `None` while the queue is off.
+    pub(crate) queue: Option<Arc<QueueService>>,
 }
 
 impl Core {

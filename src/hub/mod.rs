@@ -29,6 +29,7 @@ use crate::messages::hub::{HubBatch, HubCommand, HubControl, OrderedCommand};
 use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
+use crate::queue::service::QueueService;
 use crate::state::budget::{Budgets, Part};
 use crate::state::rooms::Rooms;
 use crate::state::schedule::Schedule;
@@ -47,6 +48,8 @@ pub(crate) struct Hub {
     rooms: Rooms,
     /// `None` while recovery is off.
     writer: Option<JournalWriter>,
+    /// `None` while the queue is off.
+    queue: Option<Arc<QueueService>>,
     /// Maximum number of bytes of one replay. At most a quarter of an outbox.
     replay_bytes: usize,
     schedule: Schedule<CommandSender, OrderedCommand>,
@@ -85,17 +88,20 @@ pub(crate) struct Hub {
 pub(crate) struct Stores {
     /// If set, events have numbers and tokens, and clients can resume their sessions.
     pub(crate) writer: Option<JournalWriter>,
+    /// `None` while the queue is off.
+    pub(crate) queue: Option<Arc<QueueService>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budgets: Arc<Budgets>,
 }
 
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
-        let Stores { writer, metrics, budgets } = stores;
+        let Stores { writer, queue, metrics, budgets } = stores;
         let share_bytes = limits.journal.sender_bytes_max.unwrap_or(usize::MAX);
         Self {
             rooms: Rooms::default(),
             writer,
+            queue,
             replay_bytes: limits.recovery.replay_bytes.min(limits.sessions.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
             resume_senders: ResumeSenders::default(),

@@ -125,7 +125,8 @@ impl NotSubmitted {
 }
 
 struct Submitted {
-    change: Change,
+    /// `None` ends the committer.
+    change: Option<Change>,
     bytes: usize,
     complete: Completion,
 }
@@ -148,8 +149,17 @@ impl Committer {
         let waiting_bytes_max = options.waiting_bytes_max;
         let (epoch, confirmed, pause) = (store.head().epoch, store.commits(), options.retry_min);
         let state = Arc::clone(&availability);
-        let mut worker =
-            Worker { options, open, receiver, availability: state, epoch, confirmed, store: Some(store), pause };
+        let mut worker = Worker {
+            options,
+            open,
+            receiver,
+            availability: state,
+            epoch,
+            confirmed,
+            store: Some(store),
+            pause,
+            ending: None,
+        };
         let thread = std::thread::Builder::new()
             .name("stentor-queue".to_owned())
             .spawn(move || worker.run())
@@ -168,7 +178,7 @@ impl Committer {
             return Err(NotSubmitted::Full(complete));
         }
         state.waiting.fetch_add(1, Ordering::Relaxed);
-        sender.try_send(Submitted { change, bytes, complete }).map_err(|error| {
+        sender.try_send(Submitted { change: Some(change), bytes, complete }).map_err(|error| {
             state.waiting.fetch_sub(1, Ordering::Relaxed);
             state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             match error {
@@ -176,6 +186,18 @@ impl Committer {
                 TrySendError::Disconnected(submitted) => NotSubmitted::Closed(submitted.complete),
             }
         })
+    }
+
+    /// Commits what was submitted and ends the thread. Blocks until the store is closed.
+    pub(crate) fn close(&self) {
+        let (ended, end) = sync_channel::<()>(0);
+        let complete = Box::new(move |_| drop(ended));
+        if let Some(sender) = &self.sender
+            && sender.send(Submitted { change: None, bytes: 0, complete }).is_ok()
+        {
+            // Returns when the thread drops the other side.
+            let _ = end.recv();
+        }
     }
 
     pub(crate) fn availability(&self) -> &Arc<Availability> {
@@ -215,6 +237,8 @@ struct Worker {
     store: Option<Box<dyn QueueStore>>,
     /// Pause before the store is opened again. It grows until changes were committed.
     pause: Duration,
+    /// Set when the committer is to end. Dropped after the store was closed.
+    ending: Option<Completion>,
 }
 
 /// Marks the queue as failed when the thread ends, also by a panic.
@@ -239,7 +263,12 @@ impl Worker {
             let is_idle = match received {
                 Ok(first) => {
                     let batch = self.fill(first);
-                    self.commit(batch);
+                    if !batch.is_empty() {
+                        self.commit(batch);
+                    }
+                    if self.ending.is_some() {
+                        return;
+                    }
                     false
                 }
                 // A store that was busy is tried again.
@@ -258,28 +287,31 @@ impl Worker {
     }
 
     /// Takes what waits, up to the bounds of a batch.
-    fn fill(&self, first: Submitted) -> Vec<Submitted> {
+    fn fill(&mut self, first: Submitted) -> Vec<(Change, Completion)> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut next = Some(first);
-        while let Some(submitted) = next {
-            bytes += submitted.bytes;
-            self.forget_waiting(&submitted);
-            batch.push(submitted);
+        while let Some(Submitted { change, bytes: change_bytes, complete }) = next {
+            let Some(change) = change else {
+                self.ending = Some(complete);
+                break;
+            };
+            bytes += change_bytes;
+            self.forget_waiting(change_bytes);
+            batch.push((change, complete));
             let is_full = batch.len() >= self.options.batch_max || bytes >= self.options.batch_bytes_max;
             next = if is_full { None } else { self.receiver.try_recv().ok() };
         }
         batch
     }
 
-    fn forget_waiting(&self, submitted: &Submitted) {
+    fn forget_waiting(&self, bytes: usize) {
         self.availability.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.availability.waiting_bytes.fetch_sub(submitted.bytes, Ordering::Relaxed);
+        self.availability.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn commit(&mut self, batch: Vec<Submitted>) {
+    fn commit(&mut self, batch: Vec<(Change, Completion)>) {
         let Some(store) = &mut self.store else { return };
-        let (changes, completions): (Vec<Change>, Vec<Completion>) =
-            batch.into_iter().map(|submitted| (submitted.change, submitted.complete)).unzip();
+        let (changes, completions): (Vec<Change>, Vec<Completion>) = batch.into_iter().unzip();
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
                 self.confirmed = store.commits();
@@ -363,9 +395,13 @@ impl Worker {
                 return true;
             }
             match self.receiver.recv_timeout(left) {
-                Ok(submitted) => {
-                    self.forget_waiting(&submitted);
-                    (submitted.complete)(Verdict::Unavailable);
+                Ok(Submitted { change: None, complete, .. }) => {
+                    self.ending = Some(complete);
+                    return false;
+                }
+                Ok(Submitted { bytes, complete, .. }) => {
+                    self.forget_waiting(bytes);
+                    complete(Verdict::Unavailable);
                     (self.options.on_batch)();
                 }
                 Err(RecvTimeoutError::Timeout) => return true,

@@ -10,6 +10,7 @@ mod listener;
 mod memory;
 mod metrics;
 mod port_worker;
+mod queue;
 mod recovery;
 mod resources;
 #[cfg(test)]
@@ -41,12 +42,14 @@ use crate::messages::hub::HubControl;
 use crate::messages::session::SessionCommand;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
+use crate::queue::service::QueueService;
 use crate::transport::{Endpoint, Refusal};
 
 pub use self::builder::{BuildError, Builder};
 pub use self::embedding::on_connect;
 pub use self::listener::Listener;
 pub use self::metrics::METRICS_CONTENT_TYPE;
+pub use self::queue::Queue;
 pub use self::recovery::Recovery;
 pub use self::resources::RequestBody;
 
@@ -95,6 +98,7 @@ const CLOSE_POLL: Duration = Duration::from_millis(5);
 pub struct Server {
     endpoint: Endpoint,
     hub: HubAddress,
+    queue: Option<Arc<QueueService>>,
     hub_thread: ArbiterHandle,
     path: Arc<str>,
     root: Namespace,
@@ -289,8 +293,8 @@ impl Server {
 
     /// Closes every session at transport level, without a DISCONNECT packet, so that clients
     /// reconnect. Waits for at most half a second until all sessions have ended. Then waits until
-    /// the journal is on the disk, for at most
-    /// [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout).
+    /// durable events that were published are stored, and until the journal is on the disk, each
+    /// for at most [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout).
     pub async fn close(&self) {
         self.stop_accepting();
         if self.hub.control.try_send(HubControl::Shutdown).is_err() {
@@ -305,18 +309,34 @@ impl Server {
         if tokio::time::timeout(CLOSE_TIMEOUT, all_gone).await.is_err() {
             log::warn!("sessions not ended in time count={}", self.sessions());
         }
+        self.close_queue().await;
         let (done, closed) = oneshot::channel();
         let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
         let stop_timeout = self.limits().journal.stop_timeout;
-        if !asked || !is_closed_within(closed, stop_timeout).await {
+        if !asked || !is_closed_within(closed, "journal", stop_timeout).await {
             log::error!("journal not closed in time, a reboot of the machine loses it stop_timeout={stop_timeout:?}");
+        }
+    }
+
+    /// Commits the durable events that were submitted. The hub still reveals them.
+    async fn close_queue(&self) {
+        let Some(queue) = self.queue.clone() else { return };
+        let (done, closed) = oneshot::channel();
+        // Closing blocks while the disk does, and an actix system may have only this thread.
+        let thread = std::thread::Builder::new().name("stentor-close".into()).spawn(move || {
+            queue.close();
+            let _ = done.send(());
+        });
+        let stop_timeout = self.limits().journal.stop_timeout;
+        if thread.is_err() || !is_closed_within(closed, "queue", stop_timeout).await {
+            log::error!("queue not closed in time, its publishers get no answer stop_timeout={stop_timeout:?}");
         }
     }
 }
 
-/// Waits until the journal is closed, and logs the wait every few seconds. Returns false if the
-/// journal is not closed within `stop_timeout`.
-async fn is_closed_within(mut closed: oneshot::Receiver<()>, stop_timeout: Duration) -> bool {
+/// Waits until the journal or the queue is closed, and logs the wait every few seconds. Returns
+/// false if it is not closed within `stop_timeout`.
+async fn is_closed_within(mut closed: oneshot::Receiver<()>, what: &str, stop_timeout: Duration) -> bool {
     let start = tokio::time::Instant::now();
     loop {
         let left = stop_timeout.saturating_sub(start.elapsed());
@@ -324,7 +344,7 @@ async fn is_closed_within(mut closed: oneshot::Receiver<()>, stop_timeout: Durat
             Ok(closed) => return closed.is_ok(),
             Err(_) if start.elapsed() >= stop_timeout => return false,
             Err(_) => {
-                log::info!("server waits for the journal to be written waited={:?}", start.elapsed());
+                log::info!("server waits for the {what} to be written waited={:?}", start.elapsed());
             }
         }
     }
@@ -356,11 +376,11 @@ mod tests {
                 tokio::time::sleep(CLOSE_TIMEOUT * 3 / 2).await;
                 let _ = done.send(());
             });
-            assert!(is_closed_within(closed, Duration::from_secs(30)).await);
+            assert!(is_closed_within(closed, "journal", Duration::from_secs(30)).await);
             let (_slow, never_closed) = oneshot::channel();
-            assert!(!is_closed_within(never_closed, Duration::from_millis(1)).await);
+            assert!(!is_closed_within(never_closed, "journal", Duration::from_millis(1)).await);
             let (_, hub_is_gone) = oneshot::channel();
-            assert!(!is_closed_within(hub_is_gone, Duration::from_secs(30)).await);
+            assert!(!is_closed_within(hub_is_gone, "journal", Duration::from_secs(30)).await);
         });
     }
 

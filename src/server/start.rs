@@ -1,4 +1,4 @@
-//! Start of a hub with its journal, thread and server sender.
+//! Start of a hub with its journal, queue, thread and server sender.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,6 +7,7 @@ use actix::{Actor, Arbiter, ArbiterHandle};
 use tokio::sync::broadcast;
 
 use super::builder::BuildError;
+use super::queue::QueueKind;
 use super::recovery::JournalKind;
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::{Hub, HubAddress, Stores};
@@ -19,6 +20,13 @@ use crate::limits::Limits;
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::SessionLink;
 use crate::metrics::Metrics;
+use crate::queue::committer::{CommitterOptions, Open};
+use crate::queue::limits::QueueLimits;
+use crate::queue::memory::MemoryStore;
+use crate::queue::record::Totals;
+use crate::queue::service::QueueService;
+use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
+use crate::queue::store::{QueueReader, StoreError};
 use crate::state::budget::Budgets;
 use crate::worker::per_thread::WorkerFactory;
 use crate::worker::server_sender::ServerSender;
@@ -41,18 +49,27 @@ pub(super) fn log_budgets(limits: &Limits) {
     );
 }
 
+/// The settings of a hub.
+pub(super) struct HubSettings<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) journal_kind: &'a JournalKind,
+    pub(super) queue_kind: &'a QueueKind,
+}
+
 pub(super) struct StartedHub {
     pub(super) thread: ArbiterHandle,
     pub(super) address: HubAddress,
+    /// `None` while the queue is off.
+    pub(super) queue: Option<Arc<QueueService>>,
 }
 
 pub(super) fn start_hub(
-    limits: &Limits,
-    journal_kind: &JournalKind,
+    settings: HubSettings<'_>,
     metrics: Arc<Metrics>,
     budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
+    let HubSettings { limits, journal_kind, queue_kind } = settings;
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
         JournalWriter::open(journal, seed, limits, metrics.clone())
             .map_err(|error| BuildError::JournalRead(error.to_string()))
@@ -66,12 +83,69 @@ pub(super) fn start_hub(
             (bytes_max / 200).min(limits.recovery.sessions_max)
         );
     }
-    let stores = Stores { writer, metrics, budgets };
+    let (queue, reader) = open_queue(limits, queue_kind)?.unzip();
+    let stores = Stores { writer, queue: queue.clone(), metrics, budgets };
     let thread = Arbiter::new().handle();
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
     let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
-    Ok(StartedHub { thread, address })
+    if let (Some(queue), Some(reader)) = (&queue, reader) {
+        start_subscribers(queue, reader);
+    }
+    Ok(StartedHub { thread, address, queue })
+}
+
+/// Starts the delivery to subscribers, on an arbiter of its own.
+fn start_subscribers(_queue: &Arc<QueueService>, _reader: Box<dyn QueueReader>) {
+    // PLACE: the `Subscribers` actor takes the queue and the reader here.
+}
+
+/// A running queue, and a reader of its store.
+type OpenQueue = (Arc<QueueService>, Box<dyn QueueReader>);
+
+fn open_queue(limits: &Limits, queue_kind: &QueueKind) -> Result<Option<OpenQueue>, BuildError> {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random)?;
+    let epoch = epoch_now(random);
+    let queue_limits = queue_limits(limits);
+    let open: Open = match queue_kind {
+        QueueKind::Off => return Ok(None),
+        QueueKind::Memory => {
+            let limits = queue_limits.clone();
+            Box::new(move || Ok(Box::new(MemoryStore::new(epoch, limits.clone()))))
+        }
+        QueueKind::Folder(folder) => {
+            let options = SqliteOptions {
+                folder: folder.clone(),
+                epoch,
+                limits: queue_limits.clone(),
+                head_min: None,
+                work_rows: WORK_ROWS,
+                pages_max: None,
+            };
+            Box::new(move || Ok(Box::new(SqliteStore::open(options.clone())?)))
+        }
+    };
+    let failed = |error: StoreError| BuildError::Queue(error.to_string());
+    let (queue, mut reader) = QueueService::start(CommitterOptions::default(), queue_limits, open).map_err(failed)?;
+    let Totals { head, events, bytes, subscribers, dead_letters, .. } = reader.totals().map_err(failed)?;
+    log::info!(
+        "queue starts head={} events={events} bytes={bytes} subscribers={subscribers} dead_letters={dead_letters}",
+        head.number
+    );
+    Ok(Some((Arc::new(queue), reader)))
+}
+
+/// The bounds of the queue.
+fn queue_limits(_limits: &Limits) -> QueueLimits {
+    QueueLimits::default()
+}
+
+/// A new epoch. The time only sorts epochs. A wrong clock is harmless, since the random bits
+/// distinguish the epochs.
+fn epoch_now(random: [u8; 2]) -> Epoch {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Epoch::new(seconds as u32, u16::from_le_bytes(random))
 }
 
 /// A journal and the seed of fingerprints.
@@ -81,10 +155,7 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
-    // The time only sorts epochs. A wrong clock is harmless, since the random bits distinguish the
-    // epochs.
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
+    let epoch = epoch_now([random[8], random[9]]);
     let journal: Box<dyn Journal> = match journal_kind {
         JournalKind::Off => return Ok(None),
         JournalKind::Memory => {

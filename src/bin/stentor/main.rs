@@ -2,6 +2,7 @@
 //! library.
 
 mod config;
+mod data_dir;
 mod demo;
 mod error_code;
 mod http;
@@ -19,7 +20,8 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 use stentor::{BuildError, Server};
 
-use self::config::{Config, Effective};
+use self::config::{Config, Effective, Named};
+use self::data_dir::DataDir;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -207,10 +209,19 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     let mut config = effective.config.clone();
     fit_descriptors(&mut config);
     let config = &config;
+    let (storage, access) = (config.queue_storage(), config.subscriber_access());
+    log::info!("queue storage={} subscribers={}", storage.name(), access.name());
+    let with_remedy = |error: &dyn Display| {
+        Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
+    };
+    // Locked until the process ends.
+    let _data_dir = if config.uses_disk() {
+        Some(DataDir::open(&config.data_dir).map_err(|error| with_remedy(&error))?)
+    } else {
+        None
+    };
     let io = config.builder().build().map_err(|error| match error {
-        BuildError::Journal(_) => {
-            Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
-        }
+        BuildError::Journal(_) => with_remedy(&error),
         error => error.into(),
     })?;
     let outcome = serve_with(&io, config).await;
