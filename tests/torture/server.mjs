@@ -17,9 +17,8 @@ const START_MS = 60_000;
 const OUTPUT_LENGTH = 4_000;
 
 /** Bugs of Node's server that the torture must find. */
-export const NODE_BUGS = [
-  ...["lost", "skipped", "unmarked", "reordered", "nak lost", "no conflict", "stored twice", "revealed early", "ack forgotten"],
-];
+export const NODE_BUGS =
+  "forgets, lost, skipped, unmarked, reordered, nak lost, no conflict, stored twice, revealed early, ack forgotten".split(", ");
 
 /**
  * Arguments to start each kind of server. `ping` is the interval before a ping and the time limit

@@ -6,8 +6,8 @@
  */
 
 export class Deliveries {
-  /** Time at which the newest connection was attached. */
-  attachedAt = 0;
+  /** Time at which the newest connection was attached; Infinity if there was none, as for a worker. */
+  attachedAt = Infinity;
   #newest = 0;
   #received = new Set();
 

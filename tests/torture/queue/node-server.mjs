@@ -4,7 +4,10 @@
  * bugs: the torture must find each of them.
  */
 
+import { EventEmitter, once } from "node:events";
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import http from "node:http";
+import { json } from "node:stream/consumers";
 import { Server } from "socket.io";
 
 const [port, ping, file, bug] = process.argv.slice(2);
@@ -19,7 +22,11 @@ const RARE = 60;
 const [point, crash] = (process.env.STENTOR_QUEUE_CRASH ?? "none:0").split(":");
 let commits = 0;
 
-const io = new Server(Number(port), { transports: ["polling", "websocket"], serveClient: false, pingInterval: Number(ping), pingTimeout: Number(ping) });
+const server = http.createServer((request, response) => void answer(request, response));
+const io = new Server(server, { transports: ["polling", "websocket"], serveClient: false, pingInterval: Number(ping), pingTimeout: Number(ping) });
+
+/** Emits the name of a subscriber that may have something to pull. */
+const pulls = new EventEmitter();
 
 const events = new Map();
 const ids = new Map();
@@ -34,7 +41,7 @@ const isStruck = (name, number) => bug === name && number % RARE === 0;
 function change(...parts) {
   commits += 1;
   if (point === "before_commit" && commits === Number(crash)) process.abort();
-  appendFileSync(file, `${JSON.stringify(parts)}\n`);
+  if (bug !== "forgets") appendFileSync(file, `${JSON.stringify(parts)}\n`);
   if (point === "after_commit" && commits === Number(crash)) process.abort();
   return CHANGES[parts[0]](...parts.slice(1));
 }
@@ -74,17 +81,23 @@ const headAtStart = head;
 
 /** Sends what may be sent to a subscriber. */
 function pump(subscriber) {
-  const { socket, pending, sent, inFlight } = subscriber;
-  if (!socket) return;
+  const { name, socket } = subscriber;
+  if (socket) take(subscriber, IN_FLIGHT_MAX, (number, args, meta) => socket.emit(...args, meta, (reply) => respond(subscriber, number, reply)));
+  else pulls.emit(name);
+}
+
+/** Takes events that may be sent, in order, until so many are in flight. */
+function take(subscriber, limit, send) {
+  const { pending, sent, inFlight } = subscriber;
   const ready = [...pending.keys()].sort((a, b) => (isStruck("reordered", Math.max(a, b)) ? b - a : a - b));
   for (const number of ready) {
-    if (inFlight.size >= IN_FLIGHT_MAX) return;
+    if (inFlight.size >= limit) return;
     if (inFlight.has(number) || pending.get(number).due > Date.now()) continue;
     const meta = { offset: tokenOf(number), room: pending.get(number).room };
     if ((sent.has(number) || number <= headAtStart) && bug !== "unmarked") meta.redelivered = true;
     sent.add(number);
     inFlight.set(number, setTimeout(() => again(subscriber, number, 0), ACK_WAIT_MS));
-    socket.emit(...events.get(number).args, meta, (answer) => respond(subscriber, number, answer));
+    send(number, events.get(number).args, meta);
   }
 }
 
@@ -185,5 +198,31 @@ io.on("connection", (socket) => {
   socket.on("pending", (ack) => ack({ events: subscriber.pending.size, in_flight: subscriber.inFlight.size, dead_letters: 0 }));
 });
 
-io.httpServer.once("listening", () => console.log(`node listens on http://127.0.0.1:${port}`));
-process.on("SIGTERM", () => io.close(() => process.exit(0)));
+const REQUESTS = {
+  PUT(name, { rooms }) {
+    if (!subscribers.has(name)) change("subscriber", name);
+    for (const room of rooms) change("join", name, room);
+  },
+  GET: (name) => ({ pending: subscribers.get(name).pending.size }),
+  async pull(name, { limit, wait_ms: wait }) {
+    const pulled = [];
+    const pull = () => take(subscribers.get(name), limit, (_, [event, ...args], meta) => pulled.push({ ...meta, event, args }));
+    pull();
+    if (pulled.length === 0) await once(pulls, name, { signal: AbortSignal.timeout(wait) }).then(pull, () => {});
+    return { events: pulled };
+  },
+  ack: (name, { offsets }) => offsets.forEach((offset) => respond(subscribers.get(name), numberOf(offset))),
+  nak: (name, { offsets, delay }) => offsets.forEach((offset) => respond(subscribers.get(name), numberOf(offset), { nak: true, delay })),
+  term: (name, { offsets }) => REQUESTS.ack(name, { offsets }),
+};
+
+async function answer(request, response) {
+  const [name, action = request.method] = request.url.split("/").slice(4);
+  const body = request.method === "GET" ? {} : await json(request);
+  const isKnown = request.method === "PUT" || subscribers.has(name);
+  const reply = isKnown ? await REQUESTS[action](name, body) : { error: { code: "not_found" } };
+  response.writeHead(isKnown ? 200 : 404, { "content-type": "application/json" }).end(JSON.stringify(reply ?? {}));
+}
+
+server.listen(Number(port), () => console.log(`node listens on http://127.0.0.1:${port}`));
+process.on("SIGTERM", () => process.exit(0));

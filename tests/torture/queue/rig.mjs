@@ -8,12 +8,13 @@ import { setTimeout as pause } from "node:timers/promises";
 import { Client } from "../client.mjs";
 import { Link } from "../proxy.mjs";
 import { Random } from "../random.mjs";
-import { Server } from "../server.mjs";
+import { API_KEY, Server } from "../server.mjs";
 import { check, count, WITNESS } from "./checker.mjs";
 import { DurableHistory } from "./history.mjs";
 import { DurablePublisher } from "./publisher.mjs";
 import { schedule } from "./schedule.mjs";
 import { Subscriber } from "./subscriber.mjs";
+import { Worker } from "./worker.mjs";
 
 const TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]];
 
@@ -22,8 +23,9 @@ const ROOMS = ["a", "b", "c", "d"];
 /** A silent connection is noticed after twice this time. */
 const PING_MS = 1_000;
 
-/** Time limit after the cycles of a round for everything to be received and settled. */
+/** Time limit after the cycles of a round for each step to quiet, and for all of them. */
 const QUIET_MS = 60_000;
+const SETTLE_MS = 120_000;
 
 /** Time limit of a planted crash; then the server is killed. */
 const CRASH_MS = 1_500;
@@ -40,6 +42,7 @@ export class Rig {
   #seconds;
   #server;
   #links = [];
+  /** The last one is the worker, which has no link. */
   #subscribers = [];
   #members = [];
   #publishers = [];
@@ -72,6 +75,7 @@ export class Rig {
       for (const room of ROOMS) if (random.chance(0.4)) subscriber.join(room);
       this.#subscribers[number] = subscriber;
     }
+    this.#subscribers.push(new Worker(this.history, "worker", random, { url: direct, key: API_KEY, rooms: ROOMS.slice(0, 2) }));
     for (let number = 0; number < MEMBERS; number++) {
       const member = new Client(this.history, `member ${number}`, (await connect()).url, { transports: TRANSPORTS[number] });
       for (const room of ROOMS) member.join(room);
@@ -106,7 +110,7 @@ export class Rig {
     const steps = schedule({
       seed: this.#seed,
       cycle: number,
-      subscribers: this.#subscribers.length,
+      subscribers: this.#subscribers.length - 1,
       links: this.#links.length,
       rooms: ROOMS,
       seconds: this.#seconds,
@@ -172,11 +176,17 @@ export class Rig {
   /** Ends a round: waits until nothing is pending. Resolves with the violations. */
   async settle() {
     const violations = [];
+    let deadline;
+    const tooLate = new Promise((_, reject) => {
+      deadline = setTimeout(() => reject(new Error(`events are still pending after ${SETTLE_MS} ms`)), SETTLE_MS);
+    });
     try {
-      await this.#quiet();
+      await Promise.race([this.#quiet(), tooLate]);
     } catch (error) {
       violations.push({ rule: "quiet", client: null, what: error.message });
     }
+    clearTimeout(deadline);
+    for (const { name, refusal } of this.history.subscribers) if (refusal) violations.push({ rule: "refusal", client: name, what: refusal });
     violations.push(...check(this.history));
     this.#count();
     return violations;
@@ -189,7 +199,8 @@ export class Rig {
     for (const room of ROOMS) markers.push(await this.#herald.publish([room]));
     await this.#until("quiet members", () => this.#members.every((member) => member.isQuiet(markers)));
     const drain = async (subscriber) => {
-      await this.#until(`markers at ${subscriber.name}`, () => subscriber.hasHeard(markers));
+      await this.#until(`markers at ${subscriber.name}`, () => subscriber.isForgotten || subscriber.hasHeard(markers));
+      if (subscriber.isForgotten) throw new Error(`${subscriber.name} is not known to the server any more`);
       await subscriber.drained();
     };
     await Promise.all(this.#subscribers.map(drain));

@@ -1,7 +1,7 @@
 /**
  * The torture of the queue: `node queue/run.mjs --cycles 20 --seed 7`. Prints a line per round and a
  * summary; exits with 1 if a history had violations, which is then saved to a file. `--check FILE`
- * checks such a file again.
+ * checks such a file again. `--bugs` runs Node's server with each of its bugs, which must be found.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -9,6 +9,7 @@ import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { check } from "./checker.mjs";
+import { NODE_BUGS } from "../server.mjs";
 import { Rig } from "./rig.mjs";
 import { POINTS } from "./schedule.mjs";
 
@@ -25,6 +26,7 @@ const { values: options } = parseArgs({
     server: { type: "string", default: "stentor, queue" },
     /** The server has a planted bug, or loses everything: the run succeeds and stops when that is found. */
     planted: { type: "boolean", default: false },
+    bugs: { type: "boolean", default: false },
     check: { type: "string" },
   },
 });
@@ -40,14 +42,15 @@ function print(violations) {
   if (violations.length > PRINTED_MAX) console.log(`  and ${violations.length - PRINTED_MAX} more`);
 }
 
-async function torture() {
+/** Runs all cycles against a server of this kind; with a planted bug, until it is found. */
+async function torture(kind, isPlanted) {
   const [seed, cycles, round, subscribers, seconds, minutes] = ["seed", "cycles", "round", "subscribers", "seconds", "minutes"].map((name) => {
     const value = Number(options[name]);
     if (!(value >= 0)) throw new Error(`--${name} ${options[name]}: expected a number`);
     return value;
   });
-  console.log(`queue torture: seed ${seed}, ${cycles} cycles of ${seconds} s, ${subscribers} subscribers, server "${options.server}"`);
-  const rig = new Rig({ kind: options.server, seed, seconds, subscribers });
+  console.log(`queue torture: seed ${seed}, ${cycles} cycles of ${seconds} s, ${subscribers} subscribers, server "${kind}"`);
+  const rig = new Rig({ kind, seed, seconds, subscribers });
   const rules = {};
   const files = [];
   let done = 0;
@@ -71,7 +74,7 @@ async function torture() {
         files.push(file);
         print(violations);
         console.log(`  the history is in ${file}`);
-        if (options.planted || rules.quiet) break;
+        if (isPlanted || rules.quiet) break;
       }
       rig.forget();
     }
@@ -80,7 +83,7 @@ async function torture() {
   }
   const { repeated, ...figures } = rig.figures;
   const perMillion = Object.fromEntries(Object.entries(repeated).map(([cause, times]) => [cause, Math.round((times / figures.deliveries) * 1e6)]));
-  const summary = { seed, server: options.server, cycles: done, ...rig.counts, ...figures, repeatedPerMillion: perMillion };
+  const summary = { seed, server: kind, cycles: done, ...rig.counts, ...figures, repeatedPerMillion: perMillion };
   console.log(JSON.stringify({ ...summary, violations: rules, files }));
   const unmet = POINTS.filter((point) => !rig.counts.crashes[point]);
   return { wrong: files.length > 0, unmet: done >= BLIND_CYCLES ? unmet : [] };
@@ -94,11 +97,19 @@ if (options.check) {
   process.exit(violations.length > 0 ? 1 : 0);
 }
 
-const { wrong, unmet } = await torture();
-if (options.planted) {
+async function isCaught(kind) {
+  const { wrong } = await torture(kind, true);
   console.log(wrong ? "queue torture: passed, the planted bug was caught" : "queue torture: FAILED, the planted bug was not seen");
-  process.exit(wrong ? 0 : 1);
+  return wrong;
 }
+
+if (options.planted || options.bugs) {
+  const kinds = options.bugs ? NODE_BUGS.map((bug) => `node, queue, ${bug}`) : [options.server];
+  let areCaught = true;
+  for (const kind of kinds) areCaught = (await isCaught(kind)) && areCaught;
+  process.exit(areCaught ? 0 : 1);
+}
+const { wrong, unmet } = await torture(options.server, false);
 if (unmet.length > 0) console.log(`queue torture: the server never ended itself at ${unmet.join(", ")}; a debug build does`);
 console.log(wrong || unmet.length > 0 ? "queue torture: FAILED" : "queue torture: passed");
 process.exit(wrong || unmet.length > 0 ? 1 : 0);

@@ -31,6 +31,8 @@ export class Subscriber {
   reconnects = 0;
   evictions = 0;
   received = 0;
+  /** True if the server took it for new, and it had connected before. */
+  isForgotten = false;
 
   #history;
   #random;
@@ -91,6 +93,7 @@ export class Subscriber {
     });
     socket.on("stentor:attached", ({ status, gaps = [] }) => {
       this.#write({ kind: "attached", life, status, gaps });
+      this.isForgotten ||= status === "reset" && [...this.#rooms.values()].includes(true);
       if (!isCurrent()) return;
       this.#isAttached = true;
       this.#dying = null;

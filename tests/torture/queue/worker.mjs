@@ -24,6 +24,8 @@ const DRAWN = Object.entries(ANSWERS).flatMap(([answer, weight]) => Array(weight
 export class Worker {
   reconnects = 0;
   evictions = 0;
+  /** True if the server refused a request, which it does not if it knows the subscriber. */
+  isForgotten = false;
 
   #history;
   #random;
@@ -70,7 +72,10 @@ export class Worker {
       const answer = await fetch(this.#url + path, { method, headers, signal, body: body && JSON.stringify(body) });
       const reply = await answer.json();
       if (answer.ok) return reply;
-      if (answer.status < 429) this.#log.refusal ??= `${method} ${path}: ${answer.status} ${JSON.stringify(reply)}`;
+      if (answer.status < 429) {
+        this.isForgotten = true;
+        this.#log.refusal ??= `${method} ${path}: ${answer.status} ${JSON.stringify(reply)}`;
+      }
     } catch {
       // The server has ended, and the answer with it.
     }
