@@ -149,7 +149,10 @@ export class Server {
     await this.#end("SIGTERM");
   }
 
-  /** Waits at most `ms` for a planted crash, and kills the process otherwise. Resolves with true after a crash. */
+  /**
+   * Waits at most `ms` for a planted crash, and kills the process otherwise. Resolves with true
+   * after a crash.
+   */
   async crashed(ms) {
     const child = this.#process;
     const timer = setTimeout(() => child.kill("SIGKILL"), ms);

@@ -29,15 +29,15 @@ export function check(history) {
   const found = [...store(events, witness), ...receipts(history, events), ...offsetOrder(events), ...pendingFor(history, events)];
   const violations = found.map((violation) => ({ client: null, ...violation }));
   for (const log of history.subscribers) {
-    const wrong = [...contents(log, events, history), ...marks(log, events), ...settled(log, events), ...owed(log, events)];
+    const wrong = [...contents(log, events, history), ...marks(log, events), ...settled(log, events), ...forgotten(log), ...missed(log, events), ...vanished(log, events)];
     violations.push(...wrong.map((violation) => ({ client: log.name, ...violation })));
   }
   return [...violations, ...members(history, events)];
 }
 
 /**
- * Figures of a history: answered events that are lost, events missed silently, gaps, deliveries, and
- * repeated deliveries by cause.
+ * Figures of a history: answered events that are lost, events missed silently, gaps, deliveries,
+ * and repeated deliveries by cause.
  * @param {Histories} history
  */
 export function count(history) {
@@ -152,9 +152,9 @@ function* offsetOrder(events) {
 function* pendingFor({ subscribers }, events) {
   const all = subscribers.map(({ entries }) => stays(entries));
   for (const event of events.values()) {
-    const { receipt, rooms, invoke, ok } = event;
+    const { receipt, invoke, ok } = event;
     if (!receipt) continue;
-    const among = (holds) => all.filter((of) => rooms.some((room) => (of.get(room) ?? []).some(holds))).length;
+    const among = (holds) => all.filter((of) => intervals(event, of).some(holds)).length;
     const least = among(({ sure, leaving }) => sure !== null && sure < invoke && ok < leaving);
     const most = among(({ since, left }) => since < ok && invoke < left);
     if (receipt.pendingFor < least || receipt.pendingFor > most) {
@@ -233,52 +233,69 @@ function* settled({ entries }, events) {
   }
 }
 
-/**
- * A subscriber that has nothing pending at the end received every event it should have, or was
- * notified of a gap over it that has a reason; and each one it received was settled by it, or is a
- * dead letter. It is not forgotten.
- */
-function* owed(log, events) {
-  const { entries, dead } = log;
-  const rooms = stays(entries);
-  const gaps = gapsOf(log);
-  const received = new Set();
-  const done = new Map();
-  let upTo = "";
-  const offsets = new Set(dead ?? []);
+/** A subscriber that has connected or subscribed is known from then on. */
+function* forgotten({ entries }) {
   let isKnown = false;
-  for (const { kind, n, what, offsets: settledOffsets, upTo: limit, ok, status } of entries) {
-    if (kind === "event") received.add(n);
-    if (kind === "answer" && what !== "nak") done.set(n, what);
-    if (kind === "settle") {
-      if (limit > upTo) upTo = limit;
-      for (const offset of settledOffsets ?? []) offsets.add(offset);
-    }
-    if (kind === "attached" && status === "reset" && isKnown) yield { rule: "reset", what: "was told that it is new, and had subscribed before" };
-    if (kind === "attached" || ((kind === "join" || kind === "settle") && ok)) isKnown = true;
-  }
-  const isDrained = entries.some(({ kind }, at) => kind === "pending" && entries[at].events === 0 && entries.slice(at).every(({ kind: later }) => later !== "event"));
-  for (const event of events.values()) {
-    const { offset, n, expires } = event;
-    if (!offset) continue;
-    if (received.has(n)) {
-      const isSettled = done.has(n) || offset <= upTo || offsets.has(offset) || (expires && gaps.some((gap) => covers(gap, offset)));
-      const ended = event.rooms.some((room) => (rooms.get(room) ?? []).some(({ leaving }) => leaving !== Infinity));
-      if (isDrained && !isSettled && !ended) yield { rule: "vanished", what: `${text(event)} is not pending any more, and was not acknowledged` };
-      if (dead && done.get(n) === "term" && !(offset <= upTo) && !offsets.has(offset)) {
-        yield { rule: "dead letter", what: `${text(event)} was given up, and is no dead letter` };
-      }
-      continue;
-    }
-    const was = event.rooms.some((room) => (rooms.get(room) ?? []).some(({ sure, leaving }) => sure !== null && sure < event.invoke && leaving === Infinity));
-    if (!was || offsets.has(offset)) continue;
-    const over = gaps.filter((gap) => covers(gap, offset));
-    if (over.length === 0) yield { rule: "silent gap", what: `missed ${text(event)}, without notice` };
-    else if (!(expires && over.some(({ reason }) => reason === EXPIRED))) {
-      yield { rule: "needless gap", what: `missed ${text(event)}, with notice of a gap (${over.map(({ reason }) => reason).join(", ")}), and nothing removed it` };
-    }
+  for (const { kind, status, ok } of entries) {
+    if (kind === "attached" && status === "reset" && isKnown) yield { rule: "reset", what: "was notified that it is new, and was known before" };
+    if (kind === "attached" || (kind === "join" && ok)) isKnown = true;
   }
 }
+
+/**
+ * A subscriber receives every event of its subscriptions that did not end, or a notice of a gap over
+ * it; and such a gap has a reason. A dead letter may never have arrived.
+ */
+function* missed({ entries, dead }, events) {
+  const rooms = stays(entries);
+  const gaps = gapsOf({ entries });
+  const received = new Set(entries.filter(({ kind }) => kind === "event").map(({ n }) => n));
+  for (const event of events.values()) {
+    const { offset, n, expires, invoke } = event;
+    const isSure = ({ sure, leaving }) => sure !== null && sure < invoke && leaving === Infinity;
+    if (!offset || received.has(n) || dead?.includes(offset) || !intervals(event, rooms).some(isSure)) continue;
+    const over = gaps.filter((gap) => covers(gap, offset));
+    const reasons = over.map(({ reason }) => reason);
+    if (over.length === 0) yield { rule: "silent gap", what: `missed ${text(event)}, without notice` };
+    else if (!expires || !reasons.includes(EXPIRED)) yield { rule: "needless gap", what: `missed ${text(event)}, with notice of a gap (${reasons.join(", ")})` };
+  }
+}
+
+/**
+ * An event that a subscriber received leaves its queue only when the subscriber settles it, as a
+ * dead letter, or with a gap. Checked if nothing is pending at the end.
+ */
+function* vanished({ entries, dead }, events) {
+  const rooms = stays(entries);
+  const gaps = gapsOf({ entries });
+  const received = new Set();
+  const answers = new Map();
+  const settledOffsets = new Set(dead ?? []);
+  let upTo = "";
+  let isDrained = false;
+  for (const entry of entries) {
+    if (entry.kind === "event") received.add(entry.n);
+    if (entry.kind === "answer" && entry.what !== "nak") answers.set(entry.n, entry.what);
+    if (entry.kind === "settle" && entry.upTo > upTo) upTo = entry.upTo;
+    for (const offset of entry.offsets ?? []) settledOffsets.add(offset);
+    if (entry.kind === "pending") isDrained = entry.events === 0;
+    if (entry.kind === "event") isDrained = false;
+  }
+  if (!isDrained) return;
+  for (const n of received) {
+    const event = events.get(n);
+    if (!event?.offset || event.offset <= upTo || settledOffsets.has(event.offset)) continue;
+    if (answers.has(n)) {
+      if (dead && answers.get(n) === "term") yield { rule: "dead letter", what: `${text(event)} was given up, and is no dead letter` };
+      continue;
+    }
+    const hasEnded = intervals(event, rooms).some(({ leaving }) => leaving !== Infinity);
+    const isGap = event.expires && gaps.some((gap) => covers(gap, event.offset));
+    if (!hasEnded && !isGap) yield { rule: "vanished", what: `${text(event)} is not pending any more, and was not acknowledged` };
+  }
+}
+
+const intervals = ({ rooms: names }, rooms) => names.flatMap((room) => rooms.get(room) ?? []);
 
 /**
  * Members without subscription see no event that is not in the store, and the rules of plain events

@@ -12,7 +12,7 @@ const offset = (number, epoch = "epoch---") => `${epoch}${String(number).padStar
 /** An offset of another epoch. */
 const AGAIN = offset(1, "epoch--b");
 
-/** Event `n` of publisher "p" to room "r": published at `invoke`, answered at `ok` with number `n`. */
+/** Event `n` of publisher "p" to room "r", published at `invoke`, stored at `ok` as number `n`. */
 const stored = (n, invoke, ok, more = {}) => ({
   ...{ n, room: "r", rooms: ["r"], publisher: "p", life: 1, invoke, ok, offset: null, dedup: null, expires: false, attempts: 1, refused: null },
   receipt: ok === null ? null : { offset: offset(n), duplicate: false, pendingFor: 2 },
@@ -38,7 +38,7 @@ const subscriber = (...entries) => [attached(1, 1, { status: "reset" }), join(2,
 /** A subscriber that received these events and acknowledged them. */
 const done = (...numbers) => subscriber(...numbers.flatMap((n, i) => [got(40 + 2 * i, n), answer(41 + 2 * i, n)]), drained(80));
 
-/** The witness, which receives these events of the store: `n`, or `[n, number]`, or `[n, offset]`. */
+/** The witness, which receives these events: `n`, or `[n, number]`, or `[n, offset]`. */
 const witness = (...numbers) => [
   ...[attached(1, 1, { status: "reset" }), join(2, 3), disconnect(4), attached(90, 2)],
   ...numbers.map((n) => (Array.isArray(n) ? n : [n, n])).flatMap(([n, number], i) => [got(91 + i, n, { life: 2, offset: typeof number === "string" ? number : offset(number) }), answer(91 + i, n)]),

@@ -6,7 +6,7 @@
  */
 
 export class Deliveries {
-  /** Time at which the newest connection was attached; Infinity if there was none, as for a worker. */
+  /** Time at which the newest connection was attached. Infinity without one, as for a worker. */
   attachedAt = Infinity;
   #newest = 0;
   #received = new Set();
@@ -58,7 +58,7 @@ function cause(last, entry, faults, isLate) {
   const fault = faults.at(-1);
   if (fault?.at > last.at) return fault.what;
   if (last.answer === null) return "no answer";
-  // A silent connection loses what is sent over it until somebody notices.
+  // A silent connection loses what is sent over it until its end is noticed.
   if (entry.life !== last.life) return fault?.what ?? "reconnect";
   return "none";
 }

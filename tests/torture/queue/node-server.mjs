@@ -1,7 +1,7 @@
 /**
- * The part of the queue's vocabulary that the torture uses, on Node's socket.io, with a file to which
- * every change is appended. It survives a killed process, not a power cut. Its purpose are planted
- * bugs: the torture must find each of them.
+ * The part of the queue's vocabulary that the torture uses, on Node's socket.io, with a file to
+ * which every change is appended. It survives a killed process, not a power cut. Its purpose is
+ * planted bugs: the torture must find each of them.
  */
 
 import { EventEmitter, once } from "node:events";
@@ -52,8 +52,8 @@ const CHANGES = {
     events.set(number, { rooms, args });
     if (dedup) ids.set(dedup, { number, content: JSON.stringify(args), pendingFor });
     for (const [name, subscriber] of subscribers) {
-      const room = rooms.find((room) => subscriber.rooms.has(room));
-      if (room !== undefined && !(isStruck("skipped", number) && name !== "witness")) subscriber.pending.set(number, { room, due: 0 });
+      const through = rooms.filter((room) => subscriber.rooms.has(room));
+      if (through.length > 0 && !(isStruck("skipped", number) && name !== "witness")) subscriber.pending.set(number, { through, due: 0 });
     }
     return number;
   },
@@ -65,8 +65,8 @@ const CHANGES = {
     const { rooms, pending } = subscribers.get(name);
     rooms.delete(room);
     for (const [number, event] of pending) {
-      event.room = events.get(number).rooms.find((room) => rooms.has(room));
-      if (!event.room) pending.delete(number);
+      event.through = event.through.filter((other) => other !== room);
+      if (event.through.length === 0) pending.delete(number);
     }
   },
   settle: (name, number) => subscribers.get(name).pending.delete(number),
@@ -93,7 +93,7 @@ function take(subscriber, limit, send) {
   for (const number of ready) {
     if (inFlight.size >= limit) return;
     if (inFlight.has(number) || pending.get(number).due > Date.now()) continue;
-    const meta = { offset: tokenOf(number), room: pending.get(number).room };
+    const meta = { offset: tokenOf(number), room: pending.get(number).through[0] };
     if ((sent.has(number) || number <= headAtStart) && bug !== "unmarked") meta.redelivered = true;
     sent.add(number);
     inFlight.set(number, setTimeout(() => again(subscriber, number, 0), ACK_WAIT_MS));

@@ -1,7 +1,7 @@
 /**
- * Publishes durable events, most of them under a `dedup_id` and again and again until they are
- * stored, and plain events between them. It repeats some that were stored, and tries to store others
- * under an id that was used. It records the answers and checks nothing.
+ * Publishes durable events, most of them under a `dedup_id` and repeatedly until they are stored,
+ * and plain events between them. It repeats some that were stored, and tries to store others under
+ * an id that was used. It records the answers and checks nothing.
  *
  * @import { DurableHistory, DurablePublish } from "./history.mjs"
  */

@@ -1,15 +1,17 @@
 /**
- * The torture of the queue: `node queue/run.mjs --cycles 20 --seed 7`. Prints a line per round and a
- * summary; exits with 1 if a history had violations, which is then saved to a file. `--check FILE`
- * checks such a file again. `--bugs` runs Node's server with each of its bugs, which must be found.
+ * The torture of the queue: `node queue/run.mjs --cycles 20 --seed 7`. Prints a line per round, a
+ * summary and a table of figures; exits with 1 if a history had violations, which is then saved to a
+ * file. `--check FILE` checks such a file again. `--bugs` runs Node's server with each of its bugs,
+ * which must be found.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { check } from "./checker.mjs";
 import { NODE_BUGS } from "../server.mjs";
+import { check } from "./checker.mjs";
+import { figuresOf } from "./figures.mjs";
 import { Rig } from "./rig.mjs";
 import { POINTS } from "./schedule.mjs";
 
@@ -24,7 +26,7 @@ const { values: options } = parseArgs({
     /** Maximum duration of the run; the remaining rounds are skipped. */
     minutes: { type: "string", default: "600" },
     server: { type: "string", default: "stentor, queue" },
-    /** The server has a planted bug, or loses everything: the run succeeds and stops when that is found. */
+    /** The server has a planted bug or forgets: the run succeeds and stops when that is found. */
     planted: { type: "boolean", default: false },
     bugs: { type: "boolean", default: false },
     check: { type: "string" },
@@ -81,10 +83,9 @@ async function torture(kind, isPlanted) {
   } finally {
     await rig.stop();
   }
-  const { repeated, ...figures } = rig.figures;
-  const perMillion = Object.fromEntries(Object.entries(repeated).map(([cause, times]) => [cause, Math.round((times / figures.deliveries) * 1e6)]));
-  const summary = { seed, server: kind, cycles: done, ...rig.counts, ...figures, repeatedPerMillion: perMillion };
-  console.log(JSON.stringify({ ...summary, violations: rules, files }));
+  const { counts, figures } = rig;
+  console.log(JSON.stringify({ seed, server: kind, cycles: done, ...counts, ...figures, violations: rules, files }));
+  if (!isPlanted) console.log(figuresOf({ seed, cycles: done, server: kind, counts, figures }));
   const unmet = POINTS.filter((point) => !rig.counts.crashes[point]);
   return { wrong: files.length > 0, unmet: done >= BLIND_CYCLES ? unmet : [] };
 }

@@ -28,8 +28,8 @@ const KEPT_OFFLINE = 0.5;
 
 /**
  * @typedef {{ at: number, what: string, who: number, ms?: number, offline?: number, events?: number, isPolite?: boolean, room?: string, crash?: string }} Step
- * At `at` milliseconds, `what` happens to link or subscriber number `who`, for `ms`; a killed server
- * is started so that it ends itself at `crash`
+ * At `at` milliseconds, `what` happens to link or subscriber number `who`, for `ms`; a killed
+ * server is started so that it ends itself at `crash`
  *
  * @param {{ seed: number, cycle: number, subscribers: number, links: number, rooms: string[], seconds: number }} options
  * The first `subscribers` links are those of subscribers.

@@ -203,7 +203,7 @@ export class Subscriber {
     });
   }
 
-  /** Ends its connection without an answer to the `events`-th event from now and those behind it. */
+  /** Ends its connection at the `events`-th event from now, and answers none from then on. */
   die(events) {
     this.#dying = events;
   }

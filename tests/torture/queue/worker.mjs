@@ -1,6 +1,6 @@
 /**
- * A durable subscriber without a connection: it pulls events over HTTP, a few at a time, and settles
- * them by their offsets, which the server confirms. It checks nothing.
+ * A durable subscriber without a connection: it pulls events over HTTP, a few at a time, and
+ * settles them by their offsets, which the server confirms. It checks nothing.
  *
  * @import { DurableHistory, Entry } from "./history.mjs"
  */
