@@ -175,7 +175,6 @@ export class Rig {
 
   /** Ends a round: waits until nothing is pending. Resolves with the violations. */
   async settle() {
-    const violations = [];
     let deadline;
     const tooLate = new Promise((_, reject) => {
       deadline = setTimeout(() => reject(new Error(`events are still pending after ${SETTLE_MS} ms`)), SETTLE_MS);
@@ -183,11 +182,13 @@ export class Rig {
     try {
       await Promise.race([this.#quiet(), tooLate]);
     } catch (error) {
-      violations.push({ rule: "quiet", client: null, what: error.message });
+      // The witness has not received what is stored, so nothing else can be checked.
+      return [{ rule: "quiet", client: null, what: error.message }];
+    } finally {
+      clearTimeout(deadline);
     }
-    clearTimeout(deadline);
+    const violations = check(this.history);
     for (const { name, refusal } of this.history.subscribers) if (refusal) violations.push({ rule: "refusal", client: name, what: refusal });
-    violations.push(...check(this.history));
     this.#count();
     return violations;
   }

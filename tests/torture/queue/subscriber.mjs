@@ -79,8 +79,7 @@ export class Subscriber {
 
   /** Connects. An older connection stays open until the server ends it. */
   connect(transports = this.#random.pick(TRANSPORTS)) {
-    // Otherwise both would evict each other for ever.
-    this.#socket?.io.reconnection(false);
+    this.#abandon();
     this.#isAttached = false;
     const socket = io(this.#url, { transports, forceNew: true, auth: { subscriber: this.name }, ...RECONNECTION });
     this.#socket = socket;
@@ -117,6 +116,15 @@ export class Subscriber {
       const { room, offset, redelivered = false } = rest.pop();
       this.#receive({ life, n, room, offset, redelivered, intact: body === text(n) }, ack, socket);
     });
+  }
+
+  /**
+   * Stops the present connection from coming back: it would evict its successor. If it is open, it
+   * stays open.
+   */
+  #abandon() {
+    this.#socket?.io.reconnection(false);
+    if (!this.#socket?.connected) this.#socket?.disconnect();
   }
 
   #receive(delivery, ack, socket) {
@@ -223,7 +231,7 @@ export class Subscriber {
   /** Goes away: politely by a disconnect, or as if its process had ended. */
   goAway(isPolite) {
     if (this.isAway()) return;
-    this.#socket.io.reconnection(false);
+    this.#abandon();
     if (isPolite) this.#socket.disconnect();
     else this.#breakLink();
     this.#socket = null;
