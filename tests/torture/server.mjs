@@ -3,7 +3,7 @@
  * the real binary, and Node's socket.io with the same vocabulary (`node-server.mjs`).
  */
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
@@ -73,10 +73,12 @@ function flags(values) {
   return Object.entries(values).flatMap(([flag, value]) => [flag, String(value)]);
 }
 
-const stentor = (port, ping) => {
-  const binary = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
-  return [binary, "serve", "--port", `${port}`, "--ping-interval", `${ping}ms`, "--ping-timeout", `${ping}ms`, "--drain", "200ms"];
-};
+/** Kinds with a queue on disk. */
+const HAS_QUEUE = ["stentor, queue", "stentor, queue, small", "stentor, queue, recovery off"];
+
+const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
+
+const stentor = (port, ping) => [BINARY, "serve", "--port", `${port}`, "--ping-interval", `${ping}ms`, "--ping-timeout", `${ping}ms`, "--drain", "200ms"];
 
 const nodeServer = (port, ping) => [process.execPath, path.join(import.meta.dirname, "node-server.mjs"), `${port}`, `${ping}`];
 
@@ -161,6 +163,21 @@ export class Server {
     this.#process = null;
     if (child.signalCode === "SIGABRT" || child.signalCode === "SIGKILL") return child.signalCode === "SIGABRT";
     throw this.#failure(`it ended with ${child.signalCode ?? child.exitCode}`);
+  }
+
+  /**
+   * Checks the files of a queue on disk while no process has them. Resolves with the number of
+   * stored events; null for a server without a queue on disk.
+   */
+  inspectQueue() {
+    if (!HAS_QUEUE.includes(this.#kind)) return null;
+    const run = (command) => {
+      const { status, stdout, stderr } = spawnSync(BINARY, ["queue", command, "--data-dir", this.#data], { encoding: "utf8" });
+      if (status !== 0) throw new Error(`queue ${command} ended with ${status}:\n${stdout}${stderr}`);
+      return stdout;
+    };
+    run("check");
+    return Number(run("stats").match(/^events +(\d+)$/m)[1]);
   }
 
   /** Fails if the process has ended by itself. */

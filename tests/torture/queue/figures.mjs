@@ -9,7 +9,7 @@ import os from "node:os";
  */
 export function figuresOf({ seed, cycles, server, counts, figures }) {
   const { kills, stops, crashes, cuts, absences, reconnects, evictions } = counts;
-  const { stored, deliveries, lost, silent, gaps, repeated } = figures;
+  const { stored, deliveries, lost, silent, gaps, left, repeated } = figures;
   const commit = execFileSync("git", ["describe", "--always", "--dirty"], { cwd: import.meta.dirname, encoding: "utf8" }).trim();
   const [{ model }] = os.cpus();
   const planted = Object.entries(crashes).map(([point, times]) => `${times} ${point.replaceAll("_", " ")}`);
@@ -24,6 +24,7 @@ export function figuresOf({ seed, cycles, server, counts, figures }) {
     ["**answered events lost**", `**${lost}**`],
     ["**events missed without notice**", `**${silent}**`],
     ["gaps", gaps],
+    ["events left in the store, all acknowledged", left ?? "unknown"],
     ["deliveries", deliveries],
     ...causes.map(([cause, times]) => [`repeated per million: ${cause}`, Math.round((times / deliveries) * 1e6)]),
   ];

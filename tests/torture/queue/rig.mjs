@@ -183,14 +183,17 @@ export class Rig {
       await Promise.race([this.#quiet(), tooLate]);
     } catch (error) {
       // The witness has not received what is stored, so nothing else can be checked.
-      return [{ rule: "quiet", client: null, what: error.message }];
+      return [...this.#refusals(), { rule: "quiet", client: null, what: error.message }];
     } finally {
       clearTimeout(deadline);
     }
-    const violations = check(this.history);
-    for (const { name, refusal } of this.history.subscribers) if (refusal) violations.push({ rule: "refusal", client: name, what: refusal });
     this.#count();
-    return violations;
+    return [...this.#refusals(), ...check(this.history)];
+  }
+
+  /** Requests of subscribers that the server refused; none is expected. */
+  #refusals() {
+    return this.history.subscribers.filter(({ refusal }) => refusal).map(({ name, refusal }) => ({ rule: "refusal", client: name, what: refusal }));
   }
 
   async #quiet() {
@@ -227,6 +230,12 @@ export class Rig {
     this.history.forget();
     for (const one of [...this.#subscribers, ...this.#members, this.#witness]) one.forget();
     for (const subscriber of this.#subscribers) subscriber.calm(false);
+  }
+
+  /** Stops the server and checks its files; gives the number of their events, null if unknown. */
+  async inspect() {
+    await this.#server.stop();
+    return this.#server.inspectQueue();
   }
 
   async stop() {

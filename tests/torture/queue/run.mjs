@@ -56,6 +56,7 @@ async function torture(kind, isPlanted) {
   const rules = {};
   const files = [];
   let done = 0;
+  let left = null;
   try {
     await rig.start();
     const end = performance.now() + minutes * 60_000;
@@ -80,12 +81,13 @@ async function torture(kind, isPlanted) {
       }
       rig.forget();
     }
+    if (!isPlanted && !rules.quiet) left = await rig.inspect();
   } finally {
     await rig.stop();
   }
   const { counts, figures } = rig;
-  console.log(JSON.stringify({ seed, server: kind, cycles: done, ...counts, ...figures, violations: rules, files }));
-  if (!isPlanted) console.log(figuresOf({ seed, cycles: done, server: kind, counts, figures }));
+  console.log(JSON.stringify({ seed, server: kind, cycles: done, ...counts, ...figures, left, violations: rules, files }));
+  if (!isPlanted) console.log(figuresOf({ seed, cycles: done, server: kind, counts, figures: { ...figures, left } }));
   const unmet = POINTS.filter((point) => !rig.counts.crashes[point]);
   return { wrong: files.length > 0, unmet: done >= BLIND_CYCLES ? unmet : [] };
 }
