@@ -111,11 +111,13 @@ impl Availability {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
     pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
 
     /// Changes of successful commits.
+    #[cfg(test)]
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
     }
