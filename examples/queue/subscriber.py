@@ -27,7 +27,7 @@ def durable(handler):
         except ValueError as error:
             return {"term": True, "reason": str(error)}  # a dead letter
         except Exception as error:
-            print(f"failed: {error}", file=sys.stderr)
+            print(f"failed: {error}", file=sys.stderr, flush=True)
             return {"nak": True}  # again after the back-off; "delay" in milliseconds
 
     return handle
@@ -42,6 +42,7 @@ async def order(order, meta):
 # Without this handler the client acknowledges events that have none.
 @sio.on("*")
 async def unknown(event, *args):
+    print(f"no handler for {event}", *args, file=sys.stderr, flush=True)
     return {"nak": True}
 
 
