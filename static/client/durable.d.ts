@@ -59,8 +59,8 @@ type Args<Listener> = Listener extends (...args: infer A) => any ? (any[] extend
 /** Handlers of the durable events of one subscriber. */
 export interface Subscriber<Events extends EventsMap = DefaultEventsMap> {
   /**
-   * Registers the handler of an event. Handlers of all events run one at a time, in the order in
-   * which the events arrive.
+   * Registers the handler of an event, one for each name. Handlers of all events run one at a time,
+   * in the order in which the events arrive.
    *
    * The event is acknowledged when the handler has resolved. If it throws, the event is sent again
    * after the server's back-off; see `HandlerError` for other outcomes. Events that it handled
