@@ -19,7 +19,7 @@ const IDLE = {
 /** @type {[string, "received"]} */
 const RECEIVED = ["received it", "received"];
 /** @type {[string, "silent"]} */
-const NOT_RECEIVED = ["not in this room", "silent"];
+const NOT_RECEIVED = ["not a member", "silent"];
 const DISCONNECTED = "The server is unreachable: emits of this tab are buffered.";
 
 /**
@@ -78,7 +78,7 @@ export class Emits {
     byId(`${kind}-outcome`).textContent = sentence;
     stage.send([], () => {
       stage.setDisconnected(true);
-      stage.say("me", "waits for a connection", "waits");
+      stage.say("me", "waits", "waits");
     });
   }
 
@@ -126,7 +126,7 @@ export class Emits {
       stage.send(
         [["server", "me"]],
         () => {
-          stage.say("me", "received the ack", "received");
+          stage.say("me", "got its ack", "received");
           for (const place of stage.places) stage.say(place, "received nothing", "silent");
           byId("client-outcome").textContent = `The server received ${quote(answer)} and sent its ack. ${silent}`;
         },
@@ -191,7 +191,7 @@ export class Emits {
       recovered ? "good" : "note",
     );
     if (recovered) {
-      stage.send([["server", "me"]], () => stage.say("me", "received what it missed", "received"), { label: message.text });
+      stage.send([["server", "me"]], () => stage.say("me", "recovered", "received"), { label: message.text });
       return;
     }
     if (message.room !== this.rooms.target) return;

@@ -9,15 +9,21 @@ const EVENTS_MAX = 64;
 /** Maximum number of events in a snapshot. */
 const SNAPSHOT_EVENTS_MAX = 12;
 
+/** Maximum number of dead letters with their text. */
+const DEAD_TEXTS_MAX = 5;
+
+/** Maximum number of characters of an id or a text from another tab. */
+const TEXT_LENGTH = 64;
+
 /** Maximum number of ids of handled events, which a late copy may not bring back. */
 const HANDLED_MAX = 200;
 
 /**
- * @typedef {"waits" | "delivered" | "later" | "dead"} Fate waits in the queue, is delivered and
- *   unacknowledged, comes again after a delay, or is a dead letter
+ * @typedef {"waits" | "delivered" | "later"} Fate waits in the queue, is delivered and
+ *   unacknowledged, or comes again after a delay
  */
 /** @typedef {{ id: string, text: string, fate: Fate }} Item */
-/** @typedef {{ exists: boolean, owner: string, socket: string, pending: number, dead: number, items: Item[], at: number }} Snapshot */
+/** @typedef {{ exists: boolean, owner: string, socket: string, pending: number, dead: number, deadTexts: string[], items: Item[], at: number }} Snapshot */
 
 export class QueueState {
   /** @type {Map<string, Item>} by id, the oldest first */
@@ -34,12 +40,14 @@ export class QueueState {
   pending = 0;
   /** Number of dead letters. */
   dead = 0;
+  /** @type {string[]} texts of the latest dead letters */
+  deadTexts = [];
   /** Time of the last change, in milliseconds since 1970. */
   at = 0;
 
   /** Events with a place in the queue, the oldest first. */
   get waiting() {
-    return [...this.#items.values()].filter(({ fate }) => fate !== "dead");
+    return [...this.#items.values()];
   }
 
   /** Events that were delivered and are not acknowledged. */
@@ -84,56 +92,77 @@ export class QueueState {
 
   /** @param {string} id of an event that has become a dead letter */
   bury(id) {
+    const text = this.#items.get(id)?.text;
     this.#handle(id);
     this.dead += 1;
+    if (text !== undefined) this.deadTexts = [...this.deadTexts, text].slice(-DEAD_TEXTS_MAX);
   }
 
   /** The dead letters are pending again; they are delivered like others. */
   replay() {
     this.#touch();
-    this.pending += this.dead;
     this.dead = 0;
+    this.deadTexts = [];
   }
 
-  /** The subscriber is attached: what is pending is delivered from now on. */
-  attach(/** @type {string} */ owner, /** @type {string} */ socket) {
+  /** @param {string[]} texts of the dead letters, as the server lists them */
+  setDead(texts) {
     this.#touch();
-    Object.assign(this, { owner, socket, exists: true });
+    this.deadTexts = texts.slice(-DEAD_TEXTS_MAX);
+  }
+
+  /**
+   * The subscriber is attached: what is pending is delivered from now on.
+   * @param {string} owner socket id of the tab
+   * @param {string} socket id of the subscriber's own socket
+   * @param {number} pending number of pending events
+   */
+  attach(owner, socket, pending) {
+    this.#touch();
+    Object.assign(this, { owner, socket, pending, exists: true });
+    this.trim();
+  }
+
+  /** Forgets the oldest events beyond the number of pending ones: this tab did not see them handled. */
+  trim() {
+    const extra = Math.max(0, this.#items.size - this.pending);
+    const waiting = this.waiting.filter(({ fate }) => fate === "waits");
+    for (const { id } of waiting.slice(0, extra)) this.#items.delete(id);
   }
 
   /** The subscriber is away: what it did not acknowledge waits. */
   detach() {
     this.#touch();
     this.owner = this.socket = "";
-    for (const item of this.#items.values()) if (item.fate !== "dead") item.fate = "waits";
+    for (const item of this.#items.values()) item.fate = "waits";
   }
 
   /** @param {{ pending: number, dead: number }} counts as the server reports them */
   count({ pending, dead }) {
     Object.assign(this, { pending, dead });
-    // Events that this tab did not see handled.
-    const extra = this.#items.size - pending;
-    if (extra > 0) for (const id of [...this.#items.keys()].slice(0, extra)) this.#items.delete(id);
+    if (!dead) this.deadTexts = [];
   }
 
   /** @returns {Snapshot} for other tabs */
   snapshot() {
-    const { exists, owner, socket, pending, dead, at } = this;
-    return { exists, owner, socket, pending, dead, at, items: this.waiting.slice(0, SNAPSHOT_EVENTS_MAX) };
+    const { exists, owner, socket, pending, dead, deadTexts, at } = this;
+    return { exists, owner, socket, pending, dead, deadTexts, at, items: this.waiting.slice(0, SNAPSHOT_EVENTS_MAX) };
   }
 
   /**
    * @param {any} snapshot of another tab, not trusted
-   * @returns {boolean} whether it was used: an older one is not
+   * @param {boolean} isFirstHand true if it is of the tab in which the subscriber is open
+   * @returns {boolean} whether it was used: an older one of hearsay is not
    */
-  restore(snapshot) {
-    const { exists, owner, socket, pending, dead, at, items } = snapshot ?? {};
-    const isValid = [pending, dead, at].every((number) => Number.isSafeInteger(number) && number >= 0) && Array.isArray(items);
-    if (!isValid || at < this.at) return false;
-    Object.assign(this, { exists: exists === true, owner: `${owner ?? ""}`, socket: `${socket ?? ""}`, pending, dead, at });
+  restore(snapshot, isFirstHand) {
+    const { exists, owner, socket, pending, dead, deadTexts, at, items } = snapshot ?? {};
+    const isValid = [pending, dead, at].every((number) => Number.isSafeInteger(number) && number >= 0) && [items, deadTexts].every(Array.isArray);
+    if (!isValid || (!isFirstHand && at < this.at)) return false;
+    Object.assign(this, { exists: exists === true, owner: cut(owner), socket: cut(socket), pending, dead, at });
+    this.deadTexts = deadTexts.slice(-DEAD_TEXTS_MAX).map(cut);
     this.#items.clear();
     for (const { id, text, fate } of items.slice(0, SNAPSHOT_EVENTS_MAX).filter(Boolean)) {
-      this.#items.set(`${id}`, { id: `${id}`, text: `${text}`.slice(0, 40), fate: ["waits", "delivered", "later"].includes(fate) ? fate : "waits" });
+      this.#items.set(cut(id), { id: cut(id), text: cut(text), fate: fate === "delivered" || fate === "later" ? fate : "waits" });
     }
     return true;
   }
@@ -163,3 +192,9 @@ export class QueueState {
     this.at = Math.max(Date.now(), this.at + 1);
   }
 }
+
+/**
+ * @param {any} text
+ * @returns {string}
+ */
+const cut = (text) => `${text ?? ""}`.slice(0, TEXT_LENGTH);

@@ -6,7 +6,7 @@ import { allow, byId, make } from "./element.js";
 const LEAVE_MS = 400;
 
 /** Text on a chip. */
-const FATES = { waits: "waits", delivered: "delivered", later: "again soon", dead: "" };
+const FATES = { waits: "waits", delivered: "delivered", later: "again soon" };
 
 /** @typedef {import("./queue-state.js").QueueState} QueueState */
 /** @typedef {import("./queue-state.js").Item} Item */
@@ -49,23 +49,33 @@ export class QueueView {
    * @param {Role} role
    */
   #showWords(state, role) {
+    this.#showNextStep(state, role);
     const { mode, note, owner } = role;
     const isKnown = !["unknown", "absent"].includes(mode);
-    const stage = byId("stage");
-    stage.dataset.queue = mode;
+    byId("stage").dataset.queue = mode;
     byId("pending").textContent = isKnown && state.exists ? `${state.pending} pending` : "";
     byId("queue-state").textContent = queueSentence(state, role);
-    const where = { unknown: "", absent: "", ready: state.exists ? "away" : "not subscribed yet", opening: "connecting", open: "open in this tab", lost: "away, retrying" }[mode];
+    const where = { unknown: "not known", absent: "a subscriber needs a queue", ready: state.exists ? "away" : "not subscribed yet", opening: "connecting", open: "open in this tab", lost: "away, retrying" }[mode];
     byId("subscriber-state").textContent = owner && mode === "ready" ? `open in ${owner}` : where;
     byId("subscribe").textContent = mode === "open" || mode === "opening" || mode === "lost" ? "Close" : owner ? "Take over" : state.exists ? "Open" : "Subscribe";
     allow("subscribe", isKnown);
     byId("deliveries").dataset.empty = emptySentence(state, role, note);
     byId("dead").dataset.count = `${state.dead}`;
-    byId("dead-count").textContent = state.dead ? `${state.dead} dead letter${state.dead === 1 ? "" : "s"}` : "No dead letters";
+    const texts = state.deadTexts.length ? `: ${state.deadTexts.join(", ")}` : "";
+    byId("dead-count").textContent = state.dead ? `${state.dead} dead letter${state.dead === 1 ? "" : "s"}${texts}` : "No dead letters";
+    byId("chips").dataset.empty = mode === "unknown" ? "not known" : "no event waits";
     allow("replay", mode === "open" && state.dead > 0);
-    // The next step of the story is the one filled button.
-    const isSubscribed = state.exists && isKnown;
-    for (const [id, yes] of /** @type {[string, boolean][]} */ ([["subscribe", isKnown && !isSubscribed], ["order", isSubscribed], ["publish", !isKnown]])) byId(id).classList.toggle("primary", yes);
+  }
+
+  /**
+   * The next step of the story is the one filled button.
+   * @param {QueueState} state
+   * @param {Role} role
+   */
+  #showNextStep({ exists }, { mode }) {
+    const hasQueue = mode !== "unknown" && mode !== "absent";
+    const next = !hasQueue ? "publish" : exists ? "order" : "subscribe";
+    for (const id of ["publish", "order", "subscribe"]) byId(id).classList.toggle("primary", id === next);
   }
 
   /** @param {Item[]} items */

@@ -22,6 +22,7 @@ const ASK_MS = 2_000;
 /** Storage key while the page is reloaded. */
 const STORED = "stentor subscriber";
 
+/** Words about a server without a queue. */
 const NO_QUEUE = "This server has no queue.";
 
 /** @typedef {import("./subscriber.js").Order} Order */
@@ -84,7 +85,7 @@ export class Queue {
 
   /** This tab is not connected. */
   onDisconnect() {
-    if (!this.#subscriber.isOpen) this.#mode = "unknown";
+    if (!this.#subscriber.isOpen && this.#mode !== "absent") this.#mode = "unknown";
     this.#show();
   }
 
@@ -113,12 +114,12 @@ export class Queue {
    */
   #onAttached({ status, reason, pending, gaps }, id) {
     this.#mode = "open";
-    this.#state.attach(this.socket.id ?? "", id);
-    this.#state.count({ pending, dead: this.#state.dead });
+    this.#state.attach(this.socket.id ?? "", id, pending);
     const words = { resumed: "nothing is missing", partial: "some events are gone", reset: reason === "expired" ? "it had expired" : "it is new" }[status];
     log(`kitchen is open in this tab: ${words}, ${count(pending, "event")} pending.`, status === "partial" ? "bad" : "good");
     if (gaps?.length) log(`${count(gaps.length, "gap")}: a limit of the server removed events that kitchen had not acknowledged.`, "bad");
     this.#changed();
+    this.#listDead();
   }
 
   /**
@@ -172,6 +173,14 @@ export class Queue {
       this.#changed();
     }, { label: how, kind: how === "ack" ? "ack" : "nak" });
     log(sentence, how === "ack" ? "good" : "note");
+  }
+
+  /** Takes the texts of the dead letters from the server. */
+  async #listDead() {
+    const { events } = await this.#subscriber.dead();
+    if (!Array.isArray(events)) return;
+    this.#state.setDead(events.map(({ args }) => `${args?.[0]?.text ?? "?"}`));
+    this.#changed();
   }
 
   async #replay() {
@@ -261,7 +270,7 @@ export class Queue {
 
   /** @param {string} room */
   #tell(room) {
-    if (this.socket.connected && this.#state.exists) this.socket.emit("publish", { room, volatile: true }, "queue news", this.#state.snapshot());
+    if (this.socket.connected && this.#state.exists) this.socket.emit("publish", { room, volatile: true }, "queue news", { ...this.#state.snapshot(), from: this.socket.id });
   }
 
   /** Takes the counts of the server, which knows more events than there is room for on the page. */
@@ -275,11 +284,18 @@ export class Queue {
     if (!Number.isSafeInteger(answer.events)) return;
     this.#state.count({ pending: answer.events, dead: answer.dead_letters ?? 0 });
     this.#show();
+    // After the running movements the stage has no event that the server does not have.
+    this.stage.send([], () => {
+      if (this.#state.at !== before) return;
+      this.#state.trim();
+      this.#show();
+    });
   }
 
   /** @param {any} news of another tab */
   #onNews(news) {
-    if (this.#subscriber.isOpen || news?.owner === this.socket.id || !this.#state.restore(news)) return;
+    const isFirstHand = Boolean(news?.owner) && news.owner === news.from;
+    if (this.#subscriber.isOpen || news?.from === this.socket.id || !this.#state.restore(news, isFirstHand)) return;
     this.#show();
   }
 

@@ -131,6 +131,11 @@ export class Subscriber {
     return this.#ask("pending");
   }
 
+  /** @returns {Promise<any>} `{events: [{args, …}]}` */
+  dead() {
+    return this.#ask("dead");
+  }
+
   /** Makes all dead letters pending again. */
   replayDead() {
     return this.#ask("replay_dead");

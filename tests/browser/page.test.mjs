@@ -39,7 +39,7 @@ describe("the demo page", () => {
     await one.fill("#text", "a secret");
     await one.click("#emit");
     await says(one, "#client-outcome", new RegExp(`The server received “a secret” and sent its ack. ${other} received nothing.`));
-    assert.match(await one.locator("#stage").textContent(), /This tab.*received the ack.*Server.*received it.*received nothing/s);
+    assert.match(await one.locator("#stage").textContent(), /This tab.*got its ack.*Server.*received it.*received nothing/s);
     await says(one, "#log", /This tab emitted “a secret”\. The server received it/);
     assert.doesNotMatch(await two.locator("body").textContent(), /a secret/);
     await isCalm(one, two);
@@ -171,7 +171,7 @@ describe("the demo page", () => {
     assert.ok(!(await one.evaluate(isBelow)));
     await one.setViewportSize({ width: 390, height: 800 });
     await one.waitForFunction(isBelow);
-    assert.match(await one.locator("#stage").textContent(), new RegExp(`received the ack.*received it.*${other}received nothing`, "s"));
+    assert.match(await one.locator("#stage").textContent(), new RegExp(`got its ack.*received it.*${other}received nothing`, "s"));
     // Each wire is drawn again between its places, straight.
     await one.waitForFunction(() => {
       const [wire] = document.querySelectorAll(".wires path");
@@ -278,7 +278,7 @@ describe("the demo page", () => {
           const fits = await one.locator(button).evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth);
           assert.ok(fits, `the text of ${button} fits`);
         }
-        await picture(one, `letters-${width}-${size}`, { fullPage: true });
+        await picture(one, `letters-${width}-${size}`);
       });
     }
   }
