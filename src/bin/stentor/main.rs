@@ -14,6 +14,7 @@ mod queue_tool;
 mod replies;
 mod secret;
 mod signature;
+mod subscribers;
 mod vocabulary;
 
 use std::fmt::Display;
