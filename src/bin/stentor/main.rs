@@ -26,7 +26,6 @@ use stentor::{BuildError, Server};
 
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
-use self::vocabulary::Access;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -241,8 +240,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
 
 async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
-        let access = Access { kind: config.subscriber_access(), key: config.subscriber_key.clone() };
-        vocabulary::install(io.of(namespace), access);
+        vocabulary::install(io.of(namespace), config.access());
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
     listener =

@@ -14,14 +14,13 @@ use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArg
 use self::publish::publish;
 pub(crate) use self::queue::Access;
 use self::queue::JoinOptions;
-use super::config::SubscriberAccess;
 use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody};
 
 /// Registers the events of clients, and refuses every other event. `access` is the rule by which
 /// clients may be subscribers of the queue.
 pub(crate) fn install(namespace: Namespace, access: Access) -> Namespace {
-    let has_subscribers = access.kind != SubscriberAccess::Off;
+    let has_subscribers = !matches!(access, Access::Off);
     let namespace = queue::install(namespace, access);
     let namespace = if has_subscribers { of_subscribers(namespace) } else { namespace };
     let namespace = on(namespace, "join", |socket, args| async move { join(&socket, &args).await });

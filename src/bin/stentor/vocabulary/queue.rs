@@ -8,7 +8,6 @@ use actix_web::rt;
 use serde::{Deserialize, Serialize};
 use stentor::{Args, ConnectError, Namespace, QueueError, Socket, Subscriber};
 
-use super::super::config::SubscriberAccess;
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody};
 use super::super::secret::Secret;
@@ -26,10 +25,13 @@ const EVENTS_MAX: usize = 1_000;
 const EVENTS: usize = 100;
 
 /// The rule by which clients may be subscribers.
-#[derive(Debug, Clone)]
-pub(crate) struct Access {
-    pub(crate) kind: SubscriberAccess,
-    pub(crate) key: Option<Secret>,
+#[derive(Clone)]
+pub(crate) enum Access {
+    Off,
+    /// Every client under any name.
+    Open,
+    /// Clients with a signature of their name under this key.
+    Signed(Secret),
 }
 
 /// The part of `auth` that names a subscriber.
@@ -73,21 +75,18 @@ fn admit(socket: &Socket, access: &Access) -> Result<(), ConnectError> {
         _ => return Ok(()),
     };
     let Some(name) = auth.subscriber else { return Ok(()) };
-    match (access.kind, &access.key) {
-        (SubscriberAccess::Open, _) => {}
-        (SubscriberAccess::Signed, Some(key)) => {
-            let Some(signature) = auth.signature else {
-                return refused(ErrorCode::Unauthorized, "the server expects a signature of the name as well".into());
-            };
-            if !verify(key, socket.namespace().path(), &name, &signature) {
-                return refused(ErrorCode::Unauthorized, "signature is not that of the name".into());
-            }
+    match (access, auth.signature) {
+        (Access::Open, _) => {}
+        (Access::Signed(key), Some(signature)) if verify(key, socket.namespace().path(), &name, &signature) => {}
+        (Access::Signed(_), Some(_)) => {
+            return refused(ErrorCode::Unauthorized, "signature is not that of the name".into());
         }
-        _ => {
-            return refused(
-                ErrorCode::BadRequest,
-                "this server has no subscribers: its setting `subscribers` is off".into(),
-            );
+        (Access::Signed(_), None) => {
+            return refused(ErrorCode::Unauthorized, "the server expects a signature of the name as well".into());
+        }
+        (Access::Off, _) => {
+            let message = "this server has no subscribers: its setting `subscribers` is off";
+            return refused(ErrorCode::BadRequest, message.into());
         }
     }
     if let Err(error) = socket.namespace().existing_subscriber(&name) {
