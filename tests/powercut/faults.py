@@ -147,7 +147,6 @@ def inject(binary, rng, points_max):
                             run.undisturbed(EVENTS)
                         reaction = run.disturbed(call, error, f"{when}{lasting}")
                         run.undisturbed(8)
-                        run.undisturbed(1)
                         runs += 1
                         reactions[call, reaction] += 1
                         if run.lost:
