@@ -157,7 +157,7 @@ torture: npm-torture ## stock clients with kill -9 and a bad network, CYCLES=20 
 	@cd $(TORTURE) && npm test --silent \
 		&& node run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(SERVER)" --recovered-min 0.9
 
-test-disk: disk-tools ## 10 power cuts, and a few failing calls of the queue's store (under a minute)
+test-disk: disk-tools ## 10 power cuts, and a few failing calls of the queue's store (about a minute)
 	@$(MAKE) --no-print-directory powercut CYCLES=10
 	@$(MAKE) --no-print-directory faults POINTS=1
 
