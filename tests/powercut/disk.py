@@ -39,7 +39,7 @@ def run(*command):
     except FileNotFoundError as error:
         raise Unavailable(f"{command[0]} is missing") from error
     if done.returncode:
-        raise OSError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        raise OSError(f"{command[0]}: {' '.join(done.stderr.split()) or done.stdout.strip()}")
     return done.stdout.strip()
 
 
