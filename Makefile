@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint deny clients
 .PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
-.PHONY: test-torture torture torture-queue torture-planted test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
+.PHONY: test-torture torture torture-queue torture-planted test-disk powercut faults disk-tools test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -14,6 +14,7 @@ CHROMIUM ?= /usr/bin/chromium
 TORTURE := tests/torture
 TORTURE_STAMP := $(TORTURE)/node_modules/.stamp
 HOSTILE := tests/hostile
+POWERCUT := tests/powercut
 PEERS := benches/peers
 PEERS_STAMP := $(PEERS)/node_modules/.stamp
 OXIDE := $(PEERS)/oxide
@@ -24,6 +25,7 @@ RUST_CLIENT := $(CLIENTS)/rust
 PORT ?= 3000
 MAX_TIME ?= 60
 CYCLES ?= 20
+POINTS ?= 5
 LOAD ?= all
 SCALE ?= sessions workers
 REPETITIONS ?= 3
@@ -40,7 +42,7 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-browser test-python test-rust-client test-torture test-hostile ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; torture and hostile suites
+test: test-rust test-node test-browser test-python test-rust-client test-torture test-hostile test-disk ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; torture, hostile and disk suites
 	@node $(CLIENTS)/interop.mjs --check
 
 test-rust: ## cargo test
@@ -163,6 +165,21 @@ torture-queue: npm-torture ## durable subscribers with kill -9, crashes around a
 	@cargo build --bin stentor
 	@cd $(TORTURE) && npm test --silent \
 		&& node queue/run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(QUEUE_SERVER)"
+
+test-disk: disk-tools ## 10 power cuts, and a few failing calls of the queue's store (under a minute)
+	@$(MAKE) --no-print-directory powercut CYCLES=10
+	@$(MAKE) --no-print-directory faults POINTS=1
+
+powercut: ## power cuts of a disk on which the queue works, CYCLES=20 SEED=now (Linux as root, else skipped)
+	@python3 $(POWERCUT)/powercut.py --cycles $(CYCLES) --seed $(SEED)
+
+faults: ## EIO, ENOSPC and a full disk under the queue, POINTS=5 SEED=now (strace, and Linux as root, else skipped)
+	@python3 $(POWERCUT)/faults.py --points $(POINTS) --seed $(SEED)
+
+disk-tools: ## strace and mkfs.ext4, if missing (as root; without them tests are skipped)
+	@if command -v strace > /dev/null && command -v mkfs.ext4 > /dev/null; then echo "disk-tools: found"; \
+	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then echo "disk-tools: missing, tests will be skipped (Debian: apt-get install strace e2fsprogs)"; \
+	else $(call debian,disk-tools,strace e2fsprogs); fi
 
 test-hostile: node ## small versions of the hostile scenarios against the unoptimised binary (under 2 minutes)
 	@cargo build --bin stentor

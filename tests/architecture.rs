@@ -49,7 +49,7 @@ const HOUSE: &[Row] = &[
           crates: &["serde", "serde_json", "log", "crc32fast"] },
     Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, journal
           crates: &[] },
-    Row { floor: 1, name: "queue",     imports: &["protocol", "ids", "limits", "folder"],                      // not state, journal
+    Row { floor: 1, name: "queue",     imports: &["protocol", "ids", "limits", "folder"],              // not state, journal
           crates: &["log", "crc32fast", "rusqlite", "serde", "serde_json"] },
     Row { floor: 2, name: "recovery",  imports: &["protocol", "ids", "limits", "journal"],             // not state, metrics
           crates: &["serde", "serde_json"] },
@@ -63,12 +63,14 @@ const HOUSE: &[Row] = &[
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "fastrand"] },
     Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "dashmap", "getrandom"] },
+    Row { floor: 6, name: "subscribers", imports: &["protocol", "ids", "limits", "queue", "metrics", "messages"],            // not hub, session
+          crates: &["actix", "tokio", "log", "serde", "serde_json"] },
     Row { floor: 7, name: "transport", imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "session"],                                          // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded", "ipnet", "local_waker"] },
     Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker",
-                                                  "hub", "session", "transport"],
+                                                  "hub", "session", "subscribers", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker"] },
     Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
@@ -86,7 +88,7 @@ const HOUSE: &[Row] = &[
 /// Crates that only some files may name: crate, paths, reason.
 #[rustfmt::skip]
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("base64",           &["protocol/engineio/", "ids.rs"], "only polling payloads and ids are base64"),
+    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs"], "only polling payloads, ids and signatures are base64"),
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),
@@ -94,6 +96,8 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("rusqlite",         &["queue/sqlite.rs", "queue/sqlite/"], "one store of the queue is SQLite"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text format is that of Prometheus"),
+    ("hmac",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
+    ("sha2",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
     ("toml",             &["bin/stentor/config/"],      "only the configuration file is TOML"),
     ("rustix",           &["bin/stentor/process.rs"],   "limits of the process are read in one place"),
     ("env_logger",       &["bin/"],                     "the application chooses its logger"),

@@ -6,7 +6,7 @@
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorJ` | |
-//! | 4 | format | of the folder: 3; formats 1 and 2, which differ only in their records, can be read too |
+//! | 4 | format | of the folder: 4; formats 1 to 3, which differ only in their records, can be read too |
 //! | 8 | epoch | |
 //! | 16 | boot | id of the machine's boot in which the journal was opened, 0 if unknown |
 //! | 1 | state | 0 open, 1 closed, 2 failed |

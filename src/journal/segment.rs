@@ -3,7 +3,7 @@
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorS` | |
-//! | 4 | format | of the folder: 1, 2 or 3 |
+//! | 4 | format | of the folder: 1 to 4 |
 //! | 8 | epoch | of the journal |
 //! | 8 | sequence | number of the segment in the ring, also in its file name |
 //! | 8 | after | the records of the segment have greater LSNs |

@@ -41,6 +41,8 @@ pub(crate) struct QueueService {
     committer: Committer,
     epoch: Epoch,
     limits: QueueLimits,
+    waiting_max: usize,
+    waiting_bytes_max: usize,
     live: WakeQueue<Live>,
 }
 
@@ -51,9 +53,13 @@ impl QueueService {
         limits: QueueLimits,
         open: Open,
     ) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
+        let CommitterOptions { waiting_max, waiting_bytes_max, .. } = options;
         let (committer, mut reader) = Committer::start(options, open)?;
         let epoch = reader.totals()?.head.epoch;
-        Ok((Self { committer, epoch, limits, live: WakeQueue::default() }, reader))
+        // Before anything else is committed: what an earlier process sent ends at the head.
+        let _ = committer.submit(Change::DetachAll, Box::new(drop));
+        let live = WakeQueue::default();
+        Ok((Self { committer, epoch, limits, waiting_max, waiting_bytes_max, live }, reader))
     }
 
     /// The bounds of the store.
@@ -68,6 +74,16 @@ impl QueueService {
     /// Submits a change. Changes are committed in the order in which they were submitted.
     pub(crate) fn submit(&self, change: Change, complete: Completion) -> Result<(), NotSubmitted> {
         self.committer.submit(change, complete)
+    }
+
+    /// Maximum number of changes that wait for the committer.
+    pub(crate) fn waiting_max(&self) -> usize {
+        self.waiting_max
+    }
+
+    /// Maximum bytes of changes that wait for the committer.
+    pub(crate) fn waiting_bytes_max(&self) -> usize {
+        self.waiting_bytes_max
     }
 
     /// Commits what was submitted and ends the committer. Later changes are not accepted. Blocks

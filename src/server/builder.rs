@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use super::http_permits::HttpPermits;
 use super::queue::Queue;
 use super::recovery::{JournalKind, Recovery};
-use super::start::{HubSettings, log_budgets, open_server_sender, start_hub};
+use super::start::{HubSettings, for_durable, log_budgets, open_server_sender, start_hub};
 use super::{Server, memory};
 use crate::api::core::Core;
 use crate::api::encoder::Encoder;
@@ -309,20 +309,27 @@ impl Builder {
         policy.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.hub.room_events_max.max(1));
-        let settings = HubSettings { limits: &limits, journal_kind: &recovery.journal_kind, queue_kind: &queue.kind };
+        let settings =
+            HubSettings { limits: &limits, journal_kind: &recovery.journal_kind, queue_kind: &queue.kind, parser };
         let hub = start_hub(settings, metrics.clone(), budgets.clone(), room_changes.clone())?;
         let workers =
             Arc::new(WorkerFactory::new(hub.address.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
+        let durable_sender = match hub.queue {
+            Some(_) => open_server_sender(&hub, &workers, &for_durable(&limits), &metrics)?,
+            None => server_sender.clone(),
+        };
         let http_permits = HttpPermits::new(limits.http.connections_max, limits.http.reserve);
         let core = Arc::new(Core {
             server_sender,
+            durable_sender,
             encoder: Encoder { parser, recovery: recovery.journal_kind != JournalKind::Off, ack_errors },
             recovery_clients: recovery.clients,
             limits: limits.into(),
             registry: Registry::default(),
             room_changes,
             queue: hub.queue.clone(),
+            subscribers: hub.subscribers,
         });
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };

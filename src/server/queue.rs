@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// before it is sent. The queue keeps it until every subscriber of its rooms has acknowledged it.
 /// The queue is independent of [`Recovery`](crate::Recovery): each works without the other.
 ///
-/// The bounds of the queue are in [`limits.queue`](crate::limits::Limits).
+/// The bounds of the queue are in [`limits.queue`](crate::limits::QueueLimits).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Queue {
     pub(super) kind: QueueKind,

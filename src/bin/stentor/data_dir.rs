@@ -145,7 +145,7 @@ fn earlier_files(path: &Path) -> Result<Vec<String>, DataDirError> {
 /// Rejects a folder that contains other files and no journal or queue, because such a folder was
 /// probably named by mistake.
 fn check_names(path: &Path) -> Result<(), DataDirError> {
-    let marks = [path.join(JOURNAL_HEADER), journal(path).join(JOURNAL_HEADER), path.join(QUEUE).join(QUEUE_DATABASE)];
+    let marks = [path.join(JOURNAL_HEADER), journal(path).join(JOURNAL_HEADER), queue(path).join(QUEUE_DATABASE)];
     if marks.iter().any(|mark| mark.exists()) {
         return Ok(());
     }

@@ -63,14 +63,28 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// Settings that `stentor queue` has flags for. It takes the others from the file and the
+/// environment.
+const QUEUE_FLAGS: [&str; 2] = ["data_dir", "subscriber_key"];
+
 /// Adds `--config` and a flag for each setting to a command.
 pub(crate) fn flags(command: Command) -> Command {
-    let file = Arg::new(FILE)
+    KEYS.iter().fold(command.arg(file_flag()), |command, key| command.arg(flag(key)))
+}
+
+/// Adds `--config` and the flags of `stentor queue` to a command and its subcommands.
+pub(crate) fn queue_flags(command: Command) -> Command {
+    let keys = KEYS.iter().filter(|key| QUEUE_FLAGS.contains(&key.name));
+    let flags = keys.map(|key| flag(key).help_heading(BASICS.heading).hide_short_help(false));
+    command.args(flags.chain([file_flag()]).map(|flag| flag.global(true)))
+}
+
+fn file_flag() -> Arg {
+    Arg::new(FILE)
         .long(FILE)
         .value_name("FILE")
         .help_heading(BASICS.heading)
-        .help("Configuration file (TOML); `stentor config default` prints one. [env: STENTOR_CONFIG]");
-    KEYS.iter().fold(command.arg(file), |command, key| command.arg(flag(key)))
+        .help("Configuration file (TOML); `stentor config default` prints one. [env: STENTOR_CONFIG]")
 }
 
 fn flag(key: &Key) -> Arg {
@@ -96,7 +110,9 @@ pub(crate) fn load(matches: &ArgMatches) -> Result<Effective, ConfigError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let variables = variables.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
     let variables: Vec<_> = variables.filter(|(name, _)| name.starts_with("STENTOR_")).collect();
-    let given = |id: &str| match matches.value_source(id) {
+    // A command need not have all flags.
+    let is_flag = |id: &str| matches.try_contains_id(id).is_ok();
+    let given = |id: &str| match is_flag(id).then(|| matches.value_source(id)).flatten() {
         Some(ValueSource::CommandLine) => matches.get_one::<String>(id).cloned(),
         _ => None,
     };

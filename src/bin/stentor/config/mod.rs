@@ -21,7 +21,7 @@ use super::data_dir;
 use super::http::ApiLimits;
 use super::secret::Secret;
 
-pub(crate) use self::load::{Effective, flags, load};
+pub(crate) use self::load::{ConfigError, Effective, flags, load, queue_flags};
 pub(crate) use self::text::{default_file, explain};
 pub(crate) use self::value::Named;
 
@@ -135,8 +135,8 @@ impl Config {
             Storage::Memory => Queue::memory(),
             Storage::Disk => Queue::disk(data_dir::queue(&self.data_dir)),
         };
-        let builder =
-            Server::builder().path(&self.path).recovery(recovery).queue(queue).parser(self.parser).limits(limits);
+        let builder = Server::builder().path(&self.path).recovery(recovery).queue(queue);
+        let builder = builder.parser(self.parser).limits(limits);
         let mut builder = builder.trusted_proxies(self.trusted_proxies.clone());
         if self.origins_guard {
             builder = builder.guard_origins();
