@@ -10,8 +10,10 @@
 //! | `sqlite.rs` | a store in a folder |
 //! | `memory.rs` | a store in memory, and the reference that the other is compared with |
 //! | `committer.rs` | the thread that owns a store and commits in groups |
+//! | `inspect.rs`, `edit.rs` | reads and changes of an operator in a queue's folder |
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
 //! | `payload.rs` | the content of an event, as it is stored and as packets |
+//! | `origin.rs` | what the hub needs to reveal an event |
 //! | `wake_queue.rs` | values that the committer's thread passes to an actor |
 //! | `service.rs` | the shared handle of a server's queue |
 //!
@@ -28,8 +30,11 @@ pub(crate) mod committer;
 #[cfg(test)]
 mod contract;
 pub(crate) mod delivery;
+pub(crate) mod edit;
+pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod origin;
 pub(crate) mod payload;
 pub(crate) mod record;
 pub(crate) mod service;

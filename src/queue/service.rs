@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::change::Change;
 use super::committer::{Availability, Committer, CommitterOptions, Completion, NotSubmitted, Open};
+use super::limits::QueueLimits;
 use super::record::{Payload, QueueOffset, UnixMillis};
 use super::store::{QueueReader, StoreError};
 use super::wake_queue::WakeQueue;
@@ -36,18 +37,34 @@ const LIVE_OVERHEAD_BYTES: usize = 512;
 
 /// A running queue: commits of changes, and the feed of new events for subscribers.
 #[derive(Debug)]
-pub(crate) struct Queue {
+pub(crate) struct QueueService {
     committer: Committer,
     epoch: Epoch,
+    limits: QueueLimits,
+    waiting_max: usize,
+    waiting_bytes_max: usize,
     live: WakeQueue<Live>,
 }
 
-impl Queue {
+impl QueueService {
     /// Opens the store, starts the committer and returns a reader of the store.
-    pub(crate) fn start(options: CommitterOptions, open: Open) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
+    pub(crate) fn start(
+        options: CommitterOptions,
+        limits: QueueLimits,
+        open: Open,
+    ) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
+        let CommitterOptions { waiting_max, waiting_bytes_max, .. } = options;
         let (committer, mut reader) = Committer::start(options, open)?;
         let epoch = reader.totals()?.head.epoch;
-        Ok((Self { committer, epoch, live: WakeQueue::default() }, reader))
+        // Before anything else is committed: what an earlier process sent ends at the head.
+        let _ = committer.submit(Change::DetachAll, Box::new(drop));
+        let live = WakeQueue::default();
+        Ok((Self { committer, epoch, limits, waiting_max, waiting_bytes_max, live }, reader))
+    }
+
+    /// The bounds of the store.
+    pub(crate) fn limits(&self) -> &QueueLimits {
+        &self.limits
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
@@ -57,6 +74,22 @@ impl Queue {
     /// Submits a change. Changes are committed in the order in which they were submitted.
     pub(crate) fn submit(&self, change: Change, complete: Completion) -> Result<(), NotSubmitted> {
         self.committer.submit(change, complete)
+    }
+
+    /// Maximum number of changes that wait for the committer.
+    pub(crate) fn waiting_max(&self) -> usize {
+        self.waiting_max
+    }
+
+    /// Maximum bytes of changes that wait for the committer.
+    pub(crate) fn waiting_bytes_max(&self) -> usize {
+        self.waiting_bytes_max
+    }
+
+    /// Commits what was submitted and ends the committer. Later changes are not accepted. Blocks
+    /// until the store is closed.
+    pub(crate) fn close(&self) {
+        self.committer.close();
     }
 
     pub(crate) fn availability(&self) -> &Arc<Availability> {

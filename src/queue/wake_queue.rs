@@ -94,7 +94,9 @@ mod tests {
         let (queue, wakes) = (WakeQueue::default(), Arc::new(AtomicUsize::new(0)));
         queue.push(1);
         let counted = wakes.clone();
-        queue.wake_with(move || drop(counted.fetch_add(1, Ordering::Relaxed)));
+        queue.wake_with(move || {
+            let _ = counted.fetch_add(1, Ordering::Relaxed);
+        });
         assert_eq!(wakes.load(Ordering::Relaxed), 1, "for the value pushed before");
         queue.push(2);
         assert_eq!((wakes.load(Ordering::Relaxed), queue.take()), (1, vec![1, 2]));
