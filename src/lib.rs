@@ -46,7 +46,7 @@
 //! | 9 | `fuzzing.rs`, `bench_support/` | properties of the decoders; internal access for benchmarks |
 //! | 8 | `server/` | composition root, the server's own port, routes for a host application |
 //! | 7 | `transport/` | polling, websocket (raw, or a pump in a host application), admission |
-//! | 6 | `session/`, `hub/` | the actors, which communicate through `messages/` |
+//! | 6 | `session/`, `hub/`, `subscribers/` | the actors, which communicate through `messages/` |
 //! | 5 | `worker/` | per-thread state: fanout, outboxes, flusher, queue to the hub |
 //! | 4 | `api/` | handles for the application |
 //! | 3 | `messages/` | messages between actors |
@@ -69,12 +69,12 @@ pub mod limits;
 mod messages;
 mod metrics;
 mod protocol;
-#[cfg_attr(not(test), allow(dead_code, reason = "being wired"))]
 mod queue;
 mod recovery;
 mod server;
 mod session;
 mod state;
+mod subscribers;
 mod transport;
 mod worker;
 
@@ -87,9 +87,14 @@ pub use crate::api::durable::{Durable, PublishError};
 pub use crate::api::error::{AckError, ConnectError, DataError, EmitError, HandlerError, RoomError};
 pub use crate::api::event::{Disconnecting, Event};
 pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
+pub use crate::api::queue_error::QueueError;
 pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
 pub use crate::api::socket_emitter::SocketEmitter;
+pub use crate::api::subscriber::{
+    DeadLetterEvent, DeadLetters, Pulled, PulledEvent, QueueGap, StoredEvents, Subscriber, SubscriberDetails,
+    SubscriberSummary,
+};
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, QueueOffset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
 pub use crate::journal::inspect::{
@@ -107,6 +112,7 @@ pub use crate::queue::inspect::{
     InspectedDeadLetter, InspectedEvent, InspectedGap, InspectedRoom, InspectedSubscriber, InspectedSubscription,
     QueueChangeError, QueueCheck, QueueDamage, QueueInspection, QueueOpenError, QueueReadError, QueueStats,
 };
+pub use crate::queue::record::{GapReason, SubscriberNameError};
 pub use crate::server::on_connect;
 pub use crate::server::{
     BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Queue, Recovery, RequestBody, Server,

@@ -63,12 +63,14 @@ const HOUSE: &[Row] = &[
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "fastrand"] },
     Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "dashmap", "getrandom"] },
+    Row { floor: 6, name: "subscribers", imports: &["protocol", "ids", "limits", "queue", "metrics", "messages"],            // not hub, session
+          crates: &["actix", "tokio", "log", "serde", "serde_json"] },
     Row { floor: 7, name: "transport", imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "session"],                                          // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded", "ipnet", "local_waker"] },
     Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker",
-                                                  "hub", "session", "transport"],
+                                                  "hub", "session", "subscribers", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker"] },
     Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
@@ -86,7 +88,7 @@ const HOUSE: &[Row] = &[
 /// Crates that only some files may name: crate, paths, reason.
 #[rustfmt::skip]
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs"], "only polling payloads, ids and signatures are base64"),
+    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs", "bin/stentor/subscribers.rs"], "only polling payloads, ids, signatures and attachments in JSON are base64"),
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),

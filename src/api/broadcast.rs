@@ -273,6 +273,7 @@ mod tests {
             registry: Default::default(),
             room_changes: tokio::sync::broadcast::channel(1).0,
             queue: None,
+            subscribers: None,
         });
         let foreign = [&"x".repeat(64), "node 7/é,\"1\"", "AAAAAAAAAAAAAAAAAAAA"].map(ToOwned::to_owned);
         for id in foreign {

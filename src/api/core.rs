@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::messages::answer::NoAnswer;
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::{OfferError, Request, SessionLink, SocketRef};
+use crate::messages::subscribers::SubscribersLink;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::queue::service::QueueService;
@@ -43,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) room_changes: broadcast::Sender<RoomChange>,
     /// `None` while the queue is off.
     pub(crate) queue: Option<Arc<QueueService>>,
+    /// Address of the actor that delivers to subscribers. `None` while the queue is off.
+    pub(crate) subscribers: Option<SubscribersLink>,
 }
 
 impl Core {

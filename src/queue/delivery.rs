@@ -205,6 +205,10 @@ impl<C> Delivery<C> {
         self.sent_up_to
     }
 
+    pub(crate) fn is_in_flight(&self, number: u64) -> bool {
+        self.in_flight.contains_key(&number)
+    }
+
     /// Number of events in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.len()

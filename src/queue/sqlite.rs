@@ -395,6 +395,14 @@ impl QueueStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Weakens the durability of commits, for the controls of the power-cut rig: `OFF` syncs
+    /// nothing, `NORMAL` only checkpoints.
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn set_synchronous(&self, mode: &str) -> Result<(), StoreError> {
+        let set = self.connection.execute_batch(&format!("PRAGMA synchronous = {mode}"));
+        set.map_err(|error| error_at(self.path(), &error))
+    }
+
     /// The value of a setting of the writing connection.
     #[cfg(test)]
     pub(super) fn setting(&self, name: &str) -> i64 {

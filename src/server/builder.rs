@@ -329,6 +329,7 @@ impl Builder {
             registry: Registry::default(),
             room_changes,
             queue: hub.queue.clone(),
+            subscribers: hub.subscribers,
         });
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };

@@ -40,6 +40,7 @@ use crate::ids::NamespacePath;
 use crate::limits::Limits;
 use crate::messages::hub::HubControl;
 use crate::messages::session::SessionCommand;
+use crate::messages::subscribers::SubscriberCommand;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
 use crate::queue::service::QueueService;
@@ -342,6 +343,12 @@ impl Server {
     /// Commits the durable events that were submitted. The hub still reveals them.
     async fn close_queue(&self) {
         let Some(queue) = self.queue.clone() else { return };
+        if let Some(subscribers) = &self.endpoint.services.core.subscribers {
+            // Until then, what attached subscribers may have received is not stored.
+            let (done, closed) = oneshot::channel();
+            subscribers.post(SubscriberCommand::Close(done));
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
+        }
         let (done, closed) = oneshot::channel();
         // Closing blocks while the disk does, and an actix system may have only this thread.
         let thread = std::thread::Builder::new().name("stentor-close".into()).spawn(move || {

@@ -20,6 +20,7 @@ use crate::journal::memory::MemoryJournal;
 use crate::limits::Limits;
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::SessionLink;
+use crate::messages::subscribers::SubscribersLink;
 use crate::metrics::Metrics;
 use crate::protocol::socketio::Parser;
 use crate::queue::committer::{CommitterOptions, Open};
@@ -30,6 +31,7 @@ use crate::queue::service::QueueService;
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use crate::queue::store::{QueueReader, StoreError};
 use crate::state::budget::Budgets;
+use crate::subscribers::{self, Subscribers};
 use crate::worker::per_thread::WorkerFactory;
 use crate::worker::server_sender::ServerSender;
 
@@ -64,6 +66,8 @@ pub(super) struct StartedHub {
     pub(super) address: HubAddress,
     /// `None` while the queue is off.
     pub(super) queue: Option<Arc<QueueService>>,
+    /// Address of the delivery to subscribers. `None` while the queue is off.
+    pub(super) subscribers: Option<SubscribersLink>,
 }
 
 pub(super) fn start_hub(
@@ -72,7 +76,8 @@ pub(super) fn start_hub(
     budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
-    let HubSettings { limits, journal_kind, .. } = settings;
+    let HubSettings { limits, journal_kind, parser, .. } = settings;
+    let of_subscribers = (subscribers::Settings::new(limits, parser), metrics.clone());
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
         JournalWriter::open(journal, seed, limits, metrics.clone())
             .map_err(|error| BuildError::JournalRead(error.to_string()))
@@ -94,15 +99,22 @@ pub(super) fn start_hub(
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
     let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
-    if let (Some(queue), Some(reader)) = (&queue, reader) {
-        start_subscribers(queue, reader);
-    }
-    Ok(StartedHub { thread, address, queue })
+    let subscribers = queue.clone().zip(reader).map(|(queue, reader)| start_subscribers(queue, reader, of_subscribers));
+    Ok(StartedHub { thread, address, queue, subscribers })
 }
 
 /// Starts the delivery to subscribers, on an arbiter of its own.
-fn start_subscribers(_queue: &Arc<QueueService>, _reader: Box<dyn QueueReader>) {
-    // PLACE: the `Subscribers` actor takes the queue and the reader here.
+fn start_subscribers(
+    queue: Arc<QueueService>,
+    reader: Box<dyn QueueReader>,
+    (settings, metrics): (subscribers::Settings, Arc<Metrics>),
+) -> SubscribersLink {
+    let link = SubscribersLink::new();
+    let opened = link.clone();
+    Subscribers::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+        Subscribers::new(queue, reader, opened, settings, metrics)
+    });
+    link
 }
 
 /// Opens the queue, and reveals what was stored and not revealed before. Returns also a reader of the

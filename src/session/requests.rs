@@ -98,6 +98,12 @@ impl Session {
                     Err(call) => answer(call.asker, Err(NoAnswer::Overloaded.into())),
                 }
             }
+            Request::SubscribeAs { socket, done, .. } if self.is_yet_to_connect(socket) => {
+                answer(done, Err(NoAnswer::NotYetConnected.into()));
+            }
+            Request::SubscribeAs { socket, key, done } if self.is_connected(socket) => {
+                self.subscribe_as(socket, key, done);
+            }
             Request::Register { socket, registration } => self.register(socket, registration),
             Request::Join { socket, room, done } if self.is_connected(socket) => {
                 self.credit_window.submit(now, room.as_str().len(), PendingReply::Join(done), move |from| {
@@ -214,7 +220,7 @@ impl Session {
 
     /// Disconnects `socket`. If `close_session`, disconnects all sockets and then closes the
     /// session.
-    fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
+    pub(super) fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
         let sockets = if close_session { self.state.sockets.ids() } else { SmallVec::from_elem(socket, 1) };
         for socket in sockets {
             if let Some(session_socket) = self.find_socket(socket) {
