@@ -46,7 +46,7 @@ describe("the queue on the demo page", () => {
   const delivered = (tab, count) => tab.waitForFunction((count) => document.querySelectorAll("#deliveries li").length === count, count);
   const press = (tab, how, text) => tab.click(`#deliveries li:has-text("${text}") [data-how=${how}]`);
 
-  test("kitchen is closed, orders wait, and arrive in order when it is open again", async () => {
+  test("orders wait while kitchen is closed, and arrive in order afterwards", async () => {
     await openContext();
     const [one, two] = [await open(), await open()];
     assert.deepEqual(await one.locator(".primary").allTextContents(), ["Subscribe"], "one next step");
