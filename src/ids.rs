@@ -56,6 +56,9 @@ pub enum IdError {
         /// Length of the name in bytes.
         bytes: usize,
     },
+    /// Names that begin with the character U+0000 are used by the server itself.
+    #[error("room name begins with the reserved character U+0000")]
+    RoomReserved,
     /// The text is not 20 characters of base64url.
     #[error("id is not {RANDOM_ID_CHARS} characters of base64url")]
     NotARandomId,
@@ -217,7 +220,14 @@ impl fmt::Debug for NamespacePath {
     }
 }
 
+/// First character of the names of shadow rooms.
+const SHADOW_MARK: char = '\0';
+
 /// Name of a room: 1 to 256 bytes of text. Cheap to clone.
+///
+/// A room has a shadow room, whose members are the members of the room that receive its durable
+/// events from the queue. A durable event is delivered to the members of its rooms except those of
+/// the shadow rooms. Only the server itself names shadow rooms.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RoomName(Arc<str>);
 
@@ -226,8 +236,25 @@ impl RoomName {
         match name.len() {
             0 => Err(IdError::RoomEmpty),
             bytes if bytes > ROOM_BYTES_MAX => Err(IdError::RoomTooLong { bytes }),
+            _ if name.starts_with(SHADOW_MARK) => Err(IdError::RoomReserved),
             _ => Ok(Self(Arc::from(name))),
         }
+    }
+
+    /// Parses a name from a record of the journal, which may be that of a shadow room.
+    pub(crate) fn parse_recorded(name: &str) -> Result<Self, IdError> {
+        match name.strip_prefix(SHADOW_MARK) {
+            Some(room) => Self::parse(room).map(|room| Self::shadow_of(&room)),
+            None => Self::parse(name),
+        }
+    }
+
+    pub(crate) fn shadow_of(room: &Self) -> Self {
+        Self(format!("{SHADOW_MARK}{room}").into())
+    }
+
+    pub(crate) fn is_shadow(&self) -> bool {
+        self.0.starts_with(SHADOW_MARK)
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -322,5 +349,16 @@ mod tests {
         assert_eq!(RoomName::parse(""), Err(IdError::RoomEmpty));
         assert_eq!(RoomName::parse(&"r".repeat(257)), Err(IdError::RoomTooLong { bytes: 257 }));
         assert!(RoomName::parse(&"r".repeat(256)).is_ok());
+    }
+
+    #[test]
+    fn a_shadow_room_has_a_name_that_no_room_has() {
+        let room = RoomName::parse(&"r".repeat(256)).unwrap();
+        let shadow = RoomName::shadow_of(&room);
+        assert!(shadow.is_shadow() && !room.is_shadow());
+        assert_eq!(RoomName::parse(shadow.as_str()), Err(IdError::RoomTooLong { bytes: 257 }));
+        assert_eq!(RoomName::parse("\0r"), Err(IdError::RoomReserved));
+        assert_eq!(RoomName::parse_recorded(shadow.as_str()), Ok(shadow));
+        assert_eq!(RoomName::parse_recorded(room.as_str()), Ok(room));
     }
 }

@@ -46,18 +46,19 @@
 //! | 9 | `fuzzing.rs`, `bench_support/` | properties of the decoders; internal access for benchmarks |
 //! | 8 | `server/` | composition root, the server's own port, routes for a host application |
 //! | 7 | `transport/` | polling, websocket (raw, or a pump in a host application), admission |
-//! | 6 | `session/`, `hub/` | the actors, which communicate through `messages/` |
+//! | 6 | `session/`, `hub/`, `subscribers/` | the actors, which communicate through `messages/` |
 //! | 5 | `worker/` | per-thread state: fanout, outboxes, flusher, queue to the hub |
 //! | 4 | `api/` | handles for the application |
 //! | 3 | `messages/` | messages between actors |
 //! | 2 | `recovery/` | sessions that clients may resume, and the positions from which they resume |
 //! | 1 | `state/`, `journal/`, `queue/`, `metrics/` | sans-IO state machines; the journal; durable events; counters |
-//! | 0 | `protocol/`, `ids.rs`, `limits.rs` | wire formats, identifiers, limits |
+//! | 0 | `protocol/`, `ids.rs`, `limits.rs`, `folder.rs` | wire formats, identifiers, limits; locked folders |
 
 mod api;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench_support;
+mod folder;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -68,12 +69,12 @@ pub mod limits;
 mod messages;
 mod metrics;
 mod protocol;
-#[cfg_attr(not(test), allow(dead_code, reason = "being wired"))]
 mod queue;
 mod recovery;
 mod server;
 mod session;
 mod state;
+mod subscribers;
 mod transport;
 mod worker;
 
@@ -82,27 +83,39 @@ pub use crate::api::answers::Answers;
 pub use crate::api::args::{FromArgs, OutgoingArgs, ToArgs};
 pub use crate::api::broadcast::Broadcast;
 pub use crate::api::core::Socket;
+pub use crate::api::durable::{Durable, PublishError};
 pub use crate::api::error::{AckError, ConnectError, DataError, EmitError, HandlerError, RoomError};
 pub use crate::api::event::{Disconnecting, Event};
 pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
+pub use crate::api::queue_error::QueueError;
 pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
 pub use crate::api::socket_emitter::SocketEmitter;
+pub use crate::api::subscriber::{
+    DeadLetterEvent, DeadLetters, Pulled, PulledEvent, QueueGap, StoredEvents, Subscriber, SubscriberDetails,
+    SubscriberSummary,
+};
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, QueueOffset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
 pub use crate::journal::inspect::{
     InspectedRecord, Inspection as JournalInspection, JournalStats, ReadError as JournalReadError,
 };
 pub use crate::limits::Limits;
-pub use crate::messages::answer::{Joined, Receipt};
+pub use crate::messages::answer::{Joined, Receipt, Stored};
 pub use crate::messages::extensions::Extensions;
 pub use crate::messages::handshake::Handshake;
 pub use crate::protocol::reason::DisconnectReason;
 pub use crate::protocol::socketio::Parser;
 pub use crate::protocol::socketio::packet::Args;
+pub use crate::queue::edit::QueueEditor;
+pub use crate::queue::inspect::{
+    InspectedDeadLetter, InspectedEvent, InspectedGap, InspectedRoom, InspectedSubscriber, InspectedSubscription,
+    QueueChangeError, QueueCheck, QueueDamage, QueueInspection, QueueOpenError, QueueReadError, QueueStats,
+};
+pub use crate::queue::record::{GapReason, SubscriberNameError};
 pub use crate::server::on_connect;
 pub use crate::server::{
-    BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, RequestBody, Server,
+    BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Queue, Recovery, RequestBody, Server,
 };
 pub use crate::transport::body::BodyError;
 pub use crate::transport::cookie::{Cookie, CookieError, SameSite};

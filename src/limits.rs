@@ -3,8 +3,14 @@
 //! Every queue, buffer, map and retry has a bound. Bounds that nobody should need to change are
 //! constants in the code that enforces them.
 
+mod define;
+mod retention;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use self::define::{Bounded, limits};
+pub use self::retention::RetentionRule;
 
 /// Bytes of memory that are assumed for one session: an idle session with recovery, as measured by
 /// `make load`, and space for its data.
@@ -13,67 +19,11 @@ const SESSION_BYTES: usize = 5 * KIB;
 /// Approximate bytes of memory that actix-http uses for one connection.
 const HTTP_CONNECTION_BYTES: usize = 20 * KIB;
 
+/// Seconds of a day.
+const DAY: u64 = 24 * 60 * 60;
+
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-/// Defines `Limits` and its groups. The doc comment of a limit is shown by rustdoc and is also
-/// stored in `Limits::DESCRIPTIONS`, for programs such as `stentor config explain`.
-macro_rules! limits {
-    ($(
-        $(#[doc = $about:literal])+
-        $group:ident: $Group:ident {
-            $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)+
-        }
-    )+) => {
-        /// Bounds and time limits of one server, grouped by what they bound.
-        ///
-        /// ```
-        /// let limits = stentor::Limits::with(|limits| limits.recovery.sessions_max = 1_000);
-        /// ```
-        ///
-        /// A duration longer than [`DURATION_MAX`](Self::DURATION_MAX) is lowered to that value, so
-        /// [`Duration::MAX`] may stand for "never".
-        #[derive(Debug, Clone, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct Limits {
-            $($(#[doc = $about])+ pub $group: $Group,)+
-        }
-
-        $(
-            $(#[doc = $about])+
-            #[derive(Debug, Clone, PartialEq, Eq)]
-            #[non_exhaustive]
-            pub struct $Group {
-                $(
-                    $(#[doc = $doc])+
-                    #[doc = concat!("\n\nDefault: `", stringify!($default), "`.")]
-                    pub $name: $type,
-                )+
-            }
-
-            impl Default for $Group {
-                fn default() -> Self {
-                    Self { $($name: $default,)+ }
-                }
-            }
-        )+
-
-        impl Limits {
-            /// Path (`"recovery.window"`) and description of every limit. The first paragraph of a
-            /// description states what is limited. A second paragraph, if there is one, explains
-            /// the default.
-            pub const DESCRIPTIONS: &'static [(&'static str, &'static str)] = &[$($(
-                (concat!(stringify!($group), ".", stringify!($name)), concat!($($doc, "\n"),+)),
-            )+)+];
-
-            /// Lowers every duration that exceeds [`Limits::DURATION_MAX`] to that value.
-            pub(crate) fn bounded(mut self) -> Self {
-                $($(self.$group.$name.bound();)+)+
-                self
-            }
-        }
-    };
-}
 
 limits! {
     /// Memory that all clients together may use.
@@ -462,6 +412,84 @@ limits! {
         /// A slow disk writes a quarter of a gigabyte in 30 s.
         stop_timeout: Duration = Duration::from_secs(30);
     }
+
+    /// Queue of durable events, and its subscribers.
+    queue: QueueLimits {
+        /// Maximum number of bytes of stored events and dead letters. If dead letters alone exceed
+        /// this limit, the oldest ones are removed and their subscribers receive a gap.
+        bytes_max: usize = 1_024 * MIB;
+        /// Percentage of the maximum number of bytes from which publishers are refused as
+        /// overloaded. Nothing that is stored is removed for a new event.
+        ///
+        /// The rest is left for dead letters, which are stored when a subscriber gives up events.
+        high_water_percent: u8 = 80;
+        /// Maximum number of bytes of one durable event. Larger events are refused.
+        ///
+        /// The default is the largest message that a client may send.
+        event_bytes_max: usize = 1_000_000;
+        /// Maximum number of changes in one commit: events, acks, subscriptions.
+        ///
+        /// Larger commits gain little speed and make each publisher wait longer.
+        batch_max: usize = 512;
+        /// Number of bytes after which a commit accepts no further change.
+        batch_bytes_max: usize = MIB;
+        /// Maximum number of changes that wait for a commit. Further publishers are refused as
+        /// overloaded.
+        ///
+        /// The default is committed in less than a tenth of a second.
+        waiting_max: usize = 4_096;
+        /// Maximum number of bytes of the changes that wait for a commit. Further publishers are
+        /// refused as overloaded.
+        waiting_bytes_max: usize = 16 * MIB;
+        /// Maximum number of subscribers. Creating a further one is refused.
+        ///
+        /// An absent subscriber uses space on the disk only.
+        subscribers_max: usize = 100_000;
+        /// Maximum number of rooms that one subscriber subscribes to.
+        subscriptions_per_subscriber_max: usize = 1_000;
+        /// Maximum number of events that were sent to one subscriber and are not acknowledged.
+        /// Further events stay in the queue.
+        in_flight_max: usize = 64;
+        /// Maximum number of bytes of the events that were sent to one subscriber and are not
+        /// acknowledged. A larger event is sent alone.
+        in_flight_bytes_max: usize = MIB;
+        /// Time limit for a subscriber to acknowledge the oldest event that it received. If the
+        /// limit is exceeded, the attempt has failed and the event is sent again.
+        ack_wait: Duration = Duration::from_secs(30);
+        /// Delays before an event is sent again, by the number of failed attempts; the last one
+        /// repeats. They also apply to an event that a subscriber refuses without giving a delay.
+        back_off: Vec<Duration> = [1, 5, 30, 120, 600].map(Duration::from_secs).to_vec();
+        /// Maximum delay that a subscriber may ask for when it refuses an event. Longer delays are
+        /// lowered to it.
+        nak_delay_max: Duration = Duration::from_secs(DAY);
+        /// Number of failed attempts after which an event becomes a dead letter of the subscriber.
+        max_deliver: u32 = 20;
+        /// Maximum number of dead letters of one subscriber. Beyond this limit, the oldest ones are
+        /// removed and the subscriber receives a gap.
+        dead_letters_max: usize = 10_000;
+        /// Time after which an absent subscriber is removed, with all that is pending for it.
+        ///
+        /// A phone that is off for a weekend misses nothing.
+        subscriber_expiry: Duration = Duration::from_secs(7 * DAY), at most Limits::AGE_MAX;
+        /// Time for which the name of a removed subscriber is stored, so that it is notified of the
+        /// removal when it returns.
+        tombstone_expiry: Duration = Duration::from_secs(30 * DAY), at most Limits::AGE_MAX;
+        /// Time from the first event with a deduplication id during which events with the same id
+        /// are duplicates.
+        dedup_window: Duration = Duration::from_secs(DAY), at most Limits::AGE_MAX;
+        /// Maximum number of stored deduplication ids. Beyond this limit, events with new ids are
+        /// refused as overloaded. No id is removed before its time.
+        dedup_ids_max: usize = 1_000_000;
+        /// Maximum number of removed events of one room that are stored one by one for subscribers
+        /// that did not receive them. Older ones become one gap.
+        gaps_per_room_max: usize = 4_096;
+        /// Maximum time for which a pull waits for events.
+        pull_wait_max: Duration = Duration::from_secs(60);
+        /// Rules by which rooms retain events, also for subscribers that come later. The first rule
+        /// that matches a room applies. A room without a rule removes an event when all its
+        /// subscribers have handled it.
+        retention: Vec<RetentionRule> = Vec::new(), at most Limits::AGE_MAX;
+    }
 }
 
 impl Limits {
@@ -469,7 +497,10 @@ impl Limits {
     ///
     /// A client waits for the sum of ping interval and ping timeout, and timers of JavaScript are
     /// limited to 31 bits of milliseconds, nearly 25 days.
-    pub const DURATION_MAX: Duration = Duration::from_secs(12 * 24 * 60 * 60);
+    pub const DURATION_MAX: Duration = Duration::from_secs(12 * DAY);
+
+    /// Maximum age of what the queue stores: ten years of 365.25 days.
+    pub const AGE_MAX: Duration = Duration::from_secs(87_660 * 3_600);
 
     /// Creates the default limits and changes them with `change`.
     pub fn with(change: impl FnOnce(&mut Self)) -> Self {
@@ -500,30 +531,6 @@ impl SessionLimits {
     }
 }
 
-/// Type of a limit. Only durations have a maximum value.
-trait Bounded {
-    fn bound(&mut self) {}
-}
-
-impl Bounded for usize {}
-impl Bounded for u32 {}
-impl Bounded for Option<usize> {}
-impl Bounded for Option<NonZeroU32> {}
-
-impl Bounded for Duration {
-    fn bound(&mut self) {
-        *self = (*self).min(Limits::DURATION_MAX);
-    }
-}
-
-impl Bounded for Option<Duration> {
-    fn bound(&mut self) {
-        if let Some(duration) = self {
-            duration.bound();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -534,11 +541,17 @@ mod tests {
             limits.sessions.ping_interval = Duration::MAX;
             limits.sessions.stall_timeout = Some(Duration::MAX);
             limits.journal.stop_timeout = Duration::MAX;
+            limits.queue.subscriber_expiry = Duration::MAX;
+            limits.queue.back_off = vec![Duration::ZERO, Duration::MAX];
+            limits.queue.retention.push(RetentionRule { max_age: Some(Duration::MAX), ..RetentionRule::new("*") });
         })
         .bounded();
         assert_eq!(longest.sessions.ping_interval, Limits::DURATION_MAX);
         assert_eq!(longest.sessions.stall_timeout, Some(Limits::DURATION_MAX));
         assert_eq!(longest.journal.stop_timeout, Limits::DURATION_MAX);
+        assert_eq!(longest.queue.subscriber_expiry, Limits::AGE_MAX);
+        assert_eq!(longest.queue.back_off, [Duration::ZERO, Limits::DURATION_MAX]);
+        assert_eq!(longest.queue.retention[0].max_age, Some(Limits::AGE_MAX));
         assert_eq!(Limits::default().bounded(), Limits::default());
     }
 

@@ -19,7 +19,8 @@ mod architecture {
 struct Row {
     floor: u8,
     name: &'static str,
-    /// Floors that it may import: lower ones, except that the three of floor 0 import each other.
+    /// Floors that it may import: lower ones, except that ids, limits and protocol import each
+    /// other.
     imports: &'static [&'static str],
     /// Crates that it may name besides `EVERYWHERE`; `a::b` allows only that path of the crate.
     crates: &'static [&'static str],
@@ -36,36 +37,40 @@ const BINARY: &str = "bin";
 const HOUSE: &[Row] = &[
     Row { floor: 0, name: "ids",       imports: &["protocol", "limits"],
           crates: &["serde", "serde_json", "base64"] },
+    Row { floor: 0, name: "folder",    imports: &[],
+          crates: &[] },
     Row { floor: 0, name: "limits",    imports: &["protocol", "ids"],
           crates: &["serde", "serde_json"] },
     Row { floor: 0, name: "protocol",  imports: &["ids", "limits"],
           crates: &["serde", "serde_json", "base64", "rmp"] },
     Row { floor: 1, name: "state",     imports: &["protocol", "ids", "limits"],                        // not journal
           crates: &["serde", "serde_json"] },
-    Row { floor: 1, name: "journal",   imports: &["protocol", "ids", "limits"],                        // not state
+    Row { floor: 1, name: "journal",   imports: &["protocol", "ids", "limits", "folder"],              // not state
           crates: &["serde", "serde_json", "log", "crc32fast"] },
     Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, journal
           crates: &[] },
-    Row { floor: 1, name: "queue",     imports: &["protocol", "ids", "limits"],                        // not state, journal
-          crates: &["log", "crc32fast", "rusqlite"] },
+    Row { floor: 1, name: "queue",     imports: &["protocol", "ids", "limits", "folder"],              // not state, journal
+          crates: &["log", "crc32fast", "rusqlite", "serde", "serde_json"] },
     Row { floor: 2, name: "recovery",  imports: &["protocol", "ids", "limits", "journal"],             // not state, metrics
           crates: &["serde", "serde_json"] },
-    Row { floor: 3, name: "messages",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery"],
+    Row { floor: 3, name: "messages",  imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery"],
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log", "form_urlencoded"] },
-    Row { floor: 4, name: "api",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages"],
+    Row { floor: 4, name: "api",       imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "messages"],
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log"] },
     Row { floor: 5, name: "worker",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "local_waker"] },
-    Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages"], // not api, worker
+    Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages"], // not api, worker
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "fastrand"] },
-    Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker"],
+    Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "dashmap", "getrandom"] },
+    Row { floor: 6, name: "subscribers", imports: &["protocol", "ids", "limits", "queue", "metrics", "messages"],            // not hub, session
+          crates: &["actix", "tokio", "log", "serde", "serde_json"] },
     Row { floor: 7, name: "transport", imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "session"],                                          // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded", "ipnet", "local_waker"] },
-    Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
-                                                  "hub", "session", "transport"],
+    Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker",
+                                                  "hub", "session", "subscribers", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker"] },
     Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
@@ -83,7 +88,7 @@ const HOUSE: &[Row] = &[
 /// Crates that only some files may name: crate, paths, reason.
 #[rustfmt::skip]
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("base64",           &["protocol/engineio/", "ids.rs"], "only polling payloads and ids are base64"),
+    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs"], "only polling payloads, ids and signatures are base64"),
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),
@@ -91,13 +96,15 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("rusqlite",         &["queue/sqlite.rs", "queue/sqlite/"], "one store of the queue is SQLite"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text format is that of Prometheus"),
+    ("hmac",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
+    ("sha2",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
     ("toml",             &["bin/stentor/config/"],      "only the configuration file is TOML"),
     ("rustix",           &["bin/stentor/process.rs"],   "limits of the process are read in one place"),
     ("env_logger",       &["bin/"],                     "the application chooses its logger"),
 ];
 
 /// Paths of pure code: time, randomness and input arrive as arguments.
-const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "protocol/", "state/", "recovery/"];
+const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "limits/", "protocol/", "state/", "recovery/"];
 
 /// Tokens that pure code may not contain.
 #[rustfmt::skip]
@@ -120,6 +127,7 @@ const LOCKED: &[(&str, &str)] = &[
     ("metrics/mod.rs",     "the list of workers, locked when one starts and by a scrape"),
     ("queue/memory.rs",    "the store in memory, written by the committer and read by readers of other threads"),
     ("queue/memory/read.rs", "the same store, read"),
+    ("queue/wake_queue.rs", "values that one thread passes to an actor, taken as a whole"),
 ];
 const LOCKS: &[&str] = &["Mutex", "RwLock"];
 

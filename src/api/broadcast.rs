@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::answers::Answers;
 use super::args::{FromArgs, ToArgs};
 use super::core::{Core, PendingAnswer, Socket};
+use super::durable::Durable;
 use super::error::{EmitError, RoomError};
 use crate::ids::{IdError, NamespacePath, Recipient, RoomName, SocketId};
 use crate::messages::answer::{Done, EmitRefusal, NoAnswer, Receipt, RequestError};
@@ -23,15 +24,15 @@ use crate::state::rooms::Target;
 #[derive(Debug, Clone)]
 #[must_use = "a broadcast does nothing until `emit`"]
 pub struct Broadcast {
-    core: Arc<Core>,
-    namespace: NamespacePath,
+    pub(super) core: Arc<Core>,
+    pub(super) namespace: NamespacePath,
     /// The session of the socket on which the broadcast was created, or `None` if it was created on
     /// a namespace.
-    own: Option<SessionLink>,
-    target: Target,
-    grade: Grade,
+    pub(super) own: Option<SessionLink>,
+    pub(super) target: Target,
+    pub(super) grade: Grade,
     timeout: Option<Duration>,
-    invalid: Option<IdError>,
+    pub(super) invalid: Option<IdError>,
 }
 
 impl Broadcast {
@@ -75,6 +76,20 @@ impl Broadcast {
     pub fn volatile(mut self) -> Self {
         self.grade = Grade::Volatile;
         self
+    }
+
+    /// Publishes the event to the [queue](crate::Queue): it is stored before it is sent, and
+    /// subscribers of its rooms receive it also when they were away. Needs at least one room.
+    ///
+    /// ```no_run
+    /// # use stentor::{PublishError, Server};
+    /// # async fn order(io: &Server) -> Result<(), PublishError> {
+    /// let stored = io.to("kitchen").durable().dedup_id("order-17").emit_confirmed("order", "soup").await?;
+    /// log::info!("stored at {}, pending for {} subscribers", stored.offset, stored.pending_for);
+    /// # Ok(()) }
+    /// ```
+    pub fn durable(self) -> Durable {
+        Durable::new(self)
     }
 
     /// Restricts the event to sockets of this server process. Has no effect, since a server is
@@ -251,11 +266,14 @@ mod tests {
     fn a_target_may_be_local_and_may_name_a_socket_of_another_server() {
         let core = Arc::new(Core {
             server_sender: link(),
+            durable_sender: link(),
             encoder: Encoder { parser: Parser::Json, recovery: false, ack_errors: false },
             recovery_clients: Default::default(),
             limits: Default::default(),
             registry: Default::default(),
             room_changes: tokio::sync::broadcast::channel(1).0,
+            queue: None,
+            subscribers: None,
         });
         let foreign = [&"x".repeat(64), "node 7/é,\"1\"", "AAAAAAAAAAAAAAAAAAAA"].map(ToOwned::to_owned);
         for id in foreign {

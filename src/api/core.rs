@@ -22,14 +22,19 @@ use crate::limits::Limits;
 use crate::messages::answer::NoAnswer;
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::{OfferError, Request, SessionLink, SocketRef};
+use crate::messages::subscribers::SubscribersLink;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
+use crate::queue::service::QueueService;
 
 /// The shared part of a server's handles.
 #[derive(Debug)]
 pub(crate) struct Core {
     /// The sender for requests of code that runs outside any session.
     pub(crate) server_sender: SessionLink,
+    /// The sender for durable publishes of such code. It is another one, so that other requests do
+    /// not wait for commits.
+    pub(crate) durable_sender: SessionLink,
     pub(crate) encoder: Encoder,
     /// The default for namespaces without a setting of their own.
     pub(crate) recovery_clients: RecoveryClients,
@@ -37,6 +42,10 @@ pub(crate) struct Core {
     pub(crate) registry: Registry<Handlers>,
     /// Changes of rooms. The hub sends them only while there are receivers.
     pub(crate) room_changes: broadcast::Sender<RoomChange>,
+    /// `None` while the queue is off.
+    pub(crate) queue: Option<Arc<QueueService>>,
+    /// Address of the actor that delivers to subscribers. `None` while the queue is off.
+    pub(crate) subscribers: Option<SubscribersLink>,
 }
 
 impl Core {
@@ -51,6 +60,12 @@ impl Core {
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
         let session = current::session(self.identity()).or_else(|| own.cloned());
         session.filter(SessionLink::is_open).unwrap_or_else(|| self.server_sender.clone())
+    }
+
+    /// Returns the sender for a durable publish, like [`outlet`](Self::outlet).
+    pub(crate) fn durable_outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
+        let session = current::session(self.identity()).or_else(|| own.cloned());
+        session.filter(SessionLink::is_open).unwrap_or_else(|| self.durable_sender.clone())
     }
 
     /// Sends a request and awaits its answer.

@@ -6,6 +6,7 @@ use crate::ids::NamespacePath;
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
 use crate::protocol::socketio::{Parser, RESERVED_EVENTS};
+use crate::queue::record::Payload;
 
 /// A server's settings for outgoing packets.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,23 @@ impl Encoder {
         let args = self.encode(data)?;
         let hole = token_hole && self.recovery;
         Ok(Draft::event(self.parser, namespace.clone(), name, args.json(), args.attachments.to_vec(), hole))
+    }
+
+    /// Encodes a durable event for the members of its rooms, and as it is stored.
+    pub(crate) fn durable_event(
+        self,
+        namespace: &NamespacePath,
+        name: &str,
+        data: &impl ToArgs,
+    ) -> Result<(Draft, Payload), EmitError> {
+        if RESERVED_EVENTS.contains(&name) {
+            return Err(EmitError::ReservedName(name.into()));
+        }
+        let args = self.encode(data)?;
+        let attachments = args.attachments.to_vec();
+        let payload = Payload::of_event(name, args.json(), attachments.clone());
+        let draft = Draft::event(self.parser, namespace.clone(), name, args.json(), attachments, self.recovery);
+        Ok((draft, payload))
     }
 
     /// Encodes the acknowledgement with the given ack id.

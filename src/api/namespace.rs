@@ -53,6 +53,14 @@ impl Namespace {
         self.path.as_str()
     }
 
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(super) fn namespace_path(&self) -> &NamespacePath {
+        &self.path
+    }
+
     fn register(&self, change: impl FnOnce(&mut Handlers)) {
         self.core.registry.register(&self.path, change);
     }

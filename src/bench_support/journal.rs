@@ -67,8 +67,14 @@ impl Sample {
     pub fn new(bytes: usize) -> Self {
         let message = Message::from(EncodedFrame::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
         let rooms = Recipient::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);
-        let event =
-            EventRecord { namespace: NamespacePath::root(), rooms, except: smallvec![], exclude: None, message };
+        let event = EventRecord {
+            namespace: NamespacePath::root(),
+            rooms,
+            except: smallvec![],
+            exclude: None,
+            stored: None,
+            message,
+        };
         Self(Record { lsn: Lsn(0), fingerprint: Fingerprint::new(1), body: RecordBody::Event(event.into()) })
     }
 }

@@ -21,7 +21,7 @@ use crate::state::schedule::{Load, QUANTUM};
 
 /// Work at which a turn ends, in bytes. A byte of work takes about a nanosecond, so that a turn
 /// takes about a millisecond.
-const TURN_WORK: usize = 1 << 20;
+pub(super) const TURN_WORK: usize = 1 << 20;
 
 /// Work of every command, in addition to the work for its contents.
 const COMMAND_WORK: usize = 1 << 10;
@@ -57,8 +57,11 @@ impl OrderedCommand {
             Self::CheckResume { from, .. }
             | Self::Data { from, .. }
             | Self::Join { from, .. }
+            | Self::JoinDurable { from, .. }
             | Self::Broadcast { from, .. }
+            | Self::Publish { from, .. }
             | Self::Leave { from, .. }
+            | Self::LeaveDurable { from, .. }
             | Self::Relay { from, .. }
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => from.slot,
@@ -82,7 +85,7 @@ impl OrderedCommand {
 
     /// Returns true if the command causes work in workers for each member of a room.
     fn fans_out(&self) -> bool {
-        matches!(self, Self::Broadcast { .. } | Self::Fetch { .. })
+        matches!(self, Self::Broadcast { .. } | Self::Publish { .. } | Self::Fetch { .. })
     }
 }
 
@@ -134,17 +137,21 @@ impl Hub {
         }
         self.apply(sender.worker, command);
         let cost = self.work - work + self.fanout_bytes - fanout_bytes;
-        if cost >= CHARGED_WORK || load > Load::Light || !self.schedule.is_idle() {
-            self.schedule.charge(sender, cost);
-        }
+        self.charge_work(sender, cost, load);
         if self.journalled > journalled {
             self.charge_journal(sender, self.journalled - journalled);
         }
     }
 
+    pub(super) fn charge_work(&mut self, sender: CommandSender, cost: usize, load: Load) {
+        if cost >= CHARGED_WORK || load > Load::Light || !self.schedule.is_idle() {
+            self.schedule.charge(sender, cost);
+        }
+    }
+
     /// Charges the journalled bytes of a command to its sender. When the share of a session is used
     /// up, further commands of the session wait. Senders outside of sessions are not limited.
-    fn charge_journal(&mut self, sender: CommandSender, bytes: u64) {
+    pub(super) fn charge_journal(&mut self, sender: CommandSender, bytes: u64) {
         let Some(writer) = &self.writer else { return };
         let now_ms = writer.now_unix_ms();
         let is_bounded = self.limits.journal.sender_bytes_max.is_some() && self.workers.has_sessions(sender.worker);
@@ -201,6 +208,7 @@ impl Hub {
     /// Executes the current batch until the turn's budget is spent. The remaining commands are
     /// executed in the next turn, before the next batch.
     pub(super) fn accept_batch(&mut self, ctx: &mut Context<Self>) {
+        self.process_reports(TURN_WORK / 2);
         while self.work < TURN_WORK
             && let Some(command) = self.incoming.1.next()
         {
@@ -223,16 +231,17 @@ impl Hub {
         }
     }
 
-    fn begin_turn(&mut self) {
+    pub(super) fn begin_turn(&mut self) {
         (self.work, self.fanout_bytes) = (0, 0);
     }
 
-    /// Schedules a turn for queued commands, replays and removals of disconnected sockets. The turn
-    /// runs after the messages in the mailbox and the other tasks of this thread.
+    /// Schedules a turn for queued commands, reports of the queue's committer, replays and removals of
+    /// disconnected sockets. The turn runs after the messages in the mailbox and the other tasks of this thread.
     pub(super) fn schedule_turn(&mut self, ctx: &mut Context<Self>) {
         let has_work = self.schedule.has_next(self.workers.load())
             || self.workers.has_readers()
-            || self.rooms.has_pending_removals();
+            || self.rooms.has_pending_removals()
+            || self.has_reports();
         if !has_work || std::mem::replace(&mut self.turn_scheduled, true) {
             return;
         }
@@ -241,6 +250,7 @@ impl Hub {
             hub.turn_scheduled = false;
             hub.begin_turn();
             hub.continue_removals();
+            hub.process_reports(TURN_WORK);
             hub.execute_queued();
             hub.send_replays();
             hub.end_turn(ctx);

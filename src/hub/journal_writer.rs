@@ -17,14 +17,17 @@ use std::sync::Arc;
 use self::clock::Clock;
 pub(super) use self::missed_events::MissedChunk;
 use self::rewriting::Rewriting;
-use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, Recipient, SocketId};
+use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, QueueOffset, Recipient, SocketId};
 use crate::journal::memory::MemoryJournal;
-use crate::journal::{Journal, JournalError, Record, RecordBody};
+use crate::journal::{Journal, JournalError, Record, RecordBody, event_bytes_max};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::protocol::draft::Draft;
 use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::resume::ResumeAttempt;
+use crate::queue::change::Refusal;
 use crate::recovery::{self, JournalState, RecoveryBounds, RecoveryIndex, Resumable};
+use crate::state::rooms::Target;
 
 /// Maximum number of records of one read for a socket that catches up.
 const CHUNK_RECORDS: usize = 256;
@@ -54,6 +57,8 @@ pub(crate) struct JournalWriter {
     random: fastrand::Rng,
     clock: Clock,
     rewriting: Rewriting,
+    /// Position in the queue of the newest durable event in the journal.
+    newest_stored: Option<QueueOffset>,
     metrics: Arc<Metrics>,
 }
 
@@ -89,6 +94,7 @@ impl JournalWriter {
             clock,
             rewriting: Rewriting::new(journal.used_bytes()),
             journal,
+            newest_stored: None,
             metrics,
         };
         writer.load()?;
@@ -104,6 +110,7 @@ impl JournalWriter {
             let chunk = self.journal.read(self.applied.lsn, START_CHUNK_RECORDS, START_CHUNK_BYTES)?;
             for record in &chunk.records {
                 self.sessions.apply(record);
+                self.note_stored(&record.body);
                 self.applied = Offset { lsn: record.lsn, fingerprint: record.fingerprint, ..self.applied };
             }
             if !chunk.more {
@@ -119,6 +126,27 @@ impl JournalWriter {
 
     pub(super) fn now_unix_ms(&self) -> u64 {
         self.clock.now_unix_ms()
+    }
+
+    fn note_stored(&mut self, body: &RecordBody) {
+        if let RecordBody::Event(event) = body
+            && let Some(stored) = event.stored
+        {
+            self.newest_stored = Some(stored);
+        }
+    }
+
+    /// Position in the queue of the newest durable event that was revealed, by the journal.
+    pub(crate) fn newest_stored(&self) -> Option<QueueOffset> {
+        self.newest_stored
+    }
+
+    /// Checks that the journal can hold a durable event, before the event is stored.
+    pub(super) fn check_event(&self, namespace: &NamespacePath, target: &Target, draft: &Draft) -> Result<(), Refusal> {
+        let Some(limit) = self.journal.record_bytes_max() else { return Ok(()) };
+        let names = target.rooms.iter().chain(&target.except).map(Recipient::name_len);
+        let bytes = event_bytes_max(namespace, names, draft.packets(), draft.packet_bytes_max());
+        if bytes > limit { Err(Refusal::TooLarge { bytes, limit }) } else { Ok(()) }
     }
 
     pub(crate) fn session_bytes(&self) -> (usize, usize) {
@@ -170,6 +198,7 @@ impl JournalWriter {
         // the record, the index contains one event too many. The only possible effect is that a
         // resume is refused.
         self.sessions.apply(&record);
+        self.note_stored(&record.body);
         match self.journal.append(record) {
             Ok(()) => {}
             Err(error @ JournalError::TooLarge { .. }) => {

@@ -7,6 +7,7 @@
 mod intake;
 pub(crate) mod journal_writer;
 mod ordering;
+pub(crate) mod publishing;
 mod replaying;
 mod resume;
 mod resume_senders;
@@ -34,8 +35,9 @@ use crate::state::rooms::Rooms;
 use crate::state::schedule::Schedule;
 use crate::state::shares::Shares;
 
-use self::intake::CommandSender;
+use self::intake::{CommandSender, TURN_WORK};
 use self::journal_writer::JournalWriter;
+use self::publishing::{HubQueue, Publishing};
 use self::resume_senders::ResumeSenders;
 use self::workers::WorkerLinks;
 
@@ -47,6 +49,8 @@ pub(crate) struct Hub {
     rooms: Rooms,
     /// `None` while recovery is off.
     writer: Option<JournalWriter>,
+    /// `None` while the queue is off.
+    publishing: Option<Publishing>,
     /// Maximum number of bytes of one replay. At most a quarter of an outbox.
     replay_bytes: usize,
     schedule: Schedule<CommandSender, OrderedCommand>,
@@ -85,17 +89,20 @@ pub(crate) struct Hub {
 pub(crate) struct Stores {
     /// If set, events have numbers and tokens, and clients can resume their sessions.
     pub(crate) writer: Option<JournalWriter>,
+    /// `None` while the queue is off.
+    pub(crate) queue: Option<HubQueue>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budgets: Arc<Budgets>,
 }
 
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
-        let Stores { writer, metrics, budgets } = stores;
+        let Stores { writer, queue, metrics, budgets } = stores;
         let share_bytes = limits.journal.sender_bytes_max.unwrap_or(usize::MAX);
         Self {
             rooms: Rooms::default(),
             writer,
+            publishing: queue.map(Publishing::new),
             replay_bytes: limits.recovery.replay_bytes.min(limits.sessions.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
             resume_senders: ResumeSenders::default(),
@@ -148,6 +155,7 @@ impl Hub {
             }
         }
         self.forget_accounts();
+        self.notify_queue(ctx);
         self.schedule_release(ctx);
         self.schedule_turn(ctx);
         if outcome.full && !self.retry_scheduled {
@@ -166,6 +174,11 @@ impl Actor for Hub {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(self.limits.hub.mailbox_batches);
+        if let Some(publishing) = &self.publishing {
+            let hub = ctx.address().downgrade();
+            // A full mailbox needs no message: the hub takes reports in every turn.
+            publishing.wake_with(move || _ = hub.upgrade().map(|hub| hub.try_send(HubControl::QueueCommitted)));
+        }
     }
 }
 
@@ -187,7 +200,12 @@ impl Handler<HubControl> for Hub {
         let _guard = AbortOnUnwind("hub");
         match control {
             HubControl::Shutdown => self.workers.close_all(DisconnectReason::ServerShuttingDown),
+            HubControl::QueueCommitted => {
+                self.begin_turn();
+                self.process_reports(TURN_WORK);
+            }
             HubControl::Close(done) => {
+                self.process_all_reports();
                 if let Some(writer) = &mut self.writer {
                     writer.close();
                 }

@@ -7,7 +7,9 @@ use tokio::sync::oneshot;
 use super::Hub;
 use super::intake::ROOM_WORK;
 use super::journal_writer::JournalWriter;
-use crate::ids::{AckId, AckOwner, MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{
+    AckId, AckOwner, MemberKey, NamespacePath, Offset, QueueOffset, RoomName, SlotKey, SocketId, WorkerId,
+};
 use crate::journal::{EventRecord, RecordBody};
 use crate::messages::answer::{Answer, EmitRefusal, Joined, ROOMS_PER_PAGE, Receipt, ReplyTo, RoomPage};
 use crate::messages::event::{AckWanted, Emit, Grade};
@@ -21,7 +23,7 @@ use crate::state::rooms::{MembershipError, ROOMS_PER_REMOVAL, RoomBounds, Socket
 const LISTED_WORK: usize = 64;
 
 impl Hub {
-    fn next_offset(&mut self) -> Option<Offset> {
+    pub(super) fn next_offset(&mut self) -> Option<Offset> {
         self.writer.as_mut().map(JournalWriter::next_offset)
     }
 
@@ -49,10 +51,19 @@ impl Hub {
                 self.apply_disconnect(worker, slot, socket, forever, rooms);
             }
             OrderedCommand::Join { from, socket, room } => {
-                let joined = self.apply_join(worker, from.slot, socket, room);
+                let joined = self.apply_join(worker, from.slot, socket, room, RoomBounds::from(&self.limits));
                 self.workers.answer(worker, from, Answer::Join(joined));
             }
             OrderedCommand::Leave { from, socket, room } => {
+                self.apply_leave(worker, from.slot, socket, room);
+                self.workers.answer(worker, from, Answer::Leave);
+            }
+            OrderedCommand::JoinDurable { from, socket, room } => {
+                let joined = self.apply_join_durable(worker, from.slot, socket, room);
+                self.workers.answer(worker, from, Answer::Join(joined));
+            }
+            OrderedCommand::LeaveDurable { from, socket, room } => {
+                self.apply_leave(worker, from.slot, socket, RoomName::shadow_of(&room));
                 self.apply_leave(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Leave);
             }
@@ -61,6 +72,7 @@ impl Hub {
                 let answer = self.apply_broadcast(worker, from, *emit, ack);
                 self.workers.answer(worker, from, answer);
             }
+            OrderedCommand::Publish { from, emit } => self.apply_publish(worker, from, *emit),
             OrderedCommand::Relay { from, packet } => {
                 self.workers.queue_command(worker, FanoutCommand::Relay { slot: from.slot, packet });
                 self.workers.answer(worker, from, Answer::Done);
@@ -112,6 +124,7 @@ impl Hub {
         slot: SlotKey,
         socket: SocketId,
         room: RoomName,
+        bounds: RoomBounds,
     ) -> Result<Joined, MembershipError> {
         let offset = self.next_offset();
         if !self.is_owned_by(&socket, worker, slot) {
@@ -122,7 +135,7 @@ impl Hub {
         if room.owner().is_some_and(|owner| owner != socket && self.remembers(&owner)) {
             return Err(MembershipError::ForeignRoom);
         }
-        let joined = self.rooms.join(&socket, &room, RoomBounds::from(&self.limits)).inspect_err(|error| {
+        let joined = self.rooms.join(&socket, &room, bounds).inspect_err(|error| {
             if matches!(error, MembershipError::TooManyRooms | MembershipError::BudgetSpent) {
                 self.metrics.hub.joins_refused.add(1);
             }
@@ -139,6 +152,20 @@ impl Hub {
         let member = joined.location.member;
         self.workers.queue_command(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
         Ok(Joined { members: joined.members, offset })
+    }
+
+    /// Joins the shadow room and the room, or neither.
+    fn apply_join_durable(
+        &mut self,
+        worker: WorkerId,
+        slot: SlotKey,
+        socket: SocketId,
+        room: RoomName,
+    ) -> Result<Joined, MembershipError> {
+        let (shadow, bounds) = (RoomName::shadow_of(&room), RoomBounds::from(&self.limits).with_shadows());
+        self.apply_join(worker, slot, socket, shadow.clone(), bounds)?;
+        self.apply_join(worker, slot, socket, room, bounds)
+            .inspect_err(|_| self.apply_leave(worker, slot, socket, shadow))
     }
 
     fn apply_leave(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, room: RoomName) {
@@ -202,7 +229,7 @@ impl Hub {
         // receive it.
         let may_send = offset.is_none()
             || !self.may_concern_session(&namespace, &target)
-            || self.journal(offset, || event_record(&namespace, &target, &message));
+            || self.journal(offset, || event_record(&namespace, &target, &message, None));
         if !may_send {
             return Err(EmitRefusal::TooLarge);
         }
@@ -211,7 +238,7 @@ impl Hub {
     }
 
     /// Queues an event for the workers that have receivers. Returns the number of these workers.
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         namespace: &NamespacePath,
         target: &Target,
@@ -291,12 +318,19 @@ impl Hub {
     }
 }
 
-fn event_record(namespace: &NamespacePath, target: &Target, message: &Message) -> RecordBody {
+/// The record of an event. `stored` is the position of a durable event in the queue.
+pub(super) fn event_record(
+    namespace: &NamespacePath,
+    target: &Target,
+    message: &Message,
+    stored: Option<QueueOffset>,
+) -> RecordBody {
     let event = EventRecord {
         namespace: namespace.clone(),
         rooms: target.rooms.clone(),
         except: target.except.clone(),
         exclude: target.exclude,
+        stored,
         message: message.clone(),
     };
     RecordBody::Event(event.into())

@@ -25,6 +25,7 @@ impl Hub {
 
     fn publish(&self, socket: &SocketId, room: &RoomName, change: RoomChangeKind) {
         if self.is_watched()
+            && !room.is_shadow()
             && let Some(namespace) = self.rooms.namespace_of(socket)
         {
             // The send fails if the last subscriber has just been dropped.

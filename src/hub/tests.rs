@@ -2,7 +2,9 @@
 
 mod fairness;
 mod journal;
+mod publishing;
 mod resume;
+mod shadows;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -20,7 +22,7 @@ use crate::journal::memory::MemoryJournal;
 use crate::journal::{Chunk, Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
-use crate::messages::answer::{Answer, ConnectAnswer, ReplyTo};
+use crate::messages::answer::{Answer, ConnectAnswer, ReplyTo, Stored};
 use crate::messages::event::{AckWanted, Emit, Grade};
 use crate::messages::fanout::{DeliveryMode, FanoutBatch, FanoutCommand, Replay};
 use crate::messages::hub::{Connect, ConnectKind, HubBatch, HubCommand, HubControl, ImmediateCommand, OrderedCommand};
@@ -99,6 +101,10 @@ fn words(answer: Answer) -> String {
         Answer::Leave => "left".into(),
         Answer::Emit(Ok(_)) => "emitted".into(),
         Answer::Emit(Err(refusal)) | Answer::Collect(Err(refusal)) => format!("refused {refusal:?}"),
+        Answer::Publish(Ok(Stored { offset, duplicate, pending_for })) => {
+            format!("stored {}{} for {pending_for}", offset.number, if duplicate { " again" } else { "" })
+        }
+        Answer::Publish(Err(refusal)) => format!("refused {refusal:?}"),
         Answer::Collect(Ok(parts)) | Answer::Fetch(parts) => format!("asked {parts}"),
         Answer::List(page) => format!("listed {}", page.rooms.len()),
         Answer::Done => "passed".into(),
@@ -229,11 +235,18 @@ struct TestJournal {
     on_append: Box<dyn FnMut(&Record) + Send>,
     reads: Arc<AtomicUsize>,
     flush_fails_at: Lsn,
+    record_bytes_max: Option<usize>,
 }
 
 impl TestJournal {
     fn new(inner: MemoryJournal) -> Self {
-        Self { inner, on_append: Box::new(|_| {}), reads: Arc::default(), flush_fails_at: Lsn(Lsn::END) }
+        Self {
+            inner,
+            on_append: Box::new(|_| {}),
+            reads: Arc::default(),
+            flush_fails_at: Lsn(Lsn::END),
+            record_bytes_max: None,
+        }
     }
 
     fn observed(on_append: impl FnMut(&Record) + Send + 'static) -> Self {
@@ -261,6 +274,9 @@ impl Journal for TestJournal {
     }
     fn at_risk(&self) -> Lsn {
         self.inner.at_risk()
+    }
+    fn record_bytes_max(&self) -> Option<usize> {
+        self.record_bytes_max
     }
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
         self.reads.fetch_add(1, Ordering::Relaxed);

@@ -26,6 +26,11 @@ impl AckId {
         Self(id)
     }
 
+    /// Number of the event among those of its owner.
+    pub(crate) const fn number(self) -> u64 {
+        self.0 / 4
+    }
+
     pub(crate) const fn to_wire(self) -> u64 {
         self.0
     }

@@ -2,7 +2,7 @@
 //!
 //! | bytes | | |
 //! |---|---|---|
-//! | 1 | version | 3 for this table |
+//! | 1 | version | 4 for this table |
 //! | 4 | length | of the body |
 //! | 8 | LSN | |
 //! | 4 | checksum | of the body, CRC-32 |
@@ -22,9 +22,9 @@
 //!
 //! Other kinds are reserved for later formats, such as compressed text.
 //!
-//! Records of versions 1 and 2 can be decoded as well. They contain each packet as a websocket
-//! frame, prefixed by its length in four bytes. Version 1 does not have the record kinds 8 and
-//! above.
+//! Records of versions 1 to 3 can be decoded as well. Their events have no position in the queue.
+//! Versions 1 and 2 contain each packet as a websocket frame, prefixed by its length in four bytes.
+//! Version 1 does not have the record kinds 8 and above.
 //!
 //! The decoder rejects unknown kinds. Its allocations are proportional to the bytes present,
 //! whatever lengths and counts they contain.
@@ -33,14 +33,19 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
-use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, Recipient, RoomName, SocketId};
+use crate::ids::{
+    Epoch, Fingerprint, Lsn, NamespacePath, PrivateId, QueueOffset, RANDOM_ID_BYTES, Recipient, RoomName, SocketId,
+};
 use crate::protocol::encoded::{EncodedFrame, Message};
 
 /// Version of encoded records, and the newest version that can be decoded.
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 
 /// Last version that stored packets as websocket frames.
 const FRAMES_UNTIL: u8 = 2;
+
+/// Last version whose events have no position in the queue.
+const NOT_STORED_UNTIL: u8 = 3;
 
 pub(super) const HEADER_BYTES: usize = 21;
 
@@ -198,11 +203,28 @@ fn put_event(event: &EventRecord, into: &mut Vec<u8>) {
     if let Some(socket) = event.exclude {
         into.extend_from_slice(socket.as_bytes());
     }
+    into.push(event.stored.is_some().into());
+    if let Some(QueueOffset { epoch, number }) = event.stored {
+        into.extend_from_slice(&epoch.to_bits().to_le_bytes());
+        into.extend_from_slice(&number.to_le_bytes());
+    }
     put_length(event.message.packets().count(), into);
     for packet in event.message.packets() {
         into.push(if packet.is_binary() { BINARY_PACKET } else { TEXT_PACKET });
         put_long(packet.body(), into);
     }
+}
+
+/// Upper bound of the encoded bytes of an event with these names, and with packets of so many bytes
+/// in total.
+pub(super) fn event_bytes_max(
+    namespace: &NamespacePath,
+    names: impl Iterator<Item = usize>,
+    packets: usize,
+    packet_bytes: usize,
+) -> usize {
+    const FIXED: usize = HEADER_BYTES + 1 + 3 + 2 + 4 + 4 + (1 + RANDOM_ID_BYTES) + (1 + 8 + 8) + 4;
+    FIXED + namespace.as_str().len() + names.map(|len| 2 + len).sum::<usize>() + 5 * packets + packet_bytes
 }
 
 fn put_session(session: &SessionRecord, into: &mut Vec<u8>) {
@@ -340,7 +362,7 @@ impl<'a> Rest<'a> {
     }
 
     fn room(&mut self) -> Result<RoomName, CodecError> {
-        RoomName::parse(self.name()?).map_err(|_| CodecError::Content("an invalid room name"))
+        RoomName::parse_recorded(self.name()?).map_err(|_| CodecError::Content("an invalid room name"))
     }
 
     fn namespace(&mut self) -> Result<NamespacePath, CodecError> {
@@ -371,6 +393,7 @@ impl<'a> Rest<'a> {
         let namespace = self.namespace()?;
         let (rooms, except) = (self.recipients()?, self.recipients()?);
         let exclude = self.optional(Self::socket)?;
+        let stored = if version <= NOT_STORED_UNTIL { None } else { self.optional(Self::queue_offset)? };
         let count = self.u32()?;
         if count == 0 {
             return Err(CodecError::Content("an event without packets"));
@@ -382,7 +405,15 @@ impl<'a> Rest<'a> {
         }
         let message = Message::from_packets(head, attachments);
         let message = message.ok_or(CodecError::Content("a packet without the attachments that it announces"))?;
-        Ok(EventRecord { namespace, rooms, except, exclude, message })
+        Ok(EventRecord { namespace, rooms, except, exclude, stored, message })
+    }
+
+    fn queue_offset(&mut self) -> Result<QueueOffset, CodecError> {
+        let (epoch, number) = (self.u64()?, self.u64()?);
+        if number >= Lsn::END {
+            return Err(CodecError::Content("a number of the queue beyond the maximum"));
+        }
+        Ok(QueueOffset { epoch: Epoch::from_bits(epoch), number })
     }
 
     /// Reads a packet into a buffer of its own, so that an outbox with the packet does not keep the
@@ -518,13 +549,22 @@ mod tests {
         assert_eq!(refused(&disconnect), CodecError::Content("a flag other than 0 and 1"));
     }
 
-    /// Returns `record` in the encoding of `version`, which is below 3.
+    /// Returns `record` in the encoding of `version`, which is below 4. An event must not have a
+    /// position in the queue.
     fn encoded_before(version: u8, record: &Record) -> Vec<u8> {
         let mut bytes = encoded(record);
         if let RecordBody::Event(event) = &record.body {
-            let stored: usize = event.message.packets().map(|packet| 5 + packet.body().len()).sum();
-            let mut body = bytes[HEADER_BYTES..bytes.len() - stored].to_vec();
-            event.message.packets().for_each(|packet| put_long(packet.frame(), &mut body));
+            let packets: usize = event.message.packets().map(|packet| 5 + packet.body().len()).sum();
+            let mut body = bytes[HEADER_BYTES..].to_vec();
+            let packets = body.split_off(body.len() - packets);
+            let count = body.split_off(body.len() - 4);
+            assert_eq!(body.pop(), Some(0), "no position in the queue");
+            body.extend_from_slice(&count);
+            if version <= FRAMES_UNTIL {
+                event.message.packets().for_each(|packet| put_long(packet.frame(), &mut body));
+            } else {
+                body.extend_from_slice(&packets);
+            }
             bytes = with_body(&bytes, &body);
         }
         bytes[0] = version;
@@ -537,10 +577,28 @@ mod tests {
     fn records_of_earlier_versions_are_decoded() {
         let lengths = [0, 125, 126, 0xffff, 0x1_0000].map(|bytes| event(1, bytes));
         for record in every_kind().iter().chain(&lengths) {
-            for version in 1..=FRAMES_UNTIL {
+            if matches!(&record.body, RecordBody::Event(event) if event.stored.is_some()) {
+                continue;
+            }
+            for version in 1..=NOT_STORED_UNTIL {
                 assert_eq!(decode(&encoded_before(version, record)).as_ref(), Ok(record));
             }
         }
+    }
+
+    #[test]
+    fn a_number_of_the_queue_beyond_the_maximum_is_rejected() {
+        let record = every_kind().into_iter().find(|record| match &record.body {
+            RecordBody::Event(event) => event.stored.is_some(),
+            _ => false,
+        });
+        let bytes = encoded(&record.unwrap());
+        let mut body = bytes[HEADER_BYTES..].to_vec();
+        let number = (Lsn::END - 1).to_le_bytes();
+        let at = body.windows(8).position(|window| window == number).unwrap();
+        body[at..at + 8].copy_from_slice(&Lsn::END.to_le_bytes());
+        let refused = decode(&with_body(&bytes, &body));
+        assert_eq!(refused, Err(CodecError::Content("a number of the queue beyond the maximum")));
     }
 
     #[test]
@@ -589,6 +647,17 @@ mod tests {
         #[test]
         fn any_record_survives_encoding(record in any_record()) {
             prop_assert_eq!(decode(&encoded(&record)), Ok(record));
+        }
+
+        #[test]
+        fn an_event_is_not_larger_than_its_bound(record in any_record()) {
+            if let RecordBody::Event(event) = &record.body {
+                let names = event.rooms.iter().chain(&event.except).map(Recipient::name_len);
+                let packets = event.message.packets().count();
+                let bytes = event.message.packets().map(|packet| packet.body().len()).sum();
+                let bound = event_bytes_max(&event.namespace, names, packets, bytes);
+                prop_assert!(encoded(&record).len() <= bound);
+            }
         }
 
         #[test]

@@ -126,7 +126,7 @@ impl FileJournal {
         let begin = self.pending.len();
         codec::encode(record, &mut self.pending);
         let bytes = self.pending.len() - begin;
-        let limit = self.options.segment_bytes.saturating_sub(segment::HEADER_BYTES);
+        let limit = self.record_limit();
         if bytes > limit {
             self.pending.truncate(begin);
             return Err(JournalError::TooLarge { bytes, limit });
@@ -141,6 +141,11 @@ impl FileJournal {
         let at = self.newest().bytes + (self.pending.len() - bytes) as u64;
         self.newest().index_record(record.lsn, at);
         Ok(())
+    }
+
+    /// Maximum number of bytes of a record: those of a segment.
+    fn record_limit(&self) -> usize {
+        self.options.segment_bytes.saturating_sub(segment::HEADER_BYTES)
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
@@ -323,6 +328,10 @@ impl Journal for FileJournal {
 
     fn ring_bytes(&self) -> Option<u64> {
         Some((self.options.segments_max as u64 - 1).saturating_mul(self.options.segment_bytes as u64))
+    }
+
+    fn record_bytes_max(&self) -> Option<usize> {
+        Some(self.record_limit())
     }
 
     fn used_bytes(&self) -> u64 {

@@ -23,7 +23,7 @@ use thiserror::Error;
 pub(crate) use self::chunk::Chunk;
 pub use self::folder::OpenError;
 pub(crate) use self::record::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
-use crate::ids::{Epoch, Lsn, Offset};
+use crate::ids::{Epoch, Lsn, NamespacePath, Offset};
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum JournalError {
@@ -47,6 +47,17 @@ pub(crate) enum JournalError {
     Damaged { path: PathBuf, at: u64, reason: String },
     #[error("journal is closed")]
     Closed,
+}
+
+/// Upper bound of the bytes of an event in files. `names` are the lengths of the names of its
+/// recipients.
+pub(crate) fn event_bytes_max(
+    namespace: &NamespacePath,
+    names: impl Iterator<Item = usize>,
+    packets: usize,
+    packet_bytes: usize,
+) -> usize {
+    codec::event_bytes_max(namespace, names, packets, packet_bytes)
 }
 
 fn check_position(head: Lsn, given: Lsn) -> Result<(), JournalError> {
@@ -94,6 +105,12 @@ pub(crate) trait Journal: Send {
     /// this record, counted as in [`used_bytes`](Self::used_bytes). `None` for a journal in memory,
     /// for which sessions are not rewritten.
     fn ring_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Maximum number of bytes of an encoded record. `None` for a journal in memory, which has no
+    /// such limit.
+    fn record_bytes_max(&self) -> Option<usize> {
         None
     }
 

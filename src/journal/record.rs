@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, Recipient, RoomName, SocketId};
+use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, QueueOffset, Recipient, RoomName, SocketId};
 use crate::protocol::encoded::Message;
 
 #[derive(Debug, Clone)]
@@ -98,6 +98,9 @@ pub(crate) struct EventRecord {
     pub except: SmallVec<[Recipient; 1]>,
     /// The sending socket, if it does not receive the event.
     pub exclude: Option<SocketId>,
+    /// Position in the queue of a durable event. After a restart, the hub reveals the events of the
+    /// queue after the newest of these positions.
+    pub stored: Option<QueueOffset>,
     /// The packet as it was sent, including the offset token. Shared with the outboxes in which the
     /// packet is queued.
     pub message: Message,

@@ -2,9 +2,10 @@
 
 use tokio::sync::oneshot;
 
-use crate::ids::{Offset, RoomName, SlotKey, SocketId};
+use crate::ids::{Offset, QueueOffset, RoomName, SlotKey, SocketId};
 use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::packet::Args;
+use crate::queue::change::Refusal;
 use crate::state::credit::Ticket;
 use crate::state::rooms::MembershipError;
 
@@ -33,6 +34,8 @@ pub(crate) enum Answer {
     Collect(Result<usize, EmitRefusal>),
     /// The number of workers that send a list of sockets.
     Fetch(usize),
+    /// If `Ok`, the event is stored, and was sent to the workers as in `Emit`.
+    Publish(Result<Stored, PublishRefusal>),
     List(RoomPage),
     /// The packet is in the outbox of its sender, or the data of the socket is journalled.
     Done,
@@ -93,6 +96,25 @@ pub(crate) enum EmitRefusal {
     TooLarge,
 }
 
+/// Reason why a durable event was not published, or may not have been.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PublishRefusal {
+    /// The queue is off.
+    QueueOff,
+    /// The store refused the event. Nothing was stored.
+    Refused(Refusal),
+    /// The store has failed. Nothing was stored.
+    Unavailable,
+    /// The commit failed. The event may be stored or not.
+    Indeterminate,
+}
+
+impl From<Refusal> for PublishRefusal {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// The client disconnected before its ack arrived. The client may have received the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientGone;
@@ -102,6 +124,18 @@ pub(crate) struct ClientGone;
 pub struct Receipt {
     /// Position of the event in the journal. `None` if recovery is off or the event is volatile.
     pub offset: Option<Offset>,
+}
+
+/// Confirmation that a durable event is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Position of the event in the queue.
+    pub offset: QueueOffset,
+    /// True if an event with the same `dedup_id` and content was stored before. `offset` is that of
+    /// the first event, and nothing was stored or sent now.
+    pub duplicate: bool,
+    /// Number of subscribers that the event was pending for when it was stored.
+    pub pending_for: u64,
 }
 
 /// The hub's confirmation of a join.

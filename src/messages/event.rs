@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::ids::{AckId, SocketId};
+use crate::ids::{AckId, RoomName, SocketId};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
+use crate::queue::change::Publish;
 use crate::state::rooms::Target;
 
 /// The delivery promise of an event.
@@ -24,6 +25,25 @@ pub(crate) struct Emit {
     pub target: Target,
     pub draft: Draft,
     pub grade: Grade,
+}
+
+/// A durable event, as its publisher submits it.
+#[derive(Debug)]
+pub(crate) struct DurableEmit {
+    /// The hub writes the origin.
+    pub publish: Box<Publish>,
+    /// The event for the members of its rooms.
+    pub draft: Draft,
+    /// The socket of the publisher, if it does not receive the event.
+    pub exclude: Option<SocketId>,
+}
+
+impl DurableEmit {
+    /// Approximate bytes that the event takes until it is revealed.
+    pub(crate) fn byte_len(&self) -> usize {
+        let rooms = self.publish.rooms.iter().map(|room| room.as_str().len() + size_of::<RoomName>());
+        self.publish.payload.bytes() + self.draft.byte_len() + rooms.sum::<usize>()
+    }
 }
 
 /// The acks that an event requests.

@@ -4,7 +4,7 @@ use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
 use super::answer::ReplyTo;
-use super::event::{AckWanted, DirectPacket, Emit};
+use super::event::{AckWanted, DirectPacket, DurableEmit, Emit};
 use super::fanout::FanoutBatch;
 use super::session::{Listing, SocketRef};
 use crate::ids::{Lsn, MemberKey, NamespacePath, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
@@ -95,8 +95,15 @@ pub(crate) enum OrderedCommand {
     Join { from: ReplyTo, socket: SocketId, room: RoomName },
     /// Removes a socket from a room. Answered by `Leave`, even if the socket was not in the room.
     Leave { from: ReplyTo, socket: SocketId, room: RoomName },
+    /// Adds a socket to a room whose durable events it receives from the queue: to the room and to
+    /// its shadow room. Answered by `Join`.
+    JoinDurable { from: ReplyTo, socket: SocketId, room: RoomName },
+    /// Undoes `JoinDurable`. Answered by `Leave`.
+    LeaveDurable { from: ReplyTo, socket: SocketId, room: RoomName },
     /// Emits an event. Answered by `Emit`, or by `Collect` for [`AckWanted::OfMany`].
     Broadcast { from: ReplyTo, emit: Box<Emit>, ack: AckWanted },
+    /// Stores a durable event, and then emits it. Answered by `Publish` after the commit.
+    Publish { from: ReplyTo, emit: Box<DurableEmit> },
     /// Sends a packet to the sender's own client, after the sender's earlier commands were
     /// executed. Answered by `Done`.
     Relay { from: ReplyTo, packet: DirectPacket },
@@ -130,7 +137,9 @@ pub(crate) enum ImmediateCommand {
 pub(crate) enum HubControl {
     /// Closes every session. Clients may resume their sessions in the next process.
     Shutdown,
-    /// Closes the journal, and completes the sender when the journal is closed.
+    /// The committer of the queue has reports for the hub. Sent when the first of them waits.
+    QueueCommitted,
+    /// Reveals the durable events that were committed. Then closes the journal, and completes the sender when the journal is closed.
     Close(oneshot::Sender<()>),
 }
 

@@ -13,6 +13,7 @@
 
 pub(crate) mod abort;
 pub(crate) mod answer;
+pub(crate) mod attachment;
 pub(crate) mod event;
 pub(crate) mod extensions;
 pub(crate) mod fanout;
@@ -22,3 +23,4 @@ pub(crate) mod room_change;
 pub(crate) mod session;
 pub(crate) mod sink;
 pub(crate) mod socket;
+pub(crate) mod subscribers;

@@ -14,8 +14,11 @@ use actix::{Message, Recipient};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, ClientGone, Collected, Done, EmitRefusal, Joined, NoAnswer, RequestError, RoomPage};
-use super::event::{Emit, Grade};
+use super::answer::{
+    Answer, ClientGone, Collected, Done, EmitRefusal, Joined, NoAnswer, PublishRefusal, RequestError, RoomPage, Stored,
+};
+use super::attachment::{AttachmentId, AttachmentUpdate, SubscriberReply};
+use super::event::{DurableEmit, Emit, Grade};
 use super::sink::{FrameSink, Handoff};
 use super::socket::SocketInfo;
 use crate::ids::{NamespacePath, RoomName, SocketId};
@@ -24,6 +27,7 @@ use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
+use crate::queue::record::SubscriberKey;
 use crate::state::credit::Ticket;
 use crate::state::rooms::{MembershipError, Target};
 
@@ -77,6 +81,11 @@ pub(crate) enum Request {
         emit: Emit,
         done: Done,
     },
+    /// Publishes a durable event.
+    Publish {
+        emit: Box<DurableEmit>,
+        done: oneshot::Sender<Result<Stored, RequestError<PublishRefusal>>>,
+    },
     /// Emits to one of the session's own sockets.
     Direct {
         socket: SocketId,
@@ -128,6 +137,12 @@ pub(crate) enum Request {
     List {
         listing: Listing,
         answer: oneshot::Sender<Result<RoomPage, NoAnswer>>,
+    },
+    /// Attaches one of the session's own sockets to a subscriber of the queue.
+    SubscribeAs {
+        socket: SocketId,
+        key: SubscriberKey,
+        done: SubscriberReply<()>,
     },
     /// Journals the changed data of a socket. At most one such request per socket is pending.
     JournalData {
@@ -211,6 +226,9 @@ pub(crate) enum SessionCommand {
     /// A message was queued for the client of this session while listeners observe outgoing events.
     /// Sent by the worker. Dropped if the mailbox is full.
     Sent(Packets),
+    /// An update of a socket's attachment to a subscriber. Sent by the subscribers' actor. The
+    /// number of updates is bounded by the events in flight and by requests.
+    Attachment { socket: SocketId, id: AttachmentId, update: AttachmentUpdate },
     /// A handler panicked. Only the socket of the handler is disconnected.
     HandlerPanicked {
         socket: Arc<SocketInfo>,

@@ -5,6 +5,7 @@
 //! formats.
 
 mod cells;
+mod queue;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::{DisconnectReason, HttpCloseReason, NotRecovered, RefusalKind};
 
 pub(crate) use self::cells::{Counter, Gauge, Histogram, Labelled};
+pub(crate) use self::queue::{COMMIT_CHANGES, COMMIT_TIMES, CommitMetrics, PublishMetrics};
 
 /// Upper bounds of the buckets of handler times. The first bounds distinguish handlers that do not
 /// wait. The last bound is the default time limit for acks and for answers of the hub.
@@ -81,6 +83,11 @@ pub(crate) struct WorkerMetrics {
     pub(crate) incoming_refused: Counter,
     /// Sessions that were ended because their clients read nothing.
     pub(crate) stalled: Counter,
+
+    /// Answers to durable events by clients that are no subscribers.
+    pub(crate) answers_unknown: Counter,
+    /// Answers to durable events that were dropped since too many of the client waited.
+    pub(crate) answers_dropped: Counter,
 
     /// Finished handlers by running time in microseconds.
     pub(crate) handler_micros: Histogram<{ HANDLER_TIMES.len() }>,
@@ -163,9 +170,55 @@ pub(crate) struct HubMetrics {
     pub(crate) journals_failed: Counter,
 }
 
+/// Counts of the subscribers of the queue, written by their actor.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct SubscriberMetrics {
+    /// Subscribers with an attached socket.
+    pub(crate) connected: Gauge,
+    /// Other subscribers, sampled each second.
+    pub(crate) away: Gauge,
+    /// Age of the oldest event that a subscriber has not acknowledged, in milliseconds. Sampled.
+    pub(crate) oldest_age_ms: Gauge,
+    /// Pending events of the subscriber that has most, up to 10 000. Sampled.
+    pub(crate) largest_backlog: Gauge,
+    pub(crate) in_flight: Gauge,
+    /// Stored dead letters, sampled each second.
+    pub(crate) dead_letters: Gauge,
+    /// Events sent to subscribers, repetitions included.
+    pub(crate) sent: Counter,
+    /// Events that were acknowledged, once committed.
+    pub(crate) acks: Counter,
+    pub(crate) naks: Counter,
+    pub(crate) terms: Counter,
+    /// Answers to events that were never sent.
+    pub(crate) answers_unknown: Counter,
+    /// Answers dropped since too many settlements were under way.
+    pub(crate) answers_dropped: Counter,
+    /// Failed deliveries that are repeated, by reason.
+    pub(crate) redelivered_nak: Counter,
+    pub(crate) redelivered_timeout: Counter,
+    pub(crate) redelivered_lost: Counter,
+    /// Events that were given up after too many deliveries.
+    pub(crate) undeliverable: Counter,
+    /// Events that became dead letters.
+    pub(crate) dead_lettered: Counter,
+    /// Reported gaps by the code of their reason.
+    pub(crate) gaps: [Counter; 7],
+    /// Attachments that were ended by newer ones, or with their subscriber.
+    pub(crate) evictions: Counter,
+    /// Events not sent since they had expired.
+    pub(crate) expired: Counter,
+    /// Reads of the store that failed.
+    pub(crate) reads_failed: Counter,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) hub: HubMetrics,
+    pub(crate) publishes: PublishMetrics,
+    pub(crate) commits: CommitMetrics,
+    pub(crate) subscribers: SubscriberMetrics,
     /// Counters of all workers, including workers that have ended. The list is locked only when a
     /// worker starts and during a scrape.
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,

@@ -90,6 +90,17 @@ impl Draft {
         self.buffer.len() - self.body_at + 16 + self.attachments.iter().map(|data| data.len() + 10).sum::<usize>()
     }
 
+    /// Number of packets of the sealed message.
+    pub(crate) fn packets(&self) -> usize {
+        1 + self.attachments.len()
+    }
+
+    /// Upper bound of the bytes of all packets, without frames and ack id.
+    pub(crate) fn packet_bytes_max(&self) -> usize {
+        let attachments = self.attachments.iter().map(Bytes::len).sum::<usize>();
+        PREFIX_MAX + self.namespace.as_str().len() + self.buffer.len() - self.body_at + attachments
+    }
+
     pub(crate) fn namespace(&self) -> &NamespacePath {
         &self.namespace
     }

@@ -62,6 +62,21 @@ pub(crate) enum Change {
     CreateSubscriber {
         subscriber: SubscriberKey,
     },
+    /// Marks a subscriber as attached: it receives events from now on, and which of them it may have
+    /// received is unknown until it is detached.
+    Attach {
+        subscriber: SubscriberKey,
+        /// Creates the subscriber if it does not exist.
+        create: bool,
+    },
+    /// Stores the newest event that a subscriber may have received, at the end of its attachment.
+    Detach {
+        subscriber: SubscriberKey,
+        sent_up_to: u64,
+    },
+    /// Detaches the subscribers that an earlier process left attached: they may have received
+    /// everything that is stored now. The first change of a process.
+    DetachAll,
     /// Creates a subscription; an existing one stays as it is.
     Subscribe {
         subscriber: SubscriberKey,
@@ -170,6 +185,13 @@ pub(crate) enum Outcome {
     Created {
         is_new: bool,
         expired_at: Option<UnixMillis>,
+    },
+    /// The subscriber is attached. See [`Outcome::Created`] for the first two values.
+    Attached {
+        is_new: bool,
+        expired_at: Option<UnixMillis>,
+        /// The newest event that it may have received before. `None` if it was attached already.
+        sent_up_to: Option<u64>,
     },
     /// Events after this number belong to the subscription.
     Subscribed {

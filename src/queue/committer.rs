@@ -5,6 +5,7 @@
 //! and all later ones unavailable, until the store was opened again and found to have everything
 //! that was confirmed.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -12,8 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::change::{Change, Outcome};
-use super::record::UnixMillis;
-use super::store::{QueueReader, QueueStore, StoreError};
+use super::record::{QueueOffset, UnixMillis};
+use super::store::{PageLimit, QueueReader, QueueStore, StoreError, UnrevealedEvent};
 use crate::ids::Epoch;
 
 /// Result of a change, for its publisher or subscriber.
@@ -44,6 +45,11 @@ pub(crate) struct CommitterOptions {
     /// Pauses between attempts to open a failed store.
     pub retry_min: Duration,
     pub retry_max: Duration,
+    /// Receives events that a failed commit has stored nevertheless, in order, when the store was
+    /// opened again: after the verdicts of that commit, before those of any later one.
+    pub on_found: Box<dyn FnMut(UnrevealedEvent) + Send>,
+    /// Called after each commit of changes with their number and the time that the commit took.
+    pub on_commit: Box<dyn FnMut(usize, Duration) + Send>,
     /// Called after the verdicts of a batch were given, so that their receiver is woken once.
     pub on_batch: Box<dyn FnMut() + Send>,
     pub clock: fn() -> UnixMillis,
@@ -58,6 +64,8 @@ impl Default for CommitterOptions {
             batch_bytes_max: 1 << 20,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
+            on_found: Box::new(|_| {}),
+            on_commit: Box::new(|_, _| {}),
             on_batch: Box::new(|| {}),
             clock: unix_millis,
         }
@@ -79,6 +87,8 @@ pub(crate) struct Availability {
     commits: AtomicU64,
     changes: AtomicU64,
     failures: AtomicU64,
+    events: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Availability {
@@ -91,11 +101,23 @@ impl Availability {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Number and bytes of the stored events and dead letters.
+    pub(crate) fn sizes(&self) -> (u64, u64) {
+        (self.events.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    fn set_sizes(&self, (events, bytes): (u64, u64)) {
+        self.events.store(events, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
     pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
 
     /// Changes of successful commits.
+    #[cfg(test)]
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
     }
@@ -124,7 +146,8 @@ impl NotSubmitted {
 }
 
 struct Submitted {
-    change: Change,
+    /// `None` ends the committer.
+    change: Option<Change>,
     bytes: usize,
     complete: Completion,
 }
@@ -144,11 +167,23 @@ impl Committer {
         let reader = store.reader()?;
         let (sender, receiver) = sync_channel(options.waiting_max);
         let availability = Arc::new(Availability::default());
+        availability.set_sizes(store.sizes());
         let waiting_bytes_max = options.waiting_bytes_max;
-        let (epoch, confirmed, pause) = (store.head().epoch, store.commits(), options.retry_min);
+        let (QueueOffset { epoch, number: head }, confirmed, pause) =
+            (store.head(), store.commits(), options.retry_min);
         let state = Arc::clone(&availability);
-        let mut worker =
-            Worker { options, open, receiver, availability: state, epoch, confirmed, store: Some(store), pause };
+        let mut worker = Worker {
+            options,
+            open,
+            receiver,
+            availability: state,
+            epoch,
+            confirmed,
+            head,
+            store: Some(store),
+            pause,
+            ending: None,
+        };
         let thread = std::thread::Builder::new()
             .name("stentor-queue".to_owned())
             .spawn(move || worker.run())
@@ -167,7 +202,7 @@ impl Committer {
             return Err(NotSubmitted::Full(complete));
         }
         state.waiting.fetch_add(1, Ordering::Relaxed);
-        sender.try_send(Submitted { change, bytes, complete }).map_err(|error| {
+        sender.try_send(Submitted { change: Some(change), bytes, complete }).map_err(|error| {
             state.waiting.fetch_sub(1, Ordering::Relaxed);
             state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             match error {
@@ -177,8 +212,26 @@ impl Committer {
         })
     }
 
+    /// Commits what was submitted and ends the thread. Blocks until the store is closed.
+    pub(crate) fn close(&self) {
+        let (ended, end) = sync_channel::<()>(0);
+        let complete = Box::new(move |_| drop(ended));
+        if let Some(sender) = &self.sender
+            && sender.send(Submitted { change: None, bytes: 0, complete }).is_ok()
+        {
+            // Returns when the thread drops the other side.
+            let _ = end.recv();
+        }
+    }
+
     pub(crate) fn availability(&self) -> &Arc<Availability> {
         &self.availability
+    }
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committer").field("availability", &self.availability).finish_non_exhaustive()
     }
 }
 
@@ -204,10 +257,14 @@ struct Worker {
     epoch: Epoch,
     /// Commits that were confirmed.
     confirmed: u64,
+    /// The newest event of the confirmed commits.
+    head: u64,
     /// None while it has failed.
     store: Option<Box<dyn QueueStore>>,
     /// Pause before the store is opened again. It grows until changes were committed.
     pause: Duration,
+    /// Set when the committer is to end. Dropped after the store was closed.
+    ending: Option<Completion>,
 }
 
 /// Marks the queue as failed when the thread ends, also by a panic.
@@ -232,7 +289,12 @@ impl Worker {
             let is_idle = match received {
                 Ok(first) => {
                     let batch = self.fill(first);
-                    self.commit(batch);
+                    if !batch.is_empty() {
+                        self.commit(batch);
+                    }
+                    if self.ending.is_some() {
+                        return;
+                    }
                     false
                 }
                 // A store that was busy is tried again.
@@ -251,33 +313,39 @@ impl Worker {
     }
 
     /// Takes what waits, up to the bounds of a batch.
-    fn fill(&self, first: Submitted) -> Vec<Submitted> {
+    fn fill(&mut self, first: Submitted) -> Vec<(Change, Completion)> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut next = Some(first);
-        while let Some(submitted) = next {
-            bytes += submitted.bytes;
-            self.forget_waiting(&submitted);
-            batch.push(submitted);
+        while let Some(Submitted { change, bytes: change_bytes, complete }) = next {
+            let Some(change) = change else {
+                self.ending = Some(complete);
+                break;
+            };
+            bytes += change_bytes;
+            self.forget_waiting(change_bytes);
+            batch.push((change, complete));
             let is_full = batch.len() >= self.options.batch_max || bytes >= self.options.batch_bytes_max;
             next = if is_full { None } else { self.receiver.try_recv().ok() };
         }
         batch
     }
 
-    fn forget_waiting(&self, submitted: &Submitted) {
+    fn forget_waiting(&self, bytes: usize) {
         self.availability.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.availability.waiting_bytes.fetch_sub(submitted.bytes, Ordering::Relaxed);
+        self.availability.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn commit(&mut self, batch: Vec<Submitted>) {
+    fn commit(&mut self, batch: Vec<(Change, Completion)>) {
         let Some(store) = &mut self.store else { return };
-        let (changes, completions): (Vec<Change>, Vec<Completion>) =
-            batch.into_iter().map(|submitted| (submitted.change, submitted.complete)).unzip();
+        let (changes, completions): (Vec<Change>, Vec<Completion>) = batch.into_iter().unzip();
+        let begin = Instant::now();
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
-                self.confirmed = store.commits();
+                self.availability.set_sizes(store.sizes());
+                (self.confirmed, self.head) = (store.commits(), store.head().number);
                 self.availability.has_failed.store(false, Ordering::Release);
                 if !changes.is_empty() {
+                    (self.options.on_commit)(changes.len(), begin.elapsed());
                     self.pause = self.options.retry_min;
                 }
                 self.availability.commits.fetch_add(1, Ordering::Relaxed);
@@ -324,7 +392,7 @@ impl Worker {
             match self.try_open() {
                 Ok(store) => {
                     log::info!("queue opened again head={}", store.head().number);
-                    self.confirmed = store.commits();
+                    (self.confirmed, self.head) = (store.commits(), store.head().number);
                     self.store = Some(store);
                     self.availability.has_failed.store(false, Ordering::Release);
                     return true;
@@ -345,6 +413,9 @@ impl Worker {
         }
         // A store that cannot write may still be opened.
         store.commit(&[], (self.options.clock)())?;
+        for event in read_after(&*store, self.head)? {
+            (self.options.on_found)(event);
+        }
         Ok(store)
     }
 
@@ -356,9 +427,13 @@ impl Worker {
                 return true;
             }
             match self.receiver.recv_timeout(left) {
-                Ok(submitted) => {
-                    self.forget_waiting(&submitted);
-                    (submitted.complete)(Verdict::Unavailable);
+                Ok(Submitted { change: None, complete, .. }) => {
+                    self.ending = Some(complete);
+                    return false;
+                }
+                Ok(Submitted { bytes, complete, .. }) => {
+                    self.forget_waiting(bytes);
+                    complete(Verdict::Unavailable);
                     (self.options.on_batch)();
                 }
                 Err(RecvTimeoutError::Timeout) => return true,
@@ -368,10 +443,26 @@ impl Worker {
     }
 }
 
-/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit` or
-/// `after_commit`. Only debug builds do so.
+/// Reads the events after a number, which are those of one commit.
+fn read_after(store: &dyn QueueStore, head: u64) -> Result<Vec<UnrevealedEvent>, StoreError> {
+    let (mut reader, mut events, mut after) = (store.reader()?, Vec::new(), head);
+    loop {
+        let page = reader.unrevealed(after, PageLimit { events: 1_024, bytes: 4 << 20 })?;
+        for damaged in page.damaged {
+            log::error!("stored event is not revealed number={} error=\"{}\"", damaged.number, damaged.error);
+        }
+        events.extend(page.events);
+        after = page.next;
+        if !page.has_more {
+            return Ok(events);
+        }
+    }
+}
+
+/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH=before_commit`,
+/// `after_commit` or `before_reveal`. Only debug builds do so.
 #[cfg(debug_assertions)]
-pub(super) fn crash_if_planted(point: &str) {
+pub(crate) fn crash_if_planted(point: &str) {
     static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     if PLANTED.get_or_init(|| std::env::var("STENTOR_QUEUE_CRASH").ok()).as_deref() == Some(point) {
         std::process::abort();
@@ -379,7 +470,7 @@ pub(super) fn crash_if_planted(point: &str) {
 }
 
 #[cfg(not(debug_assertions))]
-pub(super) fn crash_if_planted(_point: &str) {}
+pub(crate) fn crash_if_planted(_point: &str) {}
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,11 @@
 //! Facts that hold for every store: each is checked on the one in memory and on the one in a
 //! folder.
 
+mod attaching;
 mod damage;
 mod faults;
 mod handling;
+mod inspection;
 mod limits;
 mod model;
 mod publishing;

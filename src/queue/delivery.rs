@@ -36,7 +36,7 @@ pub(crate) struct DeliveryLimits {
 
 /// An event that is pending for the subscriber, as the store has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PendingEvent {
+pub(crate) struct PendingEvent<C = ()> {
     pub number: u64,
     /// Attempts that have failed.
     pub attempts: u32,
@@ -45,22 +45,38 @@ pub(crate) struct PendingEvent {
     pub alone: bool,
     /// Bytes of its payload.
     pub bytes: usize,
+    /// Its content, which comes out again when the event is sent.
+    pub content: C,
+}
+
+impl<C> PendingEvent<C> {
+    /// The event without its content.
+    fn split(self) -> (PendingEvent, C) {
+        let Self { number, attempts, alone, bytes, content } = self;
+        (PendingEvent { number, attempts, alone, bytes, content: () }, content)
+    }
 }
 
 /// Pending events of the subscriber, read at one moment.
-#[derive(Debug, Default)]
-pub(crate) struct Page {
+#[derive(Debug)]
+pub(crate) struct Page<C = ()> {
     /// Events whose retry is due, in ascending order.
-    pub due: Vec<PendingEvent>,
+    pub due: Vec<PendingEvent<C>>,
     /// Events above the number asked for that wait for no retry, in ascending order. Damaged events
     /// are not among them.
-    pub fresh: Vec<PendingEvent>,
+    pub fresh: Vec<PendingEvent<C>>,
     /// Number to read fresh events on from.
     pub next: u64,
     /// More events are due, or fresh above `next`.
     pub more: bool,
     /// The time of the earliest retry that is not due.
     pub next_due: Option<UnixMillis>,
+}
+
+impl<C> Default for Page<C> {
+    fn default() -> Self {
+        Self { due: Vec::new(), fresh: Vec::new(), next: 0, more: false, next_due: None }
+    }
 }
 
 /// How a subscriber receives events.
@@ -87,13 +103,13 @@ pub(crate) enum Settlement {
 
 /// An action that the owner of the machine carries out. Effects are carried out in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum Effect<C = ()> {
     /// Read a page of pending events above `after` and of due retries, without those in `except`,
     /// and pass it to [`Delivery::on_page`]. It has one event at least, if there is one, and stays
     /// within the bounds otherwise.
     Read { after: u64, except: Vec<u64>, events_max: usize, bytes_max: usize },
     /// Send the event. `redelivered` is true if the subscriber may have received it before.
-    Send { number: u64, redelivered: bool },
+    Send { number: u64, redelivered: bool, content: C },
     /// Commit the settlement, and pass the result to [`Delivery::on_commit`].
     Commit { number: u64, settlement: Settlement },
 }
@@ -133,7 +149,7 @@ struct InFlight {
 
 /// One subscriber's delivery, from the moment at which its connection (or its first pull) begins.
 #[derive(Debug)]
-pub(crate) struct Delivery {
+pub(crate) struct Delivery<C = ()> {
     limits: DeliveryLimits,
     mode: Mode,
     /// Every pending event up to here was sent, is in `ready`, waits for its retry, or is damaged.
@@ -141,7 +157,7 @@ pub(crate) struct Delivery {
     /// The highest number that was sent, on earlier connections included.
     sent_up_to: u64,
     /// Events that were read and not sent. Retries come first.
-    ready: VecDeque<PendingEvent>,
+    ready: VecDeque<PendingEvent<C>>,
     in_flight: BTreeMap<u64, InFlight>,
     in_flight_bytes: usize,
     /// Events that are not in flight and that the subscriber settles: it received them earlier.
@@ -164,7 +180,7 @@ struct ReadUnderWay {
     has_news: bool,
 }
 
-impl Delivery {
+impl<C> Delivery<C> {
     /// Starts above `floor`, up to which everything is settled. Events up to `sent_up_to` may have
     /// been sent before. The commits of the subscriber's former `Delivery` have ended before the
     /// first page is read.
@@ -184,6 +200,20 @@ impl Delivery {
         }
     }
 
+    /// The highest number that was sent, on earlier connections included.
+    pub(crate) fn sent_up_to(&self) -> u64 {
+        self.sent_up_to
+    }
+
+    pub(crate) fn is_in_flight(&self, number: u64) -> bool {
+        self.in_flight.contains_key(&number)
+    }
+
+    /// Number of events in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// The oldest event in flight.
     pub(crate) fn oldest_in_flight(&self) -> Option<u64> {
         self.in_flight.keys().next().copied()
@@ -196,7 +226,7 @@ impl Delivery {
     }
 
     /// Sends, reads and gives up what has become possible or due by `now`.
-    pub(crate) fn advance(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
+    pub(crate) fn advance(&mut self, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         self.expire(now, effects);
         while self.may_send() {
             let Some(event) = self.ready.pop_front() else { break };
@@ -212,7 +242,7 @@ impl Delivery {
     }
 
     /// Takes the page of the read under way.
-    pub(crate) fn on_page(&mut self, page: Page, now: UnixMillis, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_page(&mut self, page: Page<C>, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         let Some(read) = self.read.take() else { return };
         if read.is_stale {
             self.unread = true;
@@ -226,8 +256,8 @@ impl Delivery {
     }
 
     /// A new event is pending for the subscriber.
-    pub(crate) fn on_event(&mut self, event: PendingEvent, now: UnixMillis, effects: &mut Vec<Effect>) {
-        let fits = self.fits_in_ready(event);
+    pub(crate) fn on_event(&mut self, event: PendingEvent<C>, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
+        let fits = self.fits_in_ready(event.bytes);
         match &mut self.read {
             Some(read) => read.has_news = true,
             None if self.unread || !fits => self.unread = true,
@@ -241,13 +271,13 @@ impl Delivery {
     }
 
     /// Pending events above `after` were added below those that were sent.
-    pub(crate) fn on_rewind(&mut self, after: u64, now: UnixMillis, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_rewind(&mut self, after: u64, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         self.rewind(after);
         self.advance(now, effects);
     }
 
     /// Asks for `count` events of a subscriber that pulls, in place of those it asked for before.
-    pub(crate) fn on_pull(&mut self, count: usize, now: UnixMillis, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_pull(&mut self, count: usize, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         if let Mode::Pull { demand } = &mut self.mode {
             *demand = count;
         }
@@ -256,12 +286,17 @@ impl Delivery {
 
     /// The subscriber has acknowledged the event: any number of times, also after its attempt has
     /// failed.
-    pub(crate) fn on_ack(&mut self, number: u64, now: UnixMillis, effects: &mut Vec<Effect>) -> Result<(), Refused> {
+    pub(crate) fn on_ack(&mut self, number: u64, now: UnixMillis, effects: &mut Vec<Effect<C>>) -> Result<(), Refused> {
         self.on_settlement(number, Settlement::Acked, now, effects)
     }
 
     /// The subscriber gives the event up.
-    pub(crate) fn on_term(&mut self, number: u64, now: UnixMillis, effects: &mut Vec<Effect>) -> Result<(), Refused> {
+    pub(crate) fn on_term(
+        &mut self,
+        number: u64,
+        now: UnixMillis,
+        effects: &mut Vec<Effect<C>>,
+    ) -> Result<(), Refused> {
         self.on_settlement(number, Settlement::Terminated, now, effects)
     }
 
@@ -271,7 +306,7 @@ impl Delivery {
         number: u64,
         delay: Option<u64>,
         now: UnixMillis,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<Effect<C>>,
     ) -> Result<(), Refused> {
         match self.in_flight.get(&number) {
             Some(sent) => {
@@ -303,7 +338,7 @@ impl Delivery {
         settlement: Settlement,
         is_committed: bool,
         now: UnixMillis,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<Effect<C>>,
     ) {
         let is_retry = matches!(settlement, Settlement::Retry { .. });
         match self.in_flight.get_mut(&number).filter(|sent| sent.committing == Some(settlement)) {
@@ -324,14 +359,14 @@ impl Delivery {
     }
 
     /// Events `from..=to` are not pending any more.
-    pub(crate) fn on_removed(&mut self, from: u64, to: u64, now: UnixMillis, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_removed(&mut self, from: u64, to: u64, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         self.forget(from..=to, now);
         self.advance(now, effects);
     }
 
     /// The connection is lost. The attempt of the oldest event in flight has failed, since that
     /// event may be what ended the client; the attempts of the others do not count.
-    pub(crate) fn on_connection_lost(mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_connection_lost(mut self, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         if let Some(sent) = self.oldest_waiting() {
             let (number, settlement) = (sent.event.number, self.after_attempt(sent, Failure::ConnectionLost, now));
             self.settle(number, settlement, now, effects);
@@ -386,7 +421,7 @@ impl Delivery {
     }
 
     /// Ends the attempts whose time is over.
-    fn expire(&mut self, now: UnixMillis, effects: &mut Vec<Effect>) {
+    fn expire(&mut self, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         let mut failure = Failure::TimedOut;
         while let Some(sent) = self.expiring().filter(|sent| sent.deadline <= now) {
             let (number, settlement) = (sent.event.number, self.after_attempt(sent, failure, now));
@@ -422,7 +457,7 @@ impl Delivery {
         number: u64,
         settlement: Settlement,
         now: UnixMillis,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<Effect<C>>,
     ) -> Result<(), Refused> {
         self.require_sent(number)?;
         match self.in_flight.get(&number).map(|sent| sent.committing) {
@@ -446,7 +481,7 @@ impl Delivery {
     }
 
     /// Commits the settlement of an event in flight whose settlement is not under way.
-    fn settle(&mut self, number: u64, settlement: Settlement, now: UnixMillis, effects: &mut Vec<Effect>) {
+    fn settle(&mut self, number: u64, settlement: Settlement, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         let Some(sent) = self.in_flight.get_mut(&number).filter(|sent| sent.committing.is_none()) else { return };
         sent.committing = Some(settlement);
         effects.push(Effect::Commit { number, settlement });
@@ -472,22 +507,23 @@ impl Delivery {
         }
     }
 
-    fn send(&mut self, event: PendingEvent, now: UnixMillis, effects: &mut Vec<Effect>) {
+    fn send(&mut self, event: PendingEvent<C>, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         if let Mode::Pull { demand } = &mut self.mode {
             *demand -= 1;
         }
+        let (event, content) = event.split();
         let redelivered = event.number <= self.sent_up_to;
-        effects.push(Effect::Send { number: event.number, redelivered });
+        effects.push(Effect::Send { number: event.number, redelivered, content });
         self.sent_up_to = self.sent_up_to.max(event.number);
         self.in_flight_bytes += event.bytes;
         let deadline = now.plus(self.limits.ack_wait);
         self.in_flight.insert(event.number, InFlight { event, deadline, committing: None, failed: None });
     }
 
-    /// True if `ready` has room for the event, within the bounds of a page.
-    fn fits_in_ready(&self, event: PendingEvent) -> bool {
+    /// True if `ready` has room for an event of so many bytes, within the bounds of a page.
+    fn fits_in_ready(&self, event_bytes: usize) -> bool {
         let bytes: usize = self.ready.iter().map(|event| event.bytes).sum();
-        let fits = bytes + event.bytes <= self.limits.in_flight_bytes_max;
+        let fits = bytes + event_bytes <= self.limits.in_flight_bytes_max;
         self.ready.is_empty() || (fits && self.ready.len() < self.limits.in_flight_max)
     }
 

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use super::committer::CommitterOptions;
+use super::delivery::DeliveryLimits;
 use super::record::UnixMillis;
+use crate::limits;
+pub(crate) use crate::limits::RetentionRule;
 
 /// Maximum number of events that one publish removes from a room that exceeds its rule.
 pub(crate) const TRIMMED_MAX: usize = 4;
@@ -57,6 +61,52 @@ impl Default for QueueLimits {
     }
 }
 
+impl From<&limits::QueueLimits> for QueueLimits {
+    fn from(limits: &limits::QueueLimits) -> Self {
+        Self {
+            queue_bytes_max: limits.bytes_max as u64,
+            high_water_percent: limits.high_water_percent.min(100),
+            event_bytes_max: limits.event_bytes_max,
+            subscribers_max: limits.subscribers_max as u64,
+            subscriptions_per_subscriber_max: limits.subscriptions_per_subscriber_max as u64,
+            dead_letters_max: limits.dead_letters_max as u64,
+            subscriber_expiry: limits.subscriber_expiry,
+            tombstone_for: limits.tombstone_expiry,
+            dedup_window: limits.dedup_window,
+            dedup_ids_max: limits.dedup_ids_max as u64,
+            gaps_per_room_max: limits.gaps_per_room_max as u64,
+            retention: limits.retention.clone(),
+        }
+    }
+}
+
+impl From<&limits::QueueLimits> for DeliveryLimits {
+    fn from(limits: &limits::QueueLimits) -> Self {
+        let millis = |duration: &Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let back_off: Vec<u64> = limits.back_off.iter().map(millis).collect();
+        Self {
+            in_flight_max: limits.in_flight_max.max(1),
+            in_flight_bytes_max: limits.in_flight_bytes_max,
+            ack_wait: millis(&limits.ack_wait),
+            back_off: if back_off.is_empty() { vec![millis(&limits.ack_wait)] } else { back_off },
+            max_deliver: limits.max_deliver.max(1),
+            nak_delay_max: millis(&limits.nak_delay_max),
+        }
+    }
+}
+
+impl From<&limits::QueueLimits> for CommitterOptions {
+    fn from(limits: &limits::QueueLimits) -> Self {
+        Self {
+            waiting_max: limits.waiting_max.max(1),
+            waiting_bytes_max: limits.waiting_bytes_max,
+            batch_max: limits.batch_max.max(1),
+            batch_bytes_max: limits.batch_bytes_max,
+            ..Self::default()
+        }
+    }
+}
+
 impl QueueLimits {
     /// Stored bytes from which publishers are refused.
     pub(crate) fn high_water_bytes(&self) -> u64 {
@@ -73,41 +123,7 @@ impl QueueLimits {
     }
 }
 
-/// Limits up to which the rooms of a pattern retain events, also for subscribers that come later.
-/// Past a limit the oldest events are removed, handled or not.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct RetentionRule {
-    /// Room name, in which `*` stands for any text.
-    pub pattern: String,
-    pub max_age: Option<Duration>,
-    pub max_events: Option<u64>,
-    pub max_bytes: Option<u64>,
-}
-
 impl RetentionRule {
-    pub(crate) fn matches(&self, room: &str) -> bool {
-        let mut parts = self.pattern.split('*');
-        let Some(mut rest) = room.strip_prefix(parts.next().unwrap_or_default()) else {
-            return false;
-        };
-        let mut parts: Vec<&str> = parts.collect();
-        let Some(last) = parts.pop() else {
-            return rest.is_empty();
-        };
-        for part in parts {
-            match rest.find(part) {
-                Some(at) => rest = &rest[at + part.len()..],
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
-    }
-
-    /// True if so many events or bytes exceed the rule.
-    pub(crate) fn is_exceeded(&self, events: u64, bytes: u64) -> bool {
-        self.max_events.is_some_and(|max| events > max) || self.max_bytes.is_some_and(|max| bytes > max)
-    }
-
     /// True if an event of that age is too old.
     pub(crate) fn is_too_old(&self, published_at: UnixMillis, now: UnixMillis) -> bool {
         self.max_age.is_some_and(|max| has_passed(published_at, max, now))
@@ -174,14 +190,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_in_a_pattern_stands_for_any_text() {
-        let matches =
-            |pattern: &str, room| RetentionRule { pattern: pattern.into(), ..Default::default() }.matches(room);
-        for (pattern, room) in [("a", "a"), ("*", ""), ("*", "x"), ("a.*", "a."), ("a.*.c", "a.b.c"), ("*a*a", "aa")] {
-            assert!(matches(pattern, room), "{pattern} {room}");
-        }
-        for (pattern, room) in [("a", "ab"), ("a.*", "b.a."), ("a.*.c", "a.c"), ("*a*a", "a"), ("", "x")] {
-            assert!(!matches(pattern, room), "{pattern} {room}");
-        }
+    fn defaults_of_the_store_are_those_of_the_public_limits() {
+        let public = limits::QueueLimits::default();
+        assert_eq!(QueueLimits::from(&public), QueueLimits::default());
+        let (delivery, committer) = (DeliveryLimits::from(&public), CommitterOptions::from(&public));
+        assert_eq!(delivery.back_off, [1_000, 5_000, 30_000, 120_000, 600_000]);
+        assert_eq!((delivery.in_flight_max, delivery.in_flight_bytes_max), (64, 1 << 20));
+        assert_eq!((delivery.ack_wait, delivery.max_deliver, delivery.nak_delay_max), (30_000, 20, 86_400_000));
+        assert_eq!((committer.batch_max, committer.batch_bytes_max), (512, 1 << 20));
+        let default = CommitterOptions::default();
+        assert_eq!(
+            (committer.waiting_max, committer.waiting_bytes_max),
+            (default.waiting_max, default.waiting_bytes_max)
+        );
+    }
+
+    #[test]
+    fn limits_that_cannot_work_are_raised_to_those_that_can() {
+        let mut public = limits::QueueLimits::default();
+        (public.in_flight_max, public.max_deliver, public.high_water_percent) = (0, 0, 200);
+        (public.batch_max, public.waiting_max) = (0, 0);
+        public.back_off.clear();
+        let delivery = DeliveryLimits::from(&public);
+        assert_eq!((delivery.in_flight_max, delivery.max_deliver), (1, 1));
+        assert_eq!(delivery.back_off, [30_000]);
+        let committer = CommitterOptions::from(&public);
+        assert_eq!((committer.batch_max, committer.waiting_max), (1, 1));
+        assert_eq!(QueueLimits::from(&public).high_water_percent, 100);
     }
 }

@@ -85,6 +85,8 @@ struct Subscriber {
     attempts: BTreeMap<u64, Attempts>,
     dead: BTreeMap<u64, DeadLetter>,
     gaps: BTreeMap<GapReason, Vec<Gap>>,
+    /// The newest event that it may have received. `None` while it is attached.
+    sent_up_to: Option<u64>,
 }
 
 /// Failed deliveries of an event.
@@ -183,6 +185,11 @@ impl QueueStore for MemoryStore {
 
     fn commits(&self) -> u64 {
         self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner).commits
+    }
+
+    fn sizes(&self) -> (u64, u64) {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (state.events.len() as u64 + state.dead_letters, state.bytes)
     }
 
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {

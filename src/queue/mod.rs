@@ -10,7 +10,12 @@
 //! | `sqlite.rs` | a store in a folder |
 //! | `memory.rs` | a store in memory, and the reference that the other is compared with |
 //! | `committer.rs` | the thread that owns a store and commits in groups |
+//! | `inspect.rs`, `edit.rs` | reads and changes of an operator in a queue's folder |
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
+//! | `payload.rs` | the content of an event, as it is stored and as packets |
+//! | `origin.rs` | what the hub needs to reveal an event |
+//! | `wake_queue.rs` | values that the committer's thread passes to an actor |
+//! | `service.rs` | the shared handle of a server's queue |
 //!
 //! An event is revealed when the hub, after its commit, sends it to the connected members of its
 //! rooms.
@@ -25,8 +30,14 @@ pub(crate) mod committer;
 #[cfg(test)]
 mod contract;
 pub(crate) mod delivery;
+pub(crate) mod edit;
+pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod origin;
+pub(crate) mod payload;
 pub(crate) mod record;
+pub(crate) mod service;
 pub(crate) mod sqlite;
 pub(crate) mod store;
+pub(crate) mod wake_queue;

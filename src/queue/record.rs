@@ -36,13 +36,19 @@ impl UnixMillis {
     }
 }
 
-/// Why a text is no subscriber name.
+/// Reason why a text is not a valid subscriber name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum SubscriberNameError {
+pub enum SubscriberNameError {
+    /// The name has no character.
     #[error("subscriber name is empty")]
     Empty,
+    /// The name has more than 256 bytes.
     #[error("subscriber name of {bytes} bytes exceeds limit of {SUBSCRIBER_NAME_BYTES_MAX}")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// Length of the name in bytes.
+        bytes: usize,
+    },
+    /// The name contains this control character.
     #[error("subscriber name contains the control character {0:?}")]
     Control(char),
 }
@@ -63,6 +69,11 @@ impl SubscriberName {
             Some(control) => Err(SubscriberNameError::Control(control)),
             None => Ok(Self(name.into())),
         }
+    }
+
+    /// A name before all others, for listings.
+    pub(crate) fn before_all() -> Self {
+        Self(Arc::from(""))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -176,7 +187,8 @@ pub(crate) struct DeadLetter {
 
 /// Reason for which a subscriber did not receive a range of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum GapReason {
+#[non_exhaustive]
+pub enum GapReason {
     /// Their `expires_in` ran out.
     Expired,
     /// A retention limit removed them.
@@ -204,7 +216,8 @@ impl GapReason {
         Self::Restored,
     ];
 
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// The reason as clients receive it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
             Self::Trimmed => "trimmed",

@@ -35,7 +35,8 @@ mod ack;
 mod dedup;
 mod event;
 mod expire;
-mod folder;
+pub(super) mod folder;
+pub(super) mod inspect;
 mod merge;
 mod publish;
 mod read;
@@ -291,6 +292,9 @@ impl SqliteStore {
             Change::Publish(publish) => self.publish(publish, now),
             Change::Revealed { up_to } => Ok(self.reveal(*up_to)),
             Change::CreateSubscriber { subscriber } => self.create_subscriber(subscriber, now),
+            Change::Attach { subscriber, create } => self.attach(subscriber, *create, now),
+            Change::Detach { subscriber, sent_up_to } => self.detach(subscriber, *sent_up_to),
+            Change::DetachAll => self.detach_all(),
             Change::Subscribe { subscriber, room, from } => self.subscribe(subscriber, room, *from),
             Change::Unsubscribe { subscriber, room } => self.unsubscribe(subscriber, room),
             Change::Ack { subscriber, events: Acked::Numbers(numbers) } => self.ack(subscriber, numbers),
@@ -379,12 +383,24 @@ impl QueueStore for SqliteStore {
         self.counters.commits
     }
 
+    fn sizes(&self) -> (u64, u64) {
+        (self.counters.events + self.counters.dead_letters, self.counters.bytes)
+    }
+
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {
         Ok(Box::new(SqliteReader::open(self.path())?))
     }
 }
 
 impl SqliteStore {
+    /// Weakens the durability of commits, for the controls of the power-cut rig: `OFF` syncs
+    /// nothing, `NORMAL` only checkpoints.
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn set_synchronous(&self, mode: &str) -> Result<(), StoreError> {
+        let set = self.connection.execute_batch(&format!("PRAGMA synchronous = {mode}"));
+        set.map_err(|error| error_at(self.path(), &error))
+    }
+
     /// The value of a setting of the writing connection.
     #[cfg(test)]
     pub(super) fn setting(&self, name: &str) -> i64 {

@@ -187,7 +187,8 @@ impl World {
                 for _ in 0..events {
                     let message = EncodedFrame::text(r#"42["e","token"]"#).into();
                     let (namespace, rooms) = (NamespacePath::root(), vec![Recipient::parse("noise").unwrap()].into());
-                    let event = EventRecord { namespace, rooms, except: vec![].into(), exclude: None, message };
+                    let event =
+                        EventRecord { namespace, rooms, except: vec![].into(), exclude: None, stored: None, message };
                     self.append(RecordBody::Event(event.into()));
                 }
             }
@@ -219,6 +220,7 @@ impl World {
             rooms: rooms.iter().cloned().map(Recipient::from).collect(),
             except: except.iter().cloned().map(Recipient::from).collect(),
             exclude,
+            stored: None,
             message,
         };
         // A volatile event is not journalled, and has the token of the newest record.

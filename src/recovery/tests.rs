@@ -34,6 +34,7 @@ fn event(rooms: &[&str], text: &str) -> EventRecord {
         rooms: rooms.iter().map(|name| room(name).into()).collect(),
         except: [].into_iter().collect(),
         exclude: None,
+        stored: None,
         message: EncodedFrame::text(text).into(),
     }
 }

@@ -10,8 +10,9 @@ use thiserror::Error;
 use tokio::sync::broadcast;
 
 use super::http_permits::HttpPermits;
+use super::queue::Queue;
 use super::recovery::{JournalKind, Recovery};
-use super::start::{log_budgets, open_server_sender, start_hub};
+use super::start::{HubSettings, for_durable, log_budgets, open_server_sender, start_hub};
 use super::{Server, memory};
 use crate::api::core::Core;
 use crate::api::encoder::Encoder;
@@ -71,6 +72,10 @@ pub enum BuildError {
     /// The journal was opened but cannot be read.
     #[error("recovery: {0}")]
     JournalRead(String),
+    /// The queue cannot be opened: another server uses its folder, or the folder is unusable. The
+    /// text says what to do.
+    #[error("queue: {0}")]
+    Queue(String),
     /// The hub's thread did not start.
     #[error("the hub's thread did not start")]
     Hub,
@@ -81,6 +86,7 @@ pub enum BuildError {
 pub struct Builder {
     path: String,
     recovery: Recovery,
+    queue: Queue,
     parser: Parser,
     limits: Limits,
     ack_errors: bool,
@@ -94,6 +100,7 @@ impl Default for Builder {
         Self {
             path: "/socket.io".into(),
             recovery: Recovery::off(),
+            queue: Queue::off(),
             parser: Parser::default(),
             limits: Limits::default(),
             ack_errors: false,
@@ -117,6 +124,13 @@ impl Builder {
     #[must_use]
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         self.recovery = recovery;
+        self
+    }
+
+    /// Storage of durable events. The default is [`Queue::off`].
+    #[must_use]
+    pub fn queue(mut self, queue: Queue) -> Self {
+        self.queue = queue;
         self
     }
 
@@ -288,25 +302,34 @@ impl Builder {
             return Err(BuildError::NoSystem);
         }
         let mut policy = self.access_policy()?;
-        let Self { path, recovery, parser, limits, ack_errors, .. } = self;
+        let Self { path, recovery, queue, parser, limits, ack_errors, .. } = self;
         let limits = limits.bounded().within(memory::available());
         log_budgets(&limits);
         let budgets = Arc::new(Budgets::new(&limits));
         policy.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.hub.room_events_max.max(1));
-        let hub = start_hub(&limits, &recovery.journal_kind, metrics.clone(), budgets.clone(), room_changes.clone())?;
+        let settings =
+            HubSettings { limits: &limits, journal_kind: &recovery.journal_kind, queue_kind: &queue.kind, parser };
+        let hub = start_hub(settings, metrics.clone(), budgets.clone(), room_changes.clone())?;
         let workers =
             Arc::new(WorkerFactory::new(hub.address.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
+        let durable_sender = match hub.queue {
+            Some(_) => open_server_sender(&hub, &workers, &for_durable(&limits), &metrics)?,
+            None => server_sender.clone(),
+        };
         let http_permits = HttpPermits::new(limits.http.connections_max, limits.http.reserve);
         let core = Arc::new(Core {
             server_sender,
+            durable_sender,
             encoder: Encoder { parser, recovery: recovery.journal_kind != JournalKind::Off, ack_errors },
             recovery_clients: recovery.clients,
             limits: limits.into(),
             registry: Registry::default(),
             room_changes,
+            queue: hub.queue.clone(),
+            subscribers: hub.subscribers,
         });
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
@@ -315,6 +338,7 @@ impl Builder {
         Ok(Server {
             endpoint,
             hub: hub.address,
+            queue: hub.queue,
             hub_thread: hub.thread,
             path: path.into(),
             root,

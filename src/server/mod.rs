@@ -10,6 +10,7 @@ mod listener;
 mod memory;
 mod metrics;
 mod port_worker;
+mod queue;
 mod recovery;
 mod resources;
 #[cfg(test)]
@@ -39,14 +40,17 @@ use crate::ids::NamespacePath;
 use crate::limits::Limits;
 use crate::messages::hub::HubControl;
 use crate::messages::session::SessionCommand;
+use crate::messages::subscribers::SubscriberCommand;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
+use crate::queue::service::QueueService;
 use crate::transport::{Endpoint, Refusal};
 
 pub use self::builder::{BuildError, Builder};
 pub use self::embedding::on_connect;
 pub use self::listener::Listener;
 pub use self::metrics::METRICS_CONTENT_TYPE;
+pub use self::queue::Queue;
 pub use self::recovery::Recovery;
 pub use self::resources::RequestBody;
 
@@ -95,6 +99,7 @@ const CLOSE_POLL: Duration = Duration::from_millis(5);
 pub struct Server {
     endpoint: Endpoint,
     hub: HubAddress,
+    queue: Option<Arc<QueueService>>,
     hub_thread: ArbiterHandle,
     path: Arc<str>,
     root: Namespace,
@@ -181,6 +186,12 @@ impl Server {
         }
     }
 
+    /// True while the store of the queue has failed. Durable publishes then fail, and everything
+    /// else continues. The server opens the store again by itself.
+    pub fn queue_has_failed(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| !queue.availability().is_available())
+    }
+
     /// Returns the metrics as text for Prometheus (OpenMetrics 1.0, content type
     /// [`METRICS_CONTENT_TYPE`]).
     ///
@@ -233,8 +244,23 @@ impl Server {
     /// | `stentor_budget_bytes_max{budget}` | gauge | bytes | limit of each budget |
     /// | `stentor_joins_refused_total` | counter | joins | refused because a limit of rooms was reached |
     /// | `stentor_journal_waits_total` | counter | commands | delayed because the journal share of their sender was used up |
+    ///
+    /// With a [queue](crate::Queue) also:
+    ///
+    /// | name | kind | unit | |
+    /// |---|---|---|---|
+    /// | `stentor_queue_events` | gauge | events | stored, and dead letters |
+    /// | `stentor_queue_bytes` | gauge | bytes | of stored events and dead letters; see [`limits.queue.bytes_max`](crate::limits::QueueLimits::bytes_max) |
+    /// | `stentor_queue_waiting_changes` | gauge | changes | wait for a commit |
+    /// | `stentor_queue_available` | gauge | | 1 while durable events can be stored, otherwise 0 |
+    /// | `stentor_queue_failures_total` | counter | | failed commits and openings of the store |
+    /// | `stentor_queue_stored_events_total` | counter | events | stored for their publishers |
+    /// | `stentor_queue_duplicates_total` | counter | publishes | of an event that was stored before |
+    /// | `stentor_queue_refused_total{reason}` | counter | publishes | failed: `conflict`, `indeterminate`, `invalid`, `overloaded`, `too_large`, `unavailable` |
+    /// | `stentor_queue_commit_seconds` | histogram | seconds | duration of a commit |
+    /// | `stentor_queue_commit_changes` | histogram | changes | in one commit |
     pub fn metrics(&self) -> String {
-        metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone())
+        metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone(), self.queue.clone())
     }
 
     /// Binds an address for a port of the server's own.
@@ -289,8 +315,8 @@ impl Server {
 
     /// Closes every session at transport level, without a DISCONNECT packet, so that clients
     /// reconnect. Waits for at most half a second until all sessions have ended. Then waits until
-    /// the journal is on the disk, for at most
-    /// [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout).
+    /// durable events that were published are stored, and until the journal is on the disk, each
+    /// for at most [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout).
     pub async fn close(&self) {
         self.stop_accepting();
         if self.hub.control.try_send(HubControl::Shutdown).is_err() {
@@ -305,18 +331,40 @@ impl Server {
         if tokio::time::timeout(CLOSE_TIMEOUT, all_gone).await.is_err() {
             log::warn!("sessions not ended in time count={}", self.sessions());
         }
+        self.close_queue().await;
         let (done, closed) = oneshot::channel();
         let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
         let stop_timeout = self.limits().journal.stop_timeout;
-        if !asked || !is_closed_within(closed, stop_timeout).await {
+        if !asked || !is_closed_within(closed, "journal", stop_timeout).await {
             log::error!("journal not closed in time, a reboot of the machine loses it stop_timeout={stop_timeout:?}");
+        }
+    }
+
+    /// Commits the durable events that were submitted. The hub still reveals them.
+    async fn close_queue(&self) {
+        let Some(queue) = self.queue.clone() else { return };
+        if let Some(subscribers) = &self.endpoint.services.core.subscribers {
+            // Until then, what attached subscribers may have received is not stored.
+            let (done, closed) = oneshot::channel();
+            subscribers.post(SubscriberCommand::Close(done));
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
+        }
+        let (done, closed) = oneshot::channel();
+        // Closing blocks while the disk does, and an actix system may have only this thread.
+        let thread = std::thread::Builder::new().name("stentor-close".into()).spawn(move || {
+            queue.close();
+            let _ = done.send(());
+        });
+        let stop_timeout = self.limits().journal.stop_timeout;
+        if thread.is_err() || !is_closed_within(closed, "queue", stop_timeout).await {
+            log::error!("queue not closed in time, its publishers get no answer stop_timeout={stop_timeout:?}");
         }
     }
 }
 
-/// Waits until the journal is closed, and logs the wait every few seconds. Returns false if the
-/// journal is not closed within `stop_timeout`.
-async fn is_closed_within(mut closed: oneshot::Receiver<()>, stop_timeout: Duration) -> bool {
+/// Waits until the journal or the queue is closed, and logs the wait every few seconds. Returns
+/// false if it is not closed within `stop_timeout`.
+async fn is_closed_within(mut closed: oneshot::Receiver<()>, what: &str, stop_timeout: Duration) -> bool {
     let start = tokio::time::Instant::now();
     loop {
         let left = stop_timeout.saturating_sub(start.elapsed());
@@ -324,7 +372,7 @@ async fn is_closed_within(mut closed: oneshot::Receiver<()>, stop_timeout: Durat
             Ok(closed) => return closed.is_ok(),
             Err(_) if start.elapsed() >= stop_timeout => return false,
             Err(_) => {
-                log::info!("server waits for the journal to be written waited={:?}", start.elapsed());
+                log::info!("server waits for the {what} to be written waited={:?}", start.elapsed());
             }
         }
     }
@@ -356,11 +404,11 @@ mod tests {
                 tokio::time::sleep(CLOSE_TIMEOUT * 3 / 2).await;
                 let _ = done.send(());
             });
-            assert!(is_closed_within(closed, Duration::from_secs(30)).await);
+            assert!(is_closed_within(closed, "journal", Duration::from_secs(30)).await);
             let (_slow, never_closed) = oneshot::channel();
-            assert!(!is_closed_within(never_closed, Duration::from_millis(1)).await);
+            assert!(!is_closed_within(never_closed, "journal", Duration::from_millis(1)).await);
             let (_, hub_is_gone) = oneshot::channel();
-            assert!(!is_closed_within(hub_is_gone, Duration::from_secs(30)).await);
+            assert!(!is_closed_within(hub_is_gone, "journal", Duration::from_secs(30)).await);
         });
     }
 

@@ -1,4 +1,4 @@
-//! Start of a hub with its journal, thread and server sender.
+//! Start of a hub with its journal, queue, thread and server sender.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,8 +7,10 @@ use actix::{Actor, Arbiter, ArbiterHandle};
 use tokio::sync::broadcast;
 
 use super::builder::BuildError;
+use super::queue::QueueKind;
 use super::recovery::JournalKind;
 use crate::hub::journal_writer::JournalWriter;
+use crate::hub::publishing::{HubQueue, Reports, found_events, reveal_stored};
 use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, Lsn};
 use crate::journal::Journal;
@@ -18,8 +20,18 @@ use crate::journal::memory::MemoryJournal;
 use crate::limits::Limits;
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::SessionLink;
+use crate::messages::subscribers::SubscribersLink;
 use crate::metrics::Metrics;
+use crate::protocol::socketio::Parser;
+use crate::queue::committer::{CommitterOptions, Open};
+use crate::queue::limits::QueueLimits;
+use crate::queue::memory::MemoryStore;
+use crate::queue::record::Totals;
+use crate::queue::service::QueueService;
+use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
+use crate::queue::store::{QueueReader, StoreError};
 use crate::state::budget::Budgets;
+use crate::subscribers::{self, Subscribers};
 use crate::worker::per_thread::WorkerFactory;
 use crate::worker::server_sender::ServerSender;
 
@@ -41,23 +53,36 @@ pub(super) fn log_budgets(limits: &Limits) {
     );
 }
 
+/// The settings of a hub.
+pub(super) struct HubSettings<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) journal_kind: &'a JournalKind,
+    pub(super) queue_kind: &'a QueueKind,
+    pub(super) parser: Parser,
+}
+
 pub(super) struct StartedHub {
     pub(super) thread: ArbiterHandle,
     pub(super) address: HubAddress,
+    /// `None` while the queue is off.
+    pub(super) queue: Option<Arc<QueueService>>,
+    /// Address of the delivery to subscribers. `None` while the queue is off.
+    pub(super) subscribers: Option<SubscribersLink>,
 }
 
 pub(super) fn start_hub(
-    limits: &Limits,
-    journal_kind: &JournalKind,
+    settings: HubSettings<'_>,
     metrics: Arc<Metrics>,
     budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
+    let HubSettings { limits, journal_kind, parser, .. } = settings;
+    let of_subscribers = (subscribers::Settings::new(limits, parser), metrics.clone());
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
         JournalWriter::open(journal, seed, limits, metrics.clone())
             .map_err(|error| BuildError::JournalRead(error.to_string()))
     });
-    let writer = writer.transpose()?;
+    let mut writer = writer.transpose()?;
     if let Some(writer) = &writer {
         let (bytes, bytes_max) = writer.session_bytes();
         log::info!(
@@ -66,12 +91,87 @@ pub(super) fn start_hub(
             (bytes_max / 200).min(limits.recovery.sessions_max)
         );
     }
-    let stores = Stores { writer, metrics, budgets };
+    let opened = open_queue(&settings, writer.as_mut(), metrics.clone())?;
+    let (hub_queue, reader) = opened.unzip();
+    let queue = hub_queue.as_ref().map(|queue| queue.service.clone());
+    let stores = Stores { writer, queue: hub_queue, metrics, budgets };
     let thread = Arbiter::new().handle();
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
     let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
-    Ok(StartedHub { thread, address })
+    let subscribers = queue.clone().zip(reader).map(|(queue, reader)| start_subscribers(queue, reader, of_subscribers));
+    Ok(StartedHub { thread, address, queue, subscribers })
+}
+
+/// Starts the delivery to subscribers, on an arbiter of its own.
+fn start_subscribers(
+    queue: Arc<QueueService>,
+    reader: Box<dyn QueueReader>,
+    (settings, metrics): (subscribers::Settings, Arc<Metrics>),
+) -> SubscribersLink {
+    let link = SubscribersLink::new();
+    let opened = link.clone();
+    Subscribers::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+        Subscribers::new(queue, reader, opened, settings, metrics)
+    });
+    link
+}
+
+/// Opens the queue, and reveals what was stored and not revealed before. Returns also a reader of the
+/// store.
+fn open_queue(
+    settings: &HubSettings<'_>,
+    writer: Option<&mut JournalWriter>,
+    metrics: Arc<Metrics>,
+) -> Result<Option<(HubQueue, Box<dyn QueueReader>)>, BuildError> {
+    let HubSettings { limits, queue_kind, parser, .. } = *settings;
+    let mut random = [0; 2];
+    getrandom::fill(&mut random)?;
+    let epoch = epoch_now(random);
+    let queue_limits = QueueLimits::from(&limits.queue);
+    let open: Open = match queue_kind {
+        QueueKind::Off => return Ok(None),
+        QueueKind::Memory => {
+            let limits = queue_limits.clone();
+            Box::new(move || Ok(Box::new(MemoryStore::new(epoch, limits.clone()))))
+        }
+        QueueKind::Folder(folder) => {
+            let options = SqliteOptions {
+                folder: folder.clone(),
+                epoch,
+                limits: queue_limits.clone(),
+                head_min: writer.as_ref().and_then(|writer| writer.newest_stored()),
+                work_rows: WORK_ROWS,
+                pages_max: None,
+            };
+            Box::new(move || Ok(Box::new(SqliteStore::open(options.clone())?)))
+        }
+    };
+    let failed = |error: StoreError| BuildError::Queue(error.to_string());
+    let reports = Arc::<Reports>::default();
+    let defaults = CommitterOptions::from(&limits.queue);
+    let options = CommitterOptions {
+        // An event of any admitted size can wait.
+        waiting_bytes_max: defaults.waiting_bytes_max.max(2 * queue_limits.event_bytes_max),
+        on_found: found_events(reports.clone()),
+        on_commit: Box::new(move |changes, took| metrics.commits.record(changes, took)),
+        ..defaults
+    };
+    let (service, mut reader) = QueueService::start(options, queue_limits, open).map_err(failed)?;
+    let Totals { head, events, bytes, subscribers, dead_letters, .. } = reader.totals().map_err(failed)?;
+    log::info!(
+        "queue starts head={} events={events} bytes={bytes} subscribers={subscribers} dead_letters={dead_letters}",
+        head.number
+    );
+    let revealed = reveal_stored(writer, &service, &mut *reader, parser).map_err(failed)?;
+    Ok(Some((HubQueue { service: Arc::new(service), reports, parser, revealed }, reader)))
+}
+
+/// A new epoch. The time only sorts epochs. A wrong clock is harmless, since the random bits
+/// distinguish the epochs.
+fn epoch_now(random: [u8; 2]) -> Epoch {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Epoch::new(seconds as u32, u16::from_le_bytes(random))
 }
 
 /// A journal and the seed of fingerprints.
@@ -81,10 +181,7 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
-    // The time only sorts epochs. A wrong clock is harmless, since the random bits distinguish the
-    // epochs.
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
+    let epoch = epoch_now([random[8], random[9]]);
     let journal: Box<dyn Journal> = match journal_kind {
         JournalKind::Off => return Ok(None),
         JournalKind::Memory => {
@@ -106,6 +203,15 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
         }
     };
     Ok(Some((journal, seed)))
+}
+
+/// The limits of the sender of durable publishes outside of sessions. Its commands wait for commits,
+/// so its credit must cover the events of many commits.
+pub(super) fn for_durable(limits: &Limits) -> Limits {
+    let mut limits = limits.clone();
+    limits.hub.credit_commands = limits.hub.credit_commands.max(1_024);
+    limits.hub.credit_bytes = limits.hub.credit_bytes.max(8 << 20);
+    limits
 }
 
 /// Opens the server sender on the hub's thread, as a worker without sessions.

@@ -49,7 +49,8 @@ impl Session {
                             answer(call.asker, Ok(args));
                         }
                     }
-                    Some(AckOwner::Durable) | None => {}
+                    Some(AckOwner::Durable) => self.on_event_answered(socket, id.number(), &args),
+                    None => {}
                 },
                 Effect::Leave(socket) => {
                     // A DISCONNECT is never refused, but counts towards the rate of the client.

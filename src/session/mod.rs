@@ -14,6 +14,7 @@ mod handlers;
 mod rates;
 mod requests;
 mod sockets;
+mod subscriber;
 mod transports;
 
 use std::rc::Rc;
@@ -299,6 +300,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Opened { socket } if self.is_current(&socket) => self.state.mark_open(socket.id),
             SessionCommand::Opened { .. } => {}
             SessionCommand::Sent(message) => self.on_sent(&message),
+            SessionCommand::Attachment { socket, id, update } => self.on_attachment(socket, id, update),
             SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(&socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),
             SessionCommand::Post { packets, reply } => self.on_post(packets, reply, ctx),

@@ -37,6 +37,7 @@ impl Session {
         let now = Instant::now();
         match request {
             Request::Broadcast { emit, done } => server_sender::emit(&mut self.credit_window, now, emit, done),
+            Request::Publish { emit, done } => server_sender::publish(&mut self.credit_window, now, emit, done),
             Request::Collect { emit, timeout, answer } => {
                 server_sender::collect(&mut self.credit_window, now, emit, timeout, answer);
             }
@@ -55,6 +56,10 @@ impl Session {
     /// passed to the server sender. Any other request is dropped, which notifies its caller that
     /// the socket is disconnected.
     fn pass_on(&self, request: Request) {
+        if matches!(request, Request::Publish { .. }) {
+            let _ = self.core.durable_sender.offer(request);
+            return;
+        }
         if matches!(
             request,
             Request::Broadcast { .. } | Request::Collect { .. } | Request::Fetch { .. } | Request::List { .. }
@@ -92,6 +97,12 @@ impl Session {
                     Ok(id) => self.call(socket, draft, grade, id, now),
                     Err(call) => answer(call.asker, Err(NoAnswer::Overloaded.into())),
                 }
+            }
+            Request::SubscribeAs { socket, done, .. } if self.is_yet_to_connect(socket) => {
+                answer(done, Err(NoAnswer::NotYetConnected.into()));
+            }
+            Request::SubscribeAs { socket, key, done } if self.is_connected(socket) => {
+                self.subscribe_as(socket, key, done);
             }
             Request::Register { socket, registration } => self.register(socket, registration),
             Request::Join { socket, room, done } if self.is_connected(socket) => {
@@ -209,7 +220,7 @@ impl Session {
 
     /// Disconnects `socket`. If `close_session`, disconnects all sockets and then closes the
     /// session.
-    fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
+    pub(super) fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
         let sockets = if close_session { self.state.sockets.ids() } else { SmallVec::from_elem(socket, 1) };
         for socket in sockets {
             if let Some(session_socket) = self.find_socket(socket) {

@@ -13,6 +13,7 @@ use crate::messages::answer::{ClientGone, RequestError, answer};
 use crate::messages::hub::OrderedCommand;
 use crate::messages::session::{SessionLink, SocketRef};
 use crate::messages::socket::SocketInfo;
+use crate::messages::subscribers::Attachment;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::protocol::socketio::resume::ResumeAttempt;
@@ -25,6 +26,9 @@ pub(super) struct SessionSocket {
     pub(super) attempt: Option<Box<ResumeAttempt>>,
     /// True once the hub was asked to connect the socket.
     pub(super) is_in_hub: bool,
+    /// The subscriber of the queue whose events the socket receives. Boxed, since most sockets have
+    /// none. Dropping it notifies the subscribers' actor.
+    pub(super) attachment: Option<Box<Attachment>>,
 }
 
 impl SessionSocket {
@@ -40,6 +44,7 @@ impl SessionSocket {
             handlers,
             attempt,
             is_in_hub: false,
+            attachment: None,
         }
     }
 

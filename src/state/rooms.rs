@@ -88,6 +88,17 @@ impl From<&Limits> for RoomBounds {
     }
 }
 
+impl RoomBounds {
+    /// The bounds for a subscription, for which a socket joins a room and its shadow room.
+    pub(crate) fn with_shadows(self) -> Self {
+        Self {
+            rooms_max: self.rooms_max.saturating_mul(2),
+            name_bytes_max: self.name_bytes_max.saturating_mul(2),
+            ..self
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct JoinChange {
     pub location: SocketLocation,
@@ -142,6 +153,8 @@ pub(crate) struct Rooms {
     by_path: HashMap<NamespacePath, u32>,
     pending_removals: VecDeque<PendingRemoval>,
     bytes: usize,
+    /// Number of shadow rooms.
+    shadows: usize,
     /// Number of rooms below which the table is shortened.
     shorten_below: usize,
 }
@@ -198,6 +211,7 @@ impl Rooms {
             let room = RoomId(self.rooms.insert(room) as u32);
             self.shorten_below = self.shorten_below.max(self.rooms.len() / 8);
             self.bytes += room_bytes(name);
+            self.shadows += usize::from(name.is_shadow());
             namespace.rooms.insert(name.clone(), room);
             room
         });
@@ -282,13 +296,13 @@ impl Rooms {
         self.sockets.get(socket).map_or(0, |entry| entry.rooms.len())
     }
 
-    /// Rooms of a socket with their numbers of members, without the namespace room.
+    /// Rooms of a socket with their numbers of members, without the namespace room and shadow rooms.
     pub(crate) fn rooms_of(&self, socket: &SocketId) -> Vec<(RoomName, usize)> {
         let rooms = self.sockets.get(socket).into_iter().flat_map(|entry| entry.rooms.iter());
         rooms.filter_map(|(room, ())| self.named(room.0 as usize)).map(|(_, name, members)| (name, members)).collect()
     }
 
-    /// A page of the rooms in a namespace with their numbers of members. Scans up to `scan_max`
+    /// A page of the rooms in a namespace, without shadow rooms, with their numbers of members. Scans up to `scan_max`
     /// room numbers, starting at `from`. If room numbers remain, also returns the number at which
     /// to continue.
     pub(crate) fn rooms_in(
@@ -304,19 +318,21 @@ impl Rooms {
         (rooms.collect(), (end < self.rooms.capacity()).then_some(end as u32))
     }
 
-    /// Namespace, name and number of members of a room. `None` for a namespace room.
+    /// Namespace, name and number of members of a room. `None` for a namespace room or a shadow
+    /// room.
     fn named(&self, number: usize) -> Option<(u32, RoomName, usize)> {
         let room = self.rooms.get(number)?;
-        Some((room.namespace, room.name.clone()?, room.members()))
+        let name = room.name.clone().filter(|name| !name.is_shadow())?;
+        Some((room.namespace, name, room.members()))
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Number of rooms, without namespace rooms.
+    /// Number of rooms, without namespace rooms and shadow rooms.
     pub(crate) fn rooms(&self) -> usize {
-        self.rooms.len() - self.namespaces.len()
+        self.rooms.len() - self.namespaces.len() - self.shadows
     }
 
     pub(crate) fn sockets(&self) -> usize {
@@ -373,6 +389,7 @@ impl Rooms {
         match entry.name {
             Some(name) => {
                 self.bytes -= room_bytes(&name);
+                self.shadows -= usize::from(name.is_shadow());
                 let rooms = &mut self.namespaces[entry.namespace as usize].rooms;
                 rooms.remove(&name);
                 if rooms.len() < rooms.capacity() / 8 {

@@ -5,6 +5,10 @@
 //! they were emitted. A packet for the sender's own client goes straight into the outbox only while
 //! no command of the sender is waiting or unanswered. Otherwise the packet passes through the hub,
 //! behind the earlier commands.
+//!
+//! A durable publish is executed only when it was committed, while the hub continues with other
+//! commands. So while a durable publish of a sender is unanswered, only further durable publishes
+//! of it are sent, which are committed in order. Everything else waits here.
 
 mod pending_reply;
 
@@ -88,6 +92,9 @@ pub(crate) struct CreditWindow {
     awaited: LazyQueue<AwaitedReply>,
     /// Number of unanswered emits that collect acks of many sockets.
     collecting: usize,
+    /// Number of durable publishes that the hub has not answered, also of those whose callers do
+    /// not wait any more.
+    publishing: usize,
     is_retired: bool,
 }
 
@@ -99,6 +106,7 @@ impl CreditWindow {
             waiting: LazyQueue::default(),
             awaited: LazyQueue::default(),
             collecting: 0,
+            publishing: 0,
             is_retired: false,
         }
     }
@@ -111,6 +119,16 @@ impl CreditWindow {
 
     fn allows(&self, bytes: usize) -> bool {
         self.credit.allows(bytes, self.outbox.worker.limits())
+    }
+
+    /// Returns whether the first waiting command may be sent.
+    fn admits(&self, first: &QueuedCommand) -> bool {
+        match first {
+            QueuedCommand::Command { bytes, reply, .. } => {
+                self.allows(*bytes) && (self.publishing == 0 || reply.is_publish())
+            }
+            QueuedCommand::Free(_) => self.publishing == 0,
+        }
     }
 
     /// Returns whether at least `credit_waiting_max` commands wait for credit. The session then
@@ -129,7 +147,8 @@ impl CreditWindow {
         reply: PendingReply,
         command: impl FnOnce(ReplyTo) -> OrderedCommand + 'static,
     ) {
-        if self.waiting.is_empty() && self.allows(bytes) {
+        let keeps_order = self.publishing == 0 || reply.is_publish();
+        if self.waiting.is_empty() && keeps_order && self.allows(bytes) {
             return self.spend(now, bytes, reply, command);
         }
         let limits = self.outbox.worker.limits();
@@ -150,7 +169,7 @@ impl CreditWindow {
 
     /// Sends a command that needs no credit, after all commands that were submitted before.
     pub(crate) fn submit_free(&mut self, command: OrderedCommand) {
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.publishing == 0 {
             self.outbox.worker.send(command);
         } else {
             self.waiting.push_back(QueuedCommand::Free(command));
@@ -169,6 +188,9 @@ impl CreditWindow {
 
     /// Handles the hub's answer. If the session itself must handle the answer, returns it.
     pub(crate) fn on_answer(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> Option<SessionAnswer> {
+        if matches!(answer, Answer::Publish(_)) {
+            self.publishing = self.publishing.saturating_sub(1);
+        }
         let for_session = self.resolve(ticket, answer);
         self.credit.on_answer(ticket);
         self.advance(now);
@@ -327,7 +349,7 @@ impl CreditWindow {
 
     fn advance(&mut self, now: Instant) {
         while let Some(first) = self.waiting.front() {
-            if matches!(first, QueuedCommand::Command { bytes, .. } if !self.allows(*bytes)) {
+            if !self.admits(first) {
                 break;
             }
             match self.waiting.pop_front() {
@@ -346,6 +368,7 @@ impl CreditWindow {
         command: impl FnOnce(ReplyTo) -> OrderedCommand,
     ) {
         let ticket = self.credit.spend(bytes);
+        self.publishing += usize::from(reply.is_publish());
         self.outbox.worker.send(command(ReplyTo { slot: self.outbox.slot, ticket }));
         match reply {
             PendingReply::Nobody => {}

@@ -14,8 +14,10 @@ use super::outbox_handle::OutboxHandle;
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::answer::{Collected, Done, EmitRefusal, NoAnswer, RequestError, RoomPage, answer};
-use crate::messages::event::{AckWanted, Emit};
+use crate::messages::answer::{
+    Collected, Done, EmitRefusal, NoAnswer, PublishRefusal, RequestError, RoomPage, Stored, answer,
+};
+use crate::messages::event::{AckWanted, DurableEmit, Emit};
 use crate::messages::hub::{HubBatch, OrderedCommand};
 use crate::messages::session::{Listing, Request, SessionCommand, SessionLink, SocketRef};
 use crate::metrics::WorkerMetrics;
@@ -57,6 +59,7 @@ impl ServerSender {
     fn request(&mut self, request: Request, now: Instant) {
         match request {
             Request::Broadcast { emit, done } => self::emit(&mut self.credit_window, now, emit, done),
+            Request::Publish { emit, done } => publish(&mut self.credit_window, now, emit, done),
             Request::Collect { emit, timeout, answer } => {
                 collect(&mut self.credit_window, now, emit, timeout, answer);
             }
@@ -123,6 +126,16 @@ pub(crate) fn submit_emit(
 ) {
     let (bytes, emit) = (emit.draft.byte_len(), Box::new(emit));
     credit_window.submit(now, bytes, reply, move |from| OrderedCommand::Broadcast { from, emit, ack });
+}
+
+pub(crate) fn publish(
+    credit_window: &mut CreditWindow,
+    now: Instant,
+    emit: Box<DurableEmit>,
+    caller: oneshot::Sender<Result<Stored, RequestError<PublishRefusal>>>,
+) {
+    let bytes = emit.byte_len();
+    credit_window.submit(now, bytes, PendingReply::Publish(caller), move |from| OrderedCommand::Publish { from, emit });
 }
 
 pub(crate) fn fetch(

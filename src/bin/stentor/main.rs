@@ -2,14 +2,18 @@
 //! library.
 
 mod config;
+mod data_dir;
 mod demo;
+mod durable;
 mod error_code;
 mod http;
 mod journal_tool;
 mod logging;
 mod process;
+mod queue_tool;
 mod replies;
 mod secret;
+mod signature;
 mod vocabulary;
 
 use std::fmt::Display;
@@ -19,7 +23,8 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 use stentor::{BuildError, Server};
 
-use self::config::{Config, Effective};
+use self::config::{Config, Effective, Named};
+use self::data_dir::DataDir;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -80,7 +85,7 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal_tool::command()])
+        .subcommands([serve, config, journal_tool::command(), queue_tool::command()])
 }
 
 fn main() -> ExitCode {
@@ -106,6 +111,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
+        Some(("queue", matches)) => Ok(queue_tool::run(matches, &mut io::stdout().lock())?),
         _ => Ok(()),
     }
 }
@@ -207,10 +213,20 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     let mut config = effective.config.clone();
     fit_descriptors(&mut config);
     let config = &config;
+    let (storage, access) = (config.queue_storage(), config.subscriber_access());
+    log::info!("queue storage={} subscribers={}", storage.name(), access.name());
+    let with_remedy = |error: &dyn Display, setting: &str| {
+        Failure::from(format!("{error}\nset data_dir (--data-dir), or {setting} to \"memory\" or \"off\""))
+    };
+    // Locked until the process ends.
+    let _data_dir = if config.uses_disk() {
+        Some(DataDir::open(&config.data_dir).map_err(|error| with_remedy(&error, "recovery"))?)
+    } else {
+        None
+    };
     let io = config.builder().build().map_err(|error| match error {
-        BuildError::Journal(_) => {
-            Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
-        }
+        BuildError::Journal(_) => with_remedy(&error, "recovery"),
+        BuildError::Queue(_) => with_remedy(&error, "queue"),
         error => error.into(),
     })?;
     let outcome = serve_with(&io, config).await;

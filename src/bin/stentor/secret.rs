@@ -1,4 +1,4 @@
-//! The API key. It is compared in constant time and never printed.
+//! A secret of the configuration. It is compared in constant time and never printed.
 
 use std::fmt;
 
@@ -14,6 +14,13 @@ impl Secret {
     /// Compares the texts in a time that depends only on their lengths.
     pub(crate) fn matches(&self, guess: &str) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), guess.as_bytes()).into()
+    }
+}
+
+/// The bytes of the text, as a key for signatures.
+impl AsRef<[u8]> for Secret {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 

@@ -76,6 +76,7 @@ impl JournalWriter {
             rooms: SmallVec::from_elem(room("a").into(), 1),
             except: SmallVec::new(),
             exclude: None,
+            stored: None,
             message: draft.seal(None, None),
         };
         self.write(RecordBody::Event(event.into()));

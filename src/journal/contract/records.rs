@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use smallvec::SmallVec;
 
-use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, Recipient, RoomName, SocketId};
+use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, PrivateId, QueueOffset, Recipient, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::protocol::encoded::{EncodedFrame, Message};
 
@@ -25,7 +25,14 @@ pub(crate) fn event(lsn: u64, bytes: usize) -> Record {
 
 fn addressed(rooms: &[&str], message: Message) -> EventRecord {
     let rooms = rooms.iter().map(|name| room(name).into()).collect();
-    EventRecord { namespace: NamespacePath::root(), rooms, except: SmallVec::new(), exclude: None, message }
+    EventRecord {
+        namespace: NamespacePath::root(),
+        rooms,
+        except: SmallVec::new(),
+        exclude: None,
+        stored: None,
+        message,
+    }
 }
 
 fn room(name: &str) -> RoomName {
@@ -50,6 +57,8 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
         exclude: Some(socket(1)),
         ..addressed(&["a", "é"], message)
     };
+    let stored = QueueOffset { epoch: Epoch::new(1, 2), number: Lsn::END - 1 };
+    let durable = EventRecord { stored: Some(stored), ..addressed(&["a"], EncodedFrame::text(r#"42["e"]"#).into()) };
     let session = SessionRecord {
         pid: PrivateId::from_random([5; 15]),
         socket: socket(2),
@@ -69,6 +78,7 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
     let entries = [
         RecordBody::Event(addressed(&[], EncodedFrame::text(r#"42["e","----"]"#).into()).into()),
         RecordBody::Event(binary.into()),
+        RecordBody::Event(durable.into()),
         RecordBody::Connect {
             pid: PrivateId::from_random([5; 15]),
             socket: socket(2),
@@ -109,10 +119,12 @@ pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     let rooms = || {
         vec(prop_oneof![name().prop_map(Recipient::from), id().prop_map(|id| SocketId::from_random(id).into())], 0..4)
     };
-    let event = (namespace(), rooms(), rooms(), proptest::option::of(id()), message);
-    let event = event.prop_map(|(namespace, rooms, except, exclude, message)| {
+    let queue_offset = proptest::option::of((any::<u64>(), 0..Lsn::END))
+        .prop_map(|stored| stored.map(|(epoch, number)| QueueOffset { epoch: Epoch::from_bits(epoch), number }));
+    let event = (namespace(), rooms(), rooms(), proptest::option::of(id()), queue_offset, message);
+    let event = event.prop_map(|(namespace, rooms, except, exclude, stored, message)| {
         let exclude = exclude.map(SocketId::from_random);
-        EventRecord { namespace, rooms: rooms.into(), except: except.into(), exclude, message }
+        EventRecord { namespace, rooms: rooms.into(), except: except.into(), exclude, stored, message }
     });
     let session =
         (id(), id(), namespace(), vec(span, 0..4), data(), any::<bool>(), any::<u64>(), [lsn(), lsn(), lsn()]);

@@ -1,6 +1,7 @@
 //! Errors of opening folders that are locked, foreign, unreadable or of a newer format.
 
-use std::io::{Seek, SeekFrom};
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 
 use super::*;
 use crate::journal::codec;
@@ -63,7 +64,7 @@ fn an_error_says_what_is_wrong_with_a_folder() {
                 header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
                 fs::write(scratch.0.join("journal.header"), header).unwrap();
             },
-            "/journal.header: format 9 is newer than 3, which this program knows; run the newer program, or move the folder \
+            "/journal.header: format 9 is newer than 4, which this program knows; run the newer program, or move the folder \
              away and lose what it holds",
         ),
         (
@@ -75,7 +76,7 @@ fn an_error_says_what_is_wrong_with_a_folder() {
                 let path = segments(&scratch.0).unwrap().remove(0).1;
                 write_at(&path, &bytes, segment::HEADER_BYTES as u64);
             },
-            "/segment-0000000001: format 4 is newer than 3, which this program knows; run the newer program, or move the \
+            "/segment-0000000001: format 5 is newer than 4, which this program knows; run the newer program, or move the \
              folder away and lose what it holds",
         ),
         (

@@ -82,6 +82,9 @@ enum Fields<'a> {
         rooms: Vec<String>,
         except: Vec<String>,
         exclude: Option<String>,
+        /// Position in the queue of a durable event.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queue_offset: Option<String>,
         packets: Vec<Packet<'a>>,
     },
     Connect {
@@ -147,12 +150,13 @@ enum Packet<'a> {
 fn fields(body: &RecordBody) -> Fields<'_> {
     match body {
         RecordBody::Event(event) => {
-            let EventRecord { namespace, rooms, except, exclude, message } = &**event;
+            let EventRecord { namespace, rooms, except, exclude, stored, message } = &**event;
             Fields::Event {
                 namespace: namespace.as_str(),
                 rooms: rooms.iter().map(ToString::to_string).collect(),
                 except: except.iter().map(ToString::to_string).collect(),
                 exclude: exclude.map(|socket| socket.to_string()),
+                queue_offset: stored.map(|stored| stored.to_string()),
                 packets: message.packets().map(packet).collect(),
             }
         }

@@ -22,6 +22,7 @@ fn journal(scratch: &Scratch) -> FileJournal {
         rooms,
         except: [].into_iter().collect(),
         exclude: Some(socket),
+        stored: None,
         message,
     };
     let session = SessionRecord {

@@ -239,6 +239,26 @@ fn dropping_a_committer_commits_what_waits() {
 }
 
 #[test]
+fn closing_commits_what_waits_and_refuses_later_changes() {
+    let (committer, _) = start(quick());
+    let waiting: Vec<_> = (0..10).map(|_| submit(&committer).unwrap_or_else(|_| panic!("not submitted"))).collect();
+    committer.close();
+    for verdict in waiting {
+        assert!(number(&verdict.try_recv().unwrap()).is_some());
+    }
+    assert!(matches!(submit(&committer), Err(NotSubmitted::Closed(_))));
+}
+
+#[test]
+fn closing_a_committer_of_a_failed_store_does_not_wait_for_it() {
+    let (committer, controls) = start(CommitterOptions { retry_min: DEADLINE * 10, ..quick() });
+    controls.fails.store(true, Ordering::SeqCst);
+    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    committer.close();
+    committer.close();
+}
+
+#[test]
 fn dropping_a_committer_of_a_failed_store_ends_it() {
     let (committer, controls) = start(CommitterOptions { retry_min: DEADLINE * 10, ..quick() });
     controls.fails.store(true, Ordering::SeqCst);

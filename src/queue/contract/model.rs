@@ -57,6 +57,9 @@ enum Draft {
     PurgeRoom { room: usize, back: u64 },
     Remove(usize),
     Touch(usize),
+    Attach { name: usize, create: bool },
+    Detach { name: usize, back: u64 },
+    DetachAll,
     Expire,
 }
 
@@ -84,7 +87,10 @@ fn drafts() -> impl Strategy<Value = Draft> {
         2 => (name.clone(), back.clone()).prop_map(|(name, back)| Draft::PurgeSubscriber { name, back }),
         1 => (room, back).prop_map(|(room, back)| Draft::PurgeRoom { room, back }),
         1 => name.clone().prop_map(Draft::Remove),
-        1 => name.prop_map(Draft::Touch),
+        1 => name.clone().prop_map(Draft::Touch),
+        2 => (name.clone(), any::<bool>()).prop_map(|(name, create)| Draft::Attach { name, create }),
+        2 => (name, 0..12_u64).prop_map(|(name, back)| Draft::Detach { name, back }),
+        1 => Just(Draft::DetachAll),
         2 => Just(Draft::Expire),
     ]
 }
@@ -148,6 +154,9 @@ impl Draft {
             }
             Self::Remove(name) => Change::RemoveSubscriber { subscriber: key(NAMES[*name]) },
             Self::Touch(name) => Change::Touch { subscriber: key(NAMES[*name]), seen_at: now },
+            Self::Attach { name, create } => Change::Attach { subscriber: key(NAMES[*name]), create: *create },
+            Self::Detach { name, back } => Change::Detach { subscriber: key(NAMES[*name]), sent_up_to: to(*back) },
+            Self::DetachAll => Change::DetachAll,
             Self::Expire => Change::Expire { budget: 10_000 },
         }
     }

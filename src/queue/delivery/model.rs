@@ -265,7 +265,7 @@ impl World {
 
     fn next_event(&mut self, bytes: usize) -> PendingEvent {
         self.newest += 1;
-        PendingEvent { number: self.newest, attempts: 0, alone: false, bytes }
+        PendingEvent { number: self.newest, attempts: 0, alone: false, bytes, content: () }
     }
 
     fn on_answer(&mut self, number: u64, answer: Result<(), Refused>) {
@@ -377,7 +377,7 @@ impl World {
                         "two reads at a time"
                     );
                 }
-                Effect::Send { number, redelivered } => self.send(number, redelivered),
+                Effect::Send { number, redelivered, content: () } => self.send(number, redelivered),
                 Effect::Commit { number, settlement } => {
                     if let Settlement::Retry { at, .. } = settlement {
                         assert!(at <= self.now.plus(limits().nak_delay_max));

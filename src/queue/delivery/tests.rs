@@ -16,12 +16,12 @@ fn limits() -> DeliveryLimits {
 }
 
 fn event(number: u64) -> PendingEvent {
-    PendingEvent { number, attempts: 0, alone: false, bytes: 1 }
+    PendingEvent { number, attempts: 0, alone: false, bytes: 1, content: () }
 }
 
 /// A delivery over a connection that has read these events, and what it did.
 fn reading(events: &[PendingEvent]) -> (Delivery, Vec<Effect>) {
-    let mut delivery = Delivery::new(limits(), Mode::Push, 0, 9);
+    let mut delivery = Delivery::<()>::new(limits(), Mode::Push, 0, 9);
     let mut effects = Vec::new();
     delivery.advance(UnixMillis(0), &mut effects);
     let next = events.last().map_or(0, |last| last.number);
@@ -75,7 +75,7 @@ fn acks_of_earlier_connections_are_accepted_within_a_bound() {
 
 #[test]
 fn a_page_without_fresh_events_is_read_once() {
-    let mut delivery = Delivery::new(limits(), Mode::Push, 0, 9);
+    let mut delivery = Delivery::<()>::new(limits(), Mode::Push, 0, 9);
     let mut effects = Vec::new();
     delivery.advance(UnixMillis(0), &mut effects);
     let damaged = Page { next: 2, more: true, ..Page::default() };

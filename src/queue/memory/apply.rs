@@ -16,6 +16,16 @@ impl State {
             Change::Publish(publish) => return self.publish(publish, now),
             Change::Revealed { up_to } => self.reveal(*up_to),
             Change::CreateSubscriber { subscriber } => return self.create_subscriber(subscriber, now),
+            Change::Attach { subscriber, create } => return self.attach(subscriber, *create, now),
+            Change::Detach { subscriber, sent_up_to } => {
+                self.subscriber(subscriber)?.sent_up_to = Some(*sent_up_to);
+            }
+            Change::DetachAll => {
+                let head = self.head;
+                self.subscribers.values_mut().for_each(|subscriber| {
+                    subscriber.sent_up_to.get_or_insert(head);
+                });
+            }
             Change::Subscribe { subscriber, room, from } => return self.subscribe(subscriber, room, *from),
             Change::Unsubscribe { subscriber, room } => {
                 self.subscriber(subscriber)?;
@@ -188,9 +198,21 @@ impl State {
             attempts: Default::default(),
             dead: Default::default(),
             gaps: Default::default(),
+            sent_up_to: Some(0),
         };
         self.subscribers.insert(key.clone(), new);
         Ok(Outcome::Created { is_new: true, expired_at })
+    }
+
+    fn attach(&mut self, key: &SubscriberKey, create: bool, now: UnixMillis) -> Result<Outcome> {
+        if !create {
+            self.subscriber(key)?;
+        }
+        let Outcome::Created { is_new, expired_at } = self.create_subscriber(key, now)? else {
+            return Err(Refusal::UnknownSubscriber);
+        };
+        let sent_up_to = self.subscriber(key)?.sent_up_to.take();
+        Ok(Outcome::Attached { is_new, expired_at, sent_up_to })
     }
 
     fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: From) -> Result<Outcome> {

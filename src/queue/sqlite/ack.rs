@@ -60,6 +60,9 @@ impl SqliteStore {
         }
         let mut events = 0;
         for number in numbers {
+            // `make torture-planted` compiles this bug in, to check that the torture test finds it.
+            #[cfg(stentor_planted_bug)]
+            let number = &(number + u64::from(number.is_multiple_of(100)));
             let open = self.open_through(subscriber, *number)?;
             if !open.is_empty() {
                 self.handle(subscriber, *number, open)?;

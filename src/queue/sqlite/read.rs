@@ -30,15 +30,23 @@ impl SqliteReader {
         Ok(Self { connection: schema::open_reader(database)?, path: database.to_owned() })
     }
 
+    /// Opens a database that no other process uses.
+    pub(super) fn open_unused(database: &Path) -> Result<Self, StoreError> {
+        Ok(Self { connection: schema::open_unused(database)?, path: database.to_owned() })
+    }
+
     /// Runs a read on one snapshot.
-    fn read<T>(&mut self, read: impl FnOnce(&Connection, &Path) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn read<T>(
+        &mut self,
+        read: impl FnOnce(&Connection, &Path) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         let Self { connection, path } = self;
         let result = connection.transaction().and_then(|transaction| read(&transaction, path));
         result.map_err(|error| error_at(path, &error))
     }
 }
 
-fn find(connection: &Connection, key: &SubscriberKey) -> rusqlite::Result<Option<i64>> {
+pub(super) fn find(connection: &Connection, key: &SubscriberKey) -> rusqlite::Result<Option<i64>> {
     let mut select = connection.prepare_cached("SELECT id FROM subscriber WHERE namespace = ? AND name = ?")?;
     select.query_row([key.namespace.as_str(), key.name.as_str()], |row| row.get(0)).optional()
 }
@@ -85,7 +93,11 @@ fn push<'a>(
 }
 
 /// Reads the failed deliveries of an event.
-fn read_attempts(connection: &Connection, subscriber: i64, event: &mut DurableEvent) -> rusqlite::Result<()> {
+pub(super) fn read_attempts(
+    connection: &Connection,
+    subscriber: i64,
+    event: &mut DurableEvent,
+) -> rusqlite::Result<()> {
     let sql = "SELECT attempts, alone, retry_at FROM attempt WHERE subscriber = ? AND number = ?";
     let mut select = connection.prepare_cached(sql)?;
     let values = [subscriber, i(event.number)];

@@ -17,8 +17,8 @@ pub(super) const APPLICATION_ID: i64 = 0x5374_5175;
 pub(super) const FORMAT: i64 = 1;
 
 /// `event_room.remaining` is the number of subscriptions of the room that have not handled the
-/// event; `gone` keeps that number for events that were removed before. Columns after `bytes` may
-/// lie on overflow pages.
+/// event; `gone` keeps that number for events that were removed before. `subscriber.sent_up_to` is
+/// null while the subscriber is attached. Columns after `bytes` may lie on overflow pages.
 const TABLES: &str = "
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, head INTEGER NOT NULL, revealed INTEGER NOT NULL,
@@ -55,8 +55,9 @@ CREATE TABLE dedup (
 );
 CREATE TABLE subscriber (
     id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT, name TEXT, created_at INTEGER NOT NULL, seen_at INTEGER NOT NULL,
-    dead_letters INTEGER NOT NULL, UNIQUE (namespace, name)
+    dead_letters INTEGER NOT NULL, sent_up_to INTEGER, UNIQUE (namespace, name)
 );
+CREATE INDEX subscriber_attached ON subscriber (id) WHERE sent_up_to IS NULL AND name IS NOT NULL;
 CREATE INDEX subscriber_seen ON subscriber (seen_at) WHERE name IS NOT NULL;
 CREATE INDEX subscriber_removed ON subscriber (id) WHERE name IS NULL;
 CREATE TABLE expired_subscriber (
@@ -158,8 +159,21 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Opens a connection that reads beside the writer.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    prepare_reader(open_read_only(path), path)
+}
+
+/// Opens a connection that reads a file which no other process uses. SQLite creates no file then,
+/// and takes no lock.
+pub(super) fn open_unused(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    // SQLite decodes the name.
+    let name = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    prepare_reader(Connection::open_with_flags(format!("file:{name}?immutable=1"), flags), path)
+}
+
+fn prepare_reader(connection: rusqlite::Result<Connection>, path: &Path) -> Result<Connection, StoreError> {
     let fail = |error| error_at(path, &error);
-    let connection = open_read_only(path).map_err(fail)?;
+    let connection = connection.map_err(fail)?;
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(64);
     keep_plans(&connection).map_err(fail)?;

@@ -48,10 +48,40 @@ impl SqliteStore {
             let sql = "DELETE FROM expired_subscriber WHERE namespace = ? AND name = ?";
             self.connection.prepare_cached(sql)?.execute(names)?;
         }
-        let sql = "INSERT INTO subscriber (namespace, name, created_at, seen_at, dead_letters) VALUES (?, ?, ?, ?, 0)";
+        let sql = "INSERT INTO subscriber (namespace, name, created_at, seen_at, dead_letters, sent_up_to) \
+                   VALUES (?, ?, ?, ?, 0, 0)";
         self.connection.prepare_cached(sql)?.execute(params![names[0], names[1], i(now.0), i(now.0)])?;
         self.counters.subscribers += 1;
         Ok(Outcome::Created { is_new: true, expired_at })
+    }
+
+    pub(super) fn attach(&mut self, key: &SubscriberKey, create: bool, now: UnixMillis) -> Result<Outcome> {
+        if !create {
+            self.subscriber(key)?;
+        }
+        let Outcome::Created { is_new, expired_at } = self.create_subscriber(key, now)? else {
+            return Err(Refusal::UnknownSubscriber.into());
+        };
+        let id = self.subscriber(key)?;
+        let mut select = self.connection.prepare_cached("SELECT sent_up_to FROM subscriber WHERE id = ?")?;
+        let sent_up_to: Option<i64> = select.query_row([id], |row| row.get(0))?;
+        if sent_up_to.is_some() {
+            self.connection.prepare_cached("UPDATE subscriber SET sent_up_to = NULL WHERE id = ?")?.execute([id])?;
+        }
+        Ok(Outcome::Attached { is_new, expired_at, sent_up_to: sent_up_to.map(n) })
+    }
+
+    pub(super) fn detach(&self, key: &SubscriberKey, sent_up_to: u64) -> Result<Outcome> {
+        let id = self.subscriber(key)?;
+        let sql = "UPDATE subscriber SET sent_up_to = ?2 WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute([id, i(sent_up_to)])?;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn detach_all(&self) -> Result<Outcome> {
+        let sql = "UPDATE subscriber SET sent_up_to = ? WHERE sent_up_to IS NULL AND name IS NOT NULL";
+        self.connection.prepare_cached(sql)?.execute([i(self.counters.head)])?;
+        Ok(Outcome::Done)
     }
 
     pub(super) fn touch(&mut self, key: &SubscriberKey, seen_at: UnixMillis) -> Result<Outcome> {

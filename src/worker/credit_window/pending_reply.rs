@@ -4,7 +4,8 @@ use tokio::sync::oneshot;
 
 use crate::ids::SocketId;
 use crate::messages::answer::{
-    Answer, ConnectAnswer, Done, Joined, NoAnswer, RequestError, ResumedSession, RoomPage, answer,
+    Answer, ConnectAnswer, Done, Joined, NoAnswer, PublishRefusal, RequestError, ResumedSession, RoomPage, Stored,
+    answer,
 };
 use crate::messages::session::SocketRef;
 use crate::protocol::reason::NotRecovered;
@@ -17,6 +18,7 @@ pub(crate) enum PendingReply {
     Connect(SocketId),
     Resume(SocketId),
     Emit(Done),
+    Publish(oneshot::Sender<Result<Stored, RequestError<PublishRefusal>>>),
     Join(oneshot::Sender<Result<Joined, RequestError<MembershipError>>>),
     Leave(oneshot::Sender<Result<(), NoAnswer>>),
     /// An emit that collects acks of many sockets.
@@ -41,10 +43,16 @@ impl PendingReply {
         !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
     }
 
+    /// Returns whether the command is a durable publish. Only further ones may follow it before it
+    /// is answered.
+    pub(super) fn is_publish(&self) -> bool {
+        matches!(self, Self::Publish(_))
+    }
+
     /// Returns whether the command is still carried out after its sender has ended, since other
     /// sockets or callers depend on it.
     pub(super) fn outlives_sender(&self) -> bool {
-        matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
+        matches!(self, Self::Emit(_) | Self::Publish(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
     }
 
     /// Passes an answer to the caller. If the session itself must handle the answer, returns it.
@@ -55,6 +63,7 @@ impl PendingReply {
                 return Some(SessionAnswer::ResumeChecked(socket, session));
             }
             (Self::Emit(done), Answer::Emit(result)) => done.complete(result.map_err(RequestError::Refused)),
+            (Self::Publish(done), Answer::Publish(result)) => answer(done, result.map_err(RequestError::Refused)),
             (Self::Join(done), Answer::Join(result)) => answer(done, result.map_err(RequestError::Refused)),
             (Self::Leave(done), Answer::Leave) => answer(done, Ok(())),
             (Self::List(caller), Answer::List(page)) => answer(caller, Ok(page)),
@@ -70,6 +79,7 @@ impl PendingReply {
         match self {
             Self::Nobody | Self::Connect(_) | Self::Resume(_) => {}
             Self::Emit(done) => done.fail(error),
+            Self::Publish(done) => answer(done, Err(error.into())),
             Self::Join(done) => answer(done, Err(error.into())),
             Self::Leave(done) => answer(done, Err(error)),
             Self::Collect(collecting) => collecting.fail(error.into()),

@@ -2,11 +2,13 @@
 
 mod api;
 mod binary;
+mod data_dir;
 mod journal_tool;
 mod metrics;
 mod page;
 mod process;
 mod protocol;
+mod queue_tool;
 mod rate;
 mod slow;
 mod status;

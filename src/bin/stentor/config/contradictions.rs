@@ -1,15 +1,22 @@
 //! Checks for settings that are valid separately but contradict each other.
 
-use stentor::SameSite;
+use stentor::{Limits, SameSite};
 
 use super::keys::find;
 use super::value::Value;
-use super::{Config, RecoveryMode};
+use super::{Config, Storage, SubscriberAccess};
 
 /// Bytes reserved in a journal segment for the parts of a record other than the message: rooms,
 /// namespace, headers. If these parts of the largest event need more, the event may be refused,
 /// which happens only with very many rooms.
 pub(super) const RECORD_BYTES: usize = 32 << 10;
+
+/// Bytes reserved in the input of the queue's committer for the parts of a change other than the
+/// message: origin and rooms.
+const CHANGE_BYTES: usize = 1 << 20;
+
+/// Maximum number of items in a list of the queue's settings.
+const ITEMS_MAX: usize = 256;
 
 /// Returns an error text for each contradiction that is found.
 pub(super) fn contradictions(config: &Config) -> Vec<String> {
@@ -39,7 +46,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         .incoming_bytes_max
         .or_else(|| limits.memory.bytes_max.map(|bytes| bytes / 8))
         .unwrap_or(usize::MAX);
-    let largest = config.max_payload.max(config.api.body_bytes_max);
+    let largest = config.largest_event();
     let name = if limits.memory.incoming_bytes_max.is_some() { "incoming_bytes_max" } else { "memory_max" };
     let factor = if limits.memory.incoming_bytes_max.is_some() { "twice" } else { "16 times" };
     check(
@@ -69,7 +76,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         check(is_less, name, format!("0, or at least {session} ({})", of_session.map_or(0, u32::from)));
     }
     check(
-        config.recovery == RecoveryMode::Disk && limits.journal.segment_bytes < largest + RECORD_BYTES,
+        config.recovery == Storage::Disk && limits.journal.segment_bytes < largest + RECORD_BYTES,
         "journal_segment_bytes",
         format!(
             "at least {RECORD_BYTES} bytes more than the larger of max_payload and api_body_bytes_max, or such events are never recovered"
@@ -80,5 +87,49 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "recovery_session_bytes_max",
         format!("at most recovery_bytes_max ({})", Value::Bytes(limits.recovery.bytes_max as u64)),
     );
+    let queue = &limits.queue;
+    check(
+        config.queue_storage() == Storage::Off
+            && config.subscribers.is_some_and(|access| access != SubscriberAccess::Off),
+        "subscribers",
+        "queue = \"memory\" or \"disk\" as well".into(),
+    );
+    check(
+        config.subscribers == Some(SubscriberAccess::Signed) && config.subscriber_key.is_none(),
+        "subscribers",
+        "subscriber_key as well".into(),
+    );
+    check(
+        config.subscribers == Some(SubscriberAccess::Open) && config.subscriber_key.is_some(),
+        "subscribers",
+        "\"signed\" with subscriber_key, or no subscriber_key".into(),
+    );
+    // The default is lowered instead.
+    check(
+        queue.event_bytes_max > largest && queue.event_bytes_max != Limits::default().queue.event_bytes_max,
+        "queue_event_bytes_max",
+        format!("at most the larger of max_payload and api_body_bytes_max ({})", Value::Bytes(largest as u64)),
+    );
+    let event = queue.event_bytes_max.min(largest);
+    check(
+        queue.bytes_max / 100 * usize::from(queue.high_water_percent) < event,
+        "queue_bytes_max",
+        format!(
+            "a size of which queue_high_water_percent ({}) holds an event of queue_event_bytes_max ({})",
+            queue.high_water_percent,
+            Value::Bytes(event as u64)
+        ),
+    );
+    check(
+        queue.waiting_bytes_max < event + CHANGE_BYTES,
+        "queue_waiting_bytes_max",
+        format!("at least {CHANGE_BYTES} bytes more than queue_event_bytes_max ({})", Value::Bytes(event as u64)),
+    );
+    check(
+        queue.back_off.is_empty() || queue.back_off.len() > ITEMS_MAX,
+        "back_off",
+        format!("1 to {ITEMS_MAX} durations"),
+    );
+    check(queue.retention.len() > ITEMS_MAX, "retention", format!("at most {ITEMS_MAX} rules"));
     found
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
 use super::value::{Field, Form, Named, SHORTEST, Value};
-use super::{Config, RecoveryMode};
+use super::{Config, Storage, SubscriberAccess};
 
 pub(super) struct Key {
     pub(super) name: &'static str,
@@ -93,6 +93,7 @@ pub(super) static BASICS: Group = group("Basics");
 static ACCESS: Group = group("HTTP API and access");
 static CAPACITY: Group = group("Capacity");
 static TIMES: Group = group("Connections");
+static QUEUE: Group = group("Queue");
 static T_API: Group = tuning("Tuning: HTTP API");
 static T_MEMORY: Group = tuning("Tuning: memory of all clients");
 static T_CLIENT: Group = tuning("Tuning: one client");
@@ -100,6 +101,7 @@ static T_HTTP: Group = tuning("Tuning: HTTP");
 static T_TRANSPORT: Group = tuning("Tuning: transports");
 static T_HUB: Group = tuning("Tuning: handlers and hub");
 static T_RECOVERY: Group = tuning("Tuning: recovery and journal");
+static T_QUEUE: Group = tuning("Tuning: queue");
 
 const BYTES_MAX: u64 = 1 << 40;
 
@@ -123,10 +125,17 @@ const fn unset_or_bytes(least: u64, most: u64) -> Form {
     Form::Bytes { or_unset: true, least, most }
 }
 
-const DURATION: Form = Form::Duration { least: SHORTEST };
+const fn duration(least: Duration) -> Form {
+    Form::Duration { least, most: Limits::DURATION_MAX }
+}
+
+const DURATION: Form = duration(SHORTEST);
+
+/// Form of ages of what the queue stores.
+const AGE: Form = Form::Duration { least: Duration::from_secs(1), most: Limits::AGE_MAX };
 
 /// Form of ping intervals. With shorter intervals, pings alone could keep a server busy.
-const PING: Form = Form::Duration { least: Duration::from_millis(100) };
+const PING: Form = duration(Duration::from_millis(100));
 
 const MIB: u64 = 1 << 20;
 
@@ -163,13 +172,17 @@ pub(super) const KEYS: &[Key] = keys! {
         "Path of the URL that clients connect to.";
     BASICS namespaces = namespaces, Form::List { expected: "a list of namespaces such as \"/chat\"", check: is_namespace },
         "Namespaces served in addition to \"/\", with the same events.";
-    BASICS recovery = recovery, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: is_name_of::<RecoveryMode> },
+    BASICS recovery = recovery, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: is_name_of::<Storage> },
         "Storage of events for clients that reconnect: \"disk\" keeps them across restarts, \"memory\" until the process ends, \"off\" stores none.";
     BASICS data_dir = data_dir, Form::Text { expected: "a folder", check: |text| !text.is_empty() },
-        "Folder of the journal with recovery = \"disk\"; it is created if it does not exist. Only one server at a time may use it.";
+        "Folder of what the server keeps on disk: the journal of recovery = \"disk\" in its subfolder journal, the queue in queue. It is created if it does not exist. Only one server at a time may use it.";
     BASICS recovery_window = limits.recovery.window, DURATION;
     BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: is_name_of::<RecoveryClients> },
         "Clients that can recover, and get an offset as the last argument of events: \"auto\", browsers and Node (recognised by their headers) and clients that ask with auth: {recovery: true} or ?recovery=1; \"all\", every client that does not decline with false or 0; \"ask\", only clients that ask.";
+    BASICS queue = queue, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: is_name_of::<Storage> },
+        "Storage of durable events, which are kept until their subscribers acknowledge them: \"disk\" keeps them across restarts and power failures, \"memory\" until the process ends, \"off\" refuses durable events. If not set, \"disk\" where recovery is \"disk\", otherwise \"off\".";
+    BASICS subscribers = subscribers, Form::Text { expected: "\"off\", \"open\" or \"signed\"", check: is_name_of::<SubscriberAccess> },
+        "Clients that can be subscribers of the queue: \"open\", every client under any name; \"signed\", clients that have a signature of their name by subscriber_key; \"off\", none. If not set, \"signed\" with subscriber_key, otherwise \"open\" on a loopback address and \"off\" on others.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: is_name_of::<Parser> },
         "Encoding of packets for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
@@ -177,6 +190,8 @@ pub(super) const KEYS: &[Key] = keys! {
 
     ACCESS api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
         "Key of the HTTP API /api/v1/, sent as \"Authorization: Bearer …\"; the API is off if not set. Other users of this machine can read command lines: prefer the environment or the file.";
+    ACCESS subscriber_key secret = subscriber_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
+        "Key that signs the names of subscribers; 'stentor queue sign NAME' prints a signature. Other users of this machine can read command lines: prefer the environment or the file.";
     ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", without paths, or \"*\"", check: is_origin },
         "Origins of other sites whose pages may connect; \"*\" is any origin. Pages of the server's own host may always connect.";
     ACCESS cors_credentials = cors_credentials, Form::Switch,
@@ -204,8 +219,18 @@ pub(super) const KEYS: &[Key] = keys! {
 
     TIMES ping_interval = limits.sessions.ping_interval, PING;
     TIMES ping_timeout = limits.sessions.ping_timeout, PING;
-    TIMES drain = drain, Form::Duration { least: Duration::ZERO },
+    TIMES drain = drain, duration(Duration::ZERO),
         "Time over which sessions are closed after a signal to stop, in waves, so that clients do not all reconnect at the same moment. A second signal stops the server immediately.";
+
+    QUEUE queue_bytes_max = limits.queue.bytes_max, bytes(MIB);
+    QUEUE queue_event_bytes_max = limits.queue.event_bytes_max, Form::Bytes { or_unset: false, least: 1_000, most: 100_000_000 };
+    QUEUE retention = limits.queue.retention, Form::Rules;
+    QUEUE subscribers_max = limits.queue.subscribers_max, count("subscribers");
+    QUEUE subscriber_expiry = limits.queue.subscriber_expiry, AGE;
+    QUEUE dedup_window = limits.queue.dedup_window, AGE;
+    QUEUE ack_wait = limits.queue.ack_wait, DURATION;
+    QUEUE back_off = limits.queue.back_off, Form::List { expected: "a list of durations such as \"5s\", up to \"12days\"", check: |text| DURATION.read(text).is_some() };
+    QUEUE max_deliver = limits.queue.max_deliver, count("attempts");
 
     T_API api_body_bytes_max = api.body_bytes_max, bytes(1_000),
         "Bytes of the largest request body of the HTTP API.";
@@ -235,7 +260,7 @@ pub(super) const KEYS: &[Key] = keys! {
     T_HTTP backlog = limits.http.backlog, count("connections");
     T_HTTP http_connections_max = limits.http.connections_max, count("connections");
     T_HTTP http_reserve = limits.http.reserve, number("connections", 0, 65_535);
-    T_HTTP http_keep_alive = limits.http.keep_alive, Form::Duration { least: Duration::from_secs(1) };
+    T_HTTP http_keep_alive = limits.http.keep_alive, duration(Duration::from_secs(1));
     T_HTTP request_head_timeout = limits.http.head_timeout, DURATION;
     T_HTTP body_timeout = limits.http.body_timeout, DURATION;
     T_HTTP response_timeout = limits.http.response_timeout, DURATION;
@@ -271,6 +296,21 @@ pub(super) const KEYS: &[Key] = keys! {
     T_RECOVERY journal_segment_bytes = limits.journal.segment_bytes, bytes(MIB);
     T_RECOVERY journal_sender_bytes_max = limits.journal.sender_bytes_max, unset_or_bytes(MIB, BYTES_MAX);
     T_RECOVERY stop_timeout = limits.journal.stop_timeout, DURATION;
+
+    T_QUEUE queue_high_water_percent = limits.queue.high_water_percent, number("percent", 1, 100);
+    T_QUEUE queue_batch_max = limits.queue.batch_max, number("changes", 1, 65_536);
+    T_QUEUE queue_batch_bytes_max = limits.queue.batch_bytes_max, Form::Bytes { or_unset: false, least: 1_000, most: 1 << 30 };
+    T_QUEUE queue_waiting_max = limits.queue.waiting_max, number("changes", 1, 1 << 20);
+    T_QUEUE queue_waiting_bytes_max = limits.queue.waiting_bytes_max, bytes(2 * MIB);
+    T_QUEUE subscriptions_per_subscriber_max = limits.queue.subscriptions_per_subscriber_max, count("rooms");
+    T_QUEUE in_flight_max = limits.queue.in_flight_max, number("events", 1, 4_096);
+    T_QUEUE in_flight_bytes_max = limits.queue.in_flight_bytes_max, Form::Bytes { or_unset: false, least: 1_000, most: 1 << 30 };
+    T_QUEUE nak_delay_max = limits.queue.nak_delay_max, DURATION;
+    T_QUEUE dead_letters_max = limits.queue.dead_letters_max, count("dead letters");
+    T_QUEUE tombstone_expiry = limits.queue.tombstone_expiry, AGE;
+    T_QUEUE dedup_ids_max = limits.queue.dedup_ids_max, count("ids");
+    T_QUEUE gaps_per_room_max = limits.queue.gaps_per_room_max, count("events");
+    T_QUEUE pull_wait_max = limits.queue.pull_wait_max, DURATION;
 };
 
 fn is_path(text: &str) -> bool {
@@ -337,15 +377,16 @@ mod tests {
             (accepted.collect(), refused.collect())
         };
         match form {
-            Form::Duration { least } => {
-                let shorter =
-                    least.checked_sub(Duration::from_nanos(1)).into_iter().map(|time| format!("{}ns", time.as_nanos()));
-                (vec![format!("{}ns", least.as_nanos()), "12days".into()], shorter.chain(["13days".into()]).collect())
+            Form::Duration { least, most } => {
+                let nanos = |time: Duration| format!("{}ns", time.as_nanos());
+                let shorter = least.checked_sub(Duration::from_nanos(1));
+                let refused = shorter.into_iter().chain([most + Duration::from_nanos(1)]).map(nanos);
+                (vec![nanos(least), nanos(most)], refused.collect())
             }
             Form::Number { or_unset, least, most, .. } | Form::Bytes { or_unset, least, most } => {
                 integers(or_unset, least, most)
             }
-            Form::Switch | Form::Text { .. } | Form::List { .. } => (Vec::new(), Vec::new()),
+            Form::Switch | Form::Text { .. } | Form::List { .. } | Form::Rules => (Vec::new(), Vec::new()),
         }
     }
 
@@ -360,9 +401,10 @@ mod tests {
             for text in refused {
                 assert_eq!(key.form.read(&text), None, "{} = {text}", key.name);
             }
-            if let Form::Duration { least } = key.form {
+            if let Form::Duration { least, most } = key.form {
+                let most = if most == Limits::AGE_MAX { "10years" } else { "12days" };
                 let least = Value::Duration(least).to_string();
-                assert!(key.form.to_string().contains(&format!("from {least} to \"12days\"")), "{}", key.form);
+                assert!(key.form.to_string().contains(&format!("from {least} to \"{most}\"")), "{}", key.form);
             }
             if let Form::Bytes { least, .. } = key.form {
                 assert!(least > 0, "{}: a size of nothing", key.name);
@@ -377,7 +419,7 @@ mod tests {
         actix::System::new().block_on(async {
             for key in KEYS {
                 for text in around(key.form).0 {
-                    let mut config = Config { recovery: RecoveryMode::Memory, ..Config::default() };
+                    let mut config = Config { recovery: Storage::Memory, ..Config::default() };
                     let value = key.form.read(&text).expect("an accepted value");
                     assert!((key.put)(&mut config, value), "{} = {text}", key.name);
                     let built = config.builder().build();
@@ -411,7 +453,12 @@ mod tests {
         for key in KEYS.iter().filter(|key| matches!(key.form, Form::Duration { .. })) {
             assert_eq!(key.form.read("0s").is_some(), key.name == "drain", "{}", key.name);
             assert!(key.form.read("12days").is_some(), "{}", key.name);
-            for longer in ["12days 1ns", "1year", "500000000000years", "18446744073709551615s"] {
+            let is_age = matches!(key.form, Form::Duration { most: Limits::AGE_MAX, .. });
+            for longer in ["12days 1ns", "1year", "10years 1ns", "500000000000years", "18446744073709551615s"] {
+                if is_age && key.form.read(longer).is_some() {
+                    assert!(["12days 1ns", "1year"].contains(&longer), "{} {longer}", key.name);
+                    continue;
+                }
                 assert_eq!(key.form.read(longer), None, "{} {longer}", key.name);
             }
         }
@@ -422,7 +469,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 29);
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 41);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::Config;
 use super::contradictions::contradictions;
 use super::keys::{BASICS, KEYS, Key, unknown};
 use super::text::TUNING;
-use super::value::{Form, Value};
+use super::value::{Form, Value, split_list};
 
 /// Name of the flag for the path of the file. Its environment variable is `STENTOR_CONFIG`.
 const FILE: &str = "config";
@@ -63,14 +63,28 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// Settings that `stentor queue` has flags for. It takes the others from the file and the
+/// environment.
+const QUEUE_FLAGS: [&str; 2] = ["data_dir", "subscriber_key"];
+
 /// Adds `--config` and a flag for each setting to a command.
 pub(crate) fn flags(command: Command) -> Command {
-    let file = Arg::new(FILE)
+    KEYS.iter().fold(command.arg(file_flag()), |command, key| command.arg(flag(key)))
+}
+
+/// Adds `--config` and the flags of `stentor queue` to a command and its subcommands.
+pub(crate) fn queue_flags(command: Command) -> Command {
+    let keys = KEYS.iter().filter(|key| QUEUE_FLAGS.contains(&key.name));
+    let flags = keys.map(|key| flag(key).help_heading(BASICS.heading).hide_short_help(false));
+    command.args(flags.chain([file_flag()]).map(|flag| flag.global(true)))
+}
+
+fn file_flag() -> Arg {
+    Arg::new(FILE)
         .long(FILE)
         .value_name("FILE")
         .help_heading(BASICS.heading)
-        .help("Configuration file (TOML); `stentor config default` prints one. [env: STENTOR_CONFIG]");
-    KEYS.iter().fold(command.arg(file), |command, key| command.arg(flag(key)))
+        .help("Configuration file (TOML); `stentor config default` prints one. [env: STENTOR_CONFIG]")
 }
 
 fn flag(key: &Key) -> Arg {
@@ -96,7 +110,9 @@ pub(crate) fn load(matches: &ArgMatches) -> Result<Effective, ConfigError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let variables = variables.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
     let variables: Vec<_> = variables.filter(|(name, _)| name.starts_with("STENTOR_")).collect();
-    let given = |id: &str| match matches.value_source(id) {
+    // A command need not have all flags.
+    let is_flag = |id: &str| matches.try_contains_id(id).is_ok();
+    let given = |id: &str| match is_flag(id).then(|| matches.value_source(id)).flatten() {
         Some(ValueSource::CommandLine) => matches.get_one::<String>(id).cloned(),
         _ => None,
     };
@@ -150,7 +166,7 @@ impl Merging {
                     _ => key.variable(),
                 };
                 let given = if key.is_secret { "********".into() } else { format!("{text:?}") };
-                self.wrong(format!("{} = {given}: expected {} (from {from})", key.name, key.form));
+                self.wrong(format!("{} = {given}: {} (from {from})", key.name, key.form.expected(split_list(text))));
             }
         }
     }
@@ -213,8 +229,11 @@ fn read_entry(name: &str, value: &Spanned<DeValue<'_>>, in_tuning: bool, text: &
         _ => {}
     }
     let given = if key.is_secret { "********" } else { &text[value.span()] };
-    let value = read_toml(key, value).ok_or_else(|| format!("{name} = {given}: expected {}", key.form))?;
-    Ok((at, value))
+    let read = read_toml(key, value).ok_or_else(|| {
+        let items = value.get_ref().as_array().into_iter().flatten().filter_map(|item| item.get_ref().as_str());
+        format!("{name} = {given}: {}", key.form.expected(items))
+    })?;
+    Ok((at, read))
 }
 
 fn read_toml(key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
@@ -236,6 +255,9 @@ fn read_toml(key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::{Storage, SubscriberAccess};
     use super::*;
 
     fn file(name: &str, text: &str) -> String {
@@ -364,12 +386,42 @@ mod tests {
                 &[("recovery_bytes_max", "1MB"), ("recovery_session_bytes_max", "2MB")],
                 "recovery_session_bytes_max = \"2MB\": expected at most recovery_bytes_max (\"1MB\")",
             ),
+            (
+                &[("queue", "off"), ("subscribers", "open")],
+                "subscribers = \"open\": expected queue = \"memory\" or \"disk\" as well",
+            ),
+            (&[("subscribers", "signed")], "subscribers = \"signed\": expected subscriber_key as well"),
+            (
+                &[("subscribers", "open"), ("subscriber_key", "0123456789abcdef")],
+                "subscribers = \"open\": expected \"signed\" with subscriber_key, or no subscriber_key",
+            ),
+            (
+                &[("queue_event_bytes_max", "2MB")],
+                "queue_event_bytes_max = \"2MB\": expected at most the larger of max_payload and api_body_bytes_max (\"1MB\")",
+            ),
+            (
+                &[("queue_event_bytes_max", "40MB"), ("max_payload", "40MB")],
+                "journal_segment_bytes = \"32MiB\": expected at least 32768 bytes more than the larger of max_payload",
+            ),
+            (
+                &[("queue_bytes_max", "1MiB"), ("queue_high_water_percent", "50")],
+                "queue_bytes_max = \"1MiB\": expected a size of which queue_high_water_percent (50) holds an event of queue_event_bytes_max (\"1MB\")",
+            ),
+            (
+                &[("queue_waiting_bytes_max", "2MiB"), ("queue_event_bytes_max", "1500kB"), ("max_payload", "2MB")],
+                "queue_waiting_bytes_max = \"2MiB\": expected at least 1048576 bytes more than queue_event_bytes_max (\"1500kB\")",
+            ),
+            (&[("back_off", "")], "back_off = []: expected 1 to 256 durations"),
         ] {
             let error = loaded("", &[], flags).unwrap_err();
             assert!(error.starts_with(expected), "{flags:?}: {error}");
         }
         for flags in [
-            &[("memory_max", "16MiB")][..],
+            &[("max_payload", "1kB"), ("api_body_bytes_max", "1kB")][..],
+            &[("queue", "memory"), ("recovery", "off"), ("subscribers", "open")],
+            &[("queue", "off"), ("subscribers", "off")],
+            &[("subscriber_key", "0123456789abcdef")],
+            &[("memory_max", "16MiB")],
             &[("memory_max", "0"), ("incoming_bytes_max", "0"), ("rooms_bytes_max", "0")],
             &[("events_per_second", "10"), ("address_events_per_second", "10")],
             &[("journal_segment_bytes", "1MiB"), ("recovery", "memory"), ("max_payload", "2MB")],
@@ -377,6 +429,53 @@ mod tests {
         ] {
             assert!(loaded("", &[], flags).is_ok(), "{flags:?}: {:?}", loaded("", &[], flags));
         }
+    }
+
+    #[test]
+    fn queue_and_subscribers_follow_from_other_settings_unless_set() {
+        let key = ("subscriber_key", "0123456789abcdef");
+        for (flags, expected) in [
+            (&[][..], (Storage::Disk, SubscriberAccess::Open)),
+            (&[("recovery", "memory")], (Storage::Off, SubscriberAccess::Off)),
+            (&[("recovery", "memory"), ("queue", "disk")], (Storage::Disk, SubscriberAccess::Open)),
+            (&[("host", "0.0.0.0")], (Storage::Disk, SubscriberAccess::Off)),
+            (&[("host", "::"), ("subscribers", "open")], (Storage::Disk, SubscriberAccess::Open)),
+            (&[("host", "::"), key], (Storage::Disk, SubscriberAccess::Signed)),
+            (&[("subscribers", "off"), key], (Storage::Disk, SubscriberAccess::Off)),
+        ] {
+            let config = loaded("", &[], flags).unwrap().config;
+            assert_eq!((config.queue_storage(), config.subscriber_access()), expected, "{flags:?}");
+        }
+        let effective = loaded("", &[], &[key]).unwrap();
+        assert!(!effective.line().contains("0123456789abcdef"), "{}", effective.line());
+    }
+
+    #[test]
+    fn retention_and_back_off_are_lists_whose_wrong_part_is_named() {
+        let text = "retention = [\"orders.* max_age=7d\", \"* max_events=1000\"]\nback_off = [\"1s\", \"1m 30s\"]\n";
+        let queue = loaded(&file("rules", text), &[], &[]).unwrap().config.limits.queue;
+        assert_eq!(queue.retention.iter().map(|rule| rule.pattern.as_str()).collect::<Vec<_>>(), ["orders.*", "*"]);
+        assert_eq!(queue.retention[1].max_events, Some(1_000));
+        assert_eq!(queue.back_off.iter().map(Duration::as_secs).collect::<Vec<_>>(), [1, 90]);
+        let path =
+            file("wrong-rules", "retention = [\"a max_events=1\", \"b max_ages=7d\"]\nback_off = [\"1s\", \"5\"]\n");
+        let error = loaded(&path, &[], &[("retention", "a max_age=x")]).unwrap_err();
+        let form = "expected a list of rules such as \"orders.* max_age=7d max_events=1000 max_bytes=1GiB\"";
+        let limits = "none of max_age, max_events or max_bytes";
+        let mut found: Vec<_> = error.lines().collect();
+        found.sort_unstable();
+        let expected = [
+            format!(
+                "{path}:1: retention = [\"a max_events=1\", \"b max_ages=7d\"]: {form}, but \"max_ages=7d\" in \"b max_ages=7d\" is {limits}"
+            ),
+            format!(
+                "{path}:2: back_off = [\"1s\", \"5\"]: expected a list of durations such as \"5s\", up to \"12days\""
+            ),
+            format!(
+                "retention = \"a max_age=x\": {form}, but \"max_age=x\" in \"a max_age=x\" is no duration such as 7d (from --retention)"
+            ),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Configuration of `stentor serve`, from a file, the environment (`STENTOR_*`) and flags.
 //!
 //! `keys` is the table of settings, `load` merges the sources, `contradictions` checks the settings
-//! against each other, and `text` explains them.
+//! against each other, `retention` reads rules of the queue, and `text` explains settings.
 
 mod contradictions;
 mod keys;
 mod load;
+mod retention;
 mod text;
 mod value;
 
@@ -13,20 +14,32 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stentor::{Builder, Cookie, Cors, Limits, Parser, Recovery, RecoveryClients, SameSite, Server};
+use stentor::{Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
 
 use self::contradictions::RECORD_BYTES;
+use super::data_dir;
 use super::http::ApiLimits;
 use super::secret::Secret;
 
-pub(crate) use self::load::{Effective, flags, load};
+pub(crate) use self::load::{ConfigError, Effective, flags, load, queue_flags};
 pub(crate) use self::text::{default_file, explain};
+pub(crate) use self::value::Named;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RecoveryMode {
+pub(crate) enum Storage {
     Off,
     Memory,
     Disk,
+}
+
+/// Clients that may be subscribers of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SubscriberAccess {
+    Off,
+    /// Every client under any name.
+    Open,
+    /// Clients with a signature of their name.
+    Signed,
 }
 
 /// Values of all settings. Their descriptions are in `keys`.
@@ -37,8 +50,13 @@ pub(crate) struct Config {
     pub(crate) workers: Option<u16>,
     pub(crate) path: String,
     pub(crate) namespaces: Vec<String>,
-    pub(crate) recovery: RecoveryMode,
+    pub(crate) recovery: Storage,
     pub(crate) data_dir: PathBuf,
+    /// Unset for the default, which [`Config::queue_storage`] has.
+    pub(crate) queue: Option<Storage>,
+    /// Unset for the default, which [`Config::subscriber_access`] has.
+    pub(crate) subscribers: Option<SubscriberAccess>,
+    pub(crate) subscriber_key: Option<Secret>,
     pub(crate) recovery_clients: RecoveryClients,
     pub(crate) parser: Parser,
     pub(crate) log_level: String,
@@ -66,8 +84,11 @@ impl Default for Config {
             workers: None,
             path: "/socket.io".into(),
             namespaces: Vec::new(),
-            recovery: RecoveryMode::Disk,
+            recovery: Storage::Disk,
             data_dir: "stentor-data".into(),
+            queue: None,
+            subscribers: None,
+            subscriber_key: None,
             recovery_clients: RecoveryClients::Auto,
             parser: Parser::Json,
             log_level: "info".into(),
@@ -89,21 +110,33 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns whether the server keeps anything in its data folder.
+    pub(crate) fn uses_disk(&self) -> bool {
+        self.recovery == Storage::Disk || self.queue_storage() == Storage::Disk
+    }
+
     /// Returns a builder for the server with this configuration.
     pub(crate) fn builder(&self) -> Builder {
         let mut limits = self.limits.clone();
         limits.transport.payload_bytes_max = self.max_payload;
         limits.transport.poll_bytes_max = self.max_payload;
+        limits.queue.event_bytes_max = limits.queue.event_bytes_max.min(self.largest_event());
         // Limit each session's share of the journal. Clients of this binary may emit events, and
         // one session must not displace the events of all others from the journal.
         limits.journal.sender_bytes_max.get_or_insert_with(|| self.journal_share());
         let recovery = match self.recovery {
-            RecoveryMode::Off => Recovery::off(),
-            RecoveryMode::Memory => Recovery::memory(),
-            RecoveryMode::Disk => Recovery::disk(&self.data_dir),
+            Storage::Off => Recovery::off(),
+            Storage::Memory => Recovery::memory(),
+            Storage::Disk => Recovery::disk(data_dir::journal(&self.data_dir)),
         };
         let recovery = recovery.clients(self.recovery_clients);
-        let builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
+        let queue = match self.queue_storage() {
+            Storage::Off => Queue::off(),
+            Storage::Memory => Queue::memory(),
+            Storage::Disk => Queue::disk(data_dir::queue(&self.data_dir)),
+        };
+        let builder = Server::builder().path(&self.path).recovery(recovery).queue(queue);
+        let builder = builder.parser(self.parser).limits(limits);
         let mut builder = builder.trusted_proxies(self.trusted_proxies.clone());
         if self.origins_guard {
             builder = builder.guard_origins();
@@ -123,13 +156,35 @@ impl Config {
         builder
     }
 
+    /// Storage of the queue: on disk where recovery is on disk, unless set.
+    pub(crate) fn queue_storage(&self) -> Storage {
+        self.queue.unwrap_or(if self.recovery == Storage::Disk { Storage::Disk } else { Storage::Off })
+    }
+
+    /// Clients that may be subscribers. Unless set: those with a signature if there is a key for
+    /// it, else all clients of a server on a loopback address.
+    pub(crate) fn subscriber_access(&self) -> SubscriberAccess {
+        match (self.queue_storage(), self.subscribers) {
+            (Storage::Off, _) => SubscriberAccess::Off,
+            (_, Some(access)) => access,
+            (_, None) if self.subscriber_key.is_some() => SubscriberAccess::Signed,
+            (_, None) if self.host.is_loopback() => SubscriberAccess::Open,
+            (_, None) => SubscriberAccess::Off,
+        }
+    }
+
+    /// Bytes of the largest event that a client may send, over a session or the HTTP API.
+    fn largest_event(&self) -> usize {
+        self.max_payload.max(self.api.body_bytes_max)
+    }
+
     /// Default of each session's share of the journal, in bytes: an eighth of the journal, but at
     /// least 1 MiB, and at least the largest event, so that its sender need not wait.
     fn journal_share(&self) -> usize {
         let limits = &self.limits;
         let held = match self.recovery {
             // A journal in memory uses at most an eighth of the memory limit.
-            RecoveryMode::Memory => {
+            Storage::Memory => {
                 limits.memory.bytes_max.map_or(usize::MAX, |memory| memory / 8).min(limits.journal.bytes_max)
             }
             _ => limits.journal.segments_max.saturating_sub(1).saturating_mul(limits.journal.segment_bytes),

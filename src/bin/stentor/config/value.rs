@@ -6,10 +6,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stentor::{Limits, Parser, RecoveryClients, SameSite};
+use stentor::limits::RetentionRule;
+use stentor::{Parser, RecoveryClients, SameSite};
 
 use super::super::secret::Secret;
-use super::RecoveryMode;
+use super::{Storage, SubscriberAccess, retention};
 
 /// Form of a value. Determines how the value is read, and how an error describes the expected
 /// value.
@@ -18,6 +19,7 @@ pub(super) enum Form {
     /// A duration such as `25s` or `1m 30s`.
     Duration {
         least: Duration,
+        most: Duration,
     },
     /// An integer. If `or_unset`, 0 means that the setting is not set.
     Number {
@@ -42,6 +44,8 @@ pub(super) enum Form {
         expected: &'static str,
         check: fn(&str) -> bool,
     },
+    /// A list of retention rules. An error names the part of a rule that is wrong.
+    Rules,
 }
 
 /// Value of a setting. `None` means that an optional setting is not set.
@@ -71,8 +75,13 @@ const UNITS: [(&str, u64); 8] = [
     ("TiB", 1 << 40),
 ];
 
+/// Items of a list on the command line or in the environment.
+pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
 /// Reads a size such as `32MiB`, `1 GB`, `1000000` or `1000B`, ignoring case.
-fn read_bytes(text: &str) -> Option<u64> {
+pub(super) fn read_bytes(text: &str) -> Option<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
     let (number, unit) = (text[..at].replace('_', "").parse::<u64>().ok()?, text[at..].trim());
     if unit.is_empty() || unit.eq_ignore_ascii_case("b") {
@@ -87,9 +96,9 @@ impl Form {
     /// commas.
     pub(super) fn read(self, text: &str) -> Option<Value> {
         match self {
-            Self::Duration { least } => {
+            Self::Duration { least, most } => {
                 let time = humantime::parse_duration(text).ok()?;
-                (least..=Limits::DURATION_MAX).contains(&time).then_some(Value::Duration(time))
+                (least..=most).contains(&time).then_some(Value::Duration(time))
             }
             Self::Bytes { or_unset, least, most } => {
                 let bytes = read_bytes(text)?;
@@ -101,13 +110,29 @@ impl Form {
             }
             Self::Switch => text.parse().ok().map(Value::Switch),
             Self::Text { check, .. } => check(text).then(|| Value::Text(text.to_owned())),
-            Self::List { .. } => self.read_list(text.split(',').map(str::trim).filter(|item| !item.is_empty())),
+            Self::List { .. } | Self::Rules => self.read_list(split_list(text)),
         }
     }
 
     pub(super) fn read_list<'t>(self, items: impl Iterator<Item = &'t str>) -> Option<Value> {
-        let Self::List { check, .. } = self else { return None };
+        let check = match self {
+            Self::List { check, .. } => check,
+            Self::Rules => |rule: &str| retention::read(rule).is_ok(),
+            _ => return None,
+        };
         items.map(|item| check(item).then(|| item.to_owned())).collect::<Option<_>>().map(Value::List)
+    }
+
+    /// Expectation for the error text about items that were refused, with the part that is wrong if
+    /// the form knows it.
+    pub(super) fn expected<'t>(self, mut items: impl Iterator<Item = &'t str>) -> String {
+        match self {
+            Self::Rules => match items.find_map(|rule| retention::read(rule).err()) {
+                Some(wrong) => format!("expected {self}, but {wrong}"),
+                None => format!("expected {self}"),
+            },
+            _ => format!("expected {self}"),
+        }
     }
 
     /// Returns true if the file may contain the value as the given TOML type.
@@ -117,7 +142,7 @@ impl Form {
             Self::Bytes { .. } => toml_type == "integer" || toml_type == "string",
             Self::Switch => toml_type == "boolean",
             Self::Duration { .. } | Self::Text { .. } => toml_type == "string",
-            Self::List { .. } => toml_type == "array",
+            Self::List { .. } | Self::Rules => toml_type == "array",
         }
     }
 
@@ -129,7 +154,7 @@ impl Form {
             Self::Number { .. } => "NUMBER",
             Self::Switch => "BOOL",
             Self::Text { .. } => "TEXT",
-            Self::List { .. } => "LIST",
+            Self::List { .. } | Self::Rules => "LIST",
         }
     }
 }
@@ -140,8 +165,8 @@ impl fmt::Display for Form {
             f.write_str("0 for unset, or ")?;
         }
         match self {
-            Self::Duration { least } => {
-                let (least, most) = (Value::Duration(*least), Value::Duration(Limits::DURATION_MAX));
+            Self::Duration { least, most } => {
+                let (least, most) = (Value::Duration(*least), Value::Duration(*most));
                 write!(f, "a duration such as \"25s\", from {least} to {most}")
             }
             Self::Bytes { least, most, .. } => {
@@ -155,6 +180,9 @@ impl fmt::Display for Form {
             Self::Number { unit, least, most, .. } => write!(f, "a number of {unit} from {least} to {most}"),
             Self::Switch => f.write_str("true or false"),
             Self::Text { expected, .. } | Self::List { expected, .. } => f.write_str(expected),
+            Self::Rules => {
+                f.write_str("a list of rules such as \"orders.* max_age=7d max_events=1000 max_bytes=1GiB\"")
+            }
         }
     }
 }
@@ -190,7 +218,7 @@ fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// Enum whose values have names in the configuration.
-pub(super) trait Named: Copy + PartialEq + 'static {
+pub(crate) trait Named: Copy + PartialEq + 'static {
     const NAMES: &'static [(&'static str, Self)];
 
     fn named(name: &str) -> Option<Self> {
@@ -202,7 +230,12 @@ pub(super) trait Named: Copy + PartialEq + 'static {
     }
 }
 
-impl Named for RecoveryMode {
+impl Named for SubscriberAccess {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("open", Self::Open), ("signed", Self::Signed)];
+}
+
+impl Named for Storage {
     const NAMES: &'static [(&'static str, Self)] =
         &[("off", Self::Off), ("memory", Self::Memory), ("disk", Self::Disk)];
 }
@@ -249,6 +282,7 @@ macro_rules! field {
 field! {
     Duration: Value::Duration(time) => Some(time), time => Value::Duration(*time);
     Option<Duration>: Value::Duration(time) => Some(Some(time)), time => time.map_or(Value::None, Value::Duration);
+    u8: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
     u16: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
     u32: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
     usize: Value::Number(number) | Value::Bytes(number) => number.try_into().ok(), number => Value::Number(*number as u64);
@@ -264,13 +298,21 @@ field! {
     PathBuf: Value::Text(text) => Some(text.into()), path => Value::Text(path.to_string_lossy().into_owned());
     String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
     IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());
-    RecoveryMode: Value::Text(text) => Self::named(&text), mode => Value::Text(mode.name().into());
+    Storage: Value::Text(text) => Self::named(&text), storage => Value::Text(storage.name().into());
+    Option<Storage>: Value::Text(text) => Storage::named(&text).map(Some),
+        storage => storage.map_or(Value::None, |storage| Value::Text(storage.name().into()));
+    Option<SubscriberAccess>: Value::Text(text) => SubscriberAccess::named(&text).map(Some),
+        access => access.map_or(Value::None, |access| Value::Text(access.name().into()));
     RecoveryClients: Value::Text(text) => Self::named(&text), clients => Value::Text(clients.name().into());
     Parser: Value::Text(text) => Self::named(&text), parser => Value::Text(parser.name().into());
     SameSite: Value::Text(text) => Self::named(&text), same_site => Value::Text(same_site.name().into());
     Option<Secret>: Value::Text(text) => Some(Some(Secret::new(text))),
         secret => secret.as_ref().map_or(Value::None, |_| Value::Text("********".into()));
     Vec<String>: Value::List(items) => Some(items), items => Value::List(items.clone());
+    Vec<Duration>: Value::List(items) => items.iter().map(|item| humantime::parse_duration(item).ok()).collect(),
+        times => Value::List(times.iter().map(|time| humantime::format_duration(*time).to_string()).collect());
+    Vec<RetentionRule>: Value::List(items) => items.iter().map(|rule| retention::read(rule).ok()).collect(),
+        rules => Value::List(rules.iter().map(retention::show).collect());
 }
 
 #[cfg(test)]

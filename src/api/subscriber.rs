@@ -1,0 +1,607 @@
+//! A subscriber of the queue, and its operations.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+
+use super::core::{Core, Socket};
+use super::namespace::Namespace;
+use super::queue_error::QueueError;
+use crate::ids::{NamespacePath, QueueOffset, RoomName};
+use crate::messages::answer::NoAnswer;
+use crate::messages::attachment::{SubscriberError, SubscriberReply};
+use crate::messages::session::{Request, SocketRef};
+use crate::messages::subscribers::{
+    DeliveredEvent, Description, RoomsRead, RoomsToRead, SubscriberCommand, SubscriberRequest,
+};
+use crate::protocol::socketio::packet::Args;
+use crate::queue::change::{Acked, From};
+use crate::queue::record::{
+    DeadLetter, Gap, GapReason, SubscriberInfo, SubscriberKey, SubscriberName, SubscriberState, UnixMillis,
+};
+use crate::queue::service::QueueService;
+
+/// Maximum number of rooms of one [`Namespace::stored_events`].
+const ROOMS_READ_MAX: usize = 64;
+
+/// A named subscriber of the queue, which receives the durable events of its rooms until it
+/// acknowledges them. Made by [`Socket::subscribe_as`] and [`Namespace::subscriber`].
+///
+/// # Promise
+///
+/// - **Existence.** A subscriber exists from its creation until it is [removed](Self::remove), or
+///   until it was away for longer than
+///   [`limits.queue.subscriber_expiry`](crate::limits::QueueLimits::subscriber_expiry). It exists
+///   without a connection, and after a restart with [`Queue::disk`](crate::Queue::disk).
+/// - **Delivery.** Each durable event that is published to one of its rooms after
+///   [`subscribe`](Self::subscribe) is pending for the subscriber until it handles the event. It is
+///   delivered at least once. An event that may have been received before is marked `redelivered`.
+/// - **Order.** First deliveries are in the order of offsets. An event that is delivered again comes
+///   when its time has come.
+/// - **Gaps.** An event that a limit removes before the subscriber has handled it becomes part of a
+///   [gap](QueueGap), which is reported until the subscriber has confirmed it.
+/// - **Durability.** Every operation that changes something completes after its commit. When the
+///   store fails, it completes with [`QueueError::Unavailable`] or [`QueueError::Indeterminate`].
+///
+/// A subscriber receives its events in one way at a time: a socket that is attached to it with
+/// [`Socket::subscribe_as`], or calls of [`pull`](Self::pull). Its name is unique in its namespace.
+///
+/// Cheap to clone, and usable from any thread.
+#[derive(Debug, Clone)]
+pub struct Subscriber {
+    core: Arc<Core>,
+    key: SubscriberKey,
+    /// The attached socket. `None` for code without a socket.
+    socket: Option<SocketRef>,
+}
+
+/// A durable event that was pulled, or read from a room.
+#[derive(Debug, Clone)]
+pub struct PulledEvent {
+    /// Position of the event in the queue.
+    pub offset: QueueOffset,
+    /// The room through which the subscriber receives the event.
+    pub room: String,
+    /// Name of the event.
+    pub name: String,
+    /// Arguments of the event.
+    pub args: Args,
+    /// Time at which the event was stored.
+    pub published_at: SystemTime,
+    /// True if the subscriber may have received the event before.
+    pub redelivered: bool,
+}
+
+/// A range of events that a subscriber did not receive and will not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueGap {
+    /// Position of the first event of the range.
+    pub from: QueueOffset,
+    /// Position of the last event of the range.
+    pub to: QueueOffset,
+    /// Number of events, if it is known.
+    pub events: Option<u64>,
+    /// Reason for which they were removed.
+    pub reason: GapReason,
+}
+
+/// The result of [`Subscriber::pull`].
+#[derive(Debug, Clone, Default)]
+pub struct Pulled {
+    /// The events, in order. Each is in flight until it is acknowledged, or until
+    /// [`limits.queue.ack_wait`](crate::limits::QueueLimits::ack_wait) is over.
+    pub events: Vec<PulledEvent>,
+    /// Gaps that the subscriber has not confirmed. They are repeated until an event that was pulled
+    /// with them or later is acknowledged.
+    pub gaps: Vec<QueueGap>,
+}
+
+/// State of a subscriber.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SubscriberDetails {
+    /// Name of the subscriber.
+    pub name: String,
+    /// Rooms that it subscribes to, sorted.
+    pub rooms: Vec<String>,
+    /// A socket is attached to the subscriber.
+    pub is_attached: bool,
+    /// Number of pending events, counted up to 10 000.
+    pub pending: u64,
+    /// True if there are more pending events than `pending` says.
+    pub pending_capped: bool,
+    /// Time at which the oldest pending event was stored.
+    pub oldest_at: Option<SystemTime>,
+    /// Number of events that were delivered and are not handled.
+    pub in_flight: usize,
+    /// The oldest of these. While it is not handled and in-flight events have reached their limit,
+    /// no further event is delivered.
+    pub oldest_in_flight: Option<QueueOffset>,
+    /// Number of dead letters.
+    pub dead_letters: u64,
+    /// Gaps that the subscriber has not confirmed.
+    pub gaps: Vec<QueueGap>,
+    /// Time of the creation.
+    pub created_at: SystemTime,
+    /// Time at which the subscriber was last seen; updated rarely while it is attached.
+    pub seen_at: SystemTime,
+}
+
+/// A subscriber in a listing.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SubscriberSummary {
+    /// Name of the subscriber.
+    pub name: String,
+    /// Rooms that it subscribes to, sorted.
+    pub rooms: Vec<String>,
+    /// Number of dead letters.
+    pub dead_letters: u64,
+    /// Time of the creation.
+    pub created_at: SystemTime,
+    /// Time at which the subscriber was last seen; updated rarely while it is attached.
+    pub seen_at: SystemTime,
+    /// Time of the expiry, if the subscriber has expired.
+    pub expired_at: Option<SystemTime>,
+}
+
+/// An event that a subscriber gave up, or that was not acknowledged after
+/// [`limits.queue.max_deliver`](crate::limits::QueueLimits::max_deliver) deliveries.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeadLetterEvent {
+    /// Position of the event in the queue.
+    pub offset: QueueOffset,
+    /// The room through which the subscriber received the event.
+    pub room: String,
+    /// Name of the event.
+    pub name: String,
+    /// Arguments of the event.
+    pub args: Args,
+    /// Time at which the event was stored.
+    pub published_at: SystemTime,
+    /// Number of failed deliveries.
+    pub attempts: u32,
+    /// Reason that the subscriber gave, or that deliveries failed.
+    pub reason: String,
+    /// Time at which the event became a dead letter.
+    pub dead_at: SystemTime,
+}
+
+/// A page of [`Subscriber::dead_letters`].
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetters {
+    /// The dead letters, in order of their offsets.
+    pub events: Vec<DeadLetterEvent>,
+    /// Position to read on from. `None` if these are the last ones.
+    pub next: Option<QueueOffset>,
+}
+
+/// A page of [`Namespace::stored_events`].
+#[derive(Debug, Clone)]
+pub struct StoredEvents {
+    /// The events, in order of their offsets.
+    pub events: Vec<PulledEvent>,
+    /// Position to read on from.
+    pub next: QueueOffset,
+    /// Position of the newest event of the queue, of whatever room.
+    pub head: QueueOffset,
+    /// More events are stored after `next`.
+    pub has_more: bool,
+    /// The newest event of these rooms after the requested position that is not stored any more.
+    /// `None` if nothing is missing.
+    pub removed_to: Option<QueueOffset>,
+}
+
+impl Socket {
+    /// Attaches this socket to the subscriber `name` of its namespace, which is created if it does
+    /// not exist. The client receives the event `stentor:attached`, then the pending events in
+    /// order, then new ones. The socket joins the rooms of the subscriptions, also for events that
+    /// are not durable.
+    ///
+    /// Each event requests an ack. The client acknowledges with `ack()`, refuses with
+    /// `ack({nak: true, delay})` (milliseconds) to receive the event again, or gives the event up
+    /// with `ack({term: true, reason})`. Any other ack acknowledges.
+    ///
+    /// One socket is attached at a time: a socket that was attached before receives
+    /// `stentor:evicted` and is disconnected from the namespace. A socket has one subscriber.
+    /// Attaching it to the same one again has no further effect. The attachment ends with the
+    /// socket.
+    ///
+    /// Completes when the attachment is stored.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn subscribe_as(&self, name: impl AsRef<str>) -> Result<Subscriber, QueueError> {
+        let key = key(self.path().clone(), name.as_ref())?;
+        let (socket, requested) = (self.id(), key.clone());
+        let link = &self.reference().link;
+        Core::ask(link, |done| Request::SubscribeAs { socket, key: requested, done }).await?;
+        Ok(Subscriber { core: self.core.clone(), key, socket: Some(self.reference().clone()) })
+    }
+}
+
+impl Namespace {
+    /// The subscriber `name` of this namespace, which is created if it does not exist, for code
+    /// without a socket. Completes when it is stored.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn subscriber(&self, name: impl AsRef<str>) -> Result<Subscriber, QueueError> {
+        let subscriber = self.existing_subscriber(name)?;
+        subscriber.request(SubscriberRequest::Create).await?;
+        Ok(subscriber)
+    }
+
+    /// The subscriber `name` of this namespace without creating it. If it does not exist, its
+    /// operations fail with [`QueueError::UnknownSubscriber`].
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`QueueError::Name`] if the name is invalid, and with [`QueueError::Off`].
+    pub fn existing_subscriber(&self, name: impl AsRef<str>) -> Result<Subscriber, QueueError> {
+        let core = self.core().clone();
+        service(&core)?;
+        Ok(Subscriber { core, key: key(self.namespace_path().clone(), name.as_ref())?, socket: None })
+    }
+
+    /// Subscribers of this namespace after a name, sorted by name, at most `limit` (and 1000) of
+    /// them, also expired ones.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn subscribers(&self, after: Option<&str>, limit: usize) -> Result<Vec<SubscriberSummary>, QueueError> {
+        let name = after.map_or_else(|| Ok(SubscriberName::before_all()), SubscriberName::parse)?;
+        let after = SubscriberKey { namespace: self.namespace_path().clone(), name };
+        let found = ask(self.core(), |reply| SubscriberCommand::List { after, limit, reply }).await?;
+        Ok(found.into_iter().map(summary).collect())
+    }
+
+    /// Stored events of rooms after a position, or from the oldest one, at most `limit` (and 1000)
+    /// of them. If there are none, waits for the next one, for at most `wait` and
+    /// [`limits.queue.pull_wait_max`](crate::limits::QueueLimits::pull_wait_max).
+    ///
+    /// Needs no subscriber, and changes nothing. Events are stored while a subscriber of the room
+    /// has not handled them, and as
+    /// [`limits.queue.retention`](crate::limits::QueueLimits::retention) says.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn stored_events<R: AsRef<str>>(
+        &self,
+        rooms: impl IntoIterator<Item = R>,
+        after: Option<QueueOffset>,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<StoredEvents, QueueError> {
+        let rooms = rooms.into_iter().take(ROOMS_READ_MAX + 1).map(|room| RoomName::parse(room.as_ref()));
+        let rooms = rooms.collect::<Result<Vec<_>, _>>().map_err(|error| QueueError::Room(error.into()))?;
+        if rooms.is_empty() || rooms.len() > ROOMS_READ_MAX {
+            return Err(QueueError::Rooms { rooms: rooms.len(), limit: ROOMS_READ_MAX });
+        }
+        let rooms = RoomsToRead { namespace: self.namespace_path().clone(), rooms, after, limit };
+        let found = ask(self.core(), |reply| SubscriberCommand::ReadRooms { rooms, wait, reply }).await?;
+        let RoomsRead { events, next, head, has_more, removed_to } = found;
+        let offset = offsets(service(self.core())?);
+        let events = events.into_iter().filter_map(|event| pulled(event, &offset)).collect();
+        Ok(StoredEvents {
+            events,
+            next: offset(next),
+            head: offset(head),
+            has_more,
+            removed_to: removed_to.map(offset),
+        })
+    }
+}
+
+impl Subscriber {
+    /// Name of the subscriber.
+    pub fn name(&self) -> &str {
+        self.key.name.as_str()
+    }
+
+    /// Subscribes to a room: durable events that are published to it from now on are pending for
+    /// this subscriber. A subscription that exists stays as it is. An attached socket joins the room
+    /// and receives its other events as a member.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`]. With [`QueueError::Room`], the subscription is stored, and the attached
+    /// socket has not joined the room.
+    pub async fn subscribe(&self, room: impl AsRef<str>) -> Result<(), QueueError> {
+        self.subscribe_with(room.as_ref(), From::Now).await
+    }
+
+    /// Subscribes to a room like [`subscribe`](Self::subscribe), beginning after an offset: stored
+    /// events after it are pending as well. If some of them are not stored any more, the subscriber
+    /// receives a gap.
+    ///
+    /// # Errors
+    ///
+    /// See [`subscribe`](Self::subscribe).
+    pub async fn subscribe_from(&self, room: impl AsRef<str>, offset: QueueOffset) -> Result<(), QueueError> {
+        self.subscribe_with(room.as_ref(), From::After(offset)).await
+    }
+
+    async fn subscribe_with(&self, room: &str, from: From) -> Result<(), QueueError> {
+        let room = room_name(room)?;
+        match self.request(|reply| SubscriberRequest::Subscribe { room, from, reply }).await? {
+            // A socket that disconnects meanwhile joins when it is attached again.
+            Some(joined) => match joined.await {
+                Ok(Err(error)) if !matches!(error, crate::messages::answer::RequestError::NoAnswer(_)) => {
+                    Err(QueueError::Room(error.into()))
+                }
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a subscription, and with it what is pending through it alone. An attached socket leaves
+    /// the room. Also succeeds without the subscription.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn unsubscribe(&self, room: impl AsRef<str>) -> Result<(), QueueError> {
+        let room = room_name(room.as_ref())?;
+        self.request(|reply| SubscriberRequest::Unsubscribe { room, reply }).await
+    }
+
+    /// The state of the subscriber.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn info(&self) -> Result<SubscriberDetails, QueueError> {
+        let Description { info, is_attached, backlog, gaps, in_flight, oldest_in_flight } =
+            self.request(SubscriberRequest::Describe).await?;
+        let offset = offsets(service(&self.core)?);
+        let SubscriberSummary { name, rooms, dead_letters, created_at, seen_at, .. } = summary(info);
+        Ok(SubscriberDetails {
+            name,
+            rooms,
+            is_attached,
+            pending: backlog.events,
+            pending_capped: backlog.is_capped,
+            oldest_at: backlog.oldest_at.map(system_time),
+            in_flight,
+            oldest_in_flight: oldest_in_flight.map(&offset),
+            dead_letters,
+            gaps: gaps.iter().map(|found| gap(found, &offset)).collect(),
+            created_at,
+            seen_at,
+        })
+    }
+
+    /// Pulls at most `limit` events, and at most as many as may be in flight. If none is pending,
+    /// waits for the first one, for at most `wait` and
+    /// [`limits.queue.pull_wait_max`](crate::limits::QueueLimits::pull_wait_max); then the result is
+    /// empty. A newer pull of the same subscriber ends one that waits, with an empty result.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`QueueError::Busy`] while a socket is attached to the subscriber, or if one is
+    /// attached while the pull waits. See [`QueueError`] for others.
+    pub async fn pull(&self, limit: usize, wait: Duration) -> Result<Pulled, QueueError> {
+        let answer = self.request(|reply| SubscriberRequest::Pull { limit, wait, reply }).await?;
+        let offset = offsets(service(&self.core)?);
+        Ok(Pulled {
+            events: answer.events.into_iter().filter_map(|event| pulled(event, &offset)).collect(),
+            gaps: answer.gaps.iter().map(|found| gap(found, &offset)).collect(),
+        })
+    }
+
+    /// Acknowledges an event. Returns false if the event was not pending: it was acknowledged or
+    /// removed before.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn ack(&self, offset: &QueueOffset) -> Result<bool, QueueError> {
+        let numbers = vec![self.number(offset)?];
+        let acked = self.request(|reply| SubscriberRequest::Ack { events: Acked::Numbers(numbers), reply });
+        acked.await.map(|events| events > 0)
+    }
+
+    /// Acknowledges all pending events up to an offset. Gaps are confirmed only if they were
+    /// reported before.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn ack_up_to(&self, offset: &QueueOffset) -> Result<(), QueueError> {
+        let events = Acked::UpTo(self.number(offset)?);
+        self.request(|reply| SubscriberRequest::Ack { events, reply }).await.map(drop)
+    }
+
+    /// Refuses an event in flight, which is delivered again after `delay`, or after
+    /// [`limits.queue.back_off`](crate::limits::QueueLimits::back_off). The delivery has failed.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn nak(&self, offset: &QueueOffset, delay: Option<Duration>) -> Result<(), QueueError> {
+        let number = self.number(offset)?;
+        self.request(|reply| SubscriberRequest::Nak { number, delay, reply }).await
+    }
+
+    /// Gives a pending event up. It becomes a dead letter with this reason, which is cut at 1 KiB.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn term(&self, offset: &QueueOffset, reason: &str) -> Result<(), QueueError> {
+        let number = self.number(offset)?;
+        let reason = reason[..reason.floor_char_boundary(1_024)].to_owned();
+        self.request(|reply| SubscriberRequest::Term { number, reason, reply }).await
+    }
+
+    /// Gives an event in flight more time:
+    /// [`limits.queue.ack_wait`](crate::limits::QueueLimits::ack_wait) from now. Nothing is stored.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn in_progress(&self, offset: &QueueOffset) -> Result<(), QueueError> {
+        let number = self.number(offset)?;
+        self.request(|reply| SubscriberRequest::Progress { number, reply }).await
+    }
+
+    /// Dead letters after an offset, at most `limit` (and 1000) of them.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn dead_letters(&self, after: Option<QueueOffset>, limit: usize) -> Result<DeadLetters, QueueError> {
+        let after = after.map_or(Ok(0), |after| self.number(&after))?;
+        let page = self.request(|reply| SubscriberRequest::DeadLetters { after, limit, reply }).await?;
+        let offset = offsets(service(&self.core)?);
+        let next = page.has_more.then(|| offset(page.next));
+        let events = page.dead_letters.into_iter().filter_map(|dead| dead_letter(dead, &offset)).collect();
+        Ok(DeadLetters { events, next })
+    }
+
+    /// Publishes dead letters again, to this subscriber alone, under new offsets: these (at most
+    /// 1024), or all. Returns old and new offsets; others than dead letters are ignored.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn replay_dead(
+        &self,
+        offsets_of: Option<&[QueueOffset]>,
+    ) -> Result<Vec<(QueueOffset, QueueOffset)>, QueueError> {
+        let numbers = offsets_of.map(|of| of.iter().map(|offset| self.number(offset)).collect::<Result<Vec<_>, _>>());
+        let numbers = numbers.transpose()?;
+        let replayed = self.request(|reply| SubscriberRequest::ReplayDead { numbers, reply }).await?;
+        let offset = offsets(service(&self.core)?);
+        Ok(replayed.into_iter().map(|(old, new)| (offset(old), offset(new))).collect())
+    }
+
+    /// Removes all pending events up to an offset. The subscriber receives a gap.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn purge(&self, up_to: &QueueOffset) -> Result<(), QueueError> {
+        let up_to = self.number(up_to)?;
+        self.request(|reply| SubscriberRequest::Purge { up_to, reply }).await
+    }
+
+    /// Removes the subscriber with all that is pending for it. An attached socket receives
+    /// `stentor:evicted` and is disconnected from the namespace.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn remove(self) -> Result<(), QueueError> {
+        self.request(SubscriberRequest::Remove).await
+    }
+
+    /// Ends the attachment of the socket, or pulling. Events in flight are pending again
+    /// immediately. The subscriber continues to exist. The socket leaves the rooms of the
+    /// subscriptions and stays connected.
+    pub fn close(self) {
+        let socket = self.socket.map(|socket| socket.info.id);
+        if let Some(link) = &self.core.subscribers {
+            link.post(SubscriberCommand::Request { key: self.key, request: SubscriberRequest::Release { socket } });
+        }
+    }
+
+    async fn request<T>(&self, request: impl FnOnce(SubscriberReply<T>) -> SubscriberRequest) -> Result<T, QueueError> {
+        let key = self.key.clone();
+        ask(&self.core, |reply| SubscriberCommand::Request { key, request: request(reply) }).await
+    }
+
+    /// The number of an event of this queue.
+    fn number(&self, offset: &QueueOffset) -> Result<u64, QueueError> {
+        if offset.epoch == service(&self.core)?.epoch() { Ok(offset.number) } else { Err(QueueError::ForeignEpoch) }
+    }
+}
+
+/// Sends a command to the subscribers' actor and awaits its answer.
+async fn ask<T>(core: &Core, command: impl FnOnce(SubscriberReply<T>) -> SubscriberCommand) -> Result<T, QueueError> {
+    let link = core.subscribers.as_ref().ok_or(QueueError::Off)?;
+    let (reply, answer) = oneshot::channel();
+    if !link.offer(command(reply)) {
+        return Err(QueueError::Overloaded);
+    }
+    let answer = answer.await.unwrap_or(Err(SubscriberError::NoAnswer(NoAnswer::Disconnected)));
+    answer.map_err(QueueError::from)
+}
+
+fn service(core: &Core) -> Result<&QueueService, QueueError> {
+    core.queue.as_deref().ok_or(QueueError::Off)
+}
+
+/// Offsets of a queue by their numbers.
+fn offsets(queue: &QueueService) -> impl Fn(u64) -> QueueOffset {
+    let epoch = queue.epoch();
+    move |number| QueueOffset { epoch, number }
+}
+
+fn key(namespace: NamespacePath, name: &str) -> Result<SubscriberKey, QueueError> {
+    Ok(SubscriberKey { namespace, name: SubscriberName::parse(name)? })
+}
+
+fn room_name(room: &str) -> Result<RoomName, QueueError> {
+    RoomName::parse(room).map_err(|error| QueueError::Room(error.into()))
+}
+
+fn system_time(at: UnixMillis) -> SystemTime {
+    // A time beyond what the clock can represent is that of a damaged row.
+    UNIX_EPOCH.checked_add(Duration::from_millis(at.0)).unwrap_or(UNIX_EPOCH)
+}
+
+fn gap(gap: &Gap, offset: impl Fn(u64) -> QueueOffset) -> QueueGap {
+    QueueGap { from: offset(gap.from), to: offset(gap.to), events: gap.events, reason: gap.reason }
+}
+
+/// `None` if the stored payload is not that of an event.
+fn pulled(event: DeliveredEvent, offset: impl Fn(u64) -> QueueOffset) -> Option<PulledEvent> {
+    let (name, args) = event.payload.event()?;
+    Some(PulledEvent {
+        offset: offset(event.number),
+        room: event.room.to_string(),
+        name,
+        args,
+        published_at: system_time(event.published_at),
+        redelivered: event.redelivered,
+    })
+}
+
+fn dead_letter(dead: DeadLetter, offset: impl Fn(u64) -> QueueOffset) -> Option<DeadLetterEvent> {
+    let (name, args) = dead.payload.event()?;
+    Some(DeadLetterEvent {
+        offset: offset(dead.number),
+        room: dead.room.to_string(),
+        name,
+        args,
+        published_at: system_time(dead.published_at),
+        attempts: dead.attempts,
+        reason: dead.reason,
+        dead_at: system_time(dead.dead_at),
+    })
+}
+
+fn summary(info: SubscriberInfo) -> SubscriberSummary {
+    let mut rooms: Vec<String> = info.rooms.iter().map(ToString::to_string).collect();
+    rooms.sort_unstable();
+    SubscriberSummary {
+        name: info.key.name.to_string(),
+        rooms,
+        dead_letters: info.dead_letters,
+        created_at: system_time(info.created_at),
+        seen_at: system_time(info.seen_at),
+        expired_at: match info.state {
+            SubscriberState::Active => None,
+            SubscriberState::Expired { at } => Some(system_time(at)),
+        },
+    }
+}

@@ -1,0 +1,349 @@
+//! Durable events: their commit, and their reveal to the connected members of their rooms.
+//!
+//! 1. The hub checks a durable event and submits it to the queue's committer. Nobody else waits.
+//! 2. The committer reports what became of it. The hub takes the reports in its turns.
+//! 3. A committed event is revealed: it gets its LSN, is journalled with its queue offset, and is
+//!    sent to the workers, before its publisher is answered and the subscribers receive it.
+//! 4. Some time later the queue is notified of what was revealed.
+//!
+//! **Invariant**: events are revealed in the order of their numbers, each once. What a failed
+//! commit has stored nevertheless is reported before any later commit. What was committed and not
+//! revealed when the process ended is revealed at the next start ([`starting`]).
+
+mod reports;
+mod starting;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context};
+
+use self::reports::{Publisher, Report};
+pub(crate) use self::reports::{Reports, found_events};
+pub(crate) use self::starting::reveal_stored;
+use super::Hub;
+use super::intake::CommandSender;
+use super::ordering::event_record;
+use crate::ids::{QueueOffset, Recipient, RoomName, SocketId, WorkerId};
+use crate::messages::abort::AbortOnUnwind;
+use crate::messages::answer::{Answer, PublishRefusal, ReplyTo, Stored};
+use crate::messages::event::DurableEmit;
+use crate::protocol::draft::Draft;
+use crate::protocol::socketio::Parser;
+use crate::queue::change::{Change, Outcome, Refusal};
+use crate::queue::committer::{NotSubmitted, Verdict, crash_if_planted, unix_millis};
+use crate::queue::origin::Origin;
+use crate::queue::record::{Receipt, UnixMillis};
+use crate::queue::service::{QueueService, RevealedEvent};
+use crate::queue::store::UnrevealedEvent;
+use crate::state::rooms::Target;
+use crate::state::schedule::Load;
+
+/// Longest time after which the queue is notified of revealed events.
+const REVEALED_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Number of revealed events after which the queue is notified without delay.
+const REVEALED_MAX: u64 = 256;
+
+/// A server's queue, as the hub uses it.
+pub(crate) struct HubQueue {
+    pub(crate) service: Arc<QueueService>,
+    pub(crate) reports: Arc<Reports>,
+    pub(crate) parser: Parser,
+    /// Events up to here were revealed before the hub started.
+    pub(crate) revealed: u64,
+}
+
+/// State of the hub's durable events.
+pub(super) struct Publishing {
+    queue: HubQueue,
+    /// Reports that were taken and not processed.
+    taken: VecDeque<Report>,
+    /// Events that were submitted and not revealed or refused, and their bytes.
+    unrevealed: usize,
+    unrevealed_bytes: usize,
+    /// The newest revealed event of which the queue was notified.
+    notified: u64,
+    /// True while a notification is being committed.
+    is_notifying: bool,
+    /// True while a timer for [`REVEALED_INTERVAL`] runs.
+    notify_scheduled: bool,
+}
+
+/// An event about to be revealed.
+struct Revealing {
+    offset: QueueOffset,
+    draft: Draft,
+    exclude: Option<SocketId>,
+    event: RevealedEvent,
+}
+
+impl Publishing {
+    pub(super) fn new(queue: HubQueue) -> Self {
+        let notified = queue.revealed;
+        Self {
+            queue,
+            taken: VecDeque::new(),
+            unrevealed: 0,
+            unrevealed_bytes: 0,
+            notified,
+            is_notifying: false,
+            notify_scheduled: false,
+        }
+    }
+
+    pub(super) fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.queue.reports.wake_with(wake);
+    }
+
+    fn take_reports(&mut self) {
+        self.taken.extend(self.queue.reports.take());
+    }
+
+    pub(super) fn has_reports(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
+    /// Commits that events were revealed.
+    fn notify(&mut self) {
+        let up_to = self.queue.revealed;
+        if self.is_notifying || up_to == self.notified {
+            return;
+        }
+        let reports = self.queue.reports.clone();
+        let complete = Box::new(move |verdict: Verdict| {
+            let is_committed = matches!(verdict, Verdict::Committed(_));
+            reports.push(Report::Notified { up_to, is_committed });
+        });
+        // Tried again later if too many changes wait.
+        self.is_notifying = self.queue.service.submit(Change::Revealed { up_to }, complete).is_ok();
+    }
+}
+
+impl Hub {
+    /// Submits a durable event to the queue. The answer follows when it was committed or refused.
+    pub(super) fn apply_publish(&mut self, worker: WorkerId, from: ReplyTo, emit: DurableEmit) {
+        self.work += emit.byte_len();
+        if let Err(refusal) = self.submit_publish(worker, from, emit) {
+            self.count_refusal(&refusal);
+            self.workers.answer(worker, from, Answer::Publish(Err(refusal)));
+        }
+    }
+
+    fn submit_publish(&mut self, worker: WorkerId, from: ReplyTo, emit: DurableEmit) -> Result<(), PublishRefusal> {
+        let Some(publishing) = &mut self.publishing else { return Err(PublishRefusal::QueueOff) };
+        let bytes = emit.byte_len();
+        let DurableEmit { mut publish, draft, exclude } = emit;
+        publish.origin = Origin { exclude }.encode();
+        let service = &publishing.queue.service;
+        publish.check(service.limits())?;
+        let target = target(&publish.rooms, exclude);
+        if let Some(writer) = &self.writer {
+            writer.check_event(&publish.namespace, &target, &draft)?;
+        }
+        check_bound("unrevealed_events", publishing.unrevealed, 1, service.waiting_max())?;
+        check_bound("unrevealed_bytes", publishing.unrevealed_bytes, bytes, service.waiting_bytes_max())?;
+        publishing.unrevealed += 1;
+        publishing.unrevealed_bytes += bytes;
+        let publisher = Publisher {
+            sender: CommandSender { worker, slot: from.slot },
+            to: from,
+            namespace: publish.namespace.clone(),
+            rooms: publish.rooms.as_slice().into(),
+            payload: Arc::new(publish.payload.clone()),
+            expires_at: publish.expires_at,
+            draft,
+            exclude,
+            bytes,
+        };
+        let complete = publisher.completion(publishing.queue.reports.clone());
+        if let Err(not_submitted) = service.submit(Change::Publish(publish), complete) {
+            let verdict = match &not_submitted {
+                NotSubmitted::Full(_) => {
+                    let (found, limit) = (service.availability().waiting() as u64, service.waiting_max() as u64);
+                    Verdict::Committed(Outcome::Refused(Refusal::Overloaded { what: "waiting_changes", found, limit }))
+                }
+                NotSubmitted::Closed(_) => Verdict::Unavailable,
+            };
+            not_submitted.into_completion()(verdict);
+        }
+        Ok(())
+    }
+
+    /// Processes reports of the committer until this turn has done so much work.
+    pub(super) fn process_reports(&mut self, work_max: usize) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.take_reports();
+        }
+        while self.work < work_max && self.has_reports() {
+            self.process_report();
+        }
+    }
+
+    /// Processes all reports, before the journal closes.
+    pub(super) fn process_all_reports(&mut self) {
+        self.process_reports(0);
+        while self.publishing.as_ref().is_some_and(Publishing::has_reports) {
+            self.process_report();
+        }
+    }
+
+    /// Returns true if reports wait and workers can receive events.
+    pub(super) fn has_reports(&self) -> bool {
+        self.publishing.as_ref().is_some_and(Publishing::has_reports) && self.workers.load() < Load::Full
+    }
+
+    fn process_report(&mut self) {
+        let Some(publishing) = &mut self.publishing else { return };
+        match publishing.taken.pop_front() {
+            Some(Report::Published(publisher, verdict)) => {
+                publishing.unrevealed -= 1;
+                publishing.unrevealed_bytes -= publisher.bytes;
+                self.on_published(*publisher, verdict);
+            }
+            Some(Report::Found(event)) => self.on_found(*event),
+            Some(Report::Notified { up_to, is_committed }) => {
+                publishing.is_notifying = false;
+                if is_committed {
+                    publishing.notified = publishing.notified.max(up_to);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn on_published(&mut self, publisher: Publisher, verdict: Verdict) {
+        let Publisher { sender, to, namespace, rooms, payload, expires_at, draft, exclude, .. } = publisher;
+        let answer = match verdict {
+            Verdict::Committed(Outcome::Published(receipt)) => {
+                let Receipt { offset, duplicate, pending_for } = receipt;
+                if !duplicate {
+                    let published_at = unix_millis();
+                    let event = RevealedEvent { offset, namespace, rooms, payload, published_at, expires_at };
+                    self.reveal_for(sender, Revealing { offset, draft, exclude, event });
+                }
+                Ok(Stored { offset, duplicate, pending_for })
+            }
+            Verdict::Committed(Outcome::Refused(refusal)) => Err(refusal.into()),
+            Verdict::Committed(outcome) => {
+                log::error!("queue answered a publish with another outcome={outcome:?}");
+                Err(PublishRefusal::Indeterminate)
+            }
+            Verdict::Indeterminate => Err(PublishRefusal::Indeterminate),
+            Verdict::Unavailable => Err(PublishRefusal::Unavailable),
+        };
+        match &answer {
+            Ok(stored) if stored.duplicate => self.metrics.publishes.duplicates.add(1),
+            Ok(_) => self.metrics.publishes.stored.add(1),
+            Err(refusal) => self.count_refusal(refusal),
+        }
+        self.workers.answer(sender.worker, to, Answer::Publish(answer));
+    }
+
+    fn count_refusal(&self, refusal: &PublishRefusal) {
+        let publishes = &self.metrics.publishes;
+        let counter = match refusal {
+            PublishRefusal::QueueOff => return,
+            PublishRefusal::Refused(Refusal::Conflict { .. }) => &publishes.conflicts,
+            PublishRefusal::Refused(Refusal::Overloaded { .. }) => &publishes.overloaded,
+            PublishRefusal::Refused(Refusal::TooLarge { .. }) => &publishes.too_large,
+            PublishRefusal::Refused(_) => &publishes.invalid,
+            PublishRefusal::Unavailable => &publishes.unavailable,
+            PublishRefusal::Indeterminate => &publishes.indeterminate,
+        };
+        counter.add(1);
+    }
+
+    /// Reveals an event that a failed commit has stored. Its publisher was answered
+    /// `Indeterminate`.
+    fn on_found(&mut self, found: UnrevealedEvent) {
+        let Some(publishing) = &self.publishing else { return };
+        let HubQueue { service, parser, .. } = &publishing.queue;
+        let UnrevealedEvent { namespace, rooms, event } = found;
+        let offset = QueueOffset { epoch: service.epoch(), number: event.number };
+        let Some(draft) = event.payload.draft(*parser, namespace.clone(), self.writer.is_some()) else {
+            log::error!("stored event has no event's payload, it is not revealed number={}", event.number);
+            return;
+        };
+        let exclude = Origin::decode(&event.origin).exclude;
+        let (payload, rooms) = (Arc::new(event.payload), rooms.into());
+        let (published_at, expires_at): (UnixMillis, _) = (event.published_at, event.expires_at);
+        let event = RevealedEvent { offset, namespace, rooms, payload, published_at, expires_at };
+        self.reveal(Revealing { offset, draft, exclude, event });
+    }
+
+    /// Reveals an event and charges its publisher.
+    fn reveal_for(&mut self, sender: CommandSender, revealing: Revealing) {
+        let (work, fanout_bytes, journalled) = (self.work, self.fanout_bytes, self.journalled);
+        self.reveal(revealing);
+        self.charge_work(sender, self.work - work + self.fanout_bytes - fanout_bytes, self.workers.load());
+        if self.journalled > journalled {
+            self.charge_journal(sender, self.journalled - journalled);
+        }
+    }
+
+    fn reveal(&mut self, revealing: Revealing) {
+        crash_if_planted("before_reveal");
+        let Revealing { offset: stored, draft, exclude, event } = revealing;
+        let Some(publishing) = &mut self.publishing else { return };
+        if stored.number <= publishing.queue.revealed {
+            log::error!("stored event was revealed before number={}", stored.number);
+            return;
+        }
+        publishing.queue.revealed = stored.number;
+        self.metrics.hub.events.add(1);
+        let offset = self.next_offset();
+        let message = draft.seal(None, offset.as_ref());
+        let target = target(&event.rooms, exclude);
+        let namespace = &event.namespace;
+        // Journalled also if no session may miss it, so that the next start knows that it was
+        // revealed.
+        if !self.journal(offset, || event_record(namespace, &target, &message, Some(stored))) {
+            log::error!(
+                "revealed event is not in the journal, clients that missed it are not recovered stored={stored}"
+            );
+        }
+        self.deliver(namespace, &target, &message, offset, false, None);
+        if let Some(publishing) = &self.publishing {
+            publishing.queue.service.feed(event);
+        }
+    }
+
+    /// Notifies the queue of revealed events: without delay if there are many, otherwise some time
+    /// later.
+    pub(super) fn notify_queue(&mut self, ctx: &mut Context<Self>) {
+        let Some(publishing) = &mut self.publishing else { return };
+        let unnotified = publishing.queue.revealed - publishing.notified;
+        if unnotified >= REVEALED_MAX {
+            publishing.notify();
+        }
+        if unnotified == 0 || publishing.is_notifying || std::mem::replace(&mut publishing.notify_scheduled, true) {
+            return;
+        }
+        ctx.run_later(REVEALED_INTERVAL, |hub, ctx| {
+            let _guard = AbortOnUnwind("hub");
+            if let Some(publishing) = &mut hub.publishing {
+                publishing.notify_scheduled = false;
+                publishing.notify();
+            }
+            hub.notify_queue(ctx);
+        });
+    }
+}
+
+fn check_bound(what: &'static str, found: usize, more: usize, limit: usize) -> Result<(), Refusal> {
+    // One event may have any size that the queue admits.
+    if found == 0 || found + more <= limit {
+        return Ok(());
+    }
+    Err(Refusal::Overloaded { what, found: found as u64, limit: limit as u64 })
+}
+
+/// The connected sockets that receive a durable event: the members of its rooms, except durable
+/// subscribers, who receive it from the queue.
+fn target(rooms: &[RoomName], exclude: Option<SocketId>) -> Target {
+    let recipients = rooms.iter().cloned().map(Recipient::from).collect();
+    let except = rooms.iter().map(|room| RoomName::shadow_of(room).into()).collect();
+    Target { rooms: recipients, except, exclude, local: false }
+}

@@ -1,0 +1,76 @@
+//! Reports of the queue's committer to the hub.
+
+use std::sync::Arc;
+
+use crate::hub::intake::CommandSender;
+use crate::ids::{NamespacePath, RoomName, SocketId};
+use crate::messages::answer::ReplyTo;
+use crate::protocol::draft::Draft;
+use crate::queue::committer::{Completion, Verdict};
+use crate::queue::record::{Payload, UnixMillis};
+use crate::queue::store::UnrevealedEvent;
+use crate::queue::wake_queue::WakeQueue;
+
+/// Reports in the order of commits. Their number is bounded by the events that the hub has
+/// submitted, and by the events of one commit.
+pub(crate) type Reports = WakeQueue<Report>;
+
+pub(crate) enum Report {
+    /// What became of a durable event.
+    Published(Box<Publisher>, Verdict),
+    /// An event that a failed commit has stored.
+    Found(Box<UnrevealedEvent>),
+    /// What became of the notification that events were revealed.
+    Notified { up_to: u64, is_committed: bool },
+}
+
+/// The publisher of a durable event, and what the hub needs to reveal the event.
+pub(crate) struct Publisher {
+    pub(super) sender: CommandSender,
+    pub(super) to: ReplyTo,
+    pub(super) namespace: NamespacePath,
+    pub(super) rooms: Arc<[RoomName]>,
+    pub(super) payload: Arc<Payload>,
+    pub(super) expires_at: Option<UnixMillis>,
+    pub(super) draft: Draft,
+    pub(super) exclude: Option<SocketId>,
+    /// Bytes that the event counts while it is not revealed.
+    pub(super) bytes: usize,
+}
+
+impl Publisher {
+    /// Reports the verdict to the hub.
+    pub(super) fn completion(self, reports: Arc<Reports>) -> Completion {
+        let waiting = Waiting { publisher: Some(Box::new(self)), reports };
+        Box::new(move |verdict| waiting.complete(verdict))
+    }
+}
+
+/// A publisher without a verdict. If the committer panics, its event is indeterminate.
+struct Waiting {
+    publisher: Option<Box<Publisher>>,
+    reports: Arc<Reports>,
+}
+
+impl Waiting {
+    fn complete(mut self, verdict: Verdict) {
+        self.report(verdict);
+    }
+
+    fn report(&mut self, verdict: Verdict) {
+        if let Some(publisher) = self.publisher.take() {
+            self.reports.push(Report::Published(publisher, verdict));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.report(Verdict::Indeterminate);
+    }
+}
+
+/// Reports events that a failed commit has stored.
+pub(crate) fn found_events(reports: Arc<Reports>) -> Box<dyn FnMut(UnrevealedEvent) + Send> {
+    Box::new(move |event| reports.push(Report::Found(Box::new(event))))
+}

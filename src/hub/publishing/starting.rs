@@ -1,0 +1,84 @@
+//! Reveal of events that were committed and not revealed when the process ended.
+//!
+//! No socket is connected at a start. The events are journalled, so that resumed sessions receive
+//! them. Subscribers receive them from the queue.
+
+use std::sync::mpsc;
+
+use super::target;
+use crate::hub::journal_writer::JournalWriter;
+use crate::hub::ordering::event_record;
+use crate::ids::QueueOffset;
+use crate::protocol::socketio::Parser;
+use crate::queue::change::Change;
+use crate::queue::committer::Verdict;
+use crate::queue::origin::Origin;
+use crate::queue::service::QueueService;
+use crate::queue::store::{PageLimit, QueueReader, StoreError, UnrevealedEvent};
+
+/// Bound of one read at a start.
+const START_PAGE: PageLimit = PageLimit { events: 1_024, bytes: 4 << 20 };
+
+/// Reveals the events after the newest one that was revealed, by the journal and by the queue.
+/// Returns the number of the newest event.
+pub(crate) fn reveal_stored(
+    mut writer: Option<&mut JournalWriter>,
+    queue: &QueueService,
+    reader: &mut dyn QueueReader,
+    parser: Parser,
+) -> Result<u64, StoreError> {
+    let totals = reader.totals()?;
+    let journalled = writer.as_ref().and_then(|writer| writer.newest_stored());
+    let journalled = journalled.filter(|stored| stored.epoch == totals.head.epoch).map_or(0, |stored| stored.number);
+    let mut after = totals.revealed.max(journalled);
+    let mut revealed = 0;
+    loop {
+        let page = reader.unrevealed(after, START_PAGE)?;
+        for damaged in page.damaged {
+            log::error!("stored event is not revealed number={} error=\"{}\"", damaged.number, damaged.error);
+        }
+        for event in page.events {
+            revealed += 1;
+            if let Some(writer) = &mut writer {
+                journal(writer, totals.head.epoch, event, parser);
+            }
+        }
+        after = page.next;
+        if !page.has_more {
+            break;
+        }
+    }
+    if let Some(writer) = writer {
+        writer.flush();
+    }
+    if revealed > 0 {
+        log::info!("events stored before the restart are revealed count={revealed}");
+    }
+    let up_to = totals.head.number.max(after);
+    if up_to > totals.revealed {
+        let (verdict, committed) = mpsc::channel();
+        let complete = Box::new(move |given| verdict.send(given).unwrap_or(()));
+        let is_submitted = queue.submit(Change::Revealed { up_to }, complete).is_ok();
+        let is_committed = is_submitted && matches!(committed.recv(), Ok(Verdict::Committed(_)));
+        if !is_committed {
+            log::warn!("queue not notified of revealed events, the next notification covers them up_to={up_to}");
+        }
+    }
+    Ok(up_to)
+}
+
+fn journal(writer: &mut JournalWriter, epoch: crate::ids::Epoch, stored: UnrevealedEvent, parser: Parser) {
+    let UnrevealedEvent { namespace, rooms, event } = stored;
+    let number = event.number;
+    let Some(draft) = event.payload.draft(parser, namespace.clone(), true) else {
+        log::error!("stored event has no event's payload, it is not revealed number={number}");
+        return;
+    };
+    let offset = writer.next_offset();
+    let message = draft.seal(None, Some(&offset));
+    let target = target(&rooms, Origin::decode(&event.origin).exclude);
+    let record = event_record(&namespace, &target, &message, Some(QueueOffset { epoch, number }));
+    if !writer.journal(offset, record) {
+        log::error!("revealed event is not in the journal, clients that missed it are not recovered number={number}");
+    }
+}

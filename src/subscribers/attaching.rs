@@ -1,0 +1,262 @@
+//! Begin and end of attachments. One attachment of a subscriber is active; a newer one of a socket
+//! ends it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::content::AttachStatus;
+use super::gaps::ReportedGaps;
+use super::{Active, Outlet, ReadJob, Subscribers};
+use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
+use crate::messages::session::SessionCommand;
+use crate::queue::change::{Change, Outcome, Refusal};
+use crate::queue::committer::Verdict;
+use crate::queue::delivery::{Delivery, Effect, Mode, Settlement};
+use crate::queue::record::{Backlog, Gap, SubscriberInfo, SubscriberKey};
+use crate::queue::store::StoreError;
+
+/// Pending events that are counted for the client. Counting more takes longer than a turn should.
+const PENDING_COUNTED_MAX: usize = 1_000;
+
+/// Removed events that one look at the gaps of a subscriber reads.
+pub(super) const GAPS_READ: usize = 1_024;
+
+/// An attach whose commit or first read is outstanding.
+pub(super) struct PendingAttach {
+    key: SubscriberKey,
+    outlet: Outlet,
+    replies: Vec<SubscriberReply<()>>,
+    /// The outcome of the commit, once there is one.
+    committed: Option<Attached>,
+}
+
+/// The state of a subscriber before it was attached.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attached {
+    is_new: bool,
+    has_expired: bool,
+    sent_up_to: Option<u64>,
+}
+
+impl Subscribers {
+    pub(super) fn on_attach(
+        &mut self,
+        id: AttachmentId,
+        key: SubscriberKey,
+        outlet: Outlet,
+        done: SubscriberReply<()>,
+    ) {
+        if self.active.contains_key(&id) {
+            let _ = done.send(Ok(()));
+            return;
+        }
+        if let Some(pending) = self.attaching.get_mut(&id) {
+            return pending.replies.push(done);
+        }
+        self.attaching.insert(id, PendingAttach { key, outlet, replies: vec![done], committed: None });
+        self.submit_attach(id);
+    }
+
+    fn submit_attach(&mut self, id: AttachmentId) {
+        let Some(pending) = self.attaching.get(&id) else { return };
+        // Whoever pulls has created the subscriber, and is notified if it has expired since.
+        let create = matches!(pending.outlet, Outlet::Socket { .. });
+        let subscriber = pending.key.clone();
+        self.submit(Change::Attach { subscriber, create }, move |actor, verdict| actor.on_attached(id, verdict));
+    }
+
+    fn on_attached(&mut self, id: AttachmentId, verdict: Verdict) {
+        let (is_new, expired_at, sent_up_to) = match outcome(verdict) {
+            Ok(Outcome::Attached { is_new, expired_at, sent_up_to }) => (is_new, expired_at, sent_up_to),
+            Ok(_) => return self.fail_attach(id, &SubscriberError::Indeterminate),
+            Err(error) => return self.fail_attach(id, &error),
+        };
+        let Some(pending) = self.attaching.get_mut(&id) else { return };
+        let before = pending.committed.unwrap_or_default();
+        pending.committed = Some(Attached {
+            is_new: is_new || before.is_new,
+            has_expired: expired_at.is_some() || before.has_expired,
+            sent_up_to,
+        });
+        self.reads.push_back(ReadJob::Begin(id));
+    }
+
+    fn fail_attach(&mut self, id: AttachmentId, error: &SubscriberError) {
+        let Some(pending) = self.attaching.remove(&id) else { return };
+        match pending.outlet {
+            Outlet::Pull(pull) => pull.fail(error.clone()),
+            Outlet::Socket { socket, .. } => {
+                let (socket, update) = (&socket, AttachmentUpdate::Ended(None));
+                let _ = socket.link.post(SessionCommand::Attachment { socket: socket.info.id, id, update });
+            }
+        }
+        for reply in pending.replies {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Begins the delivery of an attached subscriber.
+    pub(super) fn begin(&mut self, id: AttachmentId) -> Result<(), StoreError> {
+        let Some(pending) = self.attaching.get(&id) else { return Ok(()) };
+        let key = pending.key.clone();
+        let is_socket = matches!(pending.outlet, Outlet::Socket { .. });
+        if let Some(other) = self.by_key.get(&key).copied() {
+            if !is_socket && self.is_attached(other) {
+                self.fail_attach(id, &SubscriberError::Busy);
+                return Ok(());
+            }
+            if !is_socket && let Some(PendingAttach { outlet: Outlet::Pull(state), .. }) = self.attaching.remove(&id) {
+                self.join_pull(other, state);
+                return Ok(());
+            }
+            self.evict(other, "replaced");
+            // The commits of the other delivery end before this one.
+            self.submit_attach(id);
+            return Ok(());
+        }
+        let Some(info) = self.reader.subscriber(&key)? else {
+            self.fail_attach(id, &SubscriberError::Refused(Refusal::UnknownSubscriber));
+            return Ok(());
+        };
+        let gaps = self.reader.gaps(&key, 0, GAPS_READ)?.gaps;
+        let backlog = if is_socket { self.reader.backlog(&key, PENDING_COUNTED_MAX)? } else { Backlog::default() };
+        let head = self.reader.totals()?.head.number;
+        let Some(pending) = self.attaching.remove(&id) else { return Ok(()) };
+        self.activate(id, pending, info, &gaps, backlog, head);
+        Ok(())
+    }
+
+    fn activate(
+        &mut self,
+        id: AttachmentId,
+        pending: PendingAttach,
+        info: SubscriberInfo,
+        gaps: &[Gap],
+        backlog: Backlog,
+        head: u64,
+    ) {
+        let PendingAttach { key, outlet, replies, committed } = pending;
+        let Attached { is_new, has_expired, sent_up_to } = committed.unwrap_or_default();
+        let mode = match &outlet {
+            Outlet::Socket { .. } => Mode::Push,
+            Outlet::Pull(_) => Mode::Pull { demand: 0 },
+        };
+        // Without a stored end of the former attachment, everything may have been sent.
+        let delivery = Delivery::new(self.settings.delivery.clone(), mode, 0, sent_up_to.unwrap_or(head));
+        let rooms: BTreeMap<_, _> = info.rooms.into_iter().map(|room| (room, 0)).collect();
+        for room in rooms.keys() {
+            self.by_room.entry((key.namespace.clone(), room.clone())).or_default().insert(id);
+        }
+        self.by_key.insert(key.clone(), id);
+        let is_socket = matches!(outlet, Outlet::Socket { .. });
+        self.metrics.subscribers.connected.add(i64::from(is_socket));
+        let mut active = Active {
+            key,
+            delivery,
+            outlet,
+            rooms,
+            read: None,
+            acks: Vec::new(),
+            packets: Vec::new(),
+            terms: HashMap::new(),
+            naks: Vec::new(),
+            gaps: ReportedGaps::default(),
+            deadline: None,
+            counted_in_flight: 0,
+            touched_at: self.clock.now(),
+        };
+        if is_socket {
+            let status = match (is_new, has_expired) {
+                (_, true) => AttachStatus::Expired,
+                (true, false) => AttachStatus::New,
+                (false, false) if gaps.is_empty() => AttachStatus::Resumed,
+                (false, false) => AttachStatus::Partial,
+            };
+            let joined: Vec<_> = active.rooms.keys().cloned().collect();
+            if !joined.is_empty() {
+                active.tell(id, AttachmentUpdate::Join(joined));
+            }
+            active.packets.push(self.notices.attached(&active.key.namespace, status, backlog, gaps));
+        }
+        self.count_gaps(active.gaps.report(gaps));
+        self.active.insert(id, active);
+        for reply in replies {
+            let _ = reply.send(Ok(()));
+        }
+        self.begin_pull(id);
+        self.advance(id);
+    }
+
+    pub(super) fn is_attached(&self, id: AttachmentId) -> bool {
+        self.active.get(&id).is_some_and(|active| matches!(active.outlet, Outlet::Socket { .. }))
+    }
+
+    /// The socket of an attachment has gone.
+    pub(super) fn on_detach(&mut self, id: AttachmentId) {
+        match self.attaching.remove(&id) {
+            // A commit that is outstanding leaves the subscriber attached: what it may have received
+            // is then everything.
+            Some(PendingAttach { key, committed: Some(Attached { sent_up_to: Some(sent_up_to), .. }), .. }) => {
+                self.submit_lazily(Change::Detach { subscriber: key, sent_up_to });
+            }
+            Some(_) => {}
+            None => self.end(id),
+        }
+    }
+
+    /// Ends an attachment in favour of another one, or since its subscriber was removed.
+    pub(super) fn evict(&mut self, id: AttachmentId, reason: &'static str) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        match &active.outlet {
+            Outlet::Socket { .. } => {
+                self.metrics.subscribers.evictions.add(1);
+                let packets = std::mem::take(&mut active.packets);
+                active.tell(id, AttachmentUpdate::Packets(packets));
+                let packet = self.notices.evicted(&active.key.namespace, reason);
+                active.tell(id, AttachmentUpdate::Ended(Some(packet)));
+            }
+            Outlet::Pull(_) => self.fail_pull(id, &SubscriberError::Busy),
+        }
+        self.end(id);
+    }
+
+    /// Ends a delivery. What it has not settled stays in the store.
+    pub(super) fn end(&mut self, id: AttachmentId) {
+        self.flush_acks(id);
+        let Some(active) = self.active.remove(&id) else { return };
+        self.by_key.remove(&active.key);
+        for room in active.rooms.keys() {
+            self.forget_room(&active.key, room, id);
+        }
+        if let Some(deadline) = active.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        let metrics = &self.metrics.subscribers;
+        metrics.in_flight.add(-(active.counted_in_flight as i64));
+        let (subscriber, sent_up_to) = (active.key, active.delivery.sent_up_to());
+        if matches!(active.outlet, Outlet::Socket { .. }) {
+            metrics.connected.add(-1);
+            let mut effects = Vec::new();
+            active.delivery.on_connection_lost(self.clock.now(), &mut effects);
+            for effect in effects {
+                if let Effect::Commit { number, settlement } = effect {
+                    if matches!(settlement, Settlement::Retry { .. }) {
+                        self.metrics.subscribers.redelivered_lost.add(1);
+                    }
+                    let change = self.change(&subscriber, number, settlement, String::new());
+                    self.submit_lazily(change);
+                }
+            }
+        }
+        self.submit_lazily(Change::Detach { subscriber, sent_up_to });
+    }
+}
+
+/// The outcome of a commit, or why there is none.
+pub(super) fn outcome(verdict: Verdict) -> Result<Outcome, SubscriberError> {
+    match verdict {
+        Verdict::Committed(Outcome::Refused(refusal)) => Err(refusal.into()),
+        Verdict::Committed(outcome) => Ok(outcome),
+        Verdict::Indeterminate => Err(SubscriberError::Indeterminate),
+        Verdict::Unavailable => Err(SubscriberError::Unavailable),
+    }
+}

@@ -1,0 +1,139 @@
+//! Gaps: ranges of events that a subscriber did not receive and will not.
+//!
+//! **Rule**: a gap is reported over every attachment until it is confirmed. It is confirmed when
+//! the subscriber answers an event that was sent over the same attachment after the report, since
+//! packets of one connection arrive in order. Only the range that was reported is confirmed, so a
+//! gap that has grown is reported again.
+
+use std::collections::VecDeque;
+
+use super::attaching::GAPS_READ;
+use super::{Outlet, ReadJob, Subscribers};
+use crate::messages::attachment::AttachmentId;
+use crate::queue::change::Change;
+use crate::queue::record::Gap;
+use crate::queue::store::StoreError;
+
+/// Maximum number of reported gaps that are not confirmed. Further ones are reported later.
+const REPORTED_MAX: usize = 2 * GAPS_READ;
+
+/// Gaps that were reported over one attachment.
+#[derive(Debug, Default)]
+pub(super) struct ReportedGaps {
+    /// Each with the number of events that had been sent before.
+    reported: Vec<(Gap, u64)>,
+    /// Number of events that were sent over the attachment.
+    sent: u64,
+    /// The newest events that were sent after a report, each with its position among all.
+    recent: VecDeque<(u64, u64)>,
+    /// A look at the store waits for its turn.
+    is_read_queued: bool,
+}
+
+impl ReportedGaps {
+    /// Adds gaps, and returns those that are new.
+    pub(super) fn report(&mut self, gaps: &[Gap]) -> Vec<Gap> {
+        let mut new = Vec::new();
+        for gap in gaps {
+            if self.reported.len() < REPORTED_MAX && !self.reported.iter().any(|(known, _)| known == gap) {
+                // An earlier form of this gap can no longer be confirmed.
+                self.reported.retain(|(known, _)| (known.from, known.reason) != (gap.from, gap.reason));
+                self.reported.push((gap.clone(), self.sent));
+                new.push(gap.clone());
+            }
+        }
+        new
+    }
+
+    pub(super) fn unconfirmed(&self) -> Vec<Gap> {
+        self.reported.iter().map(|(gap, _)| gap.clone()).collect()
+    }
+
+    pub(super) fn on_sent(&mut self, number: u64, in_flight_max: usize) {
+        self.sent += 1;
+        if self.reported.is_empty() {
+            return self.recent.clear();
+        }
+        if self.recent.len() >= in_flight_max.saturating_mul(2) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((number, self.sent));
+    }
+
+    /// Removes the gaps that the answer to an event confirms.
+    fn confirm(&mut self, number: u64) -> Vec<Gap> {
+        let position = self.recent.iter().filter(|(sent, _)| *sent == number).map(|(_, position)| *position).max();
+        let Some(position) = position else { return Vec::new() };
+        let (confirmed, left) = self.reported.drain(..).partition(|(_, before)| *before < position);
+        self.reported = left;
+        let confirmed: Vec<(Gap, u64)> = confirmed;
+        confirmed.into_iter().map(|(gap, _)| gap).collect()
+    }
+}
+
+impl Subscribers {
+    /// The subscriber has answered an event.
+    pub(super) fn confirm_gaps(&mut self, id: AttachmentId, number: u64) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let (gaps, subscriber) = (active.gaps.confirm(number), active.key.clone());
+        let is_any = !gaps.is_empty();
+        for gap in gaps {
+            self.submit_lazily(Change::AckGap { subscriber: subscriber.clone(), gap });
+        }
+        if is_any {
+            // There may have been more than one look reads.
+            self.look_for_gaps(id);
+        }
+    }
+
+    /// Reports gaps that the subscriber has and does not know, in a later turn.
+    pub(super) fn look_for_gaps(&mut self, id: AttachmentId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        if !std::mem::replace(&mut active.gaps.is_read_queued, true) {
+            self.reads.push_back(ReadJob::Gaps(id));
+        }
+    }
+
+    pub(super) fn read_gaps(&mut self, id: AttachmentId) -> Result<(), StoreError> {
+        let Some(active) = self.active.get_mut(&id) else { return Ok(()) };
+        let gaps = self.reader.gaps(&active.key, 0, GAPS_READ)?.gaps;
+        active.gaps.is_read_queued = false;
+        let new = active.gaps.report(&gaps);
+        if matches!(active.outlet, Outlet::Socket { .. }) {
+            let packets = new.iter().map(|gap| self.notices.gap(&active.key.namespace, gap));
+            active.packets.extend(packets);
+        }
+        self.changed.insert(id);
+        self.count_gaps(new);
+        Ok(())
+    }
+
+    pub(super) fn count_gaps(&self, gaps: Vec<Gap>) {
+        for gap in gaps {
+            self.metrics.subscribers.gaps[gap.reason as usize].add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::record::GapReason;
+
+    #[test]
+    fn a_gap_is_confirmed_by_an_event_that_was_sent_after_its_report() {
+        let gap = |from, to| Gap { from, to, events: None, reason: GapReason::Trimmed };
+        let mut gaps = ReportedGaps::default();
+        gaps.on_sent(7, 2);
+        assert_eq!(gaps.report(&[gap(1, 3)]), [gap(1, 3)]);
+        assert_eq!(gaps.report(&[gap(1, 3)]), [], "known");
+        assert_eq!(gaps.confirm(7), [], "sent before");
+        gaps.on_sent(8, 2);
+        assert_eq!(gaps.report(&[gap(1, 4)]), [gap(1, 4)], "it has grown");
+        assert_eq!(gaps.confirm(8), []);
+        gaps.on_sent(8, 2);
+        assert_eq!(gaps.confirm(9), [], "never sent");
+        assert_eq!(gaps.confirm(8), [gap(1, 4)], "sent again");
+        assert_eq!((gaps.unconfirmed(), gaps.recent.len()), (vec![], 2));
+    }
+}

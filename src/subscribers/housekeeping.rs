@@ -1,0 +1,183 @@
+//! Upkeep: expiry in the store, signs of life of attached subscribers, gaps that arise while they
+//! are attached, pulls that are not continued, and samples for the metrics.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::attaching::outcome;
+use super::clock::millis;
+use super::{Outlet, Subscribers};
+use crate::messages::attachment::AttachmentId;
+use crate::queue::change::{Change, Outcome};
+use crate::queue::committer::unix_millis;
+use crate::queue::record::{SubscriberKey, UnixMillis};
+use crate::queue::store::StoreError;
+
+/// Longest pause between two rounds of upkeep.
+const ROUND: u64 = 60_000;
+
+/// Pause between two expiries that expired events ask for.
+const HURRIED: u64 = 1_000;
+
+/// Rows of one expiry.
+const EXPIRE_BUDGET: usize = 1_024;
+
+/// Pause between two samples, subscribers of one sample, and pending events that are counted of
+/// each.
+const SAMPLE_PAUSE: u64 = 1_000;
+const SAMPLED: usize = 64;
+const SAMPLED_BACKLOG_MAX: usize = 10_000;
+
+#[derive(Debug)]
+pub(super) struct Housekeeping {
+    round: u64,
+    touch_every: u64,
+    next_round: UnixMillis,
+    next_expiry: UnixMillis,
+    last_expiry: UnixMillis,
+    is_expiring: bool,
+    next_sample: UnixMillis,
+    sample: Sample,
+    /// Attached subscribers whose gaps are looked for when no other read waits.
+    gap_checks: VecDeque<AttachmentId>,
+}
+
+/// A walk over all subscribers, which takes a second for each 64 of them. Metrics show the greatest
+/// values of the last walk, or of this one if they are greater.
+#[derive(Debug, Default)]
+struct Sample {
+    after: Option<SubscriberKey>,
+    largest_backlog: usize,
+    oldest_at: Option<UnixMillis>,
+    last_largest_backlog: usize,
+    last_oldest_at: Option<UnixMillis>,
+}
+
+impl Housekeeping {
+    pub(super) fn new(now: UnixMillis, subscriber_expiry: Duration) -> Self {
+        let touch_every = (millis(subscriber_expiry) / 8).clamp(100, 60 * ROUND);
+        let round = touch_every.min(ROUND);
+        Self {
+            round,
+            touch_every,
+            next_round: now.plus(round),
+            next_expiry: now.plus(round),
+            last_expiry: now,
+            is_expiring: false,
+            next_sample: now.plus(SAMPLE_PAUSE),
+            sample: Sample::default(),
+            gap_checks: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn next(&self) -> UnixMillis {
+        let expiry = (!self.is_expiring).then_some(self.next_expiry);
+        [self.next_round, self.next_sample].into_iter().chain(expiry).min().unwrap_or(self.next_round)
+    }
+
+    /// Events have expired that the store still has.
+    pub(super) fn hurry(&mut self) {
+        self.next_expiry = self.next_expiry.min(self.last_expiry.plus(HURRIED));
+    }
+}
+
+impl Subscribers {
+    pub(super) fn keep_house(&mut self, now: UnixMillis) {
+        let house = &mut self.housekeeping;
+        if house.next_expiry <= now && !house.is_expiring {
+            house.is_expiring = true;
+            house.last_expiry = now;
+            self.expire();
+        }
+        if self.housekeeping.next_round <= now {
+            self.housekeeping.next_round = now.plus(self.housekeeping.round);
+            self.touch_attached(now);
+            self.end_idle_pulls();
+        }
+        if self.housekeeping.next_sample <= now {
+            self.housekeeping.next_sample = now.plus(SAMPLE_PAUSE);
+            // Deliveries have the store for themselves.
+            if self.reads.is_empty()
+                && let Err(error) = self.sample(now)
+            {
+                log::debug!("queue not sampled: {error}");
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        self.submit(Change::Expire { budget: EXPIRE_BUDGET }, |actor, verdict| {
+            if let Ok(Outcome::More) = outcome(verdict) {
+                return actor.expire();
+            }
+            let now = actor.clock.now();
+            actor.housekeeping.is_expiring = false;
+            actor.housekeeping.next_expiry = now.plus(actor.housekeeping.round);
+            // Whoever is attached receives the gaps.
+            if actor.housekeeping.gap_checks.is_empty() {
+                actor.housekeeping.gap_checks = actor.active.keys().copied().collect();
+            }
+        });
+    }
+
+    /// The next attached subscriber whose gaps are looked for.
+    pub(super) fn next_gap_check(&mut self) -> Option<AttachmentId> {
+        self.housekeeping.gap_checks.pop_front()
+    }
+
+    pub(super) fn has_gap_checks(&self) -> bool {
+        !self.housekeeping.gap_checks.is_empty()
+    }
+
+    fn touch_attached(&mut self, now: UnixMillis) {
+        let touch_every = self.housekeeping.touch_every;
+        let mut late = Vec::new();
+        for active in self.active.values_mut() {
+            if active.touched_at.plus(touch_every) <= now {
+                active.touched_at = now;
+                late.push(active.key.clone());
+            }
+        }
+        for subscriber in late {
+            // By the clock of the committer, which decides what expires.
+            self.submit_lazily(Change::Touch { subscriber, seen_at: unix_millis() });
+        }
+    }
+
+    /// Ends the deliveries of subscribers that have stopped to pull.
+    fn end_idle_pulls(&mut self) {
+        let idle = self.active.iter().filter(|(_, active)| match &active.outlet {
+            Outlet::Pull(pull) => !pull.is_waiting() && active.delivery.in_flight() == 0,
+            Outlet::Socket { .. } => false,
+        });
+        let idle: Vec<AttachmentId> = idle.map(|(id, _)| *id).collect();
+        for id in idle {
+            self.end(id);
+        }
+    }
+
+    fn sample(&mut self, now: UnixMillis) -> Result<(), StoreError> {
+        let totals = self.reader.totals()?;
+        let metrics = &self.metrics.subscribers;
+        let connected = usize::try_from(metrics.connected.get()).unwrap_or(0);
+        metrics.away.set((totals.subscribers as usize).saturating_sub(connected));
+        metrics.dead_letters.set(totals.dead_letters as usize);
+        let found = self.reader.subscribers(self.housekeeping.sample.after.as_ref(), SAMPLED)?;
+        for info in &found {
+            let backlog = self.reader.backlog(&info.key, SAMPLED_BACKLOG_MAX)?;
+            let sample = &mut self.housekeeping.sample;
+            sample.largest_backlog = sample.largest_backlog.max(backlog.events as usize);
+            sample.oldest_at = sample.oldest_at.into_iter().chain(backlog.oldest_at).min();
+        }
+        let sample = &mut self.housekeeping.sample;
+        sample.after = found.last().filter(|_| found.len() == SAMPLED).map(|info| info.key.clone());
+        if sample.after.is_none() {
+            sample.last_largest_backlog = std::mem::take(&mut sample.largest_backlog);
+            sample.last_oldest_at = sample.oldest_at.take();
+        }
+        metrics.largest_backlog.set(sample.largest_backlog.max(sample.last_largest_backlog));
+        let oldest_at = sample.oldest_at.into_iter().chain(sample.last_oldest_at).min();
+        metrics.oldest_age_ms.set(oldest_at.map_or(0, |at| now.0.saturating_sub(at.0) as usize));
+        Ok(())
+    }
+}

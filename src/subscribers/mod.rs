@@ -1,0 +1,453 @@
+//! The actor that delivers durable events to subscribers. It owns a reader of the queue and the
+//! delivery of every subscriber that is attached or pulls.
+//!
+//! This file contains the fields, the lifecycle and the turn. The submodules contain the behaviour:
+//! `attaching` (begin and end of attachments), `delivering` (effects of deliveries, reads, live
+//! events), `gaps`, `pulling`, `requests` (of the application), `housekeeping`.
+//!
+//! **Invariant**: nothing is lost if the actor drops a delivery, or misses a live event: every
+//! event that is not settled is in the store.
+//!
+//! **Order of changes**: changes are committed in the order in which the actor submits them. So
+//! after the commit of an attach, every commit of the subscriber's former delivery has ended.
+
+mod attaching;
+mod clock;
+mod content;
+mod delivering;
+mod gaps;
+mod housekeeping;
+mod pulling;
+mod requests;
+mod room_reads;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
+use tokio::sync::oneshot;
+
+use self::attaching::PendingAttach;
+use self::clock::{Clock, millis};
+use self::content::{Content, Notices};
+use self::delivering::ReadWanted;
+use self::gaps::ReportedGaps;
+use self::housekeeping::Housekeeping;
+use self::pulling::PullState;
+use self::room_reads::RoomReads;
+use crate::ids::{NamespacePath, RoomName};
+use crate::limits::Limits;
+use crate::messages::abort::AbortOnUnwind;
+use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberReply};
+use crate::messages::session::{SessionCommand, SocketRef};
+use crate::messages::subscribers::{SubscriberCommand, SubscribersLink};
+use crate::metrics::Metrics;
+use crate::protocol::encoded::Message as Packet;
+use crate::protocol::socketio::Parser;
+use crate::queue::change::Change;
+use crate::queue::committer::{Completion, NotSubmitted, Verdict};
+use crate::queue::delivery::{Delivery, DeliveryLimits};
+use crate::queue::record::{SubscriberKey, UnixMillis};
+use crate::queue::service::{Live, QueueService};
+use crate::queue::store::{QueueReader, StoreError};
+use crate::queue::wake_queue::WakeQueue;
+
+/// Commands that one turn handles.
+const COMMANDS_PER_TURN: usize = 256;
+
+/// Deliveries of live events after which a turn takes no further one.
+const LIVE_PER_TURN: usize = 4_096;
+
+/// Pause after which changes are submitted again that the committer had no room for.
+const RESUBMIT_PAUSE: u64 = 5;
+
+/// Changes without room at the committer from which requests of the application are refused.
+const UNSUBMITTED_MAX: usize = 16_384;
+
+/// Bounds and times of the actor.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) parser: Parser,
+    pub(crate) delivery: DeliveryLimits,
+    pub(crate) pull_wait_max: Duration,
+    pub(crate) subscriber_expiry: Duration,
+}
+
+impl Settings {
+    pub(crate) fn new(limits: &Limits, parser: Parser) -> Self {
+        let queue = &limits.queue;
+        let (pull_wait_max, subscriber_expiry) = (queue.pull_wait_max, queue.subscriber_expiry);
+        Self { parser, delivery: DeliveryLimits::from(queue), pull_wait_max, subscriber_expiry }
+    }
+}
+
+/// Continuation of the actor's work after a commit.
+type Continuation = Box<dyn FnOnce(&mut Subscribers, Verdict) + Send>;
+
+type Results = Arc<WakeQueue<(Continuation, Verdict)>>;
+
+/// Passes a verdict back to the actor. A committer that drops it has panicked.
+struct PendingResult {
+    results: Results,
+    then: Option<Continuation>,
+}
+
+impl PendingResult {
+    fn finish(&mut self, verdict: Verdict) {
+        if let Some(then) = self.then.take() {
+            self.results.push((then, verdict));
+        }
+    }
+}
+
+impl Drop for PendingResult {
+    fn drop(&mut self) {
+        self.finish(Verdict::Indeterminate);
+    }
+}
+
+/// How the events of an active subscriber leave the actor.
+enum Outlet {
+    Socket { socket: SocketRef, unhandled: Arc<AtomicUsize> },
+    Pull(PullState),
+}
+
+/// A subscriber that is attached or pulls.
+struct Active {
+    key: SubscriberKey,
+    delivery: Delivery<Arc<Content>>,
+    outlet: Outlet,
+    /// Rooms of the subscriptions, each with the number after which events belong to it.
+    rooms: BTreeMap<RoomName, u64>,
+    /// A read that waits for its turn.
+    read: Option<ReadWanted>,
+    /// Acknowledged events that are committed at the end of the turn.
+    acks: Vec<u64>,
+    /// Packets that are sent at the end of the turn.
+    packets: Vec<Packet>,
+    /// Reasons of events that are being given up.
+    terms: HashMap<u64, String>,
+    /// Callers whose events are sent again once that is committed.
+    naks: Vec<(u64, SubscriberReply<()>)>,
+    gaps: ReportedGaps,
+    deadline: Option<UnixMillis>,
+    /// Events in flight as counted by the metric.
+    counted_in_flight: usize,
+    touched_at: UnixMillis,
+}
+
+/// The actor. It runs on an arbiter of its own.
+pub(crate) struct Subscribers {
+    queue: Arc<QueueService>,
+    reader: Box<dyn QueueReader>,
+    link: SubscribersLink,
+    results: Results,
+    settings: Settings,
+    notices: Notices,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    /// Commands that were taken and not handled.
+    commands: VecDeque<SubscriberCommand>,
+    live: VecDeque<Live>,
+    /// Changes that the committer had no room for, in order.
+    unsubmitted: VecDeque<(Change, Completion)>,
+    attaching: HashMap<AttachmentId, PendingAttach>,
+    active: HashMap<AttachmentId, Active>,
+    by_key: HashMap<SubscriberKey, AttachmentId>,
+    /// Active subscribers of each room.
+    by_room: HashMap<(NamespacePath, RoomName), BTreeSet<AttachmentId>>,
+    /// Work that reads the store, one item a turn.
+    reads: VecDeque<ReadJob>,
+    /// No read before this time, since the last one failed.
+    reads_after: UnixMillis,
+    deadlines: BTreeSet<(UnixMillis, AttachmentId)>,
+    /// Active subscribers that have changed in this turn.
+    changed: BTreeSet<AttachmentId>,
+    housekeeping: Housekeeping,
+    room_reads: RoomReads,
+    /// Completed when all changes were committed, after the server has asked for the end.
+    closing: Option<oneshot::Sender<()>>,
+    /// Changes whose verdicts are outstanding.
+    committing: usize,
+    timer: Option<(UnixMillis, SpawnHandle)>,
+    is_woken: bool,
+    read_turns: u32,
+}
+
+/// Work that reads the store. Subscribers take turns.
+enum ReadJob {
+    /// Reads the subscriber of a socket or a pull whose attach was committed, and begins its
+    /// delivery.
+    Begin(AttachmentId),
+    /// The next page of a delivery.
+    Page(AttachmentId),
+    Gaps(AttachmentId),
+    /// A request of the application, which is answered also if the read fails.
+    Request(Box<dyn FnOnce(&mut Subscribers) -> Result<(), StoreError> + Send>),
+}
+
+impl Subscribers {
+    pub(crate) fn new(
+        queue: Arc<QueueService>,
+        reader: Box<dyn QueueReader>,
+        link: SubscribersLink,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let clock = Clock::start();
+        let notices = Notices { parser: settings.parser, epoch: queue.epoch() };
+        Self {
+            housekeeping: Housekeeping::new(clock.now(), settings.subscriber_expiry),
+            queue,
+            reader,
+            link,
+            results: Arc::default(),
+            settings,
+            notices,
+            metrics,
+            clock,
+            commands: VecDeque::new(),
+            live: VecDeque::new(),
+            unsubmitted: VecDeque::new(),
+            attaching: HashMap::new(),
+            active: HashMap::new(),
+            by_key: HashMap::new(),
+            by_room: HashMap::new(),
+            reads: VecDeque::new(),
+            reads_after: UnixMillis(0),
+            deadlines: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            room_reads: RoomReads::default(),
+            closing: None,
+            committing: 0,
+            timer: None,
+            is_woken: false,
+            read_turns: 0,
+        }
+    }
+
+    /// Commits a change, after all that were submitted before, and continues with the verdict.
+    fn submit(&mut self, change: Change, then: impl FnOnce(&mut Self, Verdict) + Send + 'static) {
+        let mut pending = PendingResult { results: self.results.clone(), then: Some(Box::new(then)) };
+        self.committing += 1;
+        self.unsubmitted.push_back((change, Box::new(move |verdict| pending.finish(verdict))));
+        self.submit_waiting();
+    }
+
+    /// Commits a change whose outcome makes no difference.
+    fn submit_lazily(&mut self, change: Change) {
+        self.submit(change, |_, _| {});
+    }
+
+    fn submit_waiting(&mut self) {
+        while let Some((change, complete)) = self.unsubmitted.pop_front() {
+            match self.queue.submit(change.clone(), complete) {
+                Ok(()) => {}
+                Err(NotSubmitted::Full(complete)) => return self.unsubmitted.push_front((change, complete)),
+                Err(NotSubmitted::Closed(complete)) => complete(Verdict::Unavailable),
+            }
+        }
+    }
+
+    /// Handles what has come, and what has become due. Returns the time of the next turn, if there
+    /// is one without a wake-up.
+    fn turn(&mut self) -> Option<UnixMillis> {
+        self.commands.extend(self.link.take());
+        self.live.extend(self.queue.live().take());
+        self.submit_waiting();
+        for (then, verdict) in self.results.take() {
+            self.committing -= 1;
+            then(self, verdict);
+        }
+        // Live events before commands: a pull then finds the events that were published before it.
+        self.take_live();
+        for _ in 0..COMMANDS_PER_TURN {
+            let Some(command) = self.commands.pop_front() else { break };
+            self.on_command(command);
+        }
+        self.read_next();
+        let now = self.clock.now();
+        while let Some((deadline, id)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) {
+            self.deadlines.remove(&(deadline, id));
+            self.on_deadline(id, now);
+        }
+        self.keep_house(now);
+        self.finish_changed();
+        self.close_if_done();
+        self.next_turn()
+    }
+
+    fn next_turn(&self) -> Option<UnixMillis> {
+        let now = self.clock.now();
+        let has_work = !self.commands.is_empty() || !self.live.is_empty();
+        let has_reads = !self.reads.is_empty() || self.room_reads.has_ready() || self.has_gap_checks();
+        let reads = has_reads.then_some(self.reads_after);
+        let unsubmitted = (!self.unsubmitted.is_empty()).then(|| now.plus(RESUBMIT_PAUSE));
+        let deadlines = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let others = [reads, unsubmitted, deadlines, self.room_reads.deadline(), Some(self.housekeeping.next())];
+        has_work.then_some(now).into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    fn on_command(&mut self, command: SubscriberCommand) {
+        match command {
+            SubscriberCommand::Attach { id, key, socket, unhandled, done } => {
+                self.on_attach(id, key, Outlet::Socket { socket, unhandled }, done);
+            }
+            SubscriberCommand::Detach { id } => self.on_detach(id),
+            SubscriberCommand::Answered { id, number, answer } => self.on_answered(id, number, answer),
+            SubscriberCommand::Request { key, request } => self.on_request(key, request),
+            SubscriberCommand::List { after, limit, reply } => self.list(after, limit, reply),
+            SubscriberCommand::ReadRooms { rooms, wait, reply } => self.on_read_rooms(rooms, wait, reply),
+            SubscriberCommand::Close(done) => self.on_close(done),
+        }
+    }
+
+    /// Sends the packets of this turn, commits its acks, and sets the next deadlines.
+    fn finish_changed(&mut self) {
+        while let Some(id) = self.changed.pop_first() {
+            self.flush_acks(id);
+            let Some(active) = self.active.get_mut(&id) else { continue };
+            let (now_in_flight, before) = (active.delivery.in_flight(), active.counted_in_flight);
+            active.counted_in_flight = now_in_flight;
+            self.metrics.subscribers.in_flight.add(now_in_flight as i64 - before as i64);
+            if !active.packets.is_empty() {
+                let packets = std::mem::take(&mut active.packets);
+                active.tell(id, AttachmentUpdate::Packets(packets));
+            }
+            self.answer_pull(id);
+            self.set_deadline(id);
+        }
+    }
+
+    fn set_deadline(&mut self, id: AttachmentId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let next = active.delivery.next_deadline().into_iter().chain(active.pull_deadline()).min();
+        if next != active.deadline {
+            if let Some(before) = std::mem::replace(&mut active.deadline, next) {
+                self.deadlines.remove(&(before, id));
+            }
+            self.deadlines.extend(next.map(|next| (next, id)));
+        }
+    }
+
+    fn on_deadline(&mut self, id: AttachmentId, now: UnixMillis) {
+        if let Some(active) = self.active.get_mut(&id) {
+            active.deadline = None;
+        }
+        self.end_late_pull(id, now);
+        self.advance(id);
+    }
+
+    fn on_close(&mut self, done: oneshot::Sender<()>) {
+        let ids: Vec<AttachmentId> = self.active.keys().copied().collect();
+        for id in ids {
+            self.end(id);
+        }
+        self.closing = Some(done);
+    }
+
+    fn close_if_done(&mut self) {
+        // An attachment that begins later is detached by the next start.
+        if self.committing == 0
+            && let Some(done) = self.closing.take()
+        {
+            let _ = done.send(());
+        }
+    }
+}
+
+impl Drop for Subscribers {
+    fn drop(&mut self) {
+        self.link.close();
+    }
+}
+
+impl Active {
+    /// Sends an update to the session of an attached socket.
+    fn tell(&self, id: AttachmentId, update: AttachmentUpdate) {
+        if let Outlet::Socket { socket, .. } = &self.outlet {
+            // A session that has ended drops its attachment, which ends the delivery.
+            let _ = socket.link.post(SessionCommand::Attachment { socket: socket.info.id, id, update });
+        }
+    }
+
+    /// Counts an answer of the client as handled.
+    fn on_handled(&self) {
+        if let Outlet::Socket { unhandled, .. } = &self.outlet {
+            unhandled.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Wakes the actor.
+struct Wake;
+
+impl Message for Wake {
+    type Result = ();
+}
+
+impl Actor for Subscribers {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let wake = || {
+            let address = ctx.address().recipient();
+            // A full mailbox has wake-ups already.
+            move || drop(address.try_send(Wake))
+        };
+        self.link.wake_with(wake());
+        self.results.wake_with(wake());
+        self.queue.live().wake_with(wake());
+        self.run_turn(ctx);
+    }
+}
+
+impl Handler<Wake> for Subscribers {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Context<Self>) {
+        self.is_woken = false;
+        self.run_turn(ctx);
+    }
+}
+
+impl Subscribers {
+    fn run_turn(&mut self, ctx: &mut Context<Self>) {
+        let _guard = AbortOnUnwind("subscribers");
+        let Some(at) = self.turn() else { return };
+        let now = self.clock.now();
+        if at <= now {
+            // In a later turn of the thread, so that timers and wake-ups have their share.
+            if !std::mem::replace(&mut self.is_woken, true) {
+                let address = ctx.address();
+                actix::spawn(async move {
+                    tokio::task::yield_now().await;
+                    let _ = address.try_send(Wake);
+                });
+            }
+            return;
+        }
+        if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= at && *armed > now) {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        // The clock counts whole milliseconds.
+        let wait = Duration::from_millis(at.0 - now.0 + 1);
+        let timer = ctx.run_later(wait, |actor, ctx| {
+            actor.timer = None;
+            actor.run_turn(ctx);
+        });
+        self.timer = Some((at, timer));
+    }
+}
+
+/// A duration that a caller may choose, in milliseconds, at most `max`.
+fn bounded(duration: Duration, max: Duration) -> u64 {
+    millis(duration.min(max))
+}

@@ -1,0 +1,406 @@
+//! Requests of the application about one subscriber.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::attaching::{GAPS_READ, outcome};
+use super::delivering::Cause;
+use super::{Outlet, ReadJob, Subscribers, UNSUBMITTED_MAX, bounded};
+use crate::ids::{RoomName, SocketId};
+use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
+use crate::messages::subscribers::{Description, PendingJoin, SubscriberRequest};
+use crate::queue::change::{Acked, Change, From, Outcome, Refusal};
+use crate::queue::record::{SubscriberInfo, SubscriberKey, SubscriberState};
+use crate::queue::store::{DeadLetterPage, PageLimit, StoreError};
+
+/// Pending events that are counted for a description.
+const DESCRIBED_MAX: usize = 10_000;
+
+/// Pending events that are acknowledged at a time.
+const ACKED_AT_A_TIME: usize = 256;
+
+/// Subscribers of one listing.
+const LISTED_MAX: usize = 1_000;
+
+/// Events of one page for the application.
+pub(super) const EVENTS_MAX: usize = 1_000;
+
+/// Bytes of one page for the application.
+pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Repetitions of a replay, of at most 256 dead letters each.
+const REPLAYS_MAX: usize = 64;
+
+impl Subscribers {
+    pub(super) fn on_request(&mut self, key: SubscriberKey, request: SubscriberRequest) {
+        if self.unsubmitted.len() >= UNSUBMITTED_MAX {
+            return request.fail(SubscriberError::Overloaded);
+        }
+        match request {
+            SubscriberRequest::Create(reply) => {
+                self.change_then(Change::CreateSubscriber { subscriber: key }, reply, |_, _| ());
+            }
+            SubscriberRequest::Subscribe { room, from, reply } => self.on_subscribe(key, room, from, reply),
+            SubscriberRequest::Unsubscribe { room, reply } => self.on_unsubscribe(key, room, reply),
+            SubscriberRequest::Ack { events: Acked::Numbers(numbers), reply } => self.ack_numbers(key, numbers, reply),
+            SubscriberRequest::Ack { events: Acked::UpTo(up_to), reply } => {
+                self.read_for(reply, move |actor, reply| actor.ack_up_to(key, up_to, reply));
+            }
+            SubscriberRequest::Nak { number, delay, reply } => self.on_nak(&key, number, delay, reply),
+            SubscriberRequest::Term { number, reason, reply } => {
+                let change = Change::Term { subscriber: key.clone(), number, reason };
+                self.change_then(change, reply, move |actor, _| {
+                    actor.metrics.subscribers.terms.add(1);
+                    actor.metrics.subscribers.dead_lettered.add(1);
+                    actor.on_handled_elsewhere(&key, number);
+                });
+            }
+            SubscriberRequest::Progress { number, reply } => {
+                let id = self.in_flight_of(&key, number);
+                let _ = reply.send(id.map(|id| {
+                    self.with(id, |delivery, now, _| delivery.on_progress(number, now));
+                }));
+            }
+            SubscriberRequest::Pull { limit, wait, reply } => self.on_pull(key, limit, wait, reply),
+            SubscriberRequest::Release { socket } => self.release(&key, socket),
+            SubscriberRequest::Describe(reply) => self.read_for(reply, move |actor, reply| {
+                let description = actor.describe(&key);
+                actor.answer(reply, description)
+            }),
+            SubscriberRequest::DeadLetters { after, limit, reply } => self.read_for(reply, move |actor, reply| {
+                let page = actor.dead_letters(&key, after, limit);
+                actor.answer(reply, page)
+            }),
+            SubscriberRequest::ReplayDead { numbers, reply } => {
+                self.replay_dead(key, numbers, Vec::new(), REPLAYS_MAX, reply);
+            }
+            SubscriberRequest::Purge { up_to, reply } => {
+                let change = Change::PurgeSubscriber { subscriber: key.clone(), up_to };
+                self.change_then(change, reply, move |actor, _| {
+                    if let Some(id) = actor.by_key.get(&key).copied() {
+                        actor.with(id, |delivery, now, effects| delivery.on_removed(1, up_to, now, effects));
+                        actor.look_for_gaps(id);
+                    }
+                });
+            }
+            SubscriberRequest::Remove(reply) => {
+                self.change_then(Change::RemoveSubscriber { subscriber: key.clone() }, reply, move |actor, _| {
+                    if let Some(id) = actor.by_key.get(&key).copied() {
+                        actor.evict(id, "removed");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Commits a change, continues, and answers.
+    fn change_then<T: Send + 'static>(
+        &mut self,
+        change: Change,
+        reply: SubscriberReply<T>,
+        then: impl FnOnce(&mut Self, Outcome) -> T + Send + 'static,
+    ) {
+        self.submit(change, move |actor, verdict| {
+            let result = outcome(verdict).map(|outcome| then(actor, outcome));
+            let _ = reply.send(result);
+        });
+    }
+
+    /// Reads the store in a later turn.
+    fn read_for<T: Send + 'static>(
+        &mut self,
+        reply: SubscriberReply<T>,
+        read: impl FnOnce(&mut Self, SubscriberReply<T>) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        self.reads.push_back(ReadJob::Request(Box::new(move |actor| read(actor, reply))));
+    }
+
+    /// Answers with the result of a read. A store that failed is unavailable.
+    fn answer<T>(
+        &self,
+        reply: SubscriberReply<T>,
+        result: Result<Result<T, SubscriberError>, StoreError>,
+    ) -> Result<(), StoreError> {
+        match result {
+            Ok(result) => {
+                let _ = reply.send(result);
+                Ok(())
+            }
+            Err(error) => {
+                let _ = reply.send(Err(SubscriberError::Unavailable));
+                Err(error)
+            }
+        }
+    }
+
+    fn on_subscribe(&mut self, key: SubscriberKey, room: RoomName, from: From, reply: SubscriberReply<PendingJoin>) {
+        let change = Change::Subscribe { subscriber: key.clone(), room: room.clone(), from };
+        self.change_then(change, reply, move |actor, outcome| {
+            let Outcome::Subscribed { after, .. } = outcome else { return None };
+            let id = actor.by_key.get(&key).copied()?;
+            let joined = actor.add_room(id, room, after);
+            // Events since the commit may have been missed, and earlier ones were asked for.
+            actor.with(id, |delivery, now, effects| delivery.on_rewind(after, now, effects));
+            actor.look_for_gaps(id);
+            joined
+        });
+    }
+
+    fn add_room(&mut self, id: AttachmentId, room: RoomName, after: u64) -> PendingJoin {
+        let active = self.active.get_mut(&id)?;
+        active.rooms.insert(room.clone(), after);
+        self.by_room.entry((active.key.namespace.clone(), room.clone())).or_default().insert(id);
+        matches!(active.outlet, Outlet::Socket { .. }).then(|| {
+            let (sender, receiver) = oneshot::channel();
+            active.tell(id, AttachmentUpdate::JoinNew(room, sender));
+            receiver
+        })
+    }
+
+    fn on_unsubscribe(&mut self, key: SubscriberKey, room: RoomName, reply: SubscriberReply<()>) {
+        let change = Change::Unsubscribe { subscriber: key.clone(), room: room.clone() };
+        self.change_then(change, reply, move |actor, _| {
+            let Some(id) = actor.by_key.get(&key).copied() else { return };
+            let Some(active) = actor.active.get_mut(&id) else { return };
+            active.rooms.remove(&room);
+            actor.forget_room(&key, &room, id);
+            if let Some(active) = actor.active.get(&id) {
+                active.tell(id, AttachmentUpdate::Leave(room));
+            }
+            // Events that were read may not be pending any more.
+            actor.with(id, |delivery, now, effects| delivery.on_rewind(0, now, effects));
+        });
+    }
+
+    fn ack_numbers(&mut self, key: SubscriberKey, numbers: Vec<u64>, reply: SubscriberReply<u64>) {
+        let change = Change::Ack { subscriber: key.clone(), events: Acked::Numbers(numbers.clone()) };
+        self.change_then(change, reply, move |actor, outcome| {
+            for number in numbers {
+                actor.on_handled_elsewhere(&key, number);
+            }
+            actor.count_acked(&outcome)
+        });
+    }
+
+    fn count_acked(&self, outcome: &Outcome) -> u64 {
+        let Outcome::Acked { events } = outcome else { return 0 };
+        self.metrics.subscribers.acks.add(*events);
+        *events
+    }
+
+    /// An event was handled by a request, and its delivery is notified.
+    fn on_handled_elsewhere(&mut self, key: &SubscriberKey, number: u64) {
+        if let Some(id) = self.by_key.get(key).copied() {
+            self.with(id, |delivery, now, effects| delivery.on_removed(number, number, now, effects));
+            self.confirm_gaps(id, number);
+        }
+    }
+
+    /// Acknowledges everything up to a number. Gaps that the subscriber does not know are not
+    /// confirmed: events are then acknowledged one by one.
+    fn ack_up_to(&mut self, key: SubscriberKey, up_to: u64, reply: SubscriberReply<u64>) -> Result<(), StoreError> {
+        if let Some(id) = self.by_key.get(&key).copied() {
+            self.confirm_gaps(id, up_to);
+        }
+        let gaps = match self.reader.gaps(&key, 0, GAPS_READ) {
+            Ok(page) => page.gaps,
+            Err(error) => return self.answer(reply, Err(error)),
+        };
+        if gaps.iter().any(|gap| gap.from <= up_to) {
+            if let Some(id) = self.by_key.get(&key).copied() {
+                self.look_for_gaps(id);
+            }
+            return self.ack_pending(key, 0, up_to, 0, reply);
+        }
+        let change = Change::Ack { subscriber: key.clone(), events: Acked::UpTo(up_to) };
+        self.change_then(change, reply, move |actor, outcome| {
+            if let Some(id) = actor.by_key.get(&key).copied() {
+                actor.with(id, |delivery, now, effects| delivery.on_removed(1, up_to, now, effects));
+            }
+            actor.count_acked(&outcome)
+        });
+        Ok(())
+    }
+
+    /// Acknowledges pending events after a number, up to another one.
+    fn ack_pending(
+        &mut self,
+        key: SubscriberKey,
+        after: u64,
+        up_to: u64,
+        acked: u64,
+        reply: SubscriberReply<u64>,
+    ) -> Result<(), StoreError> {
+        let limit = PageLimit { events: ACKED_AT_A_TIME, bytes: PAGE_BYTES_MAX };
+        let page = match self.reader.pending(&key, after, limit) {
+            Ok(page) => page,
+            Err(error) => return self.answer(reply, Err(error)),
+        };
+        let mut numbers: Vec<u64> = page.events.iter().map(|event| event.number).collect();
+        numbers.retain(|number| *number <= up_to);
+        let is_last = !page.has_more || page.next >= up_to;
+        let change = Change::Ack { subscriber: key.clone(), events: Acked::Numbers(numbers.clone()) };
+        self.submit(change, move |actor, verdict| match outcome(verdict) {
+            Ok(outcome) => {
+                for number in numbers {
+                    actor.on_handled_elsewhere(&key, number);
+                }
+                let acked = acked + actor.count_acked(&outcome);
+                if is_last {
+                    let _ = reply.send(Ok(acked));
+                } else {
+                    actor.read_for(reply, move |actor, reply| actor.ack_pending(key, page.next, up_to, acked, reply));
+                }
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        });
+        Ok(())
+    }
+
+    /// The delivery in which an event is in flight.
+    fn in_flight_of(&self, key: &SubscriberKey, number: u64) -> Result<AttachmentId, SubscriberError> {
+        let id = self.by_key.get(key).copied();
+        let is_in_flight =
+            |id: &AttachmentId| self.active.get(id).is_some_and(|active| active.delivery.is_in_flight(number));
+        id.filter(is_in_flight).ok_or(SubscriberError::NotInFlight { number })
+    }
+
+    fn on_nak(&mut self, key: &SubscriberKey, number: u64, delay: Option<Duration>, reply: SubscriberReply<()>) {
+        let id = match self.in_flight_of(key, number) {
+            Ok(id) => id,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        self.metrics.subscribers.naks.add(1);
+        if let Some(active) = self.active.get_mut(&id) {
+            active.naks.push((number, reply));
+        }
+        let delay = delay.map(|delay| bounded(delay, Duration::MAX));
+        self.with_cause(id, Cause::Nak, |delivery, now, effects| delivery.on_nak(number, delay, now, effects));
+        self.confirm_gaps(id, number);
+    }
+
+    fn release(&mut self, key: &SubscriberKey, socket: Option<SocketId>) {
+        let Some(id) = self.by_key.get(key).copied() else { return };
+        let Some(active) = self.active.get(&id) else { return };
+        match &active.outlet {
+            Outlet::Socket { socket: attached, .. } if Some(attached.info.id) == socket => {
+                for room in active.rooms.keys() {
+                    active.tell(id, AttachmentUpdate::Leave(room.clone()));
+                }
+                active.tell(id, AttachmentUpdate::Ended(None));
+            }
+            Outlet::Pull(_) if socket.is_none() => self.fail_pull(id, &SubscriberError::Busy),
+            _ => return,
+        }
+        self.end(id);
+    }
+
+    fn describe(&mut self, key: &SubscriberKey) -> Result<Result<Description, SubscriberError>, StoreError> {
+        let info = match self.reader.subscriber(key)? {
+            Some(info) => info,
+            None => return Ok(Err(Refusal::UnknownSubscriber.into())),
+        };
+        if let SubscriberState::Expired { at } = info.state {
+            return Ok(Err(Refusal::SubscriberExpired { at }.into()));
+        }
+        let backlog = self.reader.backlog(key, DESCRIBED_MAX)?;
+        let gaps = self.reader.gaps(key, 0, GAPS_READ)?.gaps;
+        let id = self.by_key.get(key).copied();
+        let delivery = id.and_then(|id| self.active.get(&id)).map(|active| &active.delivery);
+        Ok(Ok(Description {
+            info,
+            is_attached: id.is_some_and(|id| self.is_attached(id)),
+            backlog,
+            gaps,
+            in_flight: delivery.map_or(0, |delivery| delivery.in_flight()),
+            oldest_in_flight: delivery.and_then(|delivery| delivery.oldest_in_flight()),
+        }))
+    }
+
+    fn dead_letters(
+        &mut self,
+        key: &SubscriberKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Result<DeadLetterPage, SubscriberError>, StoreError> {
+        match self.reader.subscriber(key)?.map(|info| info.state) {
+            None => return Ok(Err(Refusal::UnknownSubscriber.into())),
+            Some(SubscriberState::Expired { at }) => return Ok(Err(Refusal::SubscriberExpired { at }.into())),
+            Some(SubscriberState::Active) => {}
+        }
+        let limit = PageLimit { events: limit.clamp(1, EVENTS_MAX), bytes: PAGE_BYTES_MAX };
+        self.reader.dead_letters(key, after, limit).map(Ok)
+    }
+
+    /// Replays until no dead letter is left of those that were asked for.
+    fn replay_dead(
+        &mut self,
+        key: SubscriberKey,
+        numbers: Option<Vec<u64>>,
+        mut replayed: Vec<(u64, u64)>,
+        left: usize,
+        reply: SubscriberReply<Vec<(u64, u64)>>,
+    ) {
+        let change = Change::ReplayDead { subscriber: key.clone(), numbers: numbers.clone() };
+        self.submit(change, move |actor, verdict| match outcome(verdict) {
+            Ok(Outcome::Replayed { events }) => {
+                let first = events.iter().map(|(_, new)| *new).min();
+                let id = actor.by_key.get(&key).copied();
+                if let (Some(id), Some(first)) = (id, first) {
+                    actor.with(id, |delivery, now, effects| delivery.on_rewind(first - 1, now, effects));
+                }
+                replayed.extend(events);
+                if first.is_some() && left > 0 {
+                    actor.replay_dead(key, numbers, replayed, left - 1, reply);
+                } else {
+                    let _ = reply.send(Ok(replayed));
+                }
+            }
+            Ok(_) => {
+                let _ = reply.send(Err(SubscriberError::Indeterminate));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        });
+    }
+
+    pub(super) fn list(&mut self, after: SubscriberKey, limit: usize, reply: SubscriberReply<Vec<SubscriberInfo>>) {
+        self.read_for(reply, move |actor, reply| {
+            let found = actor.reader.subscribers(Some(&after), limit.clamp(1, LISTED_MAX)).map(|mut found| {
+                found.retain(|info| info.key.namespace == after.namespace);
+                Ok(found)
+            });
+            actor.answer(reply, found)
+        });
+    }
+}
+
+impl SubscriberRequest {
+    pub(super) fn fail(self, error: SubscriberError) {
+        fn send<T>(reply: SubscriberReply<T>, error: SubscriberError) {
+            let _ = reply.send(Err(error));
+        }
+        match self {
+            Self::Create(reply) | Self::Remove(reply) => send(reply, error),
+            Self::Subscribe { reply, .. } => send(reply, error),
+            Self::Unsubscribe { reply, .. }
+            | Self::Nak { reply, .. }
+            | Self::Term { reply, .. }
+            | Self::Progress { reply, .. }
+            | Self::Purge { reply, .. } => send(reply, error),
+            Self::Ack { reply, .. } => send(reply, error),
+            Self::Pull { reply, .. } => send(reply, error),
+            Self::Describe(reply) => send(reply, error),
+            Self::DeadLetters { reply, .. } => send(reply, error),
+            Self::ReplayDead { reply, .. } => send(reply, error),
+            Self::Release { .. } => {}
+        }
+    }
+}
