@@ -74,7 +74,7 @@ export class Queue {
     const code = answer.error?.code;
     const isThere = code !== undefined && !["unknown_event", "unavailable"].includes(code);
     if (!this.#subscriber.isOpen) this.#mode = isThere ? "ready" : "absent";
-    this.#note = NO_QUEUE;
+    this.#note = `${NO_QUEUE} The option --queue disk gives it one.`;
     this.#show();
     if (!isThere) byId("durable-outcome").textContent = `${NO_QUEUE} It can publish to those who are connected.`;
     if (!isThere) return;

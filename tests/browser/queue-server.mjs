@@ -78,6 +78,7 @@ export function startQueueServer() {
     };
     const ofSubscriber = {
       pending: () => ({ events: subscriber.events.length, in_flight: 0, dead_letters: subscriber.dead.length, rooms: [...subscriber.rooms] }),
+      in_progress: (offset) => ({ offset }),
       dead: () => ({ events: subscriber.dead.map(({ offset, room, name, args }) => ({ offset, room, event: name, args })) }),
       replay_dead() {
         const again = subscriber.dead.splice(0);
@@ -92,7 +93,7 @@ export function startQueueServer() {
       const error = (code, message) => ({ error: { code, message } });
       if (event in answers) answer(answers[event](...args));
       else if (!(event in ofSubscriber)) answer(error("unknown_event", event));
-      else answer(subscriber ? ofSubscriber[event]() : error("bad_request", `${event}: this socket is no subscriber`));
+      else answer(subscriber ? ofSubscriber[event](...args) : error("bad_request", `${event}: this socket is no subscriber`));
     });
   });
   return { url: `http://127.0.0.1:${io.httpServer.address().port}`, stop: () => new Promise((resolve) => io.close(resolve)) };
