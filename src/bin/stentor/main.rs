@@ -14,6 +14,7 @@ mod queue_tool;
 mod replies;
 mod secret;
 mod signature;
+mod subscribers;
 mod vocabulary;
 
 use std::fmt::Display;
@@ -25,6 +26,7 @@ use stentor::{BuildError, Server};
 
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
+use self::vocabulary::Access;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -239,7 +241,8 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
 
 async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
-        vocabulary::install(io.of(namespace));
+        let access = Access { kind: config.subscriber_access(), key: config.subscriber_key.clone() };
+        vocabulary::install(io.of(namespace), access);
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
     listener =
