@@ -19,6 +19,7 @@ mod heartbeat;
 mod http;
 mod order;
 mod peers;
+mod queue_subscribers;
 mod serve;
 mod socketio;
 mod support;
