@@ -52,12 +52,13 @@
 //! | 3 | `messages/` | messages between actors |
 //! | 2 | `recovery/` | sessions that clients may resume, and the positions from which they resume |
 //! | 1 | `state/`, `journal/`, `queue/`, `metrics/` | sans-IO state machines; the journal; durable events; counters |
-//! | 0 | `protocol/`, `ids.rs`, `limits.rs` | wire formats, identifiers, limits |
+//! | 0 | `protocol/`, `ids.rs`, `limits.rs`, `folder.rs` | wire formats, identifiers, limits; locked folders |
 
 mod api;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench_support;
+mod folder;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -126,6 +126,7 @@ impl Hub {
     pub(super) fn apply_publish(&mut self, worker: WorkerId, from: ReplyTo, emit: DurableEmit) {
         self.work += emit.byte_len();
         if let Err(refusal) = self.submit_publish(worker, from, emit) {
+            self.count_refusal(&refusal);
             self.workers.answer(worker, from, Answer::Publish(Err(refusal)));
         }
     }
@@ -232,7 +233,26 @@ impl Hub {
             Verdict::Indeterminate => Err(PublishRefusal::Indeterminate),
             Verdict::Unavailable => Err(PublishRefusal::Unavailable),
         };
+        match &answer {
+            Ok(stored) if stored.duplicate => self.metrics.publishes.duplicates.add(1),
+            Ok(_) => self.metrics.publishes.stored.add(1),
+            Err(refusal) => self.count_refusal(refusal),
+        }
         self.workers.answer(sender.worker, to, Answer::Publish(answer));
+    }
+
+    fn count_refusal(&self, refusal: &PublishRefusal) {
+        let publishes = &self.metrics.publishes;
+        let counter = match refusal {
+            PublishRefusal::QueueOff => return,
+            PublishRefusal::Refused(Refusal::Conflict { .. }) => &publishes.conflicts,
+            PublishRefusal::Refused(Refusal::Overloaded { .. }) => &publishes.overloaded,
+            PublishRefusal::Refused(Refusal::TooLarge { .. }) => &publishes.too_large,
+            PublishRefusal::Refused(_) => &publishes.invalid,
+            PublishRefusal::Unavailable => &publishes.unavailable,
+            PublishRefusal::Indeterminate => &publishes.indeterminate,
+        };
+        counter.add(1);
     }
 
     /// Reveals an event that a failed commit has stored. Its publisher was answered

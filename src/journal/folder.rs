@@ -18,15 +18,16 @@
 //! number is thus not mistaken for a newer format. If the header is damaged or missing, the journal
 //! is discarded. A folder that contains files of other programs and no header is left unchanged.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::disk;
-use super::layout::{FORMAT, SEGMENT, SPARE, for_owner_only, segment_name, u32_at, u64_at};
+use super::layout::{FORMAT, SEGMENT, SPARE, segment_name, u32_at, u64_at};
 use super::segment::Fault;
+use crate::folder::{FolderKind, LockError, LockedFolder, for_owner_only};
 use crate::ids::{Epoch, Lsn};
 
 const MAGIC: [u8; 8] = *b"stentorJ";
@@ -34,9 +35,11 @@ const HEADER: &str = "journal.header";
 const HEADER_NEW: &str = "journal.header.new";
 const HEADER_BYTES: usize = 57;
 const LOCK: &str = "journal.lock";
-/// Folder that a file system such as ext4 creates in each new volume. A volume with no other files
-/// counts as empty.
-const LOST_AND_FOUND: &str = "lost+found";
+const KIND: FolderKind = FolderKind {
+    lock: LOCK,
+    mark: HEADER,
+    is_known: |name| name == HEADER_NEW || is_spare(name) || sequence(name).is_some(),
+};
 
 /// The reason why a journal was not opened. After [`NotPermitted`](Self::NotPermitted),
 /// [`NoSpace`](Self::NoSpace) and [`Io`](Self::Io), the folder may have been changed. After any
@@ -166,7 +169,7 @@ impl BootId {
     /// The current boot, as reported by the kernel. If the boot is unknown, a journal continues
     /// only if it was closed.
     pub(crate) fn of_this_machine() -> Option<Self> {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         u128::from_str_radix(&text.trim().replace('-', ""), 16).ok().and_then(Self::new)
     }
 }
@@ -269,48 +272,26 @@ pub(super) enum StoredHeader {
 }
 
 /// A locked folder. The files needed to mark the journal as failed are opened in advance, because
-/// the process may have run out of file descriptors when a failure occurs.
+/// the process may have run out of file descriptors when a failure occurs. Programs older than
+/// format 2 lock only the lock file.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
-    /// The opened folder, on systems that can open a folder as a file. The folder is locked too, so
-    /// that removing the lock file does not unlock the journal.
-    directory: Option<File>,
+    locked: LockedFolder,
     /// The header file. `None` until this process has written a header.
     header: Option<File>,
-    /// The lock file, which names the process that holds the lock. It is locked in addition to the
-    /// folder, because programs older than format 2 lock only the file.
-    _lock: File,
 }
 
 impl Folder {
     /// Locks the folder. Creates the folder if it does not exist.
     pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
-        create_folder(path).map_err(|error| OpenError::at(path, error))?;
-        check_names(path)?;
-        // Only Unix systems can open a folder as a file.
-        let mut read = OpenOptions::new();
-        let directory = if cfg!(unix) { Some(disk::open(read.read(true), path)) } else { None };
-        let directory = directory.transpose().map_err(|error| OpenError::at(path, error))?;
-        let lock_path = path.join(LOCK);
-        let failed = |error| OpenError::at(&lock_path, error);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        for_owner_only(&mut options);
-        let mut lock = disk::open(&options, &lock_path).map_err(failed)?;
-        // Some file systems can lock files but not folders, so other errors of locking the folder
-        // are ignored.
-        let is_taken = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-        if directory.as_ref().is_some_and(is_taken) {
-            return Err(locked(path, lock));
+        let path = path.to_owned();
+        match LockedFolder::lock(&path, &KIND) {
+            Ok(locked) => Ok(Self { path, locked, header: None }),
+            Err(LockError::Foreign(found)) => Err(OpenError::Foreign { path, found }),
+            Err(LockError::Locked(by)) => Err(OpenError::Locked { path, by }),
+            Err(LockError::Io(at, error)) => Err(OpenError::at(&at, error)),
         }
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(locked(path, lock)),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), directory, header: None, _lock: lock })
     }
 
     /// Writes the header and waits until it is on the disk.
@@ -353,15 +334,8 @@ impl Folder {
 
     /// Waits until the folder's directory entries are on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.directory.as_ref().map_or(Ok(()), disk::sync)
+        self.locked.directory().map_or(Ok(()), disk::sync)
     }
-}
-
-fn locked(path: &Path, lock: File) -> OpenError {
-    let mut by = String::new();
-    let _ = lock.take(64).read_to_string(&mut by);
-    let by = if by.is_empty() { "another process".to_owned() } else { by };
-    OpenError::Locked { path: path.to_owned(), by }
 }
 
 pub(super) fn spares(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
@@ -384,32 +358,6 @@ pub(super) fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> 
     }
     segments.sort_unstable();
     Ok(segments)
-}
-
-fn create_folder(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(ErrorKind::NotADirectory.into()),
-        Err(_) => builder.recursive(true).create(path),
-    }
-}
-
-/// Rejects a folder that contains files of another program and no header, because such a folder was
-/// probably named by mistake.
-fn check_names(path: &Path) -> Result<(), OpenError> {
-    let names = names(path)?;
-    if names.iter().any(|name| name == HEADER) {
-        return Ok(());
-    }
-    let is_known =
-        |name: &str| [LOCK, HEADER_NEW, LOST_AND_FOUND].contains(&name) || is_spare(name) || sequence(name).is_some();
-    match names.into_iter().find(|name| !is_known(name)) {
-        None => Ok(()),
-        Some(found) => Err(OpenError::Foreign { path: path.to_owned(), found }),
-    }
 }
 
 fn sequence(name: &str) -> Option<u64> {

@@ -24,7 +24,7 @@ use crate::ids::{Epoch, Lsn};
 /// ```no_run
 /// # use stentor::{JournalInspection, Lsn};
 /// # fn print() -> Result<(), Box<dyn std::error::Error>> {
-/// let journal = JournalInspection::open("/var/lib/stentor/stentor-data")?;
+/// let journal = JournalInspection::open("/var/lib/stentor/stentor-data/journal")?;
 /// for record in journal.records(Lsn(0)) {
 ///     println!("{}", serde_json::to_string(&record?)?);
 /// }

@@ -1,7 +1,5 @@
 //! File names, format and number encoding shared by the files of a journal's folder.
 
-use std::fs::OpenOptions;
-
 use super::codec;
 
 /// Format of new folders, which is also the newest format that can be opened.
@@ -16,13 +14,6 @@ pub(super) fn spare_name(number: u64) -> String {
 
 pub(super) fn segment_name(sequence: u64) -> String {
     format!("{SEGMENT}{sequence:010}")
-}
-
-/// Restricts access to a new file to its owner, because a journal contains private ids and payloads
-/// of clients.
-pub(super) fn for_owner_only(options: &mut OpenOptions) {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
 }
 
 /// Reads the little-endian number that begins at byte `at`. Panics if `bytes` is too short.

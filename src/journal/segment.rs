@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::codec::{self, CodecError};
 use super::layout::{self, FORMAT};
 use super::{JournalError, Record, disk};
+use crate::folder::for_owner_only;
 use crate::ids::{Epoch, Lsn};
 
 const MAGIC: [u8; 8] = *b"stentorS";
@@ -94,7 +95,7 @@ impl Spare {
     pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true);
-        layout::for_owner_only(&mut options);
+        for_owner_only(&mut options);
         let path = folder.join(layout::spare_name(number));
         Ok(Self { file: Arc::new(disk::open(&options, &path)?), path, number })
     }

@@ -5,6 +5,7 @@
 //! formats.
 
 mod cells;
+mod queue;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::{DisconnectReason, HttpCloseReason, NotRecovered, RefusalKind};
 
 pub(crate) use self::cells::{Counter, Gauge, Histogram, Labelled};
+pub(crate) use self::queue::{COMMIT_CHANGES, COMMIT_TIMES, CommitMetrics, PublishMetrics};
 
 /// Upper bounds of the buckets of handler times. The first bounds distinguish handlers that do not
 /// wait. The last bound is the default time limit for acks and for answers of the hub.
@@ -215,6 +217,8 @@ pub(crate) struct SubscriberMetrics {
 pub(crate) struct Metrics {
     pub(crate) hub: HubMetrics,
     pub(crate) subscribers: SubscriberMetrics,
+    pub(crate) publishes: PublishMetrics,
+    pub(crate) commits: CommitMetrics,
     /// Counters of all workers, including workers that have ended. The list is locked only when a
     /// worker starts and during a scrape.
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,

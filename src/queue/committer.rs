@@ -48,6 +48,8 @@ pub(crate) struct CommitterOptions {
     /// Receives events that a failed commit has stored nevertheless, in order, when the store was
     /// opened again: after the verdicts of that commit, before those of any later one.
     pub on_found: Box<dyn FnMut(UnrevealedEvent) + Send>,
+    /// Called after each commit of changes with their number and the time that the commit took.
+    pub on_commit: Box<dyn FnMut(usize, Duration) + Send>,
     /// Called after the verdicts of a batch were given, so that their receiver is woken once.
     pub on_batch: Box<dyn FnMut() + Send>,
     pub clock: fn() -> UnixMillis,
@@ -63,6 +65,7 @@ impl Default for CommitterOptions {
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
             on_found: Box::new(|_| {}),
+            on_commit: Box::new(|_, _| {}),
             on_batch: Box::new(|| {}),
             clock: unix_millis,
         }
@@ -84,6 +87,8 @@ pub(crate) struct Availability {
     commits: AtomicU64,
     changes: AtomicU64,
     failures: AtomicU64,
+    events: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Availability {
@@ -94,6 +99,16 @@ impl Availability {
 
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Number and bytes of the stored events and dead letters.
+    pub(crate) fn sizes(&self) -> (u64, u64) {
+        (self.events.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    fn set_sizes(&self, (events, bytes): (u64, u64)) {
+        self.events.store(events, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn commits(&self) -> u64 {
@@ -150,6 +165,7 @@ impl Committer {
         let reader = store.reader()?;
         let (sender, receiver) = sync_channel(options.waiting_max);
         let availability = Arc::new(Availability::default());
+        availability.set_sizes(store.sizes());
         let waiting_bytes_max = options.waiting_bytes_max;
         let (QueueOffset { epoch, number: head }, confirmed, pause) =
             (store.head(), store.commits(), options.retry_min);
@@ -320,11 +336,14 @@ impl Worker {
     fn commit(&mut self, batch: Vec<(Change, Completion)>) {
         let Some(store) = &mut self.store else { return };
         let (changes, completions): (Vec<Change>, Vec<Completion>) = batch.into_iter().unzip();
+        let begin = Instant::now();
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
+                self.availability.set_sizes(store.sizes());
                 (self.confirmed, self.head) = (store.commits(), store.head().number);
                 self.availability.has_failed.store(false, Ordering::Release);
                 if !changes.is_empty() {
+                    (self.options.on_commit)(changes.len(), begin.elapsed());
                     self.pause = self.options.retry_min;
                 }
                 self.availability.commits.fetch_add(1, Ordering::Relaxed);

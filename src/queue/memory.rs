@@ -187,6 +187,11 @@ impl QueueStore for MemoryStore {
         self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner).commits
     }
 
+    fn sizes(&self) -> (u64, u64) {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (state.events.len() as u64 + state.dead_letters, state.bytes)
+    }
+
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {
         Ok(Box::new(MemoryReader { state: Arc::clone(&self.state) }))
     }

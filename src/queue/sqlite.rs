@@ -383,6 +383,10 @@ impl QueueStore for SqliteStore {
         self.counters.commits
     }
 
+    fn sizes(&self) -> (u64, u64) {
+        (self.counters.events + self.counters.dead_letters, self.counters.bytes)
+    }
+
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {
         Ok(Box::new(SqliteReader::open(self.path())?))
     }

@@ -93,6 +93,11 @@ pub(crate) trait QueueStore: Send {
     /// Number of commits since the queue was made.
     fn commits(&self) -> u64;
 
+    /// Number and bytes of the stored events and dead letters, for metrics.
+    fn sizes(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// Opens a reader, which may move to another thread.
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError>;
 }

@@ -10,10 +10,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::metrics::{Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
+use crate::metrics::{
+    COMMIT_CHANGES, COMMIT_TIMES, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics,
+};
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::label::Label;
 use crate::protocol::reason::{NotRecovered, RefusalKind};
+use crate::queue::service::QueueService;
 use crate::state::budget::Budgets;
 
 /// Content type of [`Server::metrics`](crate::Server::metrics).
@@ -21,9 +24,9 @@ pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
-pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>) -> String {
+pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>, queue: Option<Arc<QueueService>>) -> String {
     let mut registry = Registry::with_prefix("stentor");
-    registry.register_collector(Box::new(Scrape(metrics, budgets)));
+    registry.register_collector(Box::new(Scrape(metrics, budgets, queue)));
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = text::encode(&mut text, &registry);
@@ -31,7 +34,7 @@ pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>) -> String {
 }
 
 #[derive(Debug)]
-struct Scrape(Arc<Metrics>, Arc<Budgets>);
+struct Scrape(Arc<Metrics>, Arc<Budgets>, Option<Arc<QueueService>>);
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -40,7 +43,8 @@ impl Collector for Scrape {
         page.traffic()?;
         page.handlers()?;
         page.budgets(&self.1)?;
-        page.hub(&self.0)
+        page.hub(&self.0)?;
+        self.2.as_ref().map_or(Ok(()), |queue| page.queue(&self.0, queue))
     }
 }
 
@@ -167,6 +171,35 @@ impl Page<'_> {
         })
     }
 
+    fn queue(&mut self, metrics: &Metrics, queue: &QueueService) -> fmt::Result {
+        let (publishes, availability) = (&metrics.publishes, queue.availability());
+        let (events, bytes) = availability.sizes();
+        self.gauge("queue_events", "Durable events and dead letters that are stored", events as i64)?;
+        self.gauge("queue_bytes", "Bytes of stored durable events and dead letters", bytes as i64)?;
+        self.gauge("queue_waiting_changes", "Changes that wait for a commit", availability.waiting() as i64)?;
+        let is_available = i64::from(availability.is_available());
+        self.gauge("queue_available", "1 while durable events can be stored, otherwise 0", is_available)?;
+        self.constant("queue_failures", "Failed commits and openings of the store", availability.failures())?;
+        self.constant("queue_stored_events", "Durable events that were stored", publishes.stored.get())?;
+        let duplicates = publishes.duplicates.get();
+        self.constant("queue_duplicates", "Publishes of an event that was stored before", duplicates)?;
+        let refused = [
+            ("conflict", &publishes.conflicts),
+            ("indeterminate", &publishes.indeterminate),
+            ("invalid", &publishes.invalid),
+            ("overloaded", &publishes.overloaded),
+            ("too_large", &publishes.too_large),
+            ("unavailable", &publishes.unavailable),
+        ];
+        let refused = refused.map(|(reason, count)| ([("reason", reason)], count.get()));
+        self.family("queue_refused", "Durable publishes that failed, by reason", &refused)?;
+        let bounds = COMMIT_TIMES.map(|time| time.as_secs_f64());
+        let (micros, changes) = (&metrics.commits.micros, &metrics.commits.changes);
+        self.histogram_of("queue_commit_seconds", "Duration of commits", bounds, MICROS_PER_SECOND, &[micros])?;
+        let bounds = COMMIT_CHANGES.map(|changes| changes as f64);
+        self.histogram_of("queue_commit_changes", "Changes of one commit", bounds, 1.0, &[changes])
+    }
+
     fn sum(&self, of: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {
         self.workers.iter().map(|worker| of(worker).get()).sum()
     }
@@ -206,8 +239,7 @@ impl Page<'_> {
         counts.iter().try_for_each(|(labels, count)| ConstCounter::new(*count).encode(family.encode_family(labels)?))
     }
 
-    /// Encodes a histogram. `per_unit` converts units: it is the number of observed units, such as
-    /// microseconds, in one unit of `bounds`, such as a second.
+    /// Encodes a histogram of all workers.
     fn histogram<const N: usize>(
         &mut self,
         name: &str,
@@ -216,9 +248,24 @@ impl Page<'_> {
         per_unit: f64,
         of: impl Fn(&WorkerMetrics) -> &Histogram<N>,
     ) -> fmt::Result {
+        let workers = self.workers.clone();
+        let histograms: Vec<_> = workers.iter().map(|worker| of(worker)).collect();
+        self.histogram_of(name, help, bounds, per_unit, &histograms)
+    }
+
+    /// Encodes the sum of histograms. `per_unit` converts units: it is the number of observed units, such as
+    /// microseconds, in one unit of `bounds`, such as a second.
+    fn histogram_of<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds: [f64; N],
+        per_unit: f64,
+        histograms: &[&Histogram<N>],
+    ) -> fmt::Result {
         let mut buckets: Vec<(f64, u64)> = bounds.into_iter().chain([f64::INFINITY]).map(|bound| (bound, 0)).collect();
         let mut sum = 0;
-        for histogram in self.workers.iter().map(|worker| of(worker)) {
+        for histogram in histograms {
             sum += histogram.sum();
             buckets.iter_mut().zip(histogram.counts()).for_each(|(bucket, count)| bucket.1 += count);
         }

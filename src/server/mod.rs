@@ -186,6 +186,12 @@ impl Server {
         }
     }
 
+    /// True while the store of the queue has failed. Durable publishes then fail, and everything
+    /// else continues. The server opens the store again by itself.
+    pub fn queue_has_failed(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| !queue.availability().is_available())
+    }
+
     /// Returns the metrics as text for Prometheus (OpenMetrics 1.0, content type
     /// [`METRICS_CONTENT_TYPE`]).
     ///
@@ -238,8 +244,23 @@ impl Server {
     /// | `stentor_budget_bytes_max{budget}` | gauge | bytes | limit of each budget |
     /// | `stentor_joins_refused_total` | counter | joins | refused because a limit of rooms was reached |
     /// | `stentor_journal_waits_total` | counter | commands | delayed because the journal share of their sender was used up |
+    ///
+    /// With a [queue](crate::Queue) also:
+    ///
+    /// | name | kind | unit | |
+    /// |---|---|---|---|
+    /// | `stentor_queue_events` | gauge | events | stored, and dead letters |
+    /// | `stentor_queue_bytes` | gauge | bytes | of stored events and dead letters; see [`limits.queue.bytes_max`](crate::limits::QueueLimits::bytes_max) |
+    /// | `stentor_queue_waiting_changes` | gauge | changes | wait for a commit |
+    /// | `stentor_queue_available` | gauge | | 1 while durable events can be stored, otherwise 0 |
+    /// | `stentor_queue_failures_total` | counter | | failed commits and openings of the store |
+    /// | `stentor_queue_stored_events_total` | counter | events | stored for their publishers |
+    /// | `stentor_queue_duplicates_total` | counter | publishes | of an event that was stored before |
+    /// | `stentor_queue_refused_total{reason}` | counter | publishes | failed: `conflict`, `indeterminate`, `invalid`, `overloaded`, `too_large`, `unavailable` |
+    /// | `stentor_queue_commit_seconds` | histogram | seconds | duration of a commit |
+    /// | `stentor_queue_commit_changes` | histogram | changes | in one commit |
     pub fn metrics(&self) -> String {
-        metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone())
+        metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone(), self.queue.clone())
     }
 
     /// Binds an address for a port of the server's own.

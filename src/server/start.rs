@@ -76,7 +76,7 @@ pub(super) fn start_hub(
     budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
-    let HubSettings { limits, journal_kind, queue_kind, parser } = settings;
+    let HubSettings { limits, journal_kind, parser, .. } = settings;
     let of_subscribers = (subscribers::Settings::new(limits, parser), metrics.clone());
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
         JournalWriter::open(journal, seed, limits, metrics.clone())
@@ -91,7 +91,7 @@ pub(super) fn start_hub(
             (bytes_max / 200).min(limits.recovery.sessions_max)
         );
     }
-    let opened = open_queue(limits, queue_kind, parser, writer.as_mut())?;
+    let opened = open_queue(&settings, writer.as_mut(), metrics.clone())?;
     let (hub_queue, reader) = opened.unzip();
     let queue = hub_queue.as_ref().map(|queue| queue.service.clone());
     let stores = Stores { writer, queue: hub_queue, metrics, budgets };
@@ -120,11 +120,11 @@ fn start_subscribers(
 /// Opens the queue, and reveals what was stored and not revealed before. Returns also a reader of the
 /// store.
 fn open_queue(
-    limits: &Limits,
-    queue_kind: &QueueKind,
-    parser: Parser,
+    settings: &HubSettings<'_>,
     writer: Option<&mut JournalWriter>,
+    metrics: Arc<Metrics>,
 ) -> Result<Option<(HubQueue, Box<dyn QueueReader>)>, BuildError> {
+    let HubSettings { limits, queue_kind, parser, .. } = *settings;
     let mut random = [0; 2];
     getrandom::fill(&mut random)?;
     let epoch = epoch_now(random);
@@ -154,6 +154,7 @@ fn open_queue(
         // An event of any admitted size can wait.
         waiting_bytes_max: defaults.waiting_bytes_max.max(2 * queue_limits.event_bytes_max),
         on_found: found_events(reports.clone()),
+        on_commit: Box::new(move |changes, took| metrics.commits.record(changes, took)),
         ..defaults
     };
     let (service, mut reader) = QueueService::start(options, queue_limits, open).map_err(failed)?;

@@ -19,15 +19,19 @@ use super::outbox_handle::OutboxHandle;
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
-use crate::messages::answer::{Answer, Done, NoAnswer, Receipt, ReplyTo};
-use crate::messages::event::DirectPacket;
+use crate::messages::answer::{Answer, Done, NoAnswer, PublishRefusal, Receipt, ReplyTo, RequestError, Stored};
+use crate::messages::event::{DirectPacket, DurableEmit};
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand};
 use crate::messages::hub::{HubBatch, HubCommand, ImmediateCommand, OrderedCommand};
 use crate::messages::session::tests::link;
 use crate::messages::session::{Listing, SessionCommand, SessionLink, SocketRef};
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::messages::socket::tests::socket;
+use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
+use crate::protocol::socketio::Parser;
+use crate::queue::change::Publish;
+use crate::queue::record::Payload;
 use crate::state::budget::Budgets;
 use crate::state::credit::Ticket;
 use crate::state::outbox::Outbox;
@@ -60,6 +64,7 @@ impl Handler<HubBatch> for Listener {
                 HubCommand::Immediate(ImmediateCommand::ReadJournal { after, .. }) => format!("read {}", after.0),
                 HubCommand::Ordered(OrderedCommand::Relay { .. }) => "relay".into(),
                 HubCommand::Ordered(OrderedCommand::Disconnect { .. }) => "disconnect".into(),
+                HubCommand::Ordered(OrderedCommand::Publish { .. }) => "publish".into(),
                 _ => continue,
             };
             self.log.borrow_mut().push(line);

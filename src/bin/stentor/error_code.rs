@@ -10,8 +10,10 @@ pub(super) enum ErrorCode {
     BadEvent,
     BadRequest,
     BadRoom,
+    /// The `dedup_id` was used for another event.
+    Conflict,
     Disconnected,
-    /// The event may or may not have been emitted.
+    /// The event may or may not have been emitted or stored.
     Indeterminate,
     MethodNotAllowed,
     NoApiKey,
@@ -21,6 +23,8 @@ pub(super) enum ErrorCode {
     TooManyRooms,
     TooSlow,
     Unauthorized,
+    /// The queue's store has failed.
+    Unavailable,
     UnknownEvent,
     UnknownNamespace,
     UnsupportedMediaType,
@@ -40,13 +44,14 @@ impl ErrorCode {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded | Self::Disconnected => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Indeterminate => StatusCode::GATEWAY_TIMEOUT,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Disconnected | Self::Indeterminate | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// True if the hub was overloaded. Another request would then probably fail as well.
+    /// True if the hub was overloaded, or the queue's store has failed. Another request would then probably fail as well.
     pub(super) const fn is_of_overload(self) -> bool {
-        matches!(self, Self::Overloaded | Self::Indeterminate)
+        matches!(self, Self::Overloaded | Self::Indeterminate | Self::Unavailable)
     }
 }

@@ -8,6 +8,8 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use stentor::{Fingerprint, JournalInspection, JournalOpenError, JournalReadError, Lsn, Offset};
 use thiserror::Error;
 
+use super::data_dir::find_journal;
+
 /// Number of characters of the epoch at the start of an offset.
 const EPOCH_CHARS: usize = 8;
 
@@ -36,7 +38,7 @@ pub(crate) enum JournalToolError {
 
 pub(crate) fn command() -> Command {
     let folder = Arg::new("folder").value_name("DIR").required(true).value_parser(value_parser!(PathBuf));
-    let folder = folder.help("Folder of the journal");
+    let folder = folder.help("Data folder of a server, or folder of a journal");
     let number = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(u64));
     let from = number("from").value_name("LSN").default_value("0").help("First position to print");
     let limit = number("limit").value_name("N").help("Maximum number of records; all if omitted");
@@ -58,7 +60,7 @@ pub(crate) fn command() -> Command {
 pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<(), JournalToolError> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let Some(folder) = matches.get_one::<PathBuf>("folder") else { return Ok(()) };
-    let journal = JournalInspection::open(folder)?;
+    let journal = JournalInspection::open(find_journal(folder))?;
     let mut out = BufWriter::new(out);
     let outcome = match name {
         "stats" => stats(&journal, &mut out),

@@ -2,7 +2,9 @@
 //! library.
 
 mod config;
+mod data_dir;
 mod demo;
+mod durable;
 mod error_code;
 mod http;
 mod journal_tool;
@@ -22,6 +24,7 @@ use clap::{Arg, ArgMatches, Command};
 use stentor::{BuildError, Server};
 
 use self::config::{Config, Effective, Named};
+use self::data_dir::DataDir;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -212,10 +215,18 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     let config = &config;
     let (storage, access) = (config.queue_storage(), config.subscriber_access());
     log::info!("queue storage={} subscribers={}", storage.name(), access.name());
+    let with_remedy = |error: &dyn Display, setting: &str| {
+        Failure::from(format!("{error}\nset data_dir (--data-dir), or {setting} to \"memory\" or \"off\""))
+    };
+    // Locked until the process ends.
+    let _data_dir = if config.uses_disk() {
+        Some(DataDir::open(&config.data_dir).map_err(|error| with_remedy(&error, "recovery"))?)
+    } else {
+        None
+    };
     let io = config.builder().build().map_err(|error| match error {
-        BuildError::Journal(_) => {
-            Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
-        }
+        BuildError::Journal(_) => with_remedy(&error, "recovery"),
+        BuildError::Queue(_) => with_remedy(&error, "queue"),
         error => error.into(),
     })?;
     let outcome = serve_with(&io, config).await;

@@ -27,14 +27,18 @@ impl ErrorBody {
 /// Receipt of a published event, as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Published {
-    level: &'static str,
-    offset: Option<String>,
-    duplicate: bool,
+    pub(super) level: &'static str,
+    pub(super) offset: Option<String>,
+    pub(super) duplicate: bool,
+    /// Subscribers that a durable event is pending for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pending_for: Option<u64>,
 }
 
 impl From<Receipt> for Published {
     fn from(receipt: Receipt) -> Self {
-        Self { level: "accepted", offset: receipt.offset.map(|offset| offset.to_string()), duplicate: false }
+        let offset = receipt.offset.map(|offset| offset.to_string());
+        Self { level: "accepted", offset, duplicate: false, pending_for: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Errors of opening folders that are locked, foreign, unreadable or of a newer format.
 
-use std::io::{Seek, SeekFrom};
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 
 use super::*;
 use crate::journal::codec;

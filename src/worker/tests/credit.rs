@@ -94,3 +94,81 @@ fn an_open_query_is_answered_after_its_session_has_ended() {
         assert!(credit_window.is_done());
     });
 }
+
+type PublishResult = Result<Stored, RequestError<PublishRefusal>>;
+
+fn publish(credit_window: &mut CreditWindow, now: std::time::Instant) -> tokio::sync::oneshot::Receiver<PublishResult> {
+    let payload = Payload::of_event("x", "", Vec::new());
+    let (namespace, rooms) = (NamespacePath::root(), vec![RoomName::parse("a").unwrap()]);
+    let draft = Draft::event(Parser::Json, namespace.clone(), "x", "", Vec::new(), true);
+    let publish = Publish { namespace, rooms, payload, origin: Default::default(), dedup: None, expires_at: None };
+    let (done, result) = tokio::sync::oneshot::channel();
+    let emit = Box::new(DurableEmit { publish: Box::new(publish), draft, exclude: None });
+    crate::worker::server_sender::publish(credit_window, now, emit, done);
+    result
+}
+
+fn unavailable() -> Answer {
+    Answer::Publish(Err(PublishRefusal::Unavailable))
+}
+
+#[test]
+fn everything_of_a_sender_waits_for_its_publishes_but_further_ones() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.drain_into_log(false);
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
+        let now = std::time::Instant::now();
+        let packet = |text: &str| DirectPacket::Sealed(EncodedFrame::text(text).into());
+        let (slot, socket) = (rig.outbox.slot, socket(1).id);
+        let disconnect = || OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None };
+        let first = publish(&mut credit_window, now);
+        let _second = publish(&mut credit_window, now);
+        credit_window.push(|| now, packet("own"));
+        credit_window.submit_free(disconnect());
+        let _third = publish(&mut credit_window, now);
+        assert_eq!(rig.received().await, ["publish", "publish"], "the third is behind other commands");
+        credit_window.on_answer(now, Ticket(0), unavailable());
+        assert_eq!(first.await, Ok(Err(RequestError::Refused(PublishRefusal::Unavailable))));
+        assert!(rig.received().await.is_empty(), "one publish is unanswered");
+        credit_window.on_answer(now, Ticket(1), unavailable());
+        assert_eq!(rig.received().await, ["relay", "disconnect", "publish"]);
+        credit_window.on_answer(now, Ticket(2), Answer::Done);
+        credit_window.on_answer(now, Ticket(3), unavailable());
+        credit_window.push(|| now, packet("direct"));
+        assert_eq!(rig.received().await, ["write direct"]);
+    });
+}
+
+#[test]
+fn a_publish_whose_answer_is_late_still_holds_back_what_follows() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
+        let now = std::time::Instant::now();
+        let late = publish(&mut credit_window, now);
+        credit_window.on_timeout(now + Limits::default().hub.answer_timeout);
+        assert_eq!(late.await, Ok(Err(NoAnswer::Unanswered.into())));
+        credit_window.push(|| now, DirectPacket::Sealed(EncodedFrame::text("x").into()));
+        assert_eq!(rig.received().await, ["publish"]);
+        credit_window.on_answer(now, Ticket(0), unavailable());
+        assert_eq!(rig.received().await, ["relay"]);
+    });
+}
+
+#[test]
+fn a_session_that_ends_during_a_publish_disconnects_its_sockets() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
+        let now = std::time::Instant::now();
+        let (slot, socket) = (rig.outbox.slot, socket(1).id);
+        let result = publish(&mut credit_window, now);
+        credit_window.submit_free(OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        credit_window.retire(now);
+        assert_eq!(rig.received().await, ["publish", "disconnect"]);
+        credit_window.on_answer(now, Ticket(0), unavailable());
+        assert_eq!(result.await, Ok(Err(RequestError::Refused(PublishRefusal::Unavailable))));
+        assert!(credit_window.is_done());
+    });
+}

@@ -64,7 +64,8 @@ const bitFlip = (name, file) => ({
     await server.start();
     await fillJournal(server.port, 1);
     await server.end("SIGTERM");
-    const found = path.join(server.data, readdirSync(server.data).find((entry) => entry.startsWith(file)));
+    const journal = path.join(server.data, "journal");
+    const found = path.join(journal, readdirSync(journal).find((entry) => entry.startsWith(file)));
     const bytes = readFileSync(found);
     bytes[FORMAT_AT] ^= 0x40;
     writeFileSync(found, bytes);
@@ -128,7 +129,7 @@ export default [
     ci: {},
     async verify({ server, findings }) {
       await server.start();
-      rmSync(path.join(server.data, "journal.lock"));
+      rmSync(path.join(server.data, "journal", "journal.lock"));
       const second = new Server(server.binary);
       try {
         const outcome = await starts(second, { flags: { "--data-dir": server.data } });

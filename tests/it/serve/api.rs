@@ -176,7 +176,7 @@ fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
     );
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = |bytes: usize| json!({"room": "a", "event": "e", "args": ["x".repeat(bytes)]});
-    expect_refused(publish(&hub, &event(300_000)), 503, "overloaded", "no memory for the body");
+    expect_refused(publish(&hub, &event(300_000)), 429, "overloaded", "no memory for the body");
     assert_eq!(hub.metric("stentor_incoming_refused_total"), 1);
     // Refused and completed bodies free their share: their sum exceeds the budget.
     for _ in 0..8 {

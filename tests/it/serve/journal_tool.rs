@@ -60,7 +60,7 @@ fn stats_count_records_by_kind() {
 #[test]
 fn an_unreadable_record_is_an_error_after_the_readable_ones() {
     let (serving, _client) = serving();
-    let path = serving.data().join("segment-0000000001");
+    let path = serving.data().join("journal/segment-0000000001");
     let mut bytes = std::fs::read(&path).unwrap();
     let end = bytes.len() - 1;
     bytes[end] ^= 1;

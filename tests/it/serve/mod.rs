@@ -2,6 +2,7 @@
 
 mod api;
 mod binary;
+mod data_dir;
 mod journal_tool;
 mod metrics;
 mod page;

@@ -47,7 +47,11 @@ fn publish_names_the_error_in_an_invalid_object() {
     for (argument, wrong) in [
         (r#"{}"#, "missing field `room`"),
         (r#"{"room":1}"#, "invalid type: integer `1`"),
-        (r#"{"room":"lobby","durable":true}"#, "unknown field `durable`"),
+        (r#"{"room":"lobby","durables":true}"#, "unknown field `durables`"),
+        (r#"{"room":"lobby","rooms":["a"]}"#, "fields `room` and `rooms` exclude each other"),
+        (r#"{"rooms":[]}"#, "field `rooms` is empty"),
+        (r#"{"room":"lobby","dedup_id":"1"}"#, "dedup_id: expected \"durable\": true as well"),
+        (r#"{"room":"lobby","durable":true}"#, "queue is off"),
         (r#"{"room":"lobby","volatile":"yes"}"#, "invalid type: string"),
         ("[]", "publish: argument 1 (room) is not a string"),
     ] {

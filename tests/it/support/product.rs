@@ -3,6 +3,8 @@
 
 #[path = "../../../src/bin/stentor/demo.rs"]
 pub(crate) mod demo;
+#[path = "../../../src/bin/stentor/durable.rs"]
+mod durable;
 #[path = "../../../src/bin/stentor/error_code.rs"]
 mod error_code;
 #[path = "../../../src/bin/stentor/http/mod.rs"]
@@ -11,5 +13,5 @@ pub(crate) mod http;
 mod replies;
 #[path = "../../../src/bin/stentor/secret.rs"]
 pub(crate) mod secret;
-#[path = "../../../src/bin/stentor/vocabulary.rs"]
+#[path = "../../../src/bin/stentor/vocabulary/mod.rs"]
 pub(crate) mod vocabulary;

@@ -175,7 +175,7 @@ pub(super) const KEYS: &[Key] = keys! {
     BASICS recovery = recovery, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: is_name_of::<Storage> },
         "Storage of events for clients that reconnect: \"disk\" keeps them across restarts, \"memory\" until the process ends, \"off\" stores none.";
     BASICS data_dir = data_dir, Form::Text { expected: "a folder", check: |text| !text.is_empty() },
-        "Folder of the journal with recovery = \"disk\", and of the queue with queue = \"disk\"; it is created if it does not exist. Only one server at a time may use it.";
+        "Folder of what the server keeps on disk: the journal of recovery = \"disk\" in its subfolder journal, the queue in queue. It is created if it does not exist. Only one server at a time may use it.";
     BASICS recovery_window = limits.recovery.window, DURATION;
     BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: is_name_of::<RecoveryClients> },
         "Clients that can recover, and get an offset as the last argument of events: \"auto\", browsers and Node (recognised by their headers) and clients that ask with auth: {recovery: true} or ?recovery=1; \"all\", every client that does not decline with false or 0; \"ask\", only clients that ask.";

@@ -14,9 +14,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stentor::{Builder, Cookie, Cors, Limits, Parser, Recovery, RecoveryClients, SameSite, Server};
+use stentor::{Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
 
 use self::contradictions::RECORD_BYTES;
+use super::data_dir;
 use super::http::ApiLimits;
 use super::secret::Secret;
 
@@ -109,6 +110,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns whether the server keeps anything in its data folder.
+    pub(crate) fn uses_disk(&self) -> bool {
+        self.recovery == Storage::Disk || self.queue_storage() == Storage::Disk
+    }
+
     /// Returns a builder for the server with this configuration.
     pub(crate) fn builder(&self) -> Builder {
         let mut limits = self.limits.clone();
@@ -121,10 +127,16 @@ impl Config {
         let recovery = match self.recovery {
             Storage::Off => Recovery::off(),
             Storage::Memory => Recovery::memory(),
-            Storage::Disk => Recovery::disk(&self.data_dir),
+            Storage::Disk => Recovery::disk(data_dir::journal(&self.data_dir)),
         };
         let recovery = recovery.clients(self.recovery_clients);
-        let builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
+        let queue = match self.queue_storage() {
+            Storage::Off => Queue::off(),
+            Storage::Memory => Queue::memory(),
+            Storage::Disk => Queue::disk(data_dir::queue(&self.data_dir)),
+        };
+        let builder = Server::builder().path(&self.path).recovery(recovery).queue(queue);
+        let builder = builder.parser(self.parser).limits(limits);
         let mut builder = builder.trusted_proxies(self.trusted_proxies.clone());
         if self.origins_guard {
             builder = builder.guard_origins();

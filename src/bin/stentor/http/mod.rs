@@ -92,7 +92,7 @@ fn answer<T: Serialize>(allow: &'static str, done: Result<T, ErrorBody>) -> Http
     let mut response = HttpResponse::build(error.code.status());
     match error.code {
         ErrorCode::Unauthorized => drop(response.insert_header((WWW_AUTHENTICATE, "Bearer"))),
-        ErrorCode::Overloaded => drop(response.insert_header((RETRY_AFTER, "1"))),
+        ErrorCode::Overloaded | ErrorCode::Unavailable => drop(response.insert_header((RETRY_AFTER, "1"))),
         ErrorCode::MethodNotAllowed => drop(response.insert_header((ALLOW, allow))),
         _ => {}
     }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use stentor::{Args, FromArgs};
 
+use super::super::durable::DurableOptions;
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::{Api, answer};
@@ -74,12 +75,15 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
 }
 
 async fn publish(api: &Api, text: &str) -> Result<Published, ErrorBody> {
-    let Publish { namespace, rooms, except, event, args } = Publish::read(text, api.limits.rooms_max)?;
+    let Publish { namespace, rooms, except, event, args, options } = Publish::read(text, api.limits.rooms_max)?;
     let Some(found) = api.io.find(&namespace) else {
         return Err(ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {namespace:?} does not exist")));
     };
     let target = rooms.iter().fold(found.all(), |target, room| target.to(room));
     let target = except.iter().fold(target, |target, room| target.except(room));
+    if options.is_durable()? {
+        return options.publish(target, &event, args).await;
+    }
     Ok(target.emit_confirmed(&event, args).await?.into())
 }
 
@@ -91,9 +95,10 @@ struct Publish {
     except: Vec<String>,
     event: String,
     args: Args,
+    options: DurableOptions,
 }
 
-const FIELDS: &str = "namespace, room, rooms, event, args, except";
+const FIELDS: &str = "namespace, room, rooms, event, args, except, durable, dedup_id, expires_in";
 
 impl Publish {
     fn read(text: &str, rooms_max: usize) -> Result<Self, ErrorBody> {
@@ -104,6 +109,9 @@ impl Publish {
         let rooms: Option<Vec<String>> = field(&mut fields, "rooms", "an array of strings")?;
         let except: Option<OneOrMany> = field(&mut fields, "except", "a string or an array of strings")?;
         let event: Option<String> = field(&mut fields, "event", "a string")?;
+        let durable: Option<bool> = field(&mut fields, "durable", "true or false")?;
+        let dedup_id: Option<String> = field(&mut fields, "dedup_id", "a string")?;
+        let expires_in: Option<u64> = field(&mut fields, "expires_in", "a number of milliseconds")?;
         let args = fields.remove("args").filter(|args| args.get() != "null");
         if let Some(unknown) = fields.keys().next() {
             return Err(bad(format!("unknown field {unknown:?}, expected {FIELDS}")));
@@ -122,7 +130,8 @@ impl Publish {
         let event = event.ok_or_else(|| bad("event is missing, expected a string"))?;
         check_event_name(&event)?;
         let args = args.map_or_else(|| Ok(Args::default()), read_args)?;
-        Ok(Self { namespace: namespace.unwrap_or_else(|| "/".into()), rooms, except, event, args })
+        let options = DurableOptions { durable, dedup_id, expires_in };
+        Ok(Self { namespace: namespace.unwrap_or_else(|| "/".into()), rooms, except, event, args, options })
     }
 }
 
@@ -212,9 +221,12 @@ mod tests {
             (r#"{"room":"a","event":"e","except":7}"#, "except: expected a string or an array of strings, got 7"),
             (r#"{"room":"a","event":"e","args":{"a":1}}"#, "args: expected an array, got {\"a\":1}"),
             (r#"{"room":"a","event":"e","namespace":false}"#, "namespace: expected a string such as \"/\", got false"),
+            (r#"{"room":"a","event":"e","durable":1}"#, "durable: expected true or false, got 1"),
+            (r#"{"room":"a","event":"e","expires_in":-1}"#, "expires_in: expected a number of milliseconds, got -1"),
+            (r#"{"room":"a","event":"e","dedup_id":7}"#, "dedup_id: expected a string, got 7"),
             (
                 r#"{"room":"a","event":"e","data":1}"#,
-                "unknown field \"data\", expected namespace, room, rooms, event, args, except",
+                "unknown field \"data\", expected namespace, room, rooms, event, args, except, durable, dedup_id, expires_in",
             ),
         ] {
             assert_eq!(read(text), Err(expected.into()), "{text}");

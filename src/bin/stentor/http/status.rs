@@ -12,14 +12,19 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).body("ok")
 }
 
-/// Responds with 200 if new sessions are accepted, otherwise with 503 and the reason.
+/// Responds with 200 if new sessions are accepted, otherwise with 503 and the reason. A failed queue
+/// is reported and does not change the status, since live traffic continues, and another server
+/// would not have the stored events.
 pub(super) fn readyz(io: &Server) -> HttpResponse {
     let (mut response, text) = match io.accepting() {
+        Ok(()) if io.queue_has_failed() => (HttpResponse::Ok(), QUEUE_FAILED.to_owned()),
         Ok(()) => (HttpResponse::Ok(), "ok".to_owned()),
         Err(reason) => (HttpResponse::ServiceUnavailable(), reason.to_string()),
     };
     response.insert_header((CACHE_CONTROL, "no-store")).body(text)
 }
+
+const QUEUE_FAILED: &str = "ok, but the queue has failed: durable publishes are refused; see the log";
 
 /// Last line of the metrics text.
 const END: &str = "# EOF\n";

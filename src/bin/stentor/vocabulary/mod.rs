@@ -3,13 +3,16 @@
 //! Errors are sent in the ack as `{"error":{"code","message"}}`. If the client has not requested an
 //! ack, they are sent as the event `stentor:error`.
 
+mod publish;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArgs};
 
+use self::publish::publish;
 use super::error_code::ErrorCode;
-use super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
+use super::replies::{ErrorAnswer, ErrorBody};
 
 /// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event.
 pub(crate) fn install(namespace: Namespace) -> Namespace {
@@ -69,34 +72,6 @@ async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, ErrorBody> {
     let room = text(args, 0, "leave", "room")?;
     socket.leave(&room).await?;
     Ok(LeaveReply { room })
-}
-
-async fn publish(socket: &Socket, args: &Args) -> Result<Published, ErrorBody> {
-    let Addressed { room, volatile } = addressed(args)?;
-    let name = text(args, 1, "publish", "event")?;
-    check_event_name(&name)?;
-    let broadcast = socket.all().to(room);
-    let broadcast = if volatile == Some(true) { broadcast.volatile() } else { broadcast };
-    let receipt = broadcast.emit_confirmed(&name, args.skip(2)).await?;
-    Ok(receipt.into())
-}
-
-/// First argument of `publish`, if the argument is an object instead of a room name.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Addressed {
-    room: String,
-    volatile: Option<bool>,
-}
-
-fn addressed(args: &Args) -> Result<Addressed, ErrorBody> {
-    match args.get(0) {
-        Some(object) if object.starts_with('{') => Addressed::from_args(args.clone()).map_err(|error| {
-            let expected = "expected a room or an object such as {\"room\": \"lobby\", \"volatile\": true}";
-            ErrorBody::new(ErrorCode::BadRequest, format!("publish: argument 1: {error}; {expected}"))
-        }),
-        _ => Ok(Addressed { room: text(args, 0, "publish", "room")?, volatile: None }),
-    }
 }
 
 async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, ErrorBody> {

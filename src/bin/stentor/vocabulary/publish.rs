@@ -1,0 +1,68 @@
+//! The event `publish` of clients.
+
+use serde::Deserialize;
+use stentor::{Args, FromArgs, Socket};
+
+use super::super::durable::DurableOptions;
+use super::super::error_code::ErrorCode;
+use super::super::replies::{ErrorBody, Published, check_event_name};
+use super::text;
+
+/// Maximum number of rooms of one event.
+const ROOMS_MAX: usize = 1_024;
+
+pub(super) async fn publish(socket: &Socket, args: &Args) -> Result<Published, ErrorBody> {
+    let Addressed { rooms, volatile, options } = addressed(args)?;
+    let name = text(args, 1, "publish", "event")?;
+    check_event_name(&name)?;
+    let broadcast = rooms.iter().fold(socket.all(), |broadcast, room| broadcast.to(room));
+    let broadcast = if volatile { broadcast.volatile() } else { broadcast };
+    if options.is_durable()? {
+        return options.publish(broadcast, &name, args.skip(2)).await;
+    }
+    Ok(broadcast.emit_confirmed(&name, args.skip(2)).await?.into())
+}
+
+/// Rooms and options of an event.
+struct Addressed {
+    rooms: Vec<String>,
+    volatile: bool,
+    options: DurableOptions,
+}
+
+/// First argument of `publish`, if the argument is an object instead of a room name.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    room: Option<String>,
+    rooms: Option<Vec<String>>,
+    volatile: Option<bool>,
+    durable: Option<bool>,
+    dedup_id: Option<String>,
+    expires_in: Option<u64>,
+}
+
+fn addressed(args: &Args) -> Result<Addressed, ErrorBody> {
+    let is_object = args.get(0).is_some_and(|argument| argument.starts_with('{'));
+    if !is_object {
+        let rooms = vec![text(args, 0, "publish", "room")?];
+        return Ok(Addressed { rooms, volatile: false, options: DurableOptions::default() });
+    }
+    let expected = "expected a room or an object such as {\"room\": \"lobby\", \"durable\": true}";
+    let refused =
+        |error: &str| ErrorBody::new(ErrorCode::BadRequest, format!("publish: argument 1: {error}; {expected}"));
+    let options = Options::from_args(args.clone()).map_err(|error| refused(&error.to_string()))?;
+    let Options { room, rooms, volatile, durable, dedup_id, expires_in } = options;
+    let rooms = match (room, rooms) {
+        (Some(room), None) => vec![room],
+        (None, Some(rooms)) if !rooms.is_empty() => rooms,
+        (None, Some(_)) => return Err(refused("field `rooms` is empty")),
+        (Some(_), Some(_)) => return Err(refused("fields `room` and `rooms` exclude each other")),
+        (None, None) => return Err(refused("missing field `room`")),
+    };
+    if rooms.len() > ROOMS_MAX {
+        return Err(refused(&format!("{} rooms exceed limit of {ROOMS_MAX}", rooms.len())));
+    }
+    let options = DurableOptions { durable, dedup_id, expires_in };
+    Ok(Addressed { rooms, volatile: volatile == Some(true), options })
+}
