@@ -87,7 +87,9 @@ fn offsets_of_other_queues_and_of_future_events_are_refused() {
     let hub = hub(|_| {});
     let api = subscriber(&hub, "phone", &["a"]);
     let stored = publish(&hub, "a", 1).offset;
-    let foreign = QueueOffset { epoch: stentor::Epoch::default(), ..stored };
+    let other = self::hub(|_| {});
+    let epoch = publish(&other, "a", 1).offset.epoch;
+    let foreign = QueueOffset { epoch, ..stored };
     let future = QueueOffset { number: 99, ..stored };
     for offset in [foreign, future] {
         let result = run(api.ack_up_to(&offset));
