@@ -20,6 +20,7 @@ mod http;
 mod order;
 mod peers;
 mod queue;
+mod queue_subscribers;
 mod serve;
 mod socketio;
 mod support;
