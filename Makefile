@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint deny clients
 .PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
-.PHONY: test-torture torture torture-planted test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
+.PHONY: test-torture torture torture-queue torture-planted test-disk powercut faults disk-tools test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -14,6 +14,7 @@ CHROMIUM ?= /usr/bin/chromium
 TORTURE := tests/torture
 TORTURE_STAMP := $(TORTURE)/node_modules/.stamp
 HOSTILE := tests/hostile
+POWERCUT := tests/powercut
 PEERS := benches/peers
 PEERS_STAMP := $(PEERS)/node_modules/.stamp
 OXIDE := $(PEERS)/oxide
@@ -24,11 +25,13 @@ RUST_CLIENT := $(CLIENTS)/rust
 PORT ?= 3000
 MAX_TIME ?= 60
 CYCLES ?= 20
+POINTS ?= 5
 LOAD ?= all
 SCALE ?= sessions workers
 REPETITIONS ?= 3
 SEED ?= $(shell date +%s)
 SERVER ?= stentor, disk
+QUEUE_SERVER ?= stentor, queue
 ONLY ?=
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
@@ -39,7 +42,7 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-browser test-python test-rust-client test-torture test-hostile ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; torture and hostile suites
+test: test-rust test-node test-browser test-python test-rust-client test-torture test-hostile test-disk ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; torture, hostile and disk suites
 	@node $(CLIENTS)/interop.mjs --check
 
 test-rust: ## cargo test
@@ -146,14 +149,37 @@ $(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt | venv
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-test-torture: ## 20 cycles of the torture suite, half of them with low limits
+test-torture: ## 20 cycles of each torture suite, half of them with low limits, and a queue that forgets, which must be found
 	@$(MAKE) --no-print-directory torture CYCLES=10
 	@$(MAKE) --no-print-directory torture CYCLES=10 SERVER="stentor, disk, small"
+	@$(MAKE) --no-print-directory torture-queue CYCLES=10
+	@$(MAKE) --no-print-directory torture-queue CYCLES=10 QUEUE_SERVER="stentor, queue, small"
+	@cd $(TORTURE) && node queue/run.mjs --cycles 5 --seed $(SEED) --server "stentor, queue in memory" --planted
 
 torture: npm-torture ## stock clients with kill -9 and a bad network, CYCLES=20 SEED=now SERVER="stentor, disk"
 	@cargo build --bin stentor
 	@cd $(TORTURE) && npm test --silent \
 		&& node run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(SERVER)" --recovered-min 0.9
+
+torture-queue: npm-torture ## durable subscribers with kill -9, crashes around a commit and a bad network, CYCLES=20 SEED=now QUEUE_SERVER="stentor, queue"
+	@cargo build --bin stentor
+	@cd $(TORTURE) && npm test --silent \
+		&& node queue/run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(QUEUE_SERVER)"
+
+test-disk: disk-tools ## 10 power cuts, and a few failing calls of the queue's store (about a minute)
+	@$(MAKE) --no-print-directory powercut CYCLES=10
+	@$(MAKE) --no-print-directory faults POINTS=1
+
+powercut: ## power cuts of a disk on which the queue works, CYCLES=20 SEED=now (Linux as root, else skipped)
+	@python3 $(POWERCUT)/powercut.py --cycles $(CYCLES) --seed $(SEED)
+
+faults: ## EIO, ENOSPC and a full disk under the queue, POINTS=5 SEED=now (strace, and Linux as root, else skipped)
+	@python3 $(POWERCUT)/faults.py --points $(POINTS) --seed $(SEED)
+
+disk-tools: ## strace and mkfs.ext4, if missing (as root; without them tests are skipped)
+	@if command -v strace > /dev/null && command -v mkfs.ext4 > /dev/null; then echo "disk-tools: found"; \
+	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then echo "disk-tools: missing, tests will be skipped (Debian: apt-get install strace e2fsprogs)"; \
+	else $(call debian,disk-tools,strace e2fsprogs); fi
 
 test-hostile: node ## small versions of the hostile scenarios against the unoptimised binary (under 2 minutes)
 	@cargo build --bin stentor
@@ -164,9 +190,12 @@ hostile: node ## attacks and faults, one per scenario; then all of them against 
 	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)"
 	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)" --one-life
 
-torture-planted: npm-torture ## torture with a journal that skips one record in a thousand; passes if that is detected
+torture-planted: npm-torture ## torture with a journal that skips records, a queue that confuses acks, and bugs of a small server; passes if all are found
 	@RUSTFLAGS="--cfg stentor_planted_bug" cargo build --bin stentor --target-dir target/planted
 	@cd $(TORTURE) && STENTOR_BIN=../../target/planted/debug/stentor node run.mjs --cycles 200 --seed $(SEED) --planted
+	@cd $(TORTURE) && STENTOR_BIN=../../target/planted/debug/stentor \
+		node queue/run.mjs --cycles 200 --seed $(SEED) --server "stentor, queue, recovery off" --planted
+	@cd $(TORTURE) && node queue/run.mjs --cycles 40 --seed $(SEED) --bugs
 
 compare-recovery: npm-torture ## 1000 stock clients with disconnections of 2 s: this hub and Node's, with and without recovery (minutes)
 	cargo build --release

@@ -7,4 +7,5 @@ pub mod codec;
 pub mod journal;
 pub mod line;
 pub mod queue;
+pub mod queue_writer;
 pub mod rooms;

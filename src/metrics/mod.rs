@@ -175,9 +175,9 @@ pub(crate) struct HubMetrics {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) hub: HubMetrics,
-    pub(crate) subscribers: SubscriberMetrics,
     pub(crate) publishes: PublishMetrics,
     pub(crate) commits: CommitMetrics,
+    pub(crate) subscribers: SubscriberMetrics,
     /// Counters of all workers, including workers that have ended. The list is locked only when a
     /// worker starts and during a scrape.
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,

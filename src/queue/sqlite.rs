@@ -277,11 +277,13 @@ impl SqliteStore {
         }
         self.continue_work(self.work_rows)?;
         self.write_back()?;
-        if !changes.is_empty() {
+        // A start commits other changes.
+        let has_publish = changes.iter().any(|change| matches!(change, Change::Publish(_)));
+        if has_publish {
             super::committer::crash_if_planted("before_commit");
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        if !changes.is_empty() {
+        if has_publish {
             super::committer::crash_if_planted("after_commit");
         }
         Ok(outcomes)
@@ -393,6 +395,14 @@ impl QueueStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Weakens the durability of commits, for the controls of the power-cut rig: `OFF` syncs
+    /// nothing, `NORMAL` only checkpoints.
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn set_synchronous(&self, mode: &str) -> Result<(), StoreError> {
+        let set = self.connection.execute_batch(&format!("PRAGMA synchronous = {mode}"));
+        set.map_err(|error| error_at(self.path(), &error))
+    }
+
     /// The value of a setting of the writing connection.
     #[cfg(test)]
     pub(super) fn setting(&self, name: &str) -> i64 {

@@ -45,12 +45,14 @@ export class Away {
   /**
    * @param {import("../client/index.js").Socket} socket
    * @param {import("./rooms.js").Rooms} rooms
+   * @param {import("./stage.js").Stage} stage
    * @param {() => import("../client/index.js").Socket} connect creates a second connection to the
    * same server
    */
-  constructor(socket, rooms, connect) {
+  constructor(socket, rooms, stage, connect) {
     this.socket = socket;
     this.rooms = rooms;
+    this.stage = stage;
     this.connect = connect;
     byId("offline").addEventListener("click", () => {
       if (allows("offline")) this.#offline ? this.#reconnect() : this.#disconnect();
@@ -154,6 +156,8 @@ export class Away {
     const stored = message.volatile ? "being volatile, it is not stored" : `it is ${this.#storage}`;
     log(`“${message.text}” was published in ${message.room} by ${from}. This tab missed it; ${stored}.`);
     const [plain, volatile] = [this.#count(false), this.#count(true)];
+    const caption = this.rooms.stored && plain ? `keeps ${plain} for this tab` : "keeps nothing for this tab";
+    this.stage.send([[message.from, "server"]], () => this.#counting && this.stage.say("server", caption, "waits"), { label: message.text });
     byId("away-outcome").textContent = `Missed so far: ${events(plain, "event", this.#storage)}, ${events(volatile, "volatile event", "not stored")}.`;
   }
 

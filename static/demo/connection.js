@@ -37,6 +37,7 @@ export class Connection {
     this.socket = socket;
     this.url = url;
     this.page = page;
+    byId("stage-server").textContent = hostOf(url);
     socket.io.on("open", () => this.#opened());
     socket.io.on("reconnect_attempt", (/** @type {number} */ attempt) => this.#onAttempt(attempt));
     // Before the library sends them.
@@ -79,7 +80,7 @@ export class Connection {
     const at = new Date();
     const id = /** @type {string} */ (socket.id);
     this.#state("connected", "Connected", `to ${this.url}`);
-    byId("me").replaceChildren(badge(personOf(id), "this tab"));
+    for (const place of ["me", "stage-me"]) byId(place).replaceChildren(badge(personOf(id), place === "me" ? "this tab" : ""));
     allow("try-now", false);
     const first = !this.#everConnected;
     this.#everConnected = true;
@@ -227,6 +228,9 @@ export class Connection {
     }
   }
 }
+
+/** @param {string} url */
+const hostOf = (url) => (URL.canParse(url) ? new URL(url).host : url);
 
 /** @param {string} text */
 const capital = (text) => text[0].toUpperCase() + text.slice(1);

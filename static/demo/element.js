@@ -29,7 +29,9 @@ export function make(tag, attributes = {}, ...contents) {
  * @param {string} [note] in brackets after the name
  */
 export function badge({ name, hue }, note) {
-  return make("span", { class: "badge", style: `--hue: ${hue}` }, name, ...(note ? [make("small", {}, ` ${note}`)] : []));
+  const element = make("span", { class: "badge" }, name, ...(note ? [make("small", {}, ` ${note}`)] : []));
+  element.style.setProperty("--hue", `${hue}`);
+  return element;
 }
 
 /**

@@ -1,23 +1,26 @@
-/** The two kinds of emit, each with its diagram: to the server, and to a room. */
+/** The two kinds of emit, drawn on the stage: to the server, and to a room. */
 
-import { Diagram } from "./diagram.js";
 import { byId } from "./element.js";
 import { log, secondsBetween } from "./log.js";
 
 /** Identifies this tab in its messages on any connection. */
-const TAB = crypto.randomUUID?.() ?? `${Math.random()}`;
+export const TAB = crypto.randomUUID?.() ?? `${Math.random()}`;
 
 /**
- * @param {Message} message
+ * @param {{ tab?: string }} message
  * @returns {boolean} whether this tab published it
  */
 export const isOwn = (message) => message.tab === TAB;
 
-const IDLE = { client: "Press Emit to see who receives it.", server: "Press Publish to see who receives it." };
+const IDLE = {
+  client: "Only the server receives it. Its ack comes back to this tab.",
+  server: "Every member of the room receives it now, this tab too.",
+};
+/** @type {[string, "received"]} */
+const RECEIVED = ["received it", "received"];
+/** @type {[string, "silent"]} */
+const NOT_RECEIVED = ["not a member", "silent"];
 const DISCONNECTED = "The server is unreachable: emits of this tab are buffered.";
-
-/** Maximum number of characters of a text in a box of the diagram. */
-const CAPTION_LENGTH = 11;
 
 /**
  * @typedef {object} Message as published by this page
@@ -31,7 +34,6 @@ const CAPTION_LENGTH = 11;
 
 /** @param {string} text */
 const quote = (text) => `“${text}”`;
-const short = (/** @type {string} */ text) => quote(text.length > CAPTION_LENGTH ? `${text.slice(0, CAPTION_LENGTH - 1)}…` : text);
 
 export class Emits {
   /** Last socket id of this tab. */
@@ -42,36 +44,27 @@ export class Emits {
   /**
    * @param {import("../client/index.js").Socket} socket
    * @param {import("./rooms.js").Rooms} rooms
+   * @param {import("./stage.js").Stage} stage
    */
-  constructor(socket, rooms) {
+  constructor(socket, rooms, stage) {
     this.socket = socket;
     this.rooms = rooms;
-    this.toServer = new Diagram(byId("client-diagram"), { idle: "no event", connects: false });
-    this.toRoom = new Diagram(byId("server-diagram"), { idle: "listening", connects: true });
-    byId("emit-form").addEventListener("submit", (/** @type {Event} */ event) => {
-      event.preventDefault();
-      this.#emit(byId("emit-text").value);
-    });
-    byId("publish-form").addEventListener("submit", (/** @type {Event} */ event) => {
-      event.preventDefault();
-      this.#publish(byId("publish-text").value);
-    });
+    this.stage = stage;
   }
 
   /** The connection was lost or opened: drawn after running movements. */
   update() {
     const { connected, id } = this.socket;
     this.#id = id ?? this.#id;
-    for (const kind of /** @type {const} */ (["client", "server"])) {
-      const diagram = kind === "client" ? this.toServer : this.toRoom;
-      diagram.send([], () => {
-        diagram.setDisconnected(!connected);
+    this.stage.send([], () => {
+      this.stage.setDisconnected(!connected);
+      for (const kind of /** @type {const} */ (["client", "server"])) {
         const outcome = byId(`${kind}-outcome`);
         // Earlier results do not apply any more.
         if (!connected && !this.#buffered[kind]) outcome.textContent = DISCONNECTED;
         else if (connected && outcome.textContent === DISCONNECTED) outcome.textContent = IDLE[kind];
-      });
-    }
+      }
+    });
   }
 
   /**
@@ -80,27 +73,36 @@ export class Emits {
    * @param {string} sentence
    */
   #wait(kind, sentence) {
-    const diagram = kind === "client" ? this.toServer : this.toRoom;
-    this.#buffered[kind] += 1;
+    const { stage } = this;
+    this.#count(kind, 1);
     byId(`${kind}-outcome`).textContent = sentence;
-    diagram.send([], () => {
-      diagram.setDisconnected(true);
-      diagram.say("me", "buffered", "waits");
+    stage.send([], () => {
+      stage.setDisconnected(true);
+      stage.say("me", "waits", "waits");
     });
+  }
+
+  /**
+   * @param {"client" | "server"} kind
+   * @param {1 | -1} change in the number of buffered emits
+   */
+  #count(kind, change) {
+    this.#buffered[kind] += change;
+    this.stage.setBuffered(this.#buffered.client + this.#buffered.server);
   }
 
   /** Members have joined or left. */
   updateMembers() {
-    if (!this.socket.connected) return;
-    this.toServer.others(this.rooms.others());
-    this.toRoom.others(this.rooms.others(this.rooms.target));
+    if (this.socket.connected) this.stage.setOthers(this.rooms.others());
   }
 
   /** @param {string} text */
-  async #emit(text) {
-    const { socket, toServer } = this;
-    toServer.reset();
-    toServer.say("me", `emits ${short(text)}`, "sent");
+  async emit(text) {
+    const { socket, stage } = this;
+    stage.send([], () => {
+      stage.reset();
+      stage.say("me", "emits", "sent");
+    });
     const asked = new Date();
     let begun = performance.now();
     let waited = "";
@@ -120,25 +122,29 @@ export class Emits {
       const ms = Math.max(1, Math.round(performance.now() - begun));
       const others = this.rooms.others().map(({ name }) => name);
       const silent = others.length ? `${list(others)} received nothing.` : "No other tab received it.";
-      toServer.send([["me", "server"]], () => toServer.say("server", "received it", "received"));
-      toServer.send([["server", "me"]], () => {
-        toServer.say("me", "received the ack", "received");
-        for (const place of toServer.places) toServer.say(place, "received nothing", "silent");
-        byId("client-outcome").textContent = `The server received ${quote(answer)} and sent its ack. ${silent}`;
-      });
+      stage.send([["me", "server"]], () => stage.say("server", "received it", "received"), { label: text });
+      stage.send(
+        [["server", "me"]],
+        () => {
+          stage.say("me", "got its ack", "received");
+          for (const place of stage.places) stage.say(place, "received nothing", "silent");
+          byId("client-outcome").textContent = `The server received ${quote(answer)} and sent its ack. ${silent}`;
+        },
+        { label: "ack", kind: "ack" },
+      );
       log(`This tab emitted ${quote(text)}. ${waited || "The server"} received it and sent its ack after ${ms} ms. ${silent}`);
     } catch (/** @type {any} */ error) {
       byId("client-outcome").textContent = `No ack for ${quote(text)}: ${error.message}.`;
       log(`No ack for ${quote(text)}: ${error.message}.`, "bad");
-      toServer.say("me", "no ack", "lost");
+      stage.say("me", "no ack", "lost");
     } finally {
       socket.off("connect", sent);
-      if (waits) this.#buffered.client -= 1;
+      if (waits) this.#count("client", -1);
     }
   }
 
   /** @param {string} text */
-  async #publish(text) {
+  async publish(text) {
     const { socket } = this;
     const room = this.rooms.target;
     if (!room) {
@@ -157,7 +163,7 @@ export class Emits {
       if (answer.error) throw new Error(answer.error.message);
       if (!waits) return;
       const seconds = secondsBetween(asked, new Date());
-      this.toRoom.send([], () => {
+      this.stage.send([], () => {
         byId("server-outcome").textContent = `${quote(text)} was buffered for ${seconds} s; then the server published it.`;
       });
       log(`${quote(text)} was buffered for ${seconds} s; then the server published it.`);
@@ -165,7 +171,7 @@ export class Emits {
       byId("server-outcome").textContent = `${quote(text)} was not published: ${error.message}.`;
       log(`${quote(text)} was not published: ${error.message}.`, "bad");
     } finally {
-      if (waits) this.#buffered.server -= 1;
+      if (waits) this.#count("server", -1);
     }
   }
 
@@ -175,7 +181,7 @@ export class Emits {
    * @param {boolean} recovered whether it was missed before
    */
   receive(message, recovered) {
-    const { toRoom } = this;
+    const { stage } = this;
     const own = isOwn(message);
     const who = own ? "this tab" : this.rooms.nameOf(message.from);
     log(
@@ -184,16 +190,29 @@ export class Emits {
         : `The server emitted ${quote(message.text)} to the room ${message.room}, published by ${who}.`,
       recovered ? "good" : "note",
     );
-    if (recovered || message.room !== this.rooms.target) return;
-    toRoom.reset();
+    if (recovered) {
+      stage.send([["server", "me"]], () => stage.say("me", "recovered", "received"), { label: message.text });
+      return;
+    }
+    if (message.room !== this.rooms.target) return;
     const others = this.rooms.others(message.room);
-    toRoom.send([[own ? "me" : message.from, "server"]], () => toRoom.say("server", "emits it", "sent"));
-    toRoom.send([["server", "me"], .../** @type {[string, string][]} */ (toRoom.places.map((place) => ["server", place]))], () => {
-      toRoom.say("me", "received it", "received");
-      if (others.length) for (const place of toRoom.places) toRoom.say(place, "received it", "received");
-      const members = others.length ? list(["This tab", ...others.map(({ name }) => name)]) : "This tab, the only one in the room,";
-      byId("server-outcome").textContent = `${members} received ${quote(message.text)}, published by ${who}.`;
-    });
+    const members = new Set(others.map(({ id }) => id));
+    const reached = stage.places.filter((place) => members.has(place) || (place === "rest" && others.length));
+    stage.send([], () => stage.reset());
+    stage.send([[own ? "me" : message.from, "server"]], () => stage.say("server", "emits it", "sent"), { label: message.text });
+    stage.send(
+      [["server", "me"], .../** @type {[string, string][]} */ (reached.map((place) => ["server", place]))],
+      () => {
+        stage.say("me", "received it", "received");
+        for (const place of stage.places) {
+          const [caption, mood] = reached.includes(place) ? RECEIVED : NOT_RECEIVED;
+          stage.say(place, caption, mood);
+        }
+        const names = others.length ? list(["This tab", ...others.map(({ name }) => name)]) : "This tab, the only one in the room,";
+        byId("server-outcome").textContent = `${names} received ${quote(message.text)}, published by ${who}.`;
+      },
+      { label: message.text },
+    );
   }
 }
 

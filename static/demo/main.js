@@ -7,11 +7,14 @@
 
 import { io } from "../client/index.js";
 import { Away } from "./away.js";
+import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { byId } from "./element.js";
 import { Emits } from "./emits.js";
 import { log } from "./log.js";
+import { Queue } from "./queue.js";
 import { Rooms } from "./rooms.js";
+import { Stage } from "./stage.js";
 
 const parameters = new URLSearchParams(location.search);
 const server = parameters.get("server") ?? undefined;
@@ -23,9 +26,12 @@ const options = {
 const socket = io(server, options);
 /** @type {Emits} */
 let emits;
+const connect = (/** @type {object} */ auth = {}) => io(server, { ...options, auth: { ...options.auth, ...auth }, forceNew: true });
+const stage = new Stage();
 const rooms = new Rooms(socket, () => emits.updateMembers());
-emits = new Emits(socket, rooms);
-const away = new Away(socket, rooms, () => io(server, { ...options, forceNew: true }));
+emits = new Emits(socket, rooms, stage);
+const away = new Away(socket, rooms, stage, () => connect());
+const queue = new Queue(socket, rooms, stage, connect);
 
 new Connection(socket, server ?? location.origin, {
   isOffline: () => away.offline,
@@ -33,8 +39,15 @@ new Connection(socket, server ?? location.origin, {
     await (socket.recovered ? rooms.resume() : rooms.rejoin());
     const missed = await away.settle(at);
     await rooms.queryMembers();
+    queue.onConnect();
     return missed;
   },
+});
+
+new Composer({
+  emit: (text) => emits.emit(text),
+  publish: (text) => emits.publish(text),
+  order: (text) => queue.order(text),
 });
 
 for (const event of ["connect", "disconnect"]) {
@@ -43,7 +56,10 @@ for (const event of ["connect", "disconnect"]) {
     emits.update();
   });
 }
-socket.on("disconnect", () => rooms.clearMembers());
+socket.on("disconnect", () => {
+  rooms.clearMembers();
+  queue.onDisconnect();
+});
 
 const onMessage = (/** @type {import("./emits.js").Message} */ message) => {
   if (typeof message?.text === "string") emits.receive(message, away.receive(message));

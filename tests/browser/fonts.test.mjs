@@ -39,14 +39,14 @@ for (const [name, folder] of Object.entries(FONTS)) {
         assert.deepEqual(await shiftsLineByLine(browser, hub, width), [], "layout shifts while loading");
         context = await browser.newContext({ viewport: { ...WIDE, width } });
         const one = await openTab(context, hub.url);
-        await one.click("#emit-form button");
+        await one.click("#emit");
         await says(one, "#client-outcome", /The server received/);
-        await one.click("#publish-form button");
+        await one.click("#publish");
         await says(one, "#server-outcome", /published by this tab/);
         await isCalm(one);
         await hub.kill();
         await says(one, "#detail", /No answer/);
-        await one.click("#emit-form button");
+        await one.click("#emit");
         hub = await startHub({ recovery: "off", port: hub.port });
         await says(one, "[data-stage=back]", /after \d+ s/);
         await says(one, "#client-outcome", /The server received/);

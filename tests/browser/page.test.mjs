@@ -35,11 +35,11 @@ describe("the demo page", () => {
   test("an event of a client reaches the server and no other tab", async () => {
     const [one, two] = await open(2);
     const other = await nameOf(two);
-    await says(one, "#client-diagram", new RegExp(other));
-    await one.fill("#emit-text", "a secret");
-    await one.click("#emit-form button");
+    await says(one, "#stage", new RegExp(other));
+    await one.fill("#text", "a secret");
+    await one.click("#emit");
     await says(one, "#client-outcome", new RegExp(`The server received “a secret” and sent its ack. ${other} received nothing.`));
-    assert.match(await one.locator("#client-diagram").textContent(), /This tabreceived the ackServerreceived it.*received nothing/);
+    assert.match(await one.locator("#stage").textContent(), /This tab.*got its ack.*Server.*received it.*received nothing/s);
     await says(one, "#log", /This tab emitted “a secret”\. The server received it/);
     assert.doesNotMatch(await two.locator("body").textContent(), /a secret/);
     await isCalm(one, two);
@@ -48,14 +48,14 @@ describe("the demo page", () => {
   test("an event of the server reaches every member including this tab", async () => {
     const [one, two] = await open(2);
     const [first, second] = [await nameOf(one), await nameOf(two)];
-    await says(one, "#server-diagram", new RegExp(second));
-    await says(two, "#server-diagram", new RegExp(first));
-    await one.fill("#publish-text", "news");
-    await one.click("#publish-form button");
+    await says(one, "#stage", new RegExp(second));
+    await says(two, "#stage", new RegExp(first));
+    await one.fill("#text", "news");
+    await one.click("#publish");
     await says(one, "#server-outcome", new RegExp(`This tab and ${second} received “news”, published by this tab.`));
     await says(two, "#server-outcome", new RegExp(`This tab and ${first} received “news”, published by ${first}.`));
-    for (const tab of [one, two]) assert.equal(await tab.locator("#server-diagram [data-mood=received]").count(), 2);
-    await one.click("#emit-form button");
+    for (const tab of [one, two]) assert.equal(await tab.locator("#stage [data-mood=received]").count(), 2);
+    await one.click("#emit");
     await says(one, "#client-outcome", /The server received/);
     await picture(one, "wide-two-emits");
     await isCalm(one, two);
@@ -73,8 +73,8 @@ describe("the demo page", () => {
     await two.click("[aria-label='Leave attic']");
     await one.waitForFunction((name) => !document.querySelector("[data-room=attic]").textContent.includes(name), second);
     await one.selectOption("#publish-room", "attic");
-    await one.fill("#publish-text", "for the attic");
-    await one.click("#publish-form button");
+    await one.fill("#text", "for the attic");
+    await one.click("#publish");
     await says(one, "#server-outcome", /only one in the room, received “for the attic”/);
     assert.doesNotMatch(await two.locator("body").textContent(), /for the attic/);
     await two.close();
@@ -119,7 +119,7 @@ describe("the demo page", () => {
   })) {
     test(`axe finds nothing wrong: ${name}`, async () => {
       const [one] = await open(1, options);
-      await one.click("#emit-form button");
+      await one.click("#emit");
       await says(one, "#client-outcome", /The server received/);
       await one.click("#elsewhere summary");
       await one.evaluate(AXE);
@@ -136,16 +136,19 @@ describe("the demo page", () => {
     const [one] = await open(1);
     const focused = () => one.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName);
     const seen = [];
-    for (let n = 0; n < 24; n += 1) {
+    for (let n = 0; n < 30; n += 1) {
       await one.keyboard.press("Tab");
       seen.push(await focused());
     }
-    for (const control of ["skip", "emit-text", "publish-text", "publish-room", "offline", "join-room", "log"]) {
+    for (const control of ["skip", "text", "emit", "publish-room", "publish", "order", "offline", "join-room", "log"]) {
       assert.ok(seen.includes(control), `${control} in ${seen}`);
     }
-    await one.focus("#emit-text");
+    await one.focus("#text");
     await one.keyboard.press("Enter");
-    await says(one, "#client-outcome", /The server received/);
+    await says(one, "#server-outcome", /received “event 1”, published by this tab/);
+    await one.focus("#emit");
+    await one.keyboard.press("Enter");
+    await says(one, "#client-outcome", /The server received “event 2”/);
     await one.focus("#offline");
     await one.keyboard.press("Space");
     await says(one, "#offline", /^Reconnect$/);
@@ -155,16 +158,74 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("a diagram turns in a narrow window and keeps received events", async () => {
+  test("the stage turns in a narrow window and keeps received events", async () => {
     const [one, two] = await open(2);
     const other = await nameOf(two);
-    await says(one, "#client-diagram", new RegExp(other));
-    await one.click("#emit-form button");
+    await says(one, "#stage", new RegExp(other));
+    await one.click("#emit");
     await says(one, "#client-outcome", /received nothing/);
+    const isBelow = () => {
+      const [me, server, queue] = ["me", "server", "queue"].map((place) => document.querySelector(`[data-place=${place}]`).getBoundingClientRect());
+      return me.bottom < server.top && server.bottom < queue.top;
+    };
+    assert.ok(!(await one.evaluate(isBelow)));
     await one.setViewportSize({ width: 390, height: 800 });
-    await one.waitForSelector("#client-diagram[viewBox='0 0 304 206']");
-    assert.match(await one.locator("#client-diagram").textContent(), new RegExp(`received the ackServerreceived it${other}received nothing`));
+    await one.waitForFunction(isBelow);
+    assert.match(await one.locator("#stage").textContent(), new RegExp(`got its ack.*received it.*${other}received nothing`, "s"));
+    // Each wire is drawn again between its places, straight.
+    await one.waitForFunction(() => {
+      const [wire] = document.querySelectorAll(".wires path");
+      const [, x1, , x2] = /M(\S+) (\S+) L(\S+) (\S+)/.exec(wire.getAttribute("d"));
+      return x1 === x2;
+    });
     assert.deepEqual(one.errors, []);
+  });
+
+  test("an event travels from place to place on the stage", async () => {
+    const [one, two] = await open(2);
+    await says(one, "#stage", new RegExp(await nameOf(two)));
+    await one.evaluate(() => {
+      globalThis.flights = [];
+      const stage = document.getElementById("stage");
+      const edges = () => Object.fromEntries([...stage.querySelectorAll(".tabs [data-place]")].map((node) => [node.classList[1], node.getBoundingClientRect()]));
+      // The place whose edge is at this point of the stage.
+      const placeAt = (transform) => {
+        const [x, y] = transform.match(/-?[\d.]+px/g).slice(0, 2).map(parseFloat);
+        const { left, top } = stage.getBoundingClientRect();
+        const near = ([, box]) => Math.min(Math.abs(box.left - left - x), Math.abs(box.right - left - x)) < 2 && box.top - top <= y && y <= box.bottom - top;
+        return Object.entries(edges()).find(near)?.[0];
+      };
+      const { animate } = Element.prototype;
+      Element.prototype.animate = function (frames, options) {
+        if (this.className === "flight") globalThis.flights.push([this.textContent, placeAt(frames[0].transform), placeAt(frames.at(-1).transform)].join(" "));
+        return animate.call(this, frames, options);
+      };
+    });
+    await one.click("#publish");
+    await says(one, "#server-outcome", /received “event 1”/);
+    await one.click("#emit");
+    await says(one, "#client-outcome", /The server received “event 2”/);
+    assert.deepEqual(await one.evaluate(() => globalThis.flights), [
+      "event 1 me server", "event 1 server me", "event 1 server tab",
+      "event 2 me server", "ack server me",
+    ]);
+    assert.equal(await one.locator(".flight").count(), 0, "nothing that moved remains");
+    await isCalm(one, two);
+  });
+
+  test("a page that is open for days does not grow", async () => {
+    const [one] = await open(1);
+    const nodes = () => one.evaluate(() => document.querySelectorAll("*").length);
+    await one.evaluate(() => Promise.all(Array.from({ length: 300 }, (_, n) => {
+      document.getElementById("text").value = `many ${n}`;
+      document.getElementById("publish").click();
+    })));
+    await says(one, "#server-outcome", /received “many 299”/);
+    assert.equal(await one.locator("#log li").count(), 200);
+    const before = await nodes();
+    await one.click("#publish");
+    await says(one, "#server-outcome", /received “many 300”/);
+    assert.equal(await nodes(), before);
   });
 
   test("with reduced motion nothing moves and all is reported", async () => {
@@ -177,7 +238,7 @@ describe("the demo page", () => {
         return animate.apply(this, args);
       };
     });
-    await one.click("#emit-form button");
+    await one.click("#emit");
     await says(one, "#client-outcome", /The server received/);
     assert.equal(await one.evaluate(() => globalThis.animated), 0);
     await isCalm(one);
@@ -194,16 +255,44 @@ describe("the demo page", () => {
     assert.deepEqual(Object.keys(answer), shown);
   });
 
+  for (const width of [375, 768, 1280, 1920]) {
+    for (const [name, size] of Object.entries({ "16 px": 16, "28 px": 28 })) {
+      test(`nothing is wider than the screen: ${width} pixels, letters of ${name}`, async () => {
+        const [one] = await open(1, { viewport: { width, height: 900 } });
+        const devtools = await context.newCDPSession(one);
+        await devtools.send("Page.enable");
+        await devtools.send("Page.setFontSizes", { fontSizes: { standard: size } });
+        await one.waitForFunction((size) => parseFloat(getComputedStyle(document.documentElement).fontSize) === size, size);
+        await one.click("#publish");
+        await says(one, "#server-outcome", /received “event 1”/);
+        const beyond = await one.evaluate(() =>
+          [...document.querySelectorAll("body *")].filter((element) => {
+            const { left, right, width } = element.getBoundingClientRect();
+            return width > 1 && !element.matches(".skip, .badge *") && (left < 0 || right > innerWidth + 0.5);
+          }).map((element) => element.outerHTML.slice(0, 80)),
+        );
+        assert.deepEqual(beyond, []);
+        const [scrolled, seen] = await one.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+        assert.equal(scrolled, seen);
+        for (const button of ["#emit", "#publish", "#order", "#subscribe", "#offline"]) {
+          const fits = await one.locator(button).evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth);
+          assert.ok(fits, `the text of ${button} fits`);
+        }
+        await picture(one, `letters-${width}-${size}`);
+      });
+    }
+  }
+
   for (const width of [360, 1180, 1366]) {
     test(`texts fit: ${width} pixels wide`, async () => {
       const [one, two] = await open(2, { viewport: { width, height: 740 } });
-      const field = one.locator("#publish-text");
+      const field = one.locator("#text");
       assert.ok(await field.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth), "the publish field shows its default");
       await one.click("#offline");
       await says(one, "#offline", /^Reconnect$/);
       const words = "four and twenty letters…";
-      await two.fill("#publish-text", words);
-      await two.click("#publish-form button");
+      await two.fill("#text", words);
+      await two.click("#publish");
       const text = one.locator("#stored q");
       await text.waitFor();
       const lines = await text.evaluate((q) => q.getClientRects().length && q.offsetHeight / parseFloat(getComputedStyle(q).lineHeight));
@@ -212,16 +301,16 @@ describe("the demo page", () => {
   }
 
   test("on a phone state and log are visible and every target is large enough", async () => {
-    const [one] = await open(1, { viewport: { width: 360, height: 740 } });
+    const [one] = await open(1, { viewport: { width: 375, height: 740 } });
     const small = await one.evaluate(() =>
       [...document.querySelectorAll("a:not(.skip), button, input, select, summary")]
-        .map((target) => [target.outerHTML.slice(0, 60), target.getBoundingClientRect().height])
-        .filter(([, height]) => height && height < 40),
+        .map((target) => [target.outerHTML.slice(0, 60), target.getBoundingClientRect()])
+        .filter(([, { width, height }]) => height && Math.min(width, height) < 44),
     );
     assert.deepEqual(small, []);
     assert.equal(await one.locator("pre:visible").count(), 0, "no code between the actions");
     await one.evaluate(() => scrollTo(0, document.body.scrollHeight));
-    await one.waitForFunction(() => document.querySelector(".state").getBoundingClientRect().top === 0);
+    await one.waitForFunction(() => document.querySelector(".bar").getBoundingClientRect().top === 0);
     await one.click(".to-log");
     await one.waitForFunction(() => document.getElementById("log-title").getBoundingClientRect().top < innerHeight / 2);
     await one.click(".code summary >> nth=0");

@@ -33,8 +33,8 @@ describe("a tab that was disconnected", () => {
     await tab.waitForSelector("body:not([data-connected])");
   };
   const publish = async (tab, text) => {
-    await tab.fill("#publish-text", text);
-    await tab.click("#publish-form button");
+    await tab.fill("#text", text);
+    await tab.click("#publish");
     await says(tab, "#server-outcome", new RegExp(`received “${text}”`));
   };
 
@@ -43,9 +43,9 @@ describe("a tab that was disconnected", () => {
     const [one, two] = await open(2);
     const name = await nameOf(one);
     const other = await nameOf(two);
-    await says(one, "#server-diagram", new RegExp(other));
-    await one.click("#emit-form button");
-    await says(one, "#client-outcome", new RegExp(`The server received “hello” and sent its ack. ${other} received nothing.`));
+    await says(one, "#stage", new RegExp(other));
+    await one.click("#emit");
+    await says(one, "#client-outcome", new RegExp(`The server received “event 1” and sent its ack. ${other} received nothing.`));
     await publish(one, "hello, everybody");
     await cut(one);
     await says(two, "#rooms", new RegExp(`${name}’s second connection`));
@@ -53,6 +53,7 @@ describe("a tab that was disconnected", () => {
     await one.click("#while-plain");
     await one.click("#while-volatile");
     await says(one, "#away-outcome", /Missed so far: 2 events stored by the server, 1 volatile event not stored\./);
+    await says(one, "#stage .server .caption", /^keeps 2 for this tab$/);
     assert.equal(await one.locator("#stored [data-fate=missed]").count(), 2);
     assert.doesNotMatch(await one.locator("#server-outcome").textContent(), /for everybody/);
     await says(one, "#log", /“event 1” was published in lobby by this page’s second connection\. This tab missed it/);
@@ -110,7 +111,7 @@ describe("a tab that was disconnected", () => {
   test("without a connection it shows no rooms, gaps or listeners", async () => {
     hub = await start("disk");
     const [one, two] = await open(2);
-    await says(one, "#server-diagram", new RegExp(await nameOf(two)));
+    await says(one, "#stage", new RegExp(await nameOf(two)));
     await publish(one, "before");
     await says(one, "#rooms-outcome", /receives its events/);
     await says(one, "#away-outcome", /No event missed so far/);
@@ -118,33 +119,33 @@ describe("a tab that was disconnected", () => {
     await says(one, "#rooms-outcome", /Without a connection this tab receives no events/);
     await says(one, "#away-outcome", /No connection: missed events are shown after the reconnect/);
     assert.equal(await one.locator("#stored").getAttribute("data-empty"), "unknown while disconnected");
-    for (const drawing of ["#client-diagram", "#server-diagram"]) {
-      await says(one, drawing, /Serverunreachable.*unknown/);
-      assert.equal(await one.locator(`${drawing} [data-mood=received]`).count(), 0);
-    }
-    for (const [form, drawing] of [["#emit-form", "#client-diagram"], ["#publish-form", "#server-diagram"]]) {
-      assert.ok(await one.locator(`${drawing} .buffered`).isHidden());
-      await one.click(`${form} button`);
-      await one.waitForSelector(`${drawing} [data-mood=waits] .buffered`);
+    await says(one, "#stage .server", /Server[^]*unreachable/);
+    await says(one, "#others", /unknown/);
+    assert.equal(await one.locator("#stage [data-mood=received]").count(), 0);
+    assert.ok(await one.locator(".buffered").isHidden());
+    for (const [n, button] of ["#emit", "#publish"].entries()) {
+      await one.click(button);
+      await says(one, ".me[data-mood=waits] .buffered", new RegExp(`^${n + 1} buffered$`));
     }
     hub = await start("disk", hub.port);
     await says(one, "#rooms-outcome", /This tab is still in its rooms and receives/);
     await says(one, "#away-outcome", /No stored event was missed|recovered/);
     assert.equal(await one.locator("#stored").getAttribute("data-empty"), "none missed");
     await says(one, "#log", /It was buffered for \d+ s; then the server received it and sent its ack after \d+ ms/);
+    await one.locator(".buffered").waitFor({ state: "hidden" });
     await saysOnlyNetwork(one);
   });
 
   test("its own publishes while disconnected get their outcome", async () => {
     hub = await start("memory");
     const [one, two] = await open(2);
-    await says(one, "#server-diagram", new RegExp(await nameOf(two)));
+    await says(one, "#stage", new RegExp(await nameOf(two)));
     await publish(one, "before");
     await cut(one);
     await says(one, "#server-outcome", /unreachable/);
     assert.doesNotMatch(await one.locator("#client-outcome, #server-outcome").allTextContents().then(String), /received/);
-    await one.fill("#publish-text", "my own");
-    await one.click("#publish-form button");
+    await one.fill("#text", "my own");
+    await one.click("#publish");
     await says(one, "#server-outcome", /“my own” is buffered in this tab/);
     await one.click("#offline");
     await says(one, "#server-outcome", /“my own” was buffered for \d+ s; then the server published it|received “my own”, published by this tab/);
@@ -203,8 +204,8 @@ describe("a tab that was disconnected", () => {
     await publish(one, "before");
     await hub.kill();
     await says(one, "#state", /Connection lost|Not connected/);
-    await one.fill("#emit-text", "meanwhile");
-    await one.click("#emit-form button");
+    await one.fill("#text", "meanwhile");
+    await one.click("#emit");
     await says(one, "#client-outcome", /“meanwhile” is buffered in this tab/);
     await says(one, "#detail", /No answer at .*: is the server running\?/);
     await says(one, "[data-stage=retrying]", /attempt \d+/);

@@ -1,38 +1,29 @@
 /**
- * Runs `tests/clients/surface.test.mjs` in a page, with the stock client and with ours in a
- * browser: against our server, ours inside a host application, and Node's socket.io.
+ * Runs test files of `tests/clients` in a page, with the stock client and with ours in a browser:
+ * `surface.test.mjs` against our server, ours inside a host application, and Node's socket.io;
+ * `durable-hub.test.mjs` against `stentor serve`.
  */
 
 import { after, before, describe, test } from "node:test";
-import { startTour, TOURS } from "../clients/harness.mjs";
-import { launch, newPage } from "./browser.mjs";
+import { startQueueHub, startTour, TOURS } from "../clients/harness.mjs";
+import { launch } from "./browser.mjs";
+import { runInPage } from "./in-page.mjs";
 
 describe("in Chromium", { concurrency: true }, () => {
   let browser;
   before(async () => (browser = await launch()));
   after(() => browser?.close());
 
-  for (const server of Object.keys(TOURS)) {
+  const run = (server, file, start) =>
     test(server, async (context) => {
-      const hub = await startTour(server);
-      const page = await newPage(browser);
+      const hub = await start();
       try {
-        await page.goto(`${hub.url}/repository/tests/browser/page/index.html?${new URLSearchParams({ server })}`);
-        await report(context, await page.evaluate(() => globalThis.results));
+        await runInPage(context, browser, hub, { server, file });
       } finally {
-        await page.close();
         await hub.stop();
       }
     });
-  }
-});
 
-/** Reports each test of the page as a test. */
-async function report(context, entries) {
-  for (const { name, entries: inner, error } of entries) {
-    await context.test(name, (context) => {
-      if (inner) return report(context, inner);
-      if (error) throw new Error(error);
-    });
-  }
-}
+  for (const server of Object.keys(TOURS)) run(server, "surface.test.mjs", () => startTour(server));
+  run("stentor serve", "durable-hub.test.mjs", startQueueHub);
+});

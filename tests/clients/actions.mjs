@@ -6,6 +6,9 @@
 
 export const FACT_MS = 5_000;
 
+/** `ack_wait` of the hubs that `startQueueHub` starts. */
+export const ACK_WAIT_MS = 1_000;
+
 /** Interval between two checks of a condition without an event. */
 const POLL_MS = 20;
 

@@ -68,6 +68,11 @@ export async function startHub({ recovery = "off", folder, port, flags = [] } = 
   return start(port, BINARY, ["serve", "--port", String(port), "--recovery", recovery, ...kept, ...flags]);
 }
 
+/** Starts `stentor serve` with a queue on disk whose events are soon sent again. */
+export function startQueueHub() {
+  return startHub({ recovery: "disk", flags: ["--ack-wait", `${actions.ACK_WAIT_MS}ms`, "--back-off", "50ms"] });
+}
+
 /** Starts `examples/recovery.rs`, which stores events in memory, or in `folder`. */
 export async function startRecoveryExample({ folder, port } = {}) {
   port ??= await freePort();

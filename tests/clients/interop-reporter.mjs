@@ -1,9 +1,9 @@
 /**
- * Reporter for node:test: numbers of passed and failed tests of `surface.test.mjs` for each client,
- * server and transport.
+ * Reporter for node:test: numbers of passed and failed tests of `surface.test.mjs` and
+ * `durable-hub.test.mjs` for each client, server and transport.
  */
 
-const PAIR = / and (its own port|inside a host|Node's socket\.io)$/;
+const PAIR = / and (its own port|inside a host|Node's socket\.io|stentor serve)$/;
 
 export default async function* interop(events) {
   /** Names from the outermost suite of each file to the running test. */

@@ -1,6 +1,7 @@
 /**
- * Writes the results of the last runs of `surface.test.mjs` in Node and in Chromium into the
- * README, between two marks. With `--check` it writes nothing, and fails if the README differs.
+ * Writes the results of the last runs of `surface.test.mjs` and `durable-hub.test.mjs` in Node and
+ * in Chromium into the README, between two marks. With `--check` it writes nothing, and fails if
+ * the README differs.
  */
 
 import { readFile, writeFile } from "node:fs/promises";
@@ -12,7 +13,10 @@ const [BEGIN, END] = ["<!-- interop: written by `make interop` -->", "<!-- /inte
 
 const PLACES = { Node: "interop-node.json", Chromium: "interop-chromium.json" };
 const CLIENTS = ["socket.io-client", "static/client"];
-const SERVERS = ["its own port", "inside a host", "Node's socket.io"];
+const FILES = {
+  "surface.test.mjs": ["its own port", "inside a host", "Node's socket.io"],
+  "durable-hub.test.mjs": ["stentor serve"],
+};
 const TRANSPORTS = ["websocket", "polling", "upgraded"];
 
 const NAMES = {
@@ -21,24 +25,30 @@ const NAMES = {
   "its own port": "stentor, a port of its own",
   "inside a host": "stentor, inside an application",
   "Node's socket.io": "socket.io 4.8.4 on Node",
+  "stentor serve": "`stentor serve`, durable events",
 };
 
-const rows = [];
-for (const [place, file] of Object.entries(PLACES)) {
-  const cells = JSON.parse(await readFile(path.join(ROOT, "target", file), "utf8"));
-  for (const client of CLIENTS) {
-    for (const server of SERVERS) {
-      const found = TRANSPORTS.map((transport) => {
-        const cell = cells[`${client} and ${server}/${transport}`];
-        if (!cell) return "not run";
-        const total = cell.passed + cell.failed;
-        return cell.failed ? `**${cell.failed} of ${total} failed**` : `${total} ✓`;
-      });
-      rows.push(`| ${NAMES[client]} in ${place} | ${NAMES[server]} | ${found.join(" | ")} |`);
+const places = await Promise.all(
+  Object.entries(PLACES).map(async ([place, file]) => ({ place, cells: JSON.parse(await readFile(path.join(ROOT, "target", file), "utf8")) })),
+);
+const tables = Object.entries(FILES).map(([file, servers]) => {
+  const rows = [];
+  for (const { place, cells } of places) {
+    for (const client of CLIENTS) {
+      for (const server of servers) {
+        const found = TRANSPORTS.map((transport) => {
+          const cell = cells[`${client} and ${server}/${transport}`];
+          if (!cell) return "not run";
+          const total = cell.passed + cell.failed;
+          return cell.failed ? `**${cell.failed} of ${total} failed**` : `${total} ✓`;
+        });
+        rows.push(`| ${NAMES[client]} in ${place} | ${NAMES[server]} | ${found.join(" | ")} |`);
+      }
     }
   }
-}
-const table = [BEGIN, "Tests of `tests/clients/surface.test.mjs` that pass:", "", "| client | server | websocket | polling | polling → websocket |", "|---|---|---|---|---|", ...rows, END].join("\n");
+  return [`Tests of \`tests/clients/${file}\` that pass:`, "", "| client | server | websocket | polling | polling → websocket |", "|---|---|---|---|---|", ...rows].join("\n");
+});
+const table = [BEGIN, tables.join("\n\n"), END].join("\n");
 
 const readme = await readFile(README, "utf8");
 const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];

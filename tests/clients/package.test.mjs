@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -20,6 +20,9 @@ const TSC = path.join(HERE, "node_modules/.bin/tsc");
 /** Maximum size. The stock client has about 14 KB, measured the same way. */
 const SIZE_MAX = 10 * 1024;
 
+/** Maximum size of `durable.js` as the server sends it: gzipped, and not minified. */
+const DURABLE_SIZE_MAX = 2 * 1024;
+
 const run = promisify(execFile);
 
 describe("the package of the client library", () => {
@@ -31,6 +34,7 @@ describe("the package of the client library", () => {
     const installed = path.join(folder, "node_modules/stentor-client");
     await mkdir(installed, { recursive: true });
     await run("tar", ["-xzf", path.join(folder, tarball), "--strip-components", "1", "-C", installed]);
+    await symlink(path.join(HERE, "node_modules/socket.io-client"), path.join(folder, "node_modules/socket.io-client"));
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
@@ -47,21 +51,29 @@ describe("the package of the client library", () => {
     const files = (await readdir(installed, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
     const names = files.map(({ parentPath, name }) => path.relative(installed, path.join(parentPath, name))).sort();
     const modules = (await readdir(path.join(STATIC, "client"), { recursive: true })).filter((name) => name.endsWith(".js"));
-    assert.deepEqual(names, [...modules, "README.md", "index.d.ts", "package.json"].sort());
+    assert.deepEqual(names, [...modules, "README.md", "durable.d.ts", "index.d.ts", "package.json"].sort());
   });
 
   test("can be imported by its name", async () => {
     const script = `import connect, { io, Manager, Socket, protocol } from "stentor-client";
+      import { publishDurable, subscriber } from "stentor-client/durable";
       import { Decoder } from "stentor-client/parser";
-      console.log([io === connect, protocol, typeof Manager, typeof Socket, typeof Decoder].join());`;
+      console.log([io === connect, protocol, ...[Manager, Socket, Decoder, publishDurable, subscriber].map((value) => typeof value)].join());`;
     await writeFile(path.join(folder, "try.mjs"), script);
     const { stdout } = await run(process.execPath, ["try.mjs"], { cwd: folder });
-    assert.equal(stdout.trim(), "true,5,function,function,function");
+    assert.equal(stdout.trim(), "true,5,function,function,function,function,function");
   });
 
-  test("compiles in the TypeScript sample", async () => {
-    await cp(path.join(HERE, "types/sample.ts"), path.join(folder, "sample.ts"));
-    await check(["sample.ts"]);
+  for (const sample of ["sample.ts", "durable.ts"]) {
+    test(`compiles in the TypeScript program ${sample}`, async () => {
+      await cp(path.join(HERE, "types", sample), path.join(folder, sample));
+      await check([sample]);
+    });
+  }
+
+  // Its functions have the declared types by JSDoc, so its declarations stay beside it.
+  test("durable.js has the types that it declares", async () => {
+    await check([path.join(STATIC, "client/durable.js")]);
   });
 
   test("exports in JavaScript what its types declare", async () => {
@@ -82,5 +94,13 @@ describe("the package of the client library", () => {
     const bytes = gzipSync(outputFiles[0].contents, { level: 9 }).length;
     context.diagnostic(`${bytes} bytes`);
     assert.ok(bytes <= SIZE_MAX, `${bytes} bytes`);
+  });
+
+  test(`durable.js has at most ${DURABLE_SIZE_MAX} bytes, gzipped, and no imports`, async (context) => {
+    const source = await readFile(path.join(STATIC, "client/durable.js"), "utf8");
+    const bytes = gzipSync(source, { level: 9 }).length;
+    context.diagnostic(`${bytes} bytes`);
+    assert.ok(bytes <= DURABLE_SIZE_MAX, `${bytes} bytes`);
+    assert.doesNotMatch(source, /^import |import\((?!"[^"]*"\)\.)/m);
   });
 });

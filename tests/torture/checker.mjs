@@ -158,7 +158,7 @@ function tenures(entries) {
  * `leaving`.
  * @param {Entry[]} entries of one tenure
  */
-function stays(entries) {
+export function stays(entries) {
   const rooms = new Map();
   for (const { kind, room, at, ok } of entries) {
     if (kind !== "join" && kind !== "leave") continue;

@@ -8,7 +8,7 @@ import { io } from "socket.io-client";
 import { text } from "./history.mjs";
 
 /** Reconnects quickly: a cycle lasts a second. */
-const RECONNECTION = { reconnectionDelay: 20, reconnectionDelayMax: 200, randomizationFactor: 0.5, timeout: 2_000 };
+export const RECONNECTION = { reconnectionDelay: 20, reconnectionDelayMax: 200, randomizationFactor: 0.5, timeout: 2_000 };
 
 export class Client {
   /** Number of connects after the first, and number of them that were recovered. */

@@ -3,7 +3,7 @@
  * the real binary, and Node's socket.io with the same vocabulary (`node-server.mjs`).
  */
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
@@ -16,6 +16,10 @@ const START_MS = 60_000;
 /** Maximum number of output characters in an error. */
 const OUTPUT_LENGTH = 4_000;
 
+/** Bugs of Node's server that the torture must find. */
+export const NODE_BUGS =
+  "forgets, lost, skipped, unmarked, reordered, nak lost, no conflict, stored twice, revealed early, ack forgotten".split(", ");
+
 /**
  * Arguments to start each kind of server. `ping` is the interval before a ping and the time limit
  * of its pong.
@@ -26,6 +30,12 @@ const COMMANDS = {
   "stentor, disk, small": ({ port, data, ping }) => [...stentor(port, ping), ...disk(data, 1 << 20), ...SMALL],
   "stentor, memory": ({ port, ping }) => [...stentor(port, ping), "--recovery", "memory"],
   "stentor, off": ({ port, ping }) => [...stentor(port, ping), "--recovery", "off"],
+  "stentor, queue": ({ port, data, ping }) => [...stentor(port, ping), ...disk(data), ...QUEUE],
+  "stentor, queue, small": ({ port, data, ping }) => [...stentor(port, ping), ...disk(data, 1 << 20), ...SMALL, ...QUEUE, ...SMALL_QUEUE],
+  "stentor, queue, recovery off": ({ port, data, ping }) => [...stentor(port, ping), "--recovery", "off", "--data-dir", data, "--queue", "disk", ...QUEUE],
+  // Forgets everything when it is killed.
+  "stentor, queue in memory": ({ port, ping }) => [...stentor(port, ping), "--recovery", "off", "--queue", "memory", ...QUEUE],
+  ...Object.fromEntries(["", ...NODE_BUGS].map((bug) => [bug ? `node, queue, ${bug}` : "node, queue", nodeQueue(bug)])),
   "node, recovery": ({ port, ping }) => [...nodeServer(port, ping), "recovery"],
   "node, off": ({ port, ping }) => [...nodeServer(port, ping), "off"],
 };
@@ -40,7 +50,7 @@ const disk = (data, segment = 4 << 20) => ["--recovery", "disk", "--data-dir", d
  * Limits that are reached within a run: memory holds less than a reconnect requests, files are
  * deleted while clients need them, and a client that stops reading for a moment lags.
  */
-const SMALL = Object.entries({
+const SMALL = flags({
   "--journal-records-max": 64,
   "--journal-segments-max": 2,
   "--recovery-left-rooms-max": 4,
@@ -48,14 +58,34 @@ const SMALL = Object.entries({
   "--replay-records-per-turn": 16,
   "--outbox-bytes-max": 64_000,
   "--send-buffer-bytes": 8_000,
-}).flatMap(([flag, value]) => [flag, String(value)]);
+});
 
-const stentor = (port, ping) => {
-  const binary = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
-  return [binary, "serve", "--port", `${port}`, "--ping-interval", `${ping}ms`, "--ping-timeout", `${ping}ms`, "--drain", "200ms"];
-};
+/** Key of the HTTP API. */
+export const API_KEY = "key-of-the-torture";
+
+/** Times that are short beside a cycle, so that unanswered events are sent again within it. */
+const QUEUE = flags({ "--ack-wait": "500ms", "--back-off": "20ms,100ms,300ms", "--in-flight-max": 16, "--api-key": API_KEY });
+
+/** Later flags replace earlier ones. */
+const SMALL_QUEUE = flags({ "--in-flight-bytes-max": 4_000, "--queue-batch-max": 4 });
+
+function flags(values) {
+  return Object.entries(values).flatMap(([flag, value]) => [flag, String(value)]);
+}
+
+/** Kinds with a queue on disk. */
+const HAS_QUEUE = ["stentor, queue", "stentor, queue, small", "stentor, queue, recovery off"];
+
+const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
+
+const stentor = (port, ping) => [BINARY, "serve", "--port", `${port}`, "--ping-interval", `${ping}ms`, "--ping-timeout", `${ping}ms`, "--drain", "200ms"];
 
 const nodeServer = (port, ping) => [process.execPath, path.join(import.meta.dirname, "node-server.mjs"), `${port}`, `${ping}`];
+
+function nodeQueue(bug) {
+  const program = path.join(import.meta.dirname, "queue/node-server.mjs");
+  return ({ port, data, ping }) => [process.execPath, program, `${port}`, `${ping}`, path.join(data, "changes"), bug];
+}
 
 export const KINDS = Object.keys(COMMANDS);
 
@@ -78,11 +108,16 @@ export class Server {
     servers.add(this);
   }
 
-  /** Starts it on the port of its first start; resolves once it listens. */
-  async start() {
+  /**
+   * Starts it on the port of its first start; resolves once it listens. With `crash`, the point and
+   * number of a commit, it ends by itself there, perhaps before it listens.
+   * @param {{ crash?: string }} [options]
+   */
+  async start({ crash } = {}) {
     this.port ??= await freePort();
     const [program, ...args] = COMMANDS[this.#kind]({ port: this.port, data: this.#data, ping: this.#ping });
-    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const env = crash ? { ...process.env, STENTOR_QUEUE_CRASH: crash } : process.env;
+    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env });
     this.#process = child;
     this.#output = "";
     await new Promise((resolve, reject) => {
@@ -95,7 +130,10 @@ export class Server {
         });
       }
       child.once("error", (error) => settle(this.#failure(error.message)));
-      child.once("exit", (code, signal) => settle(this.#failure(`it ended with ${signal ?? code}`)));
+      child.once("exit", (code, signal) => {
+        if (crash && signal === "SIGABRT") settle();
+        else settle(this.#failure(`it ended with ${signal ?? code}`));
+      });
     });
   }
 
@@ -111,6 +149,35 @@ export class Server {
   /** Stops it by SIGTERM, as for an update. */
   async stop() {
     await this.#end("SIGTERM");
+  }
+
+  /**
+   * Waits at most `ms` for a planted crash, and kills the process otherwise. Resolves with true
+   * after a crash.
+   */
+  async crashed(ms) {
+    const child = this.#process;
+    const timer = setTimeout(() => child.kill("SIGKILL"), ms);
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    clearTimeout(timer);
+    this.#process = null;
+    if (child.signalCode === "SIGABRT" || child.signalCode === "SIGKILL") return child.signalCode === "SIGABRT";
+    throw this.#failure(`it ended with ${child.signalCode ?? child.exitCode}`);
+  }
+
+  /**
+   * Checks the files of a queue on disk while no process has them. Resolves with the number of
+   * stored events; null for a server without a queue on disk.
+   */
+  inspectQueue() {
+    if (!HAS_QUEUE.includes(this.#kind)) return null;
+    const run = (command) => {
+      const { status, stdout, stderr } = spawnSync(BINARY, ["queue", command, "--data-dir", this.#data], { encoding: "utf8" });
+      if (status !== 0) throw new Error(`queue ${command} ended with ${status}:\n${stdout}${stderr}`);
+      return stdout;
+    };
+    run("check");
+    return Number(run("stats").match(/^events +(\d+)$/m)[1]);
   }
 
   /** Fails if the process has ended by itself. */

@@ -13,6 +13,8 @@ pub(super) enum ErrorCode {
     /// The `dedup_id` was used for another event.
     Conflict,
     Disconnected,
+    /// The subscriber was away for too long and was removed.
+    Expired,
     /// The event may or may not have been emitted or stored.
     Indeterminate,
     MethodNotAllowed,
@@ -45,6 +47,7 @@ impl ErrorCode {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::Expired => StatusCode::GONE,
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::Disconnected | Self::Indeterminate | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

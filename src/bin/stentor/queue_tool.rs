@@ -63,6 +63,7 @@ pub(crate) fn command() -> Command {
         Arg::new("from")
             .long("from")
             .value_name("OFFSET")
+            .allow_hyphen_values(true)
             .help("Deliver the stored events after this offset or number again"),
         yes(),
         url(),
@@ -76,6 +77,7 @@ pub(crate) fn command() -> Command {
             Arg::new("up-to")
                 .long("up-to")
                 .value_name("OFFSET")
+                .allow_hyphen_values(true)
                 .help("Offset or number of the last event to remove; all if omitted"),
             yes(),
             url(),
@@ -143,7 +145,8 @@ pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<()> {
             }
         }
     };
-    match outcome.and(out.flush().map_err(QueueToolError::from)) {
+    let flushed = out.flush().map_err(QueueToolError::from);
+    match outcome.and(flushed) {
         Err(QueueToolError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
     }
@@ -156,7 +159,7 @@ fn sign(config: &config::Config, namespace: &NamespacePath, name: &str, out: &mu
             "subscriber name {name:?}: expected 1 to 256 bytes without control characters"
         )));
     }
-    Ok(writeln!(out, "{}", signature::sign(key, namespace, name))?)
+    Ok(writeln!(out, "{}", signature::sign(key, namespace.as_str(), name))?)
 }
 
 fn ls(queue: &mut QueueInspection, out: &mut impl Write) -> Result<()> {
@@ -208,7 +211,8 @@ fn check(queue: &mut QueueInspection, out: &mut impl Write) -> Result<()> {
         }
     })?;
     written?;
-    writeln!(out, "checked {} events and {} dead letters", check.events, check.dead_letters)?;
+    let (events, dead_letters) = (text::plural(check.events, "event"), text::plural(check.dead_letters, "dead letter"));
+    writeln!(out, "checked {events} and {dead_letters}")?;
     out.flush()?;
     if check.damages == 0 { Ok(()) } else { Err(QueueToolError::Damages(check.damages)) }
 }

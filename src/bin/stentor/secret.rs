@@ -11,14 +11,16 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The bytes of the text, as a key for signatures.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
     /// Compares the texts in a time that depends only on their lengths.
     pub(crate) fn matches(&self, guess: &str) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), guess.as_bytes()).into()
+    }
+}
+
+/// The bytes of the text, as a key for signatures.
+impl AsRef<[u8]> for Secret {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 

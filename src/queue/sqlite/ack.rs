@@ -58,6 +58,9 @@ impl SqliteStore {
         if numbers.len() > ACKED_MAX {
             return Err(Refusal::TooManyNumbers { numbers: numbers.len() }.into());
         }
+        // `make torture-planted` compiles this bug in, to check that the torture test finds it.
+        #[cfg(stentor_planted_bug)]
+        let numbers = &numbers.iter().flat_map(|n| [*n, n + u64::from(n.is_multiple_of(20))]).collect::<Vec<_>>()[..];
         let mut events = 0;
         for number in numbers {
             let open = self.open_through(subscriber, *number)?;

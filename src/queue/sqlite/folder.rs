@@ -1,7 +1,7 @@
 //! The folder of a queue: its lock, its database file, and the errors of both.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -11,8 +11,15 @@ use crate::queue::store::StoreError;
 
 pub(in crate::queue) const DATABASE: &str = "queue.sqlite3";
 const LOCK: &str = "queue.lock";
+/// Written and removed at each opening.
+const ROOM: &str = "queue.room";
 
-const KIND: FolderKind = FolderKind { lock: LOCK, mark: DATABASE, is_known: |_| false };
+/// Room that opening needs, most of it for the index of the log. SQLite maps that file without
+/// allocating it, so on a full disk with blocks of less than 4 KiB a write to it would end the
+/// process (SIGBUS).
+const ROOM_BYTES: usize = 128 << 10;
+
+const KIND: FolderKind = FolderKind { lock: LOCK, mark: DATABASE, is_known: |name| name == ROOM };
 
 /// A locked folder. The lock ends with the process, or when this is dropped.
 #[derive(Debug)]
@@ -40,7 +47,23 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io_error_at(&database, &error)),
         }
+        let room = path.join(ROOM);
+        check_room(&room).map_err(|error| io_error_at(&room, &error))?;
         Ok(Self { database, _locked: locked })
+    }
+}
+
+/// Fails if the disk is full.
+fn check_room(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    for_owner_only(options.write(true).create(true).truncate(true));
+    let written = options.open(path).and_then(|mut file| {
+        file.write_all(&[1; ROOM_BYTES])?;
+        file.sync_all()
+    });
+    match (written, fs::remove_file(path)) {
+        (Ok(()), removed) => removed,
+        (written, _) => written,
     }
 }
 
@@ -65,5 +88,21 @@ pub(super) fn error_at(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::DiskFull) => StoreError::Full { path, error: text },
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::NotPermitted { path, error: text },
         _ => StoreError::Io { path, error: text },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_interrupted_opening_left_is_removed() {
+        let path = std::env::temp_dir().join(format!("stentor-queue-room-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(ROOM), "").unwrap();
+        let locked = Folder::lock(&path);
+        let has_room = path.join(ROOM).exists();
+        fs::remove_dir_all(&path).unwrap();
+        assert!(locked.is_ok() && !has_room, "{locked:?}");
     }
 }

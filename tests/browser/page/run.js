@@ -1,7 +1,8 @@
-/** Declares and runs the tests of `surface.test.mjs`, and stores the results in the page. */
+/** Declares and runs the tests of a file of `tests/clients`, and stores the results in the page. */
 
 import "./bytes.js";
-import "../../clients/surface.test.mjs";
 import { run } from "./test.js";
 
-globalThis.results = run();
+const file = new URLSearchParams(location.search).get("file");
+
+globalThis.results = import(`../../clients/${file}`).then(run);

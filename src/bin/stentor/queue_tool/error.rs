@@ -32,10 +32,10 @@ pub(crate) enum QueueToolError {
     #[error("--url: this version changes no queue of a running server; stop the server and omit --url")]
     UrlUnavailable,
     /// All damage was printed.
-    #[error("{0} damages found; restore the file from a backup")]
+    #[error("damage found count={0}; restore the file from a backup")]
     Damages(u64),
     /// The other rows were printed.
-    #[error("{0} damaged rows were not printed; `stentor queue check` lists all damage")]
+    #[error("damaged rows not printed count={0}; `stentor queue check` lists all damage")]
     DamagedRows(u64),
     /// The output could not be written.
     #[error("cannot write: {0}")]

@@ -42,7 +42,7 @@ pub(super) fn row(subscriber: &InspectedSubscriber, out: &mut impl Write) -> io:
         namespace.as_str(),
         state(subscriber),
         capped(subscriber.pending, subscriber.is_capped),
-        subscriber.oldest_at.map_or("-".into(), time),
+        subscriber.oldest_at.map_or_else(|| "-".into(), time),
         subscriber.dead_letters,
         time(subscriber.seen_at)
     )
@@ -114,7 +114,7 @@ pub(super) fn gap(gap: &InspectedGap, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-/// Says that a list goes on beyond its bound.
+/// Says that a list continues beyond its bound.
 pub(super) fn rest(found: usize, shown_max: usize, list: &str, out: &mut impl Write) -> io::Result<()> {
     if found > shown_max { writeln!(out, "  {list:<10}  … further ones are not shown") } else { Ok(()) }
 }
