@@ -347,6 +347,9 @@ impl Subscribers {
         for id in ids {
             self.end(id);
         }
+        // Dropping them notifies their callers.
+        self.attaching.clear();
+        self.room_reads = RoomReads::default();
         self.closing = Some(done);
     }
 
