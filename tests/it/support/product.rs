@@ -13,5 +13,7 @@ pub(crate) mod http;
 mod replies;
 #[path = "../../../src/bin/stentor/secret.rs"]
 pub(crate) mod secret;
+#[path = "../../../src/bin/stentor/subscribers.rs"]
+mod subscribers;
 #[path = "../../../src/bin/stentor/vocabulary/mod.rs"]
 pub(crate) mod vocabulary;
