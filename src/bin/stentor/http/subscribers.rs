@@ -281,29 +281,29 @@ fn reader(operation: &str) -> Option<Reader> {
         },
         "nak" => |body| {
             let mut fields = Fields::read(body, "offset, delay")?;
-            let offset = require_offset(&mut fields, "nak", "offset")?;
+            let offset = take_offset(&mut fields, "nak", "offset")?;
             let delay: Option<u64> = fields.take("delay", MILLISECONDS)?;
             fields.end()?;
-            Ok(Operation::Nak { offset, delay: delay.map(Duration::from_millis) })
+            Ok(Operation::Nak { offset: required(offset, "offset")?, delay: delay.map(Duration::from_millis) })
         },
         "term" => |body| {
             let mut fields = Fields::read(body, "offset, reason")?;
-            let offset = require_offset(&mut fields, "term", "offset")?;
+            let offset = take_offset(&mut fields, "term", "offset")?;
             let reason: Option<String> = fields.take("reason", "a string")?;
             fields.end()?;
-            Ok(Operation::Term { offset, reason: reason.unwrap_or_default() })
+            Ok(Operation::Term { offset: required(offset, "offset")?, reason: reason.unwrap_or_default() })
         },
         "in_progress" => |body| {
             let mut fields = Fields::read(body, "offset")?;
-            let offset = require_offset(&mut fields, "in_progress", "offset")?;
+            let offset = take_offset(&mut fields, "in_progress", "offset")?;
             fields.end()?;
-            Ok(Operation::InProgress(offset))
+            Ok(Operation::InProgress(required(offset, "offset")?))
         },
         "purge" => |body| {
             let mut fields = Fields::read(body, "up_to")?;
-            let up_to = require_offset(&mut fields, "purge", "up_to")?;
+            let up_to = take_offset(&mut fields, "purge", "up_to")?;
             fields.end()?;
-            Ok(Operation::Purge { up_to })
+            Ok(Operation::Purge { up_to: required(up_to, "up_to")? })
         },
         _ => return None,
     })
@@ -314,8 +314,8 @@ fn take_offset(fields: &mut Fields<'_>, operation: &str, name: &str) -> Result<O
     offset.map(|offset| parse_offset(&offset, operation, name)).transpose()
 }
 
-fn require_offset(fields: &mut Fields<'_>, operation: &str, name: &str) -> Result<QueueOffset, ErrorBody> {
-    take_offset(fields, operation, name)?.ok_or_else(|| bad(format!("{name} is missing, expected an offset")))
+fn required(offset: Option<QueueOffset>, name: &str) -> Result<QueueOffset, ErrorBody> {
+    offset.ok_or_else(|| bad(format!("{name} is missing, expected an offset")))
 }
 
 fn take_offsets(fields: &mut Fields<'_>, operation: &str) -> Result<Option<Vec<QueueOffset>>, ErrorBody> {
@@ -371,7 +371,7 @@ mod tests {
             ("ack", r#"{"offsets":[],"up_to":"OFFSET"}"#, "offsets, up_to: expected one of them, got both"),
             ("ack", r#"{"offset":"OFFSET"}"#, "unknown field \"offset\", expected offsets, up_to"),
             ("nak", "{}", "offset is missing, expected an offset"),
-            ("nak", r#"{"offsets":["OFFSET"]}"#, "offset is missing, expected an offset"),
+            ("nak", r#"{"offsets":["OFFSET"]}"#, "unknown field \"offsets\", expected offset, delay"),
             ("nak", r#"{"offset":"OFFSET","delay":-1}"#, "delay: expected a number of milliseconds, got -1"),
             ("term", r#"{"offset":"OFFSET","reason":1}"#, "reason: expected a string, got 1"),
             ("term", r#"{"offset":7}"#, "offset: expected an offset, got 7"),
