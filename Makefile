@@ -166,7 +166,7 @@ torture-queue: npm-torture ## durable subscribers with kill -9, crashes around a
 	@cd $(TORTURE) && npm test --silent \
 		&& node queue/run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(QUEUE_SERVER)"
 
-test-disk: disk-tools ## 10 power cuts, and a few failing calls of the queue's store (under a minute)
+test-disk: disk-tools ## 10 power cuts, and a few failing calls of the queue's store (about a minute)
 	@$(MAKE) --no-print-directory powercut CYCLES=10
 	@$(MAKE) --no-print-directory faults POINTS=1
 

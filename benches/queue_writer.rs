@@ -1,7 +1,8 @@
 //! The writer of the power-cut rig: publishes to a queue in a folder and prints one line a verdict.
 //!
 //! `queue_writer FOLDER EVENTS FIRST[,FIRST…] [SYNCHRONOUS]`: the events after which it ends, the
-//! number of the first event of each publisher, and a weaker setting of SQLite. It prints `open` and waits for a line on its input.
+//! number of the first event of each publisher, and a weaker setting of SQLite. It prints `open`
+//! and waits for a line on its input.
 
 use std::io::{Write, stdin, stdout};
 use std::process::ExitCode;

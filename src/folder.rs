@@ -123,3 +123,66 @@ fn holder(lock: File) -> String {
     let _ = lock.take(64).read_to_string(&mut by);
     if by.is_empty() { "another process".to_owned() } else { by }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: FolderKind = FolderKind { lock: "the.lock", mark: "mark", is_known: |name| name == "known" };
+
+    /// A path of its own, removed with what is there.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn with(name: &str, files: &[&str]) -> Self {
+            let scratch = Self(std::env::temp_dir().join(format!("stentor-folder-{}-{name}", std::process::id())));
+            let _ = fs::remove_dir_all(&scratch.0);
+            fs::create_dir(&scratch.0).unwrap();
+            files.iter().for_each(|file| fs::write(scratch.0.join(file), "").unwrap());
+            scratch
+        }
+
+        fn lock(&self) -> Result<LockedFolder, LockError> {
+            LockedFolder::lock(&self.0, &KIND)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_folder_with_other_files_needs_its_mark() {
+        for files in [&[][..], &["known", LOST_AND_FOUND, "the.lock"], &["mark", "other"]] {
+            Scratch::with("accepted", files).lock().unwrap();
+        }
+        let error = Scratch::with("foreign", &["known", "other"]).lock().unwrap_err();
+        assert!(matches!(&error, LockError::Foreign(found) if found == "other"), "{error:?}");
+    }
+
+    #[test]
+    fn a_locked_folder_names_its_process() {
+        let scratch = Scratch::with("locked", &[]);
+        let locked = scratch.lock().unwrap();
+        let by = format!("process {}", std::process::id());
+        assert!(matches!(scratch.lock(), Err(LockError::Locked(found)) if found == by));
+        #[cfg(unix)]
+        {
+            // The folder itself is locked too.
+            fs::remove_file(scratch.0.join("the.lock")).unwrap();
+            assert!(matches!(scratch.lock(), Err(LockError::Locked(_))));
+        }
+        drop(locked);
+        scratch.lock().unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_folder_is_an_error() {
+        let scratch = Scratch::with("file", &["f"]);
+        let error = LockedFolder::lock(&scratch.0.join("f"), &KIND).unwrap_err();
+        let LockError::Io(path, error) = error else { panic!("{error:?}") };
+        assert_eq!((path, error.kind()), (scratch.0.join("f"), ErrorKind::NotADirectory));
+    }
+}

@@ -16,8 +16,8 @@
 //!   from /proc.
 //! - `wire`: bytes of websocket handshake and frames. `http`: bytes of long polling. `connection`:
 //!   one client. `fleet`: all clients. `turns`: the poll.
-//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`, `slope`,
-//!   `side_by_side`: the loads. `payload`: content of their events. `latency`: quantiles.
+//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`, `durable`,
+//!   `slope`, `side_by_side`: the loads. `payload`: content of their events. `latency`: quantiles.
 //!   `profile`: a perf record of the server.
 //! - `report`: figures and their budgets. `figures`: formatting of numbers.
 //! - `compare`: all servers under all loads. `trial`: those loads and their results. `results`,
@@ -27,6 +27,7 @@ mod chart;
 mod churn;
 mod compare;
 mod connection;
+mod durable;
 mod echo;
 mod fanout;
 mod figures;
@@ -88,6 +89,8 @@ fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
             Load::Storm => storm::measure(options, report)?,
             Load::Resume => resume::measure(options, report)?,
             Load::NoisyNeighbours => noisy_neighbours::measure(options, report)?,
+            Load::Durable => durable::measure(options, report)?,
+            Load::DurableNeighbours => durable::measure_neighbours(options, report)?,
             Load::Slope => slope::measure(options, report)?,
             Load::SideBySide => side_by_side::measure(options, report)?,
             Load::All => {

@@ -32,6 +32,10 @@ pub(crate) enum Load {
     Resume,
     /// Members of a room beside clients that read too slowly or request too much.
     NoisyNeighbours,
+    /// 1, 8, 64 and 512 publishers that wait until their durable events are stored.
+    Durable,
+    /// Plain events with and without 10 000 durable events a second beside them.
+    DurableNeighbours,
     /// Idle connections, in growing numbers.
     Slope,
     /// Several server processes.

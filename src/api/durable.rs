@@ -96,7 +96,9 @@ impl Durable {
         if !target.except.is_empty() {
             return Err(PublishError::Unsupported("except"));
         }
-        let rooms = target.rooms.iter().map(room_name).collect::<Result<Vec<_>, _>>()?;
+        let mut rooms = target.rooms.iter().map(room_name).collect::<Result<Vec<_>, _>>()?;
+        rooms.sort_unstable();
+        rooms.dedup();
         let (draft, payload) = core.encoder.durable_event(&namespace, name, &data)?;
         let dedup = dedup_id.map(|id| Dedup { id, content: ContentHash::of(&rooms, &payload) });
         let expires_at = expires_in.map(|duration| {

@@ -24,7 +24,7 @@ use crate::state::schedule::{Load, QUANTUM};
 pub(super) const TURN_WORK: usize = 1 << 20;
 
 /// Work of every command, in addition to the work for its contents.
-const COMMAND_WORK: usize = 1 << 10;
+pub(super) const COMMAND_WORK: usize = 1 << 10;
 
 /// Work for each room that a command names, joins or leaves: a look-up and a copy of the name.
 pub(super) const ROOM_WORK: usize = 256;

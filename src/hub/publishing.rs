@@ -23,7 +23,7 @@ use self::reports::{Publisher, Report};
 pub(crate) use self::reports::{Reports, found_events};
 pub(crate) use self::starting::reveal_stored;
 use super::Hub;
-use super::intake::CommandSender;
+use super::intake::{COMMAND_WORK, CommandSender};
 use super::ordering::event_record;
 use crate::ids::{QueueOffset, Recipient, RoomName, SocketId, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
@@ -195,6 +195,7 @@ impl Hub {
     }
 
     fn process_report(&mut self) {
+        self.work += COMMAND_WORK;
         let Some(publishing) = &mut self.publishing else { return };
         match publishing.taken.pop_front() {
             Some(Report::Published(publisher, verdict)) => {

@@ -277,11 +277,13 @@ impl SqliteStore {
         }
         self.continue_work(self.work_rows)?;
         self.write_back()?;
-        if !changes.is_empty() {
+        // A start commits other changes.
+        let has_publish = changes.iter().any(|change| matches!(change, Change::Publish(_)));
+        if has_publish {
             super::committer::crash_if_planted("before_commit");
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        if !changes.is_empty() {
+        if has_publish {
             super::committer::crash_if_planted("after_commit");
         }
         Ok(outcomes)

@@ -11,11 +11,13 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::metrics::{
-    COMMIT_CHANGES, COMMIT_TIMES, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics,
+    COMMIT_CHANGES, COMMIT_TIMES, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, SubscriberMetrics,
+    WorkerMetrics,
 };
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::label::Label;
 use crate::protocol::reason::{NotRecovered, RefusalKind};
+use crate::queue::record::GapReason;
 use crate::queue::service::QueueService;
 use crate::state::budget::Budgets;
 
@@ -44,7 +46,9 @@ impl Collector for Scrape {
         page.handlers()?;
         page.budgets(&self.1)?;
         page.hub(&self.0)?;
-        self.2.as_ref().map_or(Ok(()), |queue| page.queue(&self.0, queue))
+        let Some(queue) = &self.2 else { return Ok(()) };
+        page.queue(&self.0, queue)?;
+        page.subscribers(&self.0.subscribers)
     }
 }
 
@@ -198,6 +202,42 @@ impl Page<'_> {
         self.histogram_of("queue_commit_seconds", "Duration of commits", bounds, MICROS_PER_SECOND, &[micros])?;
         let bounds = COMMIT_CHANGES.map(|changes| changes as f64);
         self.histogram_of("queue_commit_changes", "Changes of one commit", bounds, 1.0, &[changes])
+    }
+
+    fn subscribers(&mut self, metrics: &SubscriberMetrics) -> fmt::Result {
+        let states = [("attached", metrics.connected.get()), ("away", metrics.away.get())];
+        let states = states.map(|(state, count)| ([("state", state)], count));
+        self.gauges("subscribers", "Subscribers of the queue, by state", &states)?;
+        self.gauge("subscriber_in_flight_events", "Events sent and not handled", metrics.in_flight.get())?;
+        let age = metrics.oldest_age_ms.get() / 1_000;
+        self.gauge("subscriber_oldest_age_seconds", "Age of the oldest event that is not acknowledged", age)?;
+        let backlog = metrics.largest_backlog.get();
+        self.gauge("subscriber_largest_backlog_events", "Pending events of the subscriber with most", backlog)?;
+        self.gauge("subscriber_dead_letters", "Stored dead letters", metrics.dead_letters.get())?;
+        self.constant("subscriber_sent_events", "Events sent to subscribers", metrics.sent.get())?;
+        let answers = [("ack", &metrics.acks), ("nak", &metrics.naks), ("term", &metrics.terms)];
+        let answers = answers.map(|(answer, count)| ([("answer", answer)], count.get()));
+        self.family("subscriber_answers", "Answers of subscribers to events, by kind", &answers)?;
+        let ignored = [
+            ("unknown", metrics.answers_unknown.get() + self.sum(|worker| &worker.answers_unknown)),
+            ("overload", metrics.answers_dropped.get() + self.sum(|worker| &worker.answers_dropped)),
+        ];
+        let ignored = ignored.map(|(reason, count)| ([("reason", reason)], count));
+        self.family("subscriber_answers_ignored", "Answers of clients that were ignored, by reason", &ignored)?;
+        let redelivered = [
+            ("nak", &metrics.redelivered_nak),
+            ("timeout", &metrics.redelivered_timeout),
+            ("connection_lost", &metrics.redelivered_lost),
+        ];
+        let redelivered = redelivered.map(|(reason, count)| ([("reason", reason)], count.get()));
+        self.family("subscriber_redeliveries", "Failed deliveries that are repeated, by reason", &redelivered)?;
+        self.constant("subscriber_undeliverable", "Events given up after all deliveries", metrics.undeliverable.get())?;
+        self.constant("subscriber_dead_lettered", "Events that became dead letters", metrics.dead_lettered.get())?;
+        let gaps = GapReason::ALL.map(|reason| ([("reason", reason.as_str())], metrics.gaps[reason as usize].get()));
+        self.family("subscriber_gaps", "Gaps reported to subscribers, by reason", &gaps)?;
+        self.constant("subscriber_evictions", "Attachments ended by newer ones", metrics.evictions.get())?;
+        self.constant("subscriber_expired_events", "Events not sent since they had expired", metrics.expired.get())?;
+        self.constant("subscriber_read_failures", "Reads of the store that failed", metrics.reads_failed.get())
     }
 
     fn sum(&self, of: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {

@@ -259,6 +259,21 @@ impl Server {
     /// | `stentor_queue_refused_total{reason}` | counter | publishes | failed: `conflict`, `indeterminate`, `invalid`, `overloaded`, `too_large`, `unavailable` |
     /// | `stentor_queue_commit_seconds` | histogram | seconds | duration of a commit |
     /// | `stentor_queue_commit_changes` | histogram | changes | in one commit |
+    /// | `stentor_subscribers{state}` | gauge | subscribers | `attached` to a socket, `away` |
+    /// | `stentor_subscriber_in_flight_events` | gauge | events | sent to subscribers and not handled |
+    /// | `stentor_subscriber_oldest_age_seconds` | gauge | seconds | age of the oldest event that is not acknowledged; found by a walk over all subscribers, 64 each second |
+    /// | `stentor_subscriber_largest_backlog_events` | gauge | events | pending for the subscriber with most, counted up to 10 000; found by the same walk |
+    /// | `stentor_subscriber_dead_letters` | gauge | events | stored dead letters |
+    /// | `stentor_subscriber_sent_events_total` | counter | events | sent to subscribers, repetitions included |
+    /// | `stentor_subscriber_answers_total{answer}` | counter | events | `ack` (once committed), `nak`, `term` |
+    /// | `stentor_subscriber_answers_ignored_total{reason}` | counter | answers | `unknown` (to events never sent), `overload` (the event is sent again) |
+    /// | `stentor_subscriber_redeliveries_total{reason}` | counter | events | failed deliveries that are repeated: `nak`, `timeout`, `connection_lost` |
+    /// | `stentor_subscriber_undeliverable_total` | counter | events | given up after all deliveries |
+    /// | `stentor_subscriber_dead_lettered_total` | counter | events | became dead letters |
+    /// | `stentor_subscriber_gaps_total{reason}` | counter | gaps | reported, by [`GapReason`](crate::GapReason) |
+    /// | `stentor_subscriber_evictions_total` | counter | sockets | replaced by newer ones of their name, or removed |
+    /// | `stentor_subscriber_expired_events_total` | counter | events | not sent since they had expired |
+    /// | `stentor_subscriber_read_failures_total` | counter | reads | of the store that failed |
     pub fn metrics(&self) -> String {
         metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone(), self.queue.clone())
     }

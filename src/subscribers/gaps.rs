@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::attaching::GAPS_READ;
+use super::attaching::{GAPS_READ, outcome};
 use super::{Outlet, ReadJob, Subscribers};
 use crate::messages::attachment::AttachmentId;
 use crate::queue::change::Change;
@@ -20,8 +20,7 @@ const REPORTED_MAX: usize = 2 * GAPS_READ;
 /// Gaps that were reported over one attachment.
 #[derive(Debug, Default)]
 pub(super) struct ReportedGaps {
-    /// Each with the number of events that had been sent before.
-    reported: Vec<(Gap, u64)>,
+    reported: Vec<ReportedGap>,
     /// Number of events that were sent over the attachment.
     sent: u64,
     /// The newest events that were sent after a report, each with its position among all.
@@ -30,15 +29,25 @@ pub(super) struct ReportedGaps {
     is_read_queued: bool,
 }
 
+#[derive(Debug)]
+struct ReportedGap {
+    gap: Gap,
+    /// Number of events that had been sent before the report.
+    sent_before: u64,
+    /// The commit of the confirmation is under way.
+    is_confirmed: bool,
+}
+
 impl ReportedGaps {
     /// Adds gaps, and returns those that are new.
     pub(super) fn report(&mut self, gaps: &[Gap]) -> Vec<Gap> {
         let mut new = Vec::new();
         for gap in gaps {
-            if self.reported.len() < REPORTED_MAX && !self.reported.iter().any(|(known, _)| known == gap) {
+            if self.reported.len() < REPORTED_MAX && !self.reported.iter().any(|known| known.gap == *gap) {
                 // An earlier form of this gap can no longer be confirmed.
-                self.reported.retain(|(known, _)| (known.from, known.reason) != (gap.from, gap.reason));
-                self.reported.push((gap.clone(), self.sent));
+                self.reported.retain(|known| (known.gap.from, known.gap.reason) != (gap.from, gap.reason));
+                let reported = ReportedGap { gap: gap.clone(), sent_before: self.sent, is_confirmed: false };
+                self.reported.push(reported);
                 new.push(gap.clone());
             }
         }
@@ -46,7 +55,7 @@ impl ReportedGaps {
     }
 
     pub(super) fn unconfirmed(&self) -> Vec<Gap> {
-        self.reported.iter().map(|(gap, _)| gap.clone()).collect()
+        self.reported.iter().filter(|known| !known.is_confirmed).map(|known| known.gap.clone()).collect()
     }
 
     pub(super) fn on_sent(&mut self, number: u64, in_flight_max: usize) {
@@ -60,14 +69,24 @@ impl ReportedGaps {
         self.recent.push_back((number, self.sent));
     }
 
-    /// Removes the gaps that the answer to an event confirms.
+    /// Returns the gaps that the answer to an event confirms.
     fn confirm(&mut self, number: u64) -> Vec<Gap> {
         let position = self.recent.iter().filter(|(sent, _)| *sent == number).map(|(_, position)| *position).max();
         let Some(position) = position else { return Vec::new() };
-        let (confirmed, left) = self.reported.drain(..).partition(|(_, before)| *before < position);
-        self.reported = left;
-        let confirmed: Vec<(Gap, u64)> = confirmed;
-        confirmed.into_iter().map(|(gap, _)| gap).collect()
+        let confirmed = self.reported.iter_mut().filter(|known| known.sent_before < position && !known.is_confirmed);
+        let mark = |known: &mut ReportedGap| {
+            known.is_confirmed = true;
+            known.gap.clone()
+        };
+        confirmed.map(mark).collect()
+    }
+
+    /// The confirmation of a gap was committed, or the store has failed.
+    fn on_commit(&mut self, gap: &Gap, is_committed: bool) {
+        self.reported.retain_mut(|known| {
+            known.is_confirmed &= known.gap != *gap;
+            known.gap != *gap || !is_committed
+        });
     }
 }
 
@@ -76,13 +95,15 @@ impl Subscribers {
     pub(super) fn confirm_gaps(&mut self, id: AttachmentId, number: u64) {
         let Some(active) = self.active.get_mut(&id) else { return };
         let (gaps, subscriber) = (active.gaps.confirm(number), active.key.clone());
-        let is_any = !gaps.is_empty();
         for gap in gaps {
-            self.submit_lazily(Change::AckGap { subscriber: subscriber.clone(), gap });
-        }
-        if is_any {
-            // There may have been more than one look reads.
-            self.look_for_gaps(id);
+            let change = Change::AckGap { subscriber: subscriber.clone(), gap: gap.clone() };
+            self.submit(change, move |actor, verdict| {
+                if let Some(active) = actor.active.get_mut(&id) {
+                    active.gaps.on_commit(&gap, outcome(verdict).is_ok());
+                }
+                // One that has grown was not confirmed, and there may be more than one look reads.
+                actor.look_for_gaps(id);
+            });
         }
     }
 
@@ -134,6 +155,10 @@ mod tests {
         gaps.on_sent(8, 2);
         assert_eq!(gaps.confirm(9), [], "never sent");
         assert_eq!(gaps.confirm(8), [gap(1, 4)], "sent again");
-        assert_eq!((gaps.unconfirmed(), gaps.recent.len()), (vec![], 2));
+        assert_eq!((gaps.confirm(8), gaps.unconfirmed()), (vec![], vec![]), "its commit is under way");
+        gaps.on_commit(&gap(1, 4), false);
+        assert_eq!((gaps.confirm(8), gaps.report(&[gap(1, 4)])), (vec![gap(1, 4)], vec![]));
+        gaps.on_commit(&gap(1, 4), true);
+        assert_eq!(gaps.report(&[gap(1, 4)]), [gap(1, 4)], "it is still there");
     }
 }

@@ -127,7 +127,8 @@ impl Subscribers {
         let Some(active) = self.active.get_mut(&id) else { return };
         let Outlet::Pull(state) = &mut active.outlet else { return };
         let Some(waiting) = state.waiting.take() else { return };
-        let (events, gaps) = (std::mem::take(&mut state.collected), active.gaps.unconfirmed());
+        let (mut events, gaps) = (std::mem::take(&mut state.collected), active.gaps.unconfirmed());
+        events.sort_unstable_by_key(|event| event.number);
         let count = events.len();
         if waiting.reply.send(Ok(PullAnswer { events, gaps })).is_err() && count > 0 {
             // The caller has gone, so the events are pending again immediately.

@@ -91,10 +91,10 @@ pub(crate) struct CreditWindow {
     /// Unanswered commands in ticket order.
     awaited: LazyQueue<AwaitedReply>,
     /// Number of unanswered emits that collect acks of many sockets.
-    collecting: usize,
+    collecting: u32,
     /// Number of durable publishes that the hub has not answered, also of those whose callers do
     /// not wait any more.
-    publishing: usize,
+    publishing: u32,
     is_retired: bool,
 }
 
@@ -242,7 +242,7 @@ impl CreditWindow {
 
     /// Number of unanswered emits that collect acks of many sockets.
     pub(crate) fn collecting(&self) -> usize {
-        self.collecting
+        self.collecting as usize
     }
 
     /// Returns whether no command waits or is unanswered.
@@ -368,7 +368,7 @@ impl CreditWindow {
         command: impl FnOnce(ReplyTo) -> OrderedCommand,
     ) {
         let ticket = self.credit.spend(bytes);
-        self.publishing += usize::from(reply.is_publish());
+        self.publishing += u32::from(reply.is_publish());
         self.outbox.worker.send(command(ReplyTo { slot: self.outbox.slot, ticket }));
         match reply {
             PendingReply::Nobody => {}
@@ -379,7 +379,7 @@ impl CreditWindow {
                     _ => self.outbox.worker.limits().hub.answer_timeout,
                 };
                 let give_up = now + timeout;
-                self.collecting += usize::from(matches!(reply, PendingReply::Collect(_)));
+                self.collecting += u32::from(matches!(reply, PendingReply::Collect(_)));
                 self.awaited.push_back(AwaitedReply { ticket, give_up, reply });
             }
         }
@@ -395,7 +395,7 @@ impl CreditWindow {
 
     fn take_awaited(&mut self, at: usize) -> Option<AwaitedReply> {
         let awaited = self.awaited.remove(at)?;
-        self.collecting -= usize::from(matches!(awaited.reply, PendingReply::Collect(_)));
+        self.collecting -= u32::from(matches!(awaited.reply, PendingReply::Collect(_)));
         Some(awaited)
     }
 

@@ -87,12 +87,17 @@ export interface PublishOptions {
   expires_in?: number;
   /** Milliseconds to wait for the answer to one attempt; default 10000. */
   timeout?: number;
-  /** Ends the attempts. It is then not known whether the event was stored. */
+  /**
+   * Ends the attempts. It is then not known whether the event was stored. Attempts never end for an
+   * event that is larger than the server's `max_payload`, which ends the connection each time.
+   */
   signal?: AbortSignal;
 }
 
 /** The answer to a publisher. */
 export interface Receipt {
+  level: "stored";
+  /** Position of the event in the queue. */
   offset: string;
   /** The `dedup_id` was stored before; `offset` is that of the first event. */
   duplicate: boolean;

@@ -95,7 +95,7 @@ export async function publishDurable(socket, target, event, ...args) {
       if (answer?.pending_for >= 0) return answer;
       const { code, message } = answer?.error ?? { message: `expected the receipt of a stored event, got ${JSON.stringify(answer)}` };
       if (!PASSING.includes(code)) throw Object.assign(new Error(message), { code });
-      if (socket.connected) await unlessAborted((resolve) => setTimeout(resolve, pause * (0.5 + Math.random() / 2)));
+      await unlessAborted((resolve) => setTimeout(resolve, pause * (0.5 + Math.random() / 2)));
     }
   } finally {
     signal?.removeEventListener("abort", abort);

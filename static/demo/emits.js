@@ -204,7 +204,10 @@ export class Emits {
       [["server", "me"], .../** @type {[string, string][]} */ (reached.map((place) => ["server", place]))],
       () => {
         stage.say("me", "received it", "received");
-        for (const place of stage.places) stage.say(place, ...(reached.includes(place) ? RECEIVED : NOT_RECEIVED));
+        for (const place of stage.places) {
+          const [caption, mood] = reached.includes(place) ? RECEIVED : NOT_RECEIVED;
+          stage.say(place, caption, mood);
+        }
         const names = others.length ? list(["This tab", ...others.map(({ name }) => name)]) : "This tab, the only one in the room,";
         byId("server-outcome").textContent = `${names} received ${quote(message.text)}, published by ${who}.`;
       },

@@ -74,7 +74,7 @@ export class Queue {
     const code = answer.error?.code;
     const isThere = code !== undefined && !["unknown_event", "unavailable"].includes(code);
     if (!this.#subscriber.isOpen) this.#mode = isThere ? "ready" : "absent";
-    this.#note = NO_QUEUE;
+    this.#note = `${NO_QUEUE} The option --queue disk gives it one.`;
     this.#show();
     if (!isThere) byId("durable-outcome").textContent = `${NO_QUEUE} It can publish to those who are connected.`;
     if (!isThere) return;
@@ -221,8 +221,11 @@ export class Queue {
     outcome.textContent = `Stored${duplicate ? " before" : ""} “${text}”. ${kept}`;
     log(`The server stored “${text}” at offset ${answer.offset}. ${kept}`, pending ? "good" : "note");
     if (!pending) return;
-    this.#state.add(order.id, text);
-    this.#show();
+    // Usually this tab has received it as a member of the room, and the movement adds it.
+    this.stage.send([], () => {
+      this.#state.add(order.id, text);
+      this.#show();
+    });
   }
 
   /**
@@ -273,7 +276,10 @@ export class Queue {
     if (this.socket.connected && this.#state.exists) this.socket.emit("publish", { room, volatile: true }, "queue news", { ...this.#state.snapshot(), from: this.socket.id });
   }
 
-  /** Takes the counts of the server, which knows more events than there is room for on the page. */
+  /**
+   * Takes the counts of the server, which knows more events than there is room for on the page.
+   * @returns {Promise<void>}
+   */
   async #count() {
     if (this.#counting || !this.#subscriber.isOpen) return;
     this.#counting = true;

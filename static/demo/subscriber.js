@@ -12,6 +12,12 @@ const JOINS_MAX = 2;
 /** Delay after which the server delivers an event again that was sent back, in milliseconds. */
 export const NAK_MS = 2_000;
 
+/**
+ * Interval at which the server hears that the delivered events are still looked at, in milliseconds;
+ * less than its `ack_wait`, after which it would deliver them again.
+ */
+const IN_PROGRESS_MS = 10_000;
+
 /** @typedef {{ status: "resumed" | "partial" | "reset", reason?: string, pending: number, gaps?: object[] }} Verdict */
 /** @typedef {{ id: string, from: string, tab?: string, text: string }} Order */
 
@@ -27,8 +33,11 @@ export const NAK_MS = 2_000;
 export class Subscriber {
   /** @type {import("../client/index.js").Socket | undefined} */
   #socket;
-  /** @type {Map<string, (answer?: object) => void>} acks of delivered events, by the order's id */
-  #acks = new Map();
+  /**
+   * @type {Map<string, { ack: (answer?: object) => void, offset: string }>} delivered events, by the
+   *   order's id
+   */
+  #delivered = new Map();
 
   /**
    * @param {string} name
@@ -41,6 +50,7 @@ export class Subscriber {
     this.room = room;
     this.connect = connect;
     this.listener = listener;
+    setInterval(() => this.#delivered.forEach(({ offset }) => this.#socket?.emit("in_progress", offset)), IN_PROGRESS_MS);
   }
 
   get isOpen() {
@@ -55,7 +65,7 @@ export class Subscriber {
     socket.on("stentor:attached", (/** @type {Verdict} */ verdict) => listener.onAttached(verdict, socket.id ?? ""));
     const onOrder = (/** @type {Order} */ order, /** @type {any} */ meta, /** @type {any} */ ack) => {
       if (typeof order?.id !== "string" || typeof ack !== "function") return;
-      this.#acks.set(order.id, ack);
+      this.#delivered.set(order.id, { ack, offset: `${meta?.offset}` });
       listener.onOrder(order, meta?.redelivered === true);
     };
     socket.on("order", onOrder);
@@ -65,7 +75,7 @@ export class Subscriber {
     socket.on("connect_error", (/** @type {Error} */ error) => socket.active || this.#refuse(error.message));
     socket.on("disconnect", () => {
       // An ack belongs to its connection; the server delivers the event again on the next one.
-      this.#acks.clear();
+      this.#delivered.clear();
       if (this.#socket !== socket) return;
       if (!socket.active) this.#socket = undefined;
       listener.onDetached(socket.active ? "lost" : evicted ? "evicted" : "closed");
@@ -76,7 +86,7 @@ export class Subscriber {
   close() {
     this.#socket?.disconnect();
     this.#socket = undefined;
-    this.#acks.clear();
+    this.#delivered.clear();
   }
 
   /**
@@ -120,10 +130,10 @@ export class Subscriber {
    * @returns {boolean} whether it was sent
    */
   #answer(id, answer) {
-    const ack = this.#acks.get(id);
-    this.#acks.delete(id);
-    ack?.(...(answer ? [answer] : []));
-    return ack !== undefined;
+    const event = this.#delivered.get(id);
+    this.#delivered.delete(id);
+    event?.ack(...(answer ? [answer] : []));
+    return event !== undefined;
   }
 
   /** @returns {Promise<any>} `{events, in_flight, dead_letters, …}`, or nothing */

@@ -2,33 +2,25 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
-import { startHub } from "../clients/harness.mjs";
-import { isCalm, launch, nameOf, openTab, picture, says, WIDE } from "./browser.mjs";
-import { startQueueServer } from "./queue-server.mjs";
+import { freshFolder, startHub } from "../clients/harness.mjs";
+import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
 
 describe("the queue on the demo page", () => {
   let browser;
   let hub;
-  let server;
   let context;
-  before(async () => {
-    browser = await launch();
-    hub = await startHub();
-  });
-  beforeEach(() => (server = startQueueServer()));
+  before(async () => (browser = await launch()));
+  beforeEach(async () => (hub = await startHub({ recovery: "memory", flags: ["--queue", "memory"] })));
   afterEach(async () => {
     await context?.close();
-    await server.stop();
+    await hub.stop();
   });
-  after(async () => {
-    await browser?.close();
-    await hub?.stop();
-  });
+  after(() => browser?.close());
 
   const openContext = async (options) => {
-    context = await browser.newContext({ viewport: WIDE, permissions: ["local-network-access"], ...options });
+    context = await browser.newContext({ viewport: WIDE, ...options });
   };
-  const open = () => openTab(context, `${hub.url}/?${new URLSearchParams({ server: server.url })}`);
+  const open = () => openTab(context, hub.url);
   const isOpen = (tab) => tab.waitForSelector("#stage[data-queue=open]");
   const subscribe = async (tab) => {
     await tab.click("#subscribe");
@@ -46,7 +38,7 @@ describe("the queue on the demo page", () => {
   const delivered = (tab, count) => tab.waitForFunction((count) => document.querySelectorAll("#deliveries li").length === count, count);
   const press = (tab, how, text) => tab.click(`#deliveries li:has-text("${text}") [data-how=${how}]`);
 
-  test("kitchen is closed, orders wait, and arrive in order when it is open again", async () => {
+  test("orders wait while kitchen is closed, and arrive in order afterwards", async () => {
     await openContext();
     const [one, two] = [await open(), await open()];
     assert.deepEqual(await one.locator(".primary").allTextContents(), ["Subscribe"], "one next step");
@@ -188,13 +180,13 @@ describe("the queue on the demo page", () => {
     await openContext({ reducedMotion: "reduce" });
     const one = await open();
     await subscribe(one);
-    await one.evaluate(async (url) => {
+    await one.evaluate(async () => {
       const { io } = await import("/client/index.js");
-      const socket = io(url, { forceNew: true });
+      const socket = io({ forceNew: true });
       for (let n = 0; n < 200; n += 1) {
         await socket.emitWithAck("publish", { room: "orders", durable: true }, "order", { id: `id ${n}`, from: socket.id, text: `soup ${n}` });
       }
-    }, server.url);
+    });
     await says(one, "#pending", /^200 pending$/);
     assert.equal(await one.locator(".chip").count(), 64);
     assert.equal(await one.locator("#deliveries li").count(), 64);
@@ -203,8 +195,10 @@ describe("the queue on the demo page", () => {
   });
 
   test("a server without a queue is labelled as one", async () => {
+    await hub.stop();
+    hub = await startHub();
     await openContext();
-    const one = await openTab(context, hub.url);
+    const one = await open();
     await one.waitForSelector("#stage[data-queue=absent]");
     await says(one, "#queue-state", /^This server has no queue/);
     await says(one, "#subscriber-state", /needs a queue/);
@@ -213,6 +207,34 @@ describe("the queue on the demo page", () => {
     await one.click("#order");
     await says(one, "#durable-outcome", /This server has no queue\. “event 1” was not published/);
     await isCalm(one);
+  });
+
+  test("a killed server: what was not acknowledged is delivered again", async () => {
+    await hub.stop();
+    const folder = freshFolder();
+    hub = await startHub({ recovery: "disk", folder });
+    await openContext();
+    const one = await open();
+    await subscribe(one);
+    for (const text of ["soup", "bread"]) await order(one, text);
+    await delivered(one, 2);
+    await press(one, "ack", "soup");
+    await says(one, "#pending", /^1 pending$/);
+    await hub.kill();
+    await says(one, "#subscriber-state", /^away, retrying$/);
+    assert.deepEqual(await deliveries(one), []);
+    await one.fill("#text", "coffee");
+    await one.click("#order");
+    await says(one, "#durable-outcome", /“coffee” waits in this tab for the reconnect/);
+    await picture(one, "queue-killed", { fullPage: true });
+    hub = await startHub({ recovery: "disk", folder, port: hub.port });
+    await isOpen(one);
+    await delivered(one, 2);
+    assert.deepEqual(await deliveries(one), ["bread", "coffee"]);
+    await says(one, "#durable-outcome", /Stored “coffee”/);
+    await says(one, "#log", /kitchen received “bread” again/);
+    await says(one, "#pending", /^2 pending$/);
+    await saysOnlyNetwork(one);
   });
 
   for (const colorScheme of ["light", "dark"]) {

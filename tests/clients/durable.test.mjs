@@ -1,6 +1,6 @@
 /**
- * `static/client/durable.js` by itself, with a scripted socket. `durable-hub.test.mjs` runs it
- * against the binary.
+ * `static/client/durable.js` by itself, with a scripted socket. `durable-hub.test.mjs` and
+ * `durable-restart.test.mjs` run it against the binary.
  */
 
 import assert from "node:assert/strict";
@@ -379,7 +379,7 @@ describe("a durable subscriber", () => {
 });
 
 describe("publishDurable", () => {
-  const RECEIPT = { offset: offset(1), duplicate: false, pending_for: 2 };
+  const RECEIPT = { level: "stored", offset: offset(1), duplicate: false, pending_for: 2 };
   const refused = (code) => [null, { error: { code, message: `because ${code}` } }];
   let socket;
   let script;
@@ -480,14 +480,18 @@ describe("publishDurable", () => {
     assert.deepEqual(await stored, RECEIPT);
   });
 
-  test("a lost connection is awaited, without a further pause", async () => {
+  // The server ends the connection over an event that exceeds its `max_payload`.
+  test("a connection that an attempt has lost is followed by a pause", async () => {
     const stored = publishDurable(socket, "orders", "order");
     await settled();
     socket.lose();
     socket.pending(new Error("socket has been disconnected"));
-    script = [[null, RECEIPT]];
     await settled();
     socket.reconnect();
+    await pass(499);
+    assert.equal(ids().length, 1);
+    script = [[null, RECEIPT]];
+    await pass(1);
     assert.deepEqual(await stored, RECEIPT);
     assert.equal(new Set(ids()).size, 1);
   });

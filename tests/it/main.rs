@@ -19,6 +19,8 @@ mod heartbeat;
 mod http;
 mod order;
 mod peers;
+mod queue;
+mod queue_subscribers;
 mod serve;
 mod socketio;
 mod support;

@@ -20,6 +20,7 @@ SECTOR = 512
 SUPERBLOCK_END = 4096
 REQUEST_MAX = 2 << 20
 WRITE_MAX = 1 << 20
+END_S = 30
 MODES = ["none", "all", "oldest", "any"]
 
 # Of linux/fuse.h.
@@ -38,7 +39,7 @@ def run(*command):
     except FileNotFoundError as error:
         raise Unavailable(f"{command[0]} is missing") from error
     if done.returncode:
-        raise OSError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        raise OSError(f"{command[0]}: {' '.join(done.stderr.split()) or done.stdout.strip()}")
     return done.stdout.strip()
 
 
@@ -175,7 +176,14 @@ def split(offset, data):
 def detach(device):
     """Detaches a loop device; its file is closed when this returns."""
     subprocess.run(["losetup", "--detach", device], capture_output=True)
-    while subprocess.run(["losetup", device], capture_output=True).returncode == 0:
+    repeat(lambda: subprocess.run(["losetup", device], capture_output=True).returncode != 0, f"{device} is attached")
+
+
+def repeat(attempt, failure):
+    deadline = time.monotonic() + END_S
+    while not attempt():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{failure} after {END_S} s")
         time.sleep(0.005)
 
 
@@ -188,5 +196,4 @@ def mounted(device):
             yield folder
         finally:
             # A process that was killed may not have ended yet.
-            while subprocess.run(["umount", folder], capture_output=True).returncode:
-                time.sleep(0.01)
+            repeat(lambda: subprocess.run(["umount", folder], capture_output=True).returncode == 0, f"{folder} is mounted")

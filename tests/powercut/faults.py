@@ -24,8 +24,9 @@ from program import Writer, build
 
 EVENTS = 40
 RUN_S = 30
-DISK_BYTES = 8 << 20
-BALLAST_BYTES = 1 << 20
+DISK_BYTES = 16 << 20
+# Opening needs room for what the log has, at most all of the rest.
+BALLAST_BYTES = 5 << 20
 # Verdicts that a lasting failure is watched for.
 REFUSED_MIN = 12
 # Closing checkpoints the log of a run, which is at most this many calls.
@@ -146,7 +147,6 @@ def inject(binary, rng, points_max):
                             run.undisturbed(EVENTS)
                         reaction = run.disturbed(call, error, f"{when}{lasting}")
                         run.undisturbed(8)
-                        run.undisturbed(1)
                         runs += 1
                         reactions[call, reaction] += 1
                         if run.lost:
@@ -161,7 +161,7 @@ def inject(binary, rng, points_max):
 
 
 def fill(binary, block):
-    """A queue on a disk of 8 MiB, which becomes full, and then has room again."""
+    """A queue on a disk of 16 MiB, which becomes full, and then has room again."""
     with tempfile.NamedTemporaryFile() as file, Run(binary) as run:
         file.write(disks.format_ext4(DISK_BYTES, block))
         file.flush()

@@ -45,7 +45,7 @@ class Rig:
         # Before the cycle under way.
         self.image = None
 
-    def run(self, cycles, stops=lambda: False):
+    def run(self, cycles):
         empty = disks.format_ext4(IMAGE_BYTES)
         for nth in range(cycles):
             if nth % CYCLES_PER_DISK == 0:
@@ -57,7 +57,7 @@ class Rig:
                 self.cycle(image, history)
             self.problems += history.problems
             history.problems = []
-            if self.lost or self.problems or stops():
+            if self.lost or self.problems and not self.is_control:
                 return
 
     def draw_cut(self):
@@ -132,10 +132,9 @@ class Rig:
 
     def fail(self, history, text):
         """A disk that cannot be used has lost everything."""
+        self.problems.append(text)
         if self.is_control:
             self.lost += history.numbers
-        else:
-            self.problems.append(text)
 
     def __str__(self):
         modes = " ".join(f"{mode}={count}" for mode, count in self.cuts.items())
@@ -162,10 +161,10 @@ def main():
         }
         for name, setting in controls.items():
             control = Rig(binary, options.seed, **setting)
-            control.run(CONTROL_CYCLES, stops=lambda: bool(control.lost))
+            control.run(CONTROL_CYCLES)
             print(f"powercut: control, {name}: {control}", flush=True)
             if not control.lost:
-                sys.exit("powercut: BLIND, the control has lost nothing")
+                sys.exit(f"powercut: BLIND, the control has lost nothing {control.problems[:1]}")
         rig = Rig(binary, options.seed)
         rig.run(options.cycles)
     except disks.Unavailable as error:

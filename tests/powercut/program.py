@@ -19,7 +19,8 @@ def build():
     command = ["cargo", "build", "--features", "bench-internals", "--bench", "queue_writer", "--message-format", "json"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     messages = [json.loads(line) for line in done.stdout.splitlines()]
-    return next(message["executable"] for message in messages if message.get("executable"))
+    # Cargo builds the binary beside it.
+    return next(message["executable"] for message in messages if message.get("executable") and message["target"]["name"] == "queue_writer")
 
 
 class Writer:

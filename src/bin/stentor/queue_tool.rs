@@ -159,7 +159,7 @@ fn sign(config: &config::Config, namespace: &NamespacePath, name: &str, out: &mu
             "subscriber name {name:?}: expected 1 to 256 bytes without control characters"
         )));
     }
-    Ok(writeln!(out, "{}", signature::sign(key, namespace, name))?)
+    Ok(writeln!(out, "{}", signature::sign(key, namespace.as_str(), name))?)
 }
 
 fn ls(queue: &mut QueueInspection, out: &mut impl Write) -> Result<()> {

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use super::*;
 use crate::hub::publishing::{HubQueue, Reports, found_events, reveal_stored};
 use crate::ids::QueueOffset;
+use crate::journal::contract::scratch::Scratch;
+use crate::journal::file::{FileJournal, FileOptions};
+use crate::journal::folder::BootId;
 use crate::messages::event::DurableEmit;
 use crate::queue::change::{Change, Dedup, Outcome, Publish};
 use crate::queue::committer::CommitterOptions;
@@ -91,6 +94,8 @@ fn memory() -> Arc<RwLock<MemoryStore>> {
 
 fn options(reports: &Arc<Reports>) -> CommitterOptions {
     CommitterOptions {
+        // A permit is for one event.
+        batch_max: 1,
         retry_min: Duration::from_millis(1),
         on_found: found_events(reports.clone()),
         ..CommitterOptions::default()
@@ -351,5 +356,43 @@ fn a_closing_hub_reveals_what_was_committed() {
         assert_eq!(journalled.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
         q.publish("x", None);
         assert_eq!(q.until("answer 4").await.last().unwrap(), "answer 4 refused Unavailable");
+    });
+}
+
+#[test]
+fn sessions_are_carried_forward_while_a_durable_event_is_under_way() {
+    // In an earlier design, an event got its LSN before its commit, and no session was rewritten
+    // while an event waited: the next start knew none of them.
+    run(async {
+        let scratch = Scratch::new();
+        let limits = Limits::with(|limits| {
+            limits.journal.segments_max = 4;
+            limits.journal.segment_bytes = 64 << 10;
+        });
+        let open = || {
+            let options = FileOptions::new(Epoch::new(1, 1), BootId::new(7), &limits);
+            let journal = FileJournal::open(&scratch.0, options).unwrap();
+            JournalWriter::open(Box::new(journal), 7, &limits, Arc::default()).unwrap()
+        };
+        let mut q = QueueRig::on(memory(), true, Some(open()));
+        for n in 0..50 {
+            q.rig.connect(n);
+            q.rig.join(n, "quiet");
+            q.rig.received().await;
+        }
+        let event = "x".repeat(1_000);
+        q.publish(&event, None);
+        for n in 1..=1_000 {
+            q.publish(&event, None);
+            q.gate.let_commit(1);
+            q.until(&format!("answer {} stored {n} ", 100 + n)).await;
+        }
+        assert_eq!(q.reader.totals().unwrap().head.number, 1_000, "one event was always under way");
+        let (done, closed) = tokio::sync::oneshot::channel();
+        assert!(q.rig.hub.try_send(HubControl::Close(done)).is_ok());
+        closed.await.unwrap();
+        let writer = open();
+        assert_eq!(writer.sessions(), 50);
+        assert_eq!(writer.newest_stored(), Some(QueueOffset { epoch: EPOCH, number: 1_000 }));
     });
 }

@@ -58,11 +58,11 @@ impl SqliteStore {
         if numbers.len() > ACKED_MAX {
             return Err(Refusal::TooManyNumbers { numbers: numbers.len() }.into());
         }
+        // `make torture-planted` compiles this bug in, to check that the torture test finds it.
+        #[cfg(stentor_planted_bug)]
+        let numbers = &numbers.iter().flat_map(|n| [*n, n + u64::from(n.is_multiple_of(20))]).collect::<Vec<_>>()[..];
         let mut events = 0;
         for number in numbers {
-            // `make torture-planted` compiles this bug in, to check that the torture test finds it.
-            #[cfg(stentor_planted_bug)]
-            let number = &(number + u64::from(number.is_multiple_of(100)));
             let open = self.open_through(subscriber, *number)?;
             if !open.is_empty() {
                 self.handle(subscriber, *number, open)?;

@@ -90,3 +90,19 @@ pub(super) fn error_at(path: &Path, error: &rusqlite::Error) -> StoreError {
         _ => StoreError::Io { path, error: text },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_interrupted_opening_left_is_removed() {
+        let path = std::env::temp_dir().join(format!("stentor-queue-room-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(ROOM), "").unwrap();
+        let locked = Folder::lock(&path);
+        let has_room = path.join(ROOM).exists();
+        fs::remove_dir_all(&path).unwrap();
+        assert!(locked.is_ok() && !has_room, "{locked:?}");
+    }
+}

@@ -76,6 +76,14 @@ impl Process {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Lets the files of the process grow as far as its hard limit admits.
+    pub(crate) fn lift_file_limit(&self) {
+        let (pid, resource) = (rustix::process::Pid::from_child(&self.child), rustix::process::Resource::Fsize);
+        let maximum = rustix::process::getrlimit(resource).maximum;
+        let limit = rustix::process::Rlimit { current: maximum, maximum };
+        rustix::process::prlimit(Some(pid), resource, limit).unwrap();
+    }
+
     pub(crate) fn stop(mut self) -> String {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();

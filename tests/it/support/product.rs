@@ -13,6 +13,8 @@ pub(crate) mod http;
 mod replies;
 #[path = "../../../src/bin/stentor/secret.rs"]
 pub(crate) mod secret;
+#[path = "../../../src/bin/stentor/signature.rs"]
+mod signature;
 #[path = "../../../src/bin/stentor/subscribers.rs"]
 mod subscribers;
 #[path = "../../../src/bin/stentor/vocabulary/mod.rs"]

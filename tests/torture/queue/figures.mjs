@@ -1,6 +1,6 @@
 /** Figures of a run as a table for `docs/benchmarks.md`, with all that repeats the run. */
 
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import os from "node:os";
 
 /**
@@ -10,13 +10,13 @@ import os from "node:os";
 export function figuresOf({ seed, cycles, server, counts, figures }) {
   const { kills, stops, crashes, cuts, absences, reconnects, evictions } = counts;
   const { stored, deliveries, lost, silent, gaps, left, repeated } = figures;
-  const commit = execFileSync("git", ["describe", "--always", "--dirty"], { cwd: import.meta.dirname, encoding: "utf8" }).trim();
+  const { stdout } = spawnSync("git", ["describe", "--always", "--dirty"], { cwd: import.meta.dirname, encoding: "utf8" });
   const [{ model }] = os.cpus();
   const planted = Object.entries(crashes).map(([point, times]) => `${times} ${point.replaceAll("_", " ")}`);
   const causes = Object.entries(repeated).sort(([, a], [, b]) => b - a);
   const rows = [
     ["command", `\`make torture-queue CYCLES=${cycles} SEED=${seed}${server === "stentor, queue" ? "" : ` QUEUE_SERVER="${server}"`}\``],
-    ["commit", commit],
+    ["commit", stdout?.trim() || "unknown"],
     ["machine", `${os.availableParallelism()} × ${model.trim()}, ${Math.round(os.totalmem() / 2 ** 30)} GiB`],
     ["ends of the server", [`${kills} SIGKILL`, `${stops} SIGTERM`, ...planted].join(", ")],
     ["faults of clients", `${cuts} cuts, ${absences} absences, ${reconnects} reconnects, ${evictions} evictions`],

@@ -82,6 +82,7 @@ export class DurablePublisher {
     this.#open += 1;
     await publish;
     this.#open -= 1;
+    this.#history.tick();
   }
 
   #publishAny(rooms) {

@@ -30,6 +30,9 @@ const SETTLE_MS = 120_000;
 /** Time limit of a planted crash; then the server is killed. */
 const CRASH_MS = 1_500;
 
+/** Traffic of a cycle after the last restart. */
+const AFTER_MS = 200;
+
 const PUBLISHERS = 3;
 const MEMBERS = 2;
 
@@ -127,6 +130,7 @@ export class Rig {
     }
     if (end > performance.now()) await pause(end - performance.now());
     await Promise.all(restarts);
+    if (restarts.length > 0) await pause(AFTER_MS);
     for (const publisher of this.#publishers) publisher.stop();
     for (const link of this.#links) link.clear();
     this.#server.assertRunning();
@@ -198,7 +202,11 @@ export class Rig {
 
   async #quiet() {
     for (const subscriber of this.#subscribers) subscriber.calm();
-    await this.#until("connected clients", () => this.#everybody().every((one) => one.isSettled()));
+    const areConnected = () => this.#everybody().every((one) => one.isSettled());
+    await this.#until("connected clients", areConnected);
+    // Two connections of a name, both alive: the newer evicts the older.
+    for (const [number, subscriber] of this.#subscribers.entries()) if (number % 2 === 0) subscriber.replace?.();
+    await this.#until("connected clients after evictions", areConnected);
     const markers = [];
     for (const room of ROOMS) markers.push(await this.#herald.publish([room]));
     await this.#until("quiet members", () => this.#members.every((member) => member.isQuiet(markers)));

@@ -20,6 +20,7 @@ use self::contradictions::RECORD_BYTES;
 use super::data_dir;
 use super::http::ApiLimits;
 use super::secret::Secret;
+use super::vocabulary::Access;
 
 pub(crate) use self::load::{ConfigError, Effective, flags, load, queue_flags};
 pub(crate) use self::text::{default_file, explain};
@@ -170,6 +171,16 @@ impl Config {
             (_, None) if self.subscriber_key.is_some() => SubscriberAccess::Signed,
             (_, None) if self.host.is_loopback() => SubscriberAccess::Open,
             (_, None) => SubscriberAccess::Off,
+        }
+    }
+
+    /// The rule by which clients may be subscribers.
+    pub(crate) fn access(&self) -> Access {
+        match (self.subscriber_access(), &self.subscriber_key) {
+            (SubscriberAccess::Open, _) => Access::Open,
+            (SubscriberAccess::Signed, Some(key)) => Access::Signed(key.clone()),
+            // A missing key was refused before.
+            (SubscriberAccess::Off | SubscriberAccess::Signed, _) => Access::Off,
         }
     }
 

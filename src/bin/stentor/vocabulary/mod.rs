@@ -4,6 +4,7 @@
 //! ack, they are sent as the event `stentor:error`.
 
 mod publish;
+mod queue;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,20 +12,41 @@ use serde::de::DeserializeOwned;
 use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArgs};
 
 use self::publish::publish;
+pub(crate) use self::queue::Access;
+use self::queue::JoinOptions;
 use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody};
 
-/// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event.
-pub(crate) fn install(namespace: Namespace) -> Namespace {
+/// Registers the events of clients, and refuses every other event. `access` is the rule by which
+/// clients may be subscribers of the queue.
+pub(crate) fn install(namespace: Namespace, access: Access) -> Namespace {
+    let has_subscribers = !matches!(access, Access::Off);
+    let namespace = queue::install(namespace, access);
+    let namespace = if has_subscribers { of_subscribers(namespace) } else { namespace };
     let namespace = on(namespace, "join", |socket, args| async move { join(&socket, &args).await });
     let namespace = on(namespace, "leave", |socket, args| async move { leave(&socket, &args).await });
     let namespace = on(namespace, "publish", |socket, args| async move { publish(&socket, &args).await });
     let namespace = on(namespace, "members", |socket, args| async move { members(&socket, &args).await });
     let namespace = on(namespace, "echo", |_, args| async move { Ok(args) });
     namespace.on_unhandled(move |socket, event: Event<Args>| async move {
-        let message = format!("event {:?} is not one of join, leave, publish, members, echo", &*event.name);
+        let queue = if has_subscribers { QUEUE_EVENTS } else { "" };
+        let message = format!("event {:?} is not one of join, leave, publish, members, echo{queue}", &*event.name);
         answer(&socket, event.ack, Err::<(), _>(ErrorBody::new(ErrorCode::UnknownEvent, message))).await
     })
+}
+
+const QUEUE_EVENTS: &str = ", received, in_progress, pending, dead, replay_dead, pull";
+
+/// Registers the events of subscribers.
+fn of_subscribers(namespace: Namespace) -> Namespace {
+    let namespace = on(namespace, "received", |socket, args| async move { queue::received(&socket, &args).await });
+    let namespace =
+        on(namespace, "in_progress", |socket, args| async move { queue::in_progress(&socket, &args).await });
+    let namespace = on(namespace, "pending", |socket, _| async move { queue::pending(&socket).await });
+    let namespace = on(namespace, "dead", |socket, args| async move { queue::dead(&socket, &args).await });
+    let namespace =
+        on(namespace, "replay_dead", |socket, args| async move { queue::replay_dead(&socket, &args).await });
+    on(namespace, "pull", |socket, args| async move { queue::pull(&socket, &args).await })
 }
 
 /// Registers the handler of one event. The result of `handler` is sent in the ack.
@@ -49,6 +71,9 @@ struct JoinReply {
     /// Number of sockets in the room, including this one.
     members: usize,
     offset: Option<String>,
+    /// The socket's subscriber subscribes to the room.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    durable: bool,
 }
 
 #[derive(Serialize)]
@@ -63,13 +88,15 @@ struct MembersReply {
 
 async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, ErrorBody> {
     let room = text(args, 0, "join", "room")?;
-    refuse_durable(args)?;
+    let durable = queue::subscribe(socket, &room, JoinOptions::read(args)?).await?;
     let joined = socket.join(&room).await?;
-    Ok(JoinReply { room, members: joined.members, offset: joined.offset.map(|offset| offset.to_string()) })
+    let offset = joined.offset.map(|offset| offset.to_string());
+    Ok(JoinReply { room, members: joined.members, offset, durable })
 }
 
 async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, ErrorBody> {
     let room = text(args, 0, "leave", "room")?;
+    queue::unsubscribe(socket, &room).await?;
     socket.leave(&room).await?;
     Ok(LeaveReply { room })
 }
@@ -94,22 +121,6 @@ fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, Er
         Err(_) => format!("{event}: argument {position} ({what}) is not a string"),
     };
     Err(ErrorBody::new(ErrorCode::BadRequest, message))
-}
-
-/// Refuses the option `durable` of `join`, since durable subscriptions are not supported.
-fn refuse_durable(args: &Args) -> Result<(), ErrorBody> {
-    #[derive(serde::Deserialize)]
-    struct Options {
-        durable: Option<bool>,
-    }
-    let failure = |message: &str| Err(ErrorBody::new(ErrorCode::BadRequest, message));
-    match argument(args, 1) {
-        Ok(Some(Options { durable: Some(true) })) => {
-            failure("join: durable subscriptions need a queue, which is not set up")
-        }
-        Ok(_) => Ok(()),
-        Err(_) => failure("join: argument 2 (options) is not an object such as {\"durable\": false}"),
-    }
 }
 
 /// Sends the result in the ack. If no ack was requested, errors are sent as an event.
