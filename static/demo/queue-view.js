@@ -139,7 +139,7 @@ function queueSentence(state, { mode, note, owner }) {
   if (mode === "unknown") return "Not known without a connection.";
   if (mode === "absent") return note;
   if (!state.exists) return "Empty. Nothing is kept before kitchen has subscribed.";
-  if (mode === "lost") return "On the server’s disk. Deliveries continue after the reconnect.";
+  if (mode === "lost") return "Kept by the server. Deliveries continue after the reconnect.";
   if (!state.pending) return "Empty: kitchen has acknowledged everything.";
   return mode === "open" || owner ? "Kept until kitchen acknowledges it, the oldest on the right." : "Kept while kitchen is away, the oldest on the right.";
 }
