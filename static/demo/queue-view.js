@@ -18,11 +18,11 @@ const FATES = { waits: "waits", delivered: "delivered", later: "again soon" };
  * @property {string} owner name of the tab in which the subscriber is open, if it is another one
  */
 
-/** The three answers to an event: label, method, and words for screen readers. */
+/** The three answers to an event: label and method. */
 const ANSWERS = /** @type {const} */ ([
-  ["Ack", "ack", "Acknowledge"],
-  ["Nak", "nak", "Send back"],
-  ["Term", "term", "Make a dead letter of"],
+  ["Ack", "ack"],
+  ["Nak", "nak"],
+  ["Term", "term"],
 ]);
 
 export class QueueView {
@@ -116,8 +116,8 @@ export class QueueView {
   #row({ id, text }) {
     const row = make("li", {}, make("b", {}, text));
     row.dataset.id = id;
-    for (const [label, how, words] of ANSWERS) {
-      const button = make("button", { type: "button", "data-how": how, "aria-label": `${words} ${text}` }, label);
+    for (const [label, how] of ANSWERS) {
+      const button = make("button", { type: "button", "data-how": how, "aria-label": `${label} ${text}` }, label);
       button.addEventListener("click", () => {
         // The row leaves with the click, and the focus goes to its neighbour.
         const next = row.nextElementSibling ?? row.previousElementSibling;

@@ -1,9 +1,13 @@
 /** The queue on the demo page: an order waits until kitchen acknowledges it. */
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { freshFolder, startHub } from "../clients/harness.mjs";
 import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
+
+const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 describe("the queue on the demo page", () => {
   let browser;
@@ -113,7 +117,7 @@ describe("the queue on the demo page", () => {
     const focused = () => one.evaluate(() => document.activeElement.ariaLabel ?? document.activeElement.id);
     await one.focus("#deliveries [data-how=ack]");
     await one.keyboard.press("Enter");
-    assert.equal(await focused(), "Acknowledge bread");
+    assert.equal(await focused(), "Ack bread");
     await one.keyboard.press("Enter");
     assert.equal(await focused(), "subscribe");
     await says(one, "#pending", /^0 pending$/);
@@ -256,6 +260,11 @@ describe("the queue on the demo page", () => {
         const cut = await one.locator("#deliveries li").evaluateAll((rows) => rows.filter((row) => row.scrollWidth > row.clientWidth).length);
         assert.equal(cut, 0, "every row shows its buttons");
         assert.equal(await one.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0);
+        // A chip that leaves is on its way to transparent.
+        await one.waitForFunction(() => !document.querySelector(".chip[data-fate=gone]"));
+        await one.evaluate(AXE);
+        const { violations } = await one.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
+        assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`), []);
         await isCalm(one);
         await picture(one, `queue-${width}-${colorScheme}`);
       });
