@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { after, afterEach, before, describe, test } from "node:test";
 import { freshFolder, startHub } from "../clients/harness.mjs";
 import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
 
@@ -14,14 +14,14 @@ describe("the queue on the demo page", () => {
   let hub;
   let context;
   before(async () => (browser = await launch()));
-  beforeEach(async () => (hub = await startHub({ recovery: "memory", flags: ["--queue", "memory"] })));
   afterEach(async () => {
     await context?.close();
-    await hub.stop();
+    await hub?.stop();
   });
   after(() => browser?.close());
 
-  const openContext = async (options) => {
+  const openContext = async (options, server = { recovery: "memory", flags: ["--queue", "memory"] }) => {
+    hub = await startHub(server);
     context = await browser.newContext({ viewport: WIDE, ...options });
   };
   const open = () => openTab(context, hub.url);
@@ -199,9 +199,7 @@ describe("the queue on the demo page", () => {
   });
 
   test("a server without a queue is labelled as one", async () => {
-    await hub.stop();
-    hub = await startHub();
-    await openContext();
+    await openContext({}, {});
     const one = await open();
     await one.waitForSelector("#stage[data-queue=absent]");
     await says(one, "#queue-state", /^This server has no queue/);
@@ -214,10 +212,8 @@ describe("the queue on the demo page", () => {
   });
 
   test("a killed server: what was not acknowledged is delivered again", async () => {
-    await hub.stop();
     const folder = freshFolder();
-    hub = await startHub({ recovery: "disk", folder });
-    await openContext();
+    await openContext({}, { recovery: "disk", folder });
     const one = await open();
     await subscribe(one);
     for (const text of ["soup", "bread"]) await order(one, text);
