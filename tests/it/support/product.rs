@@ -14,7 +14,7 @@ mod replies;
 #[path = "../../../src/bin/stentor/secret.rs"]
 pub(crate) mod secret;
 #[path = "../../../src/bin/stentor/signature.rs"]
-mod signature;
+pub(crate) mod signature;
 #[path = "../../../src/bin/stentor/subscribers.rs"]
 mod subscribers;
 #[path = "../../../src/bin/stentor/vocabulary/mod.rs"]
