@@ -7,7 +7,7 @@ use stentor::limits::RetentionRule;
 use stentor::{Limits, PublishError, Queue, Recovery, Server};
 
 use super::{answer, hub, member, post};
-use crate::support::product::vocabulary;
+use crate::support::product::vocabulary::{self, Access};
 use crate::support::{Hub, Transport};
 
 #[test]
@@ -49,8 +49,10 @@ fn publishes_of_clients_are_refused_with_what_was_expected() {
 #[test]
 fn an_event_over_the_limit_is_refused() {
     let limits = Limits::with(|limits| limits.queue.event_bytes_max = 1_000);
-    let hub =
-        Hub::start(|builder| builder.queue(Queue::memory()).limits(limits), |io| drop(vocabulary::install(io.of("/"))));
+    let hub = Hub::start(
+        |builder| builder.queue(Queue::memory()).limits(limits),
+        |io| drop(vocabulary::install(io.of("/"), Access::Open)),
+    );
     let body = json!({"room": "a", "event": "e", "durable": true, "args": ["x".repeat(1_000)]});
     let (status, error) = post(&hub, &body);
     assert_eq!((status, &error["error"]["code"]), (413, &json!("too_large")), "{error}");
@@ -66,8 +68,10 @@ fn a_full_queue_refuses_publishers_and_serves_others() {
         rule.max_age = Some(Duration::from_secs(3_600));
         limits.queue.retention.push(rule);
     });
-    let hub =
-        Hub::start(|builder| builder.queue(Queue::memory()).limits(limits), |io| drop(vocabulary::install(io.of("/"))));
+    let hub = Hub::start(
+        |builder| builder.queue(Queue::memory()).limits(limits),
+        |io| drop(vocabulary::install(io.of("/"), Access::Open)),
+    );
     let mut client = member(&hub, Transport::Websocket);
     let body = json!({"room": "a", "event": "e", "durable": true, "args": ["x".repeat(1_000)]});
     let answers: Vec<(u16, Value)> = (0..9).map(|_| post(&hub, &body)).collect();
@@ -84,7 +88,7 @@ fn a_full_queue_refuses_publishers_and_serves_others() {
 fn a_handler_receives_each_error_as_a_value() {
     let (errors, received) = std::sync::mpsc::channel();
     let register = move |io: &Server| {
-        vocabulary::install(io.of("/")).on("try", move |socket, event: stentor::Event<()>| {
+        vocabulary::install(io.of("/"), Access::Open).on("try", move |socket, event: stentor::Event<()>| {
             let errors = errors.clone();
             async move {
                 let a = || socket.all().to("a");

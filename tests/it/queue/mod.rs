@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use stentor::{Queue, Recovery};
 
-use crate::support::product::vocabulary;
+use crate::support::product::vocabulary::{self, Access};
 use crate::support::{API_KEY, Client, Hub, Transport};
 
 /// A folder of its own, removed when dropped.
@@ -38,7 +38,10 @@ impl Drop for Scratch {
 
 /// A hub with the events of `stentor serve` in `/`.
 fn hub(queue: Queue, recovery: Recovery) -> Hub {
-    Hub::start(|builder| builder.queue(queue).recovery(recovery), |io| drop(vocabulary::install(io.of("/"))))
+    Hub::start(
+        |builder| builder.queue(queue).recovery(recovery),
+        |io| drop(vocabulary::install(io.of("/"), Access::Open)),
+    )
 }
 
 /// A client in the room `a`.
