@@ -18,4 +18,5 @@ pub(crate) mod signature;
 #[path = "../../../src/bin/stentor/subscribers.rs"]
 mod subscribers;
 #[path = "../../../src/bin/stentor/vocabulary/mod.rs"]
+#[allow(dead_code, reason = "tests install some of its rules only")]
 pub(crate) mod vocabulary;
