@@ -91,9 +91,9 @@ pub use crate::api::queue_error::QueueError;
 pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
 pub use crate::api::socket_emitter::SocketEmitter;
-pub use crate::api::subscriber::{
-    DeadLetterEvent, DeadLetters, Pulled, PulledEvent, QueueGap, StoredEvents, Subscriber, SubscriberDetails,
-    SubscriberSummary,
+pub use crate::api::subscriber::Subscriber;
+pub use crate::api::subscriber_values::{
+    DeadLetterEvent, DeadLetters, Pulled, PulledEvent, QueueGap, StoredEvents, SubscriberDetails, SubscriberSummary,
 };
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, QueueOffset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;

@@ -22,3 +22,4 @@ pub(crate) mod room_events;
 pub(crate) mod socket;
 pub(crate) mod socket_emitter;
 pub(crate) mod subscriber;
+pub(crate) mod subscriber_values;
