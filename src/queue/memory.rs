@@ -161,6 +161,12 @@ impl MemoryStore {
         };
         Self { state: Arc::new(RwLock::new(state)) }
     }
+
+    /// A second writing side, as after a failure.
+    #[cfg(test)]
+    pub(crate) fn reopened(&self) -> Self {
+        Self { state: Arc::clone(&self.state) }
+    }
 }
 
 impl QueueStore for MemoryStore {

@@ -55,6 +55,7 @@ export class Queue {
       onOrder: (order, redelivered) => this.#onDelivery(order, redelivered),
       onGap: () => log("Events of kitchen were removed by a limit of the server before it acknowledged them.", "bad"),
       onDetached: (reason) => this.#onDetached(reason),
+      onError: (message) => log(`The server reports an error to kitchen: ${message}.`, "bad"),
       onRefused: (message) => this.#onRefused(message),
     });
     byId("subscribe").addEventListener("click", () => allows("subscribe") && this.#toggle());
@@ -136,12 +137,12 @@ export class Queue {
     log(`kitchen received “${text}”${redelivered ? " again" : ""}, ordered by ${isOwn(order) ? "this tab" : this.rooms.nameOf(order.from)}. It waits for the ack.`);
   }
 
-  /** @param {"lost" | "evicted" | "closed"} reason */
+  /** @param {"lost" | "evicted" | "removed" | "closed"} reason */
   #onDetached(reason) {
     if (reason !== "lost") store(false);
     this.#mode = reason === "lost" ? "lost" : this.socket.connected ? "ready" : "unknown";
     this.#state.detach();
-    log({ lost: "kitchen lost its connection.", evicted: "kitchen was opened in another tab, so this tab’s subscriber is closed.", closed: "kitchen is closed. What it did not acknowledge waits." }[reason], "bad");
+    log({ lost: "kitchen lost its connection.", evicted: "kitchen was opened in another tab, so this tab’s subscriber is closed.", removed: "kitchen was removed on the server, with what was pending for it.", closed: "kitchen is closed. What it did not acknowledge waits." }[reason], "bad");
     if (reason === "evicted") this.#show();
     else this.#changed();
   }

@@ -26,7 +26,8 @@ const IN_PROGRESS_MS = 10_000;
  * @property {(verdict: Verdict, socket: string) => void} onAttached
  * @property {(order: Order, redelivered: boolean) => void} onOrder
  * @property {() => void} onGap the server removed events that were not acknowledged
- * @property {(reason: "lost" | "evicted" | "closed") => void} onDetached
+ * @property {(reason: "lost" | "evicted" | "removed" | "closed") => void} onDetached
+ * @property {(message: string) => void} onError an error without a request, such as a full disk
  * @property {(message: string) => void} onRefused
  */
 
@@ -61,7 +62,8 @@ export class Subscriber {
     const { listener } = this;
     const socket = this.connect({ subscriber: this.name });
     this.#socket = socket;
-    let evicted = false;
+    /** @type {"closed" | "evicted" | "removed"} */
+    let end = "closed";
     socket.on("stentor:attached", (/** @type {Verdict} */ verdict) => listener.onAttached(verdict, socket.id ?? ""));
     const onOrder = (/** @type {Order} */ order, /** @type {any} */ meta, /** @type {any} */ ack) => {
       if (typeof order?.id !== "string" || typeof ack !== "function") return;
@@ -70,7 +72,8 @@ export class Subscriber {
     };
     socket.on("order", onOrder);
     socket.on("stentor:gap", () => listener.onGap());
-    socket.on("stentor:evicted", () => (evicted = true));
+    socket.on("stentor:evicted", (/** @type {any} */ eviction) => (end = eviction?.reason === "removed" ? "removed" : "evicted"));
+    socket.on("stentor:error", (/** @type {any} */ { error }) => listener.onError(error.message));
     socket.on("connect", () => this.#subscribe(socket));
     socket.on("connect_error", (/** @type {Error} */ error) => socket.active || this.#refuse(error.message));
     socket.on("disconnect", () => {
@@ -78,7 +81,7 @@ export class Subscriber {
       this.#delivered.clear();
       if (this.#socket !== socket) return;
       if (!socket.active) this.#socket = undefined;
-      listener.onDetached(socket.active ? "lost" : evicted ? "evicted" : "closed");
+      listener.onDetached(socket.active ? "lost" : end);
     });
   }
 

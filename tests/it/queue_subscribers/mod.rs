@@ -69,6 +69,12 @@ fn publish(hub: &Hub, room: &str, data: u64) -> Stored {
     run(hub.io.of("/").all().to(room).durable().emit_confirmed("order", data)).expect("the event is stored")
 }
 
+fn publish_all(hub: &Hub, room: &str, data: std::ops::RangeInclusive<u64>) {
+    for data in data {
+        publish(hub, room, data);
+    }
+}
+
 /// A handle for code without a socket, of a subscriber of these rooms.
 fn subscriber(hub: &Hub, name: &str, rooms: &[&str]) -> Subscriber {
     run(async {
@@ -187,12 +193,4 @@ fn offset(event: &Received) -> QueueOffset {
 fn fast(limits: &mut Limits) {
     limits.queue.back_off = vec![Duration::from_millis(20)];
     limits.queue.ack_wait = Duration::from_millis(150);
-}
-
-/// The text of a packet.
-fn text(packet: Packet) -> String {
-    match packet {
-        Packet::Text(text) => text,
-        Packet::Binary(bytes) => panic!("expected text, got {bytes:?}"),
-    }
 }

@@ -8,7 +8,7 @@ const NONE: Duration = Duration::ZERO;
 fn a_pull_gives_events_in_order_and_they_are_in_flight() {
     let hub = hub(|_| {});
     let worker = subscriber(&hub, "worker", &["a"]);
-    (1..=5).for_each(|data| drop(publish(&hub, "a", data)));
+    publish_all(&hub, "a", 1..=5);
     let pulled = run(worker.pull(3, NONE)).unwrap();
     assert_eq!(pulled.events.iter().map(|event| event.args.json()).collect::<Vec<_>>(), ["1", "2", "3"]);
     assert!(pulled.events.iter().all(|event| event.name == "order" && event.room == "a" && !event.redelivered));
@@ -95,7 +95,7 @@ fn stored_events_of_rooms_are_read_without_a_subscriber() {
         limits.queue.retention = vec![rule];
     });
     let first = publish(&hub, "kept.a", 1);
-    (2..=4).for_each(|data| drop(publish(&hub, "kept.b", data)));
+    publish_all(&hub, "kept.b", 2..=4);
     let namespace = hub.io.of("/");
     let read = |after, limit, wait| run(namespace.stored_events(["kept.a", "kept.b"], after, limit, wait)).unwrap();
     let page = read(None, 2, NONE);

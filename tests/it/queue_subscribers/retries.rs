@@ -73,7 +73,7 @@ fn a_poison_event_is_sent_alone_and_burns_no_attempts_of_its_neighbours() {
     });
     let api = subscriber(&hub, "worker", &["a"]);
     let poison = publish(&hub, "a", 1);
-    (2..=3).for_each(|data| drop(publish(&hub, "a", data)));
+    publish_all(&hub, "a", 2..=3);
     let (mut alone, mut connections) = (0, 0);
     while run(api.info()).unwrap().dead_letters == 0 {
         connections += 1;
@@ -107,7 +107,7 @@ fn an_unanswered_event_does_not_hold_up_others_until_the_bound() {
     let hub = hub(|limits| limits.queue.in_flight_max = 2);
     let api = subscriber(&hub, "phone", &["a"]);
     let mut phone = Attached::open(&hub, Transport::Websocket, "phone");
-    (1..=4).for_each(|data| drop(publish(&hub, "a", data)));
+    publish_all(&hub, "a", 1..=4);
     let held = phone.recv_data(1);
     for data in 2..=4 {
         let event = phone.recv_data(data);

@@ -1,0 +1,100 @@
+//! A store that fails: deliveries pause, and continue without a wake-up from outside.
+
+use super::*;
+
+impl Rig {
+    /// Lets the store commit again, and waits until the committer has opened it.
+    async fn reopen(&mut self) {
+        self.store.fail_commits(false);
+        let queue = self.actor.queue.clone();
+        let is_open = async {
+            while !queue.availability().is_available() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, is_open).await.unwrap();
+    }
+}
+
+#[test]
+fn an_ack_that_was_not_committed_is_committed_when_the_store_is_open_again() {
+    run(async {
+        let mut rig = Rig::new(|limits| limits.queue.in_flight_max = 1);
+        rig.subscribe("s", "a").await;
+        let client = rig.attached("s").await;
+        rig.publish("a", true).await;
+        rig.publish("a", true).await;
+        rig.store.fail_commits(true);
+        rig.ack(&client, 1).await;
+        assert_eq!((rig.pending("s"), client.events()), (2, vec!["1".to_owned()]));
+        // While the store is unavailable, further attempts fail.
+        rig.pass(Duration::from_secs(31)).await;
+        assert_eq!(client.events(), ["1"]);
+        rig.reopen().await;
+        rig.pass(Duration::from_secs(31)).await;
+        assert_eq!((rig.pending("s"), client.events()), (1, vec!["1".to_owned(), "2".to_owned()]));
+    });
+}
+
+#[test]
+fn a_read_that_failed_is_repeated() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.publish("a", false).await;
+        rig.store.fail_reads(true);
+        let client = rig.attached("s").await;
+        rig.pass(Duration::from_secs(2)).await;
+        assert!(client.events().is_empty());
+        assert_eq!(rig.actor.metrics.subscribers.reads_failed.get(), 2);
+        // A live event waits for its turn behind the earlier one.
+        rig.publish("a", true).await;
+        rig.store.fail_reads(false);
+        rig.pass(Duration::from_secs(2)).await;
+        assert_eq!(client.events(), ["1", "2"]);
+    });
+}
+
+#[test]
+fn an_attach_fails_while_the_store_does_and_may_be_repeated() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let first = rig.attached("s").await;
+        rig.store.fail_commits(true);
+        let (second, mut attached) = rig.attach("s");
+        let mut result = None;
+        rig.until("an answer", |_| {
+            result = attached.try_recv().ok();
+            result.is_some()
+        })
+        .await;
+        assert!(matches!(result, Some(Err(SubscriberError::Indeterminate | SubscriberError::Unavailable))));
+        tokio::task::yield_now().await;
+        assert_eq!(second.last(), "ended ");
+        assert!(rig.actor.active.contains_key(&first.id), "the first one keeps the name");
+        rig.reopen().await;
+        rig.publish("a", true).await;
+        assert_eq!(first.events(), ["1"]);
+        let third = rig.attached("s").await;
+        assert_eq!(third.events(), ["1+"]);
+    });
+}
+
+#[test]
+fn a_lost_end_of_an_attachment_marks_everything_as_sent_before() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let first = rig.attached("s").await;
+        rig.store.fail_commits(true);
+        rig.actor.link.post(SubscriberCommand::Detach { id: first.id });
+        rig.settle().await;
+        rig.reopen().await;
+        rig.publish("a", true).await;
+        let second = rig.attached("s").await;
+        assert_eq!(second.events(), ["1+"], "it is not known that it was not");
+        rig.ack(&second, 1).await;
+        assert_eq!(rig.pending("s"), 0);
+    });
+}

@@ -1,0 +1,161 @@
+//! A store in memory whose commits and reads can fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::ids::{Epoch, NamespacePath, QueueOffset, RoomName};
+use crate::queue::change::{Change, Outcome};
+use crate::queue::committer::Open;
+use crate::queue::limits::QueueLimits;
+use crate::queue::memory::MemoryStore;
+use crate::queue::record::{Backlog, SubscriberInfo, SubscriberKey, Totals, UnixMillis};
+use crate::queue::store::{
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, QueueStore, StoreError, UnrevealedPage,
+};
+
+#[derive(Default)]
+struct State {
+    commits_fail: AtomicBool,
+    reads_fail: AtomicBool,
+    changes: AtomicUsize,
+}
+
+pub(super) struct Failing {
+    store: MemoryStore,
+    state: Arc<State>,
+}
+
+fn failure() -> StoreError {
+    StoreError::Io { path: "test".into(), error: "planted".into() }
+}
+
+impl Failing {
+    pub(super) fn new(limits: QueueLimits) -> Self {
+        Self { store: MemoryStore::new(Epoch::new(1, 2), limits), state: Arc::default() }
+    }
+
+    fn share(&self) -> Self {
+        Self { store: self.store.reopened(), state: self.state.clone() }
+    }
+
+    pub(super) fn open(&self) -> Open {
+        let shared = self.share();
+        Box::new(move || {
+            if shared.state.commits_fail.load(Ordering::SeqCst) {
+                return Err(failure());
+            }
+            Ok(Box::new(shared.share()))
+        })
+    }
+
+    pub(super) fn fail_commits(&self, fail: bool) {
+        self.state.commits_fail.store(fail, Ordering::SeqCst);
+    }
+
+    pub(super) fn fail_reads(&self, fail: bool) {
+        self.state.reads_fail.store(fail, Ordering::SeqCst);
+    }
+
+    /// Number of changes that were committed.
+    pub(super) fn changes(&self) -> usize {
+        self.state.changes.load(Ordering::SeqCst)
+    }
+}
+
+impl QueueStore for Failing {
+    fn commit(&mut self, changes: &[Change], now: UnixMillis) -> Result<Vec<Outcome>, StoreError> {
+        if self.state.commits_fail.load(Ordering::SeqCst) {
+            return Err(failure());
+        }
+        self.state.changes.fetch_add(changes.len(), Ordering::SeqCst);
+        self.store.commit(changes, now)
+    }
+
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    fn maintain(&mut self, _: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn head(&self) -> QueueOffset {
+        self.store.head()
+    }
+
+    fn commits(&self) -> u64 {
+        self.store.commits()
+    }
+
+    fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {
+        Ok(Box::new(FailingReader { reader: self.store.reader()?, state: self.state.clone() }))
+    }
+}
+
+struct FailingReader {
+    reader: Box<dyn QueueReader>,
+    state: Arc<State>,
+}
+
+impl QueueReader for FailingReader {
+    fn pending(&mut self, subscriber: &SubscriberKey, after: u64, limit: PageLimit) -> Result<EventPage, StoreError> {
+        self.reader.pending(subscriber, after, limit)
+    }
+
+    fn deliverable(
+        &mut self,
+        subscriber: &SubscriberKey,
+        after: u64,
+        except: &[u64],
+        now: UnixMillis,
+        limit: PageLimit,
+    ) -> Result<DeliveryPage, StoreError> {
+        if self.state.reads_fail.load(Ordering::SeqCst) {
+            return Err(failure());
+        }
+        self.reader.deliverable(subscriber, after, except, now, limit)
+    }
+
+    fn events(
+        &mut self,
+        namespace: &NamespacePath,
+        room: &RoomName,
+        after: u64,
+        limit: PageLimit,
+    ) -> Result<EventPage, StoreError> {
+        self.reader.events(namespace, room, after, limit)
+    }
+
+    fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<UnrevealedPage, StoreError> {
+        self.reader.unrevealed(after, limit)
+    }
+
+    fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError> {
+        self.reader.subscriber(subscriber)
+    }
+
+    fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError> {
+        self.reader.subscribers(after, limit)
+    }
+
+    fn backlog(&mut self, subscriber: &SubscriberKey, events_max: usize) -> Result<Backlog, StoreError> {
+        self.reader.backlog(subscriber, events_max)
+    }
+
+    fn dead_letters(
+        &mut self,
+        subscriber: &SubscriberKey,
+        after: u64,
+        limit: PageLimit,
+    ) -> Result<DeadLetterPage, StoreError> {
+        self.reader.dead_letters(subscriber, after, limit)
+    }
+
+    fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {
+        self.reader.gaps(subscriber, after, limit)
+    }
+
+    fn totals(&mut self) -> Result<Totals, StoreError> {
+        self.reader.totals()
+    }
+}
