@@ -38,8 +38,8 @@ CALLS_OF_CLOSE_MAX = 120
 NEEDED = ["pwrite64", "fsync", "fdatasync"]
 # Calls in a row that fail and then succeed, past the first attempts to open the store again.
 SOME = 3
-# The server has the same store as the writer, so a few faults show what it makes of them.
-SERVER_FAULTS = [("pwrite64", "ENOSPC"), ("fsync", "EIO"), ("fdatasync", "EIO")]
+# The server has the store of the writer, so a few show what it makes of them.
+BRIEF_FAULTS = [("pwrite64", "ENOSPC"), ("fsync", "EIO"), ("fdatasync", "EIO")]
 FAULTS = [("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("fsync", "EIO"), ("fsync", "ENOSPC"), ("fdatasync", "EIO"), ("ftruncate", "EIO"), ("pread64", "EIO")]
 TRACED = sorted({call for call, _ in FAULTS})
 
@@ -143,11 +143,11 @@ def count_calls(program, is_new):
     return calls
 
 
-def inject(program, rng, points_max, faults, endings):
+def inject(program, rng, points_max, faults, endings, states=(True, False)):
     """Fails calls of new and existing queues, each with `endings`: one call, some, or all later ones."""
     name = program.func.NAME
     problems, reactions, runs = [], Counter(), 0
-    for is_new in [True, False]:
+    for is_new in states:
         calls = count_calls(program, is_new)
         print(f"faults: {name}: calls of {EVENTS} events in {'a new' if is_new else 'an existing'} queue: {dict(calls)}", flush=True)
         for call in NEEDED[:1] + ["ftruncate"]:
@@ -242,17 +242,19 @@ def main():
     writer, serve = partial(Writer, Writer.build()), partial(Serve, Serve.build())
     begun, problems = time.monotonic(), []
     can_trace = shutil.which("strace") and subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+    is_brief = options.points == 1
     if can_trace:
         rng = random.Random(options.seed)
         problems += inject(writer, rng, options.points, FAULTS, ["", "+"])
-        problems += inject(serve, rng, options.points, SERVER_FAULTS if options.points == 1 else FAULTS, ["+", ".."])
+        of_server = (BRIEF_FAULTS, ["+", ".."], [False]) if is_brief else (FAULTS, ["", "+", ".."])
+        problems += inject(serve, rng, options.points, *of_server)
     else:
         print("faults: failing calls SKIPPED, strace is missing or may not trace")
     try:
         # The block size decides which file meets the end of the disk.
-        for program in [writer, serve]:
-            for block in [1024, 4096]:
-                problems += fill(program, block)
+        fills = [(writer, 1024), (serve, 4096)]
+        for program, block in fills if is_brief else [*fills, (writer, 4096), (serve, 1024)]:
+            problems += fill(program, block)
     except disks.Unavailable as error:
         print(f"faults: full disk SKIPPED, this machine cannot mount one: {error}")
     print(f"faults: seed={options.seed} in {time.monotonic() - begun:.0f} s")

@@ -88,9 +88,9 @@ class Rig:
                         self.write_without_sync(folder, history)
                     is_open = self.work(disk, folder, history, lines)
             except OSError as error:
-                # It could not be mounted.
+                # It could not be mounted, or the program not started.
                 if not disk.is_cut.is_set():
-                    self.fail(history, f"mount: {error}")
+                    self.fail(history, str(error))
         if is_last:
             return None
         self.early += not is_open
