@@ -117,13 +117,16 @@ fn start_subscribers(
     link
 }
 
+/// A running queue, and a reader of its store.
+type OpenQueue = (HubQueue, Box<dyn QueueReader>);
+
 /// Opens the queue, and reveals what was stored and not revealed before. Returns also a reader of
 /// the store.
 fn open_queue(
     settings: &HubSettings<'_>,
     writer: Option<&mut JournalWriter>,
     metrics: Arc<Metrics>,
-) -> Result<Option<(HubQueue, Box<dyn QueueReader>)>, BuildError> {
+) -> Result<Option<OpenQueue>, BuildError> {
     let HubSettings { limits, queue_kind, parser, .. } = *settings;
     let mut random = [0; 2];
     getrandom::fill(&mut random)?;

@@ -303,10 +303,7 @@ impl Subscribers {
     }
 
     fn describe(&mut self, key: &SubscriberKey) -> Result<Result<Description, SubscriberError>, StoreError> {
-        let info = match self.reader.subscriber(key)? {
-            Some(info) => info,
-            None => return Ok(Err(Refusal::UnknownSubscriber.into())),
-        };
+        let Some(info) = self.reader.subscriber(key)? else { return Ok(Err(Refusal::UnknownSubscriber.into())) };
         if let SubscriberState::Expired { at } = info.state {
             return Ok(Err(Refusal::SubscriberExpired { at }.into()));
         }
