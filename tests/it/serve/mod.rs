@@ -13,4 +13,5 @@ mod queue_tool;
 mod rate;
 mod slow;
 mod status;
+mod subscribers;
 mod vocabulary;
