@@ -120,6 +120,8 @@ pub struct SubscriberDetails {
     pub oldest_in_flight: Option<QueueOffset>,
     /// Number of dead letters.
     pub dead_letters: u64,
+    /// Position of the newest event of the queue, of whatever room.
+    pub head: QueueOffset,
     /// Gaps that the subscriber has not confirmed.
     pub gaps: Vec<QueueGap>,
     /// Time of the creation.
@@ -359,7 +361,7 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn info(&self) -> Result<SubscriberDetails, QueueError> {
-        let Description { info, is_attached, backlog, gaps, in_flight, oldest_in_flight } =
+        let Description { info, is_attached, backlog, gaps, in_flight, oldest_in_flight, head } =
             self.request(SubscriberRequest::Describe).await?;
         let offset = offsets(service(&self.core)?);
         let SubscriberSummary { name, rooms, dead_letters, created_at, seen_at, .. } = summary(info);
@@ -373,6 +375,7 @@ impl Subscriber {
             in_flight,
             oldest_in_flight: oldest_in_flight.map(&offset),
             dead_letters,
+            head: offset(head),
             gaps: gaps.iter().map(|found| gap(found, &offset)).collect(),
             created_at,
             seen_at,
@@ -382,14 +385,19 @@ impl Subscriber {
     /// Pulls at most `limit` events, and at most as many as may be in flight. If none is pending,
     /// waits for the first one, for at most `wait` and
     /// [`limits.queue.pull_wait_max`](crate::limits::QueueLimits::pull_wait_max); then the result is
-    /// empty. A newer pull of the same subscriber ends one that waits, with an empty result.
+    /// empty. A newer pull of the same subscriber ends one that waits, with an empty result. Dropping
+    /// the future ends the pull; an event that it was about to receive is pending again.
     ///
     /// # Errors
     ///
     /// Fails with [`QueueError::Busy`] while a socket is attached to the subscriber, or if one is
-    /// attached while the pull waits. See [`QueueError`] for others.
+    /// attached while the pull waits, and with [`QueueError::Disconnected`] when the server closes.
+    /// See [`QueueError`] for others.
     pub async fn pull(&self, limit: usize, wait: Duration) -> Result<Pulled, QueueError> {
-        let answer = self.request(|reply| SubscriberRequest::Pull { limit, wait, reply }).await?;
+        let mut guard = PullGuard(Some(self));
+        let answer = self.request(|reply| SubscriberRequest::Pull { limit, wait, reply }).await;
+        guard.0 = None;
+        let answer = answer?;
         let offset = offsets(service(&self.core)?);
         Ok(Pulled {
             events: answer.events.into_iter().filter_map(|event| pulled(event, &offset)).collect(),
@@ -404,9 +412,18 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn ack(&self, offset: &QueueOffset) -> Result<bool, QueueError> {
-        let numbers = vec![self.number(offset)?];
-        let acked = self.request(|reply| SubscriberRequest::Ack { events: Acked::Numbers(numbers), reply });
-        acked.await.map(|events| events > 0)
+        self.ack_all(&[*offset]).await.map(|events| events > 0)
+    }
+
+    /// Acknowledges several events, at most 1024, in one commit. Returns how many of them were
+    /// pending.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    pub async fn ack_all(&self, offsets: &[QueueOffset]) -> Result<u64, QueueError> {
+        let numbers = offsets.iter().map(|offset| self.number(offset)).collect::<Result<_, _>>()?;
+        self.request(|reply| SubscriberRequest::Ack { events: Acked::Numbers(numbers), reply }).await
     }
 
     /// Acknowledges all pending events up to an offset. Gaps are confirmed only if they were
@@ -522,6 +539,21 @@ impl Subscriber {
     /// The number of an event of this queue.
     fn number(&self, offset: &QueueOffset) -> Result<u64, QueueError> {
         if offset.epoch == service(&self.core)?.epoch() { Ok(offset.number) } else { Err(QueueError::ForeignEpoch) }
+    }
+}
+
+/// Ends a pull that waits when its caller drops the future, after the future has dropped the
+/// receiver of the answer.
+struct PullGuard<'a>(Option<&'a Subscriber>);
+
+impl Drop for PullGuard<'_> {
+    fn drop(&mut self) {
+        let Some(Subscriber { core, key, .. }) = self.0 else { return };
+        if let Some(link) = &core.subscribers {
+            let (key, request) = (key.clone(), SubscriberRequest::PullDropped);
+            // One for each pull, which was within the bound of requests.
+            link.post(SubscriberCommand::Request { key, request });
+        }
     }
 }
 

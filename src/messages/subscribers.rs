@@ -77,6 +77,8 @@ pub(crate) enum SubscriberRequest {
         wait: Duration,
         reply: SubscriberReply<PullAnswer>,
     },
+    /// The caller of a pull has dropped it, without an answer.
+    PullDropped,
     /// Ends the attachment of this socket, or without a socket that of pulls. Events in flight are
     /// pending again immediately.
     Release {
@@ -132,6 +134,8 @@ pub(crate) struct Description {
     pub in_flight: usize,
     /// The oldest event in flight.
     pub oldest_in_flight: Option<u64>,
+    /// The newest number of the queue.
+    pub head: u64,
 }
 
 /// Rooms whose stored events are read, after a number.

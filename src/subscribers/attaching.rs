@@ -99,6 +99,10 @@ impl Subscribers {
         let Some(pending) = self.attaching.get(&id) else { return Ok(()) };
         let key = pending.key.clone();
         let is_socket = matches!(pending.outlet, Outlet::Socket { .. });
+        if self.is_closing && !is_socket {
+            self.on_detach(id);
+            return Ok(());
+        }
         if let Some(other) = self.by_key.get(&key).copied() {
             if !is_socket && self.is_attached(other) {
                 self.fail_attach(id, &SubscriberError::Busy);

@@ -171,6 +171,8 @@ pub(crate) struct Subscribers {
     room_reads: RoomReads,
     /// Completed when all changes were committed, after the server has asked for the end.
     closing: Option<oneshot::Sender<()>>,
+    /// The server has asked for the end. No pull waits from then on.
+    is_closing: bool,
     /// Changes whose verdicts are outstanding.
     committing: usize,
     timer: Option<(UnixMillis, SpawnHandle)>,
@@ -223,6 +225,7 @@ impl Subscribers {
             changed: BTreeSet::new(),
             room_reads: RoomReads::default(),
             closing: None,
+            is_closing: false,
             committing: 0,
             timer: None,
             is_woken: false,
@@ -347,7 +350,8 @@ impl Subscribers {
         for id in ids {
             self.end(id);
         }
-        self.closing = Some(done);
+        self.room_reads = RoomReads::default();
+        (self.is_closing, self.closing) = (true, Some(done));
     }
 
     fn close_if_done(&mut self) {

@@ -42,7 +42,8 @@ impl PullState {
 }
 
 impl Subscribers {
-    /// Begins a pull. A pull of the same subscriber that waits is answered without events.
+    /// Begins a pull. A pull of the same subscriber that waits is answered without events. While the
+    /// server is closing, a pull is dropped, which notifies its caller.
     pub(super) fn on_pull(
         &mut self,
         key: SubscriberKey,
@@ -50,6 +51,9 @@ impl Subscribers {
         wait: std::time::Duration,
         reply: SubscriberReply<PullAnswer>,
     ) {
+        if self.is_closing {
+            return;
+        }
         let until = self.clock.now().plus(bounded(wait, self.settings.pull_wait_max));
         let pull = WaitingPull { limit, until, reply };
         match self.by_key.get(&key).copied() {
@@ -66,6 +70,9 @@ impl Subscribers {
     }
 
     fn wait_for_events(&mut self, id: AttachmentId, pull: WaitingPull) {
+        if pull.reply.is_closed() {
+            return;
+        }
         let Some(active) = self.active.get_mut(&id) else { return };
         let Outlet::Pull(state) = &mut active.outlet else { return };
         let limit = pull.limit;
@@ -103,6 +110,15 @@ impl Subscribers {
 
     pub(super) fn end_late_pull(&mut self, id: AttachmentId, now: UnixMillis) {
         if self.active.get(&id).and_then(Active::pull_deadline).is_some_and(|until| until <= now) {
+            self.finish_pull(id);
+        }
+    }
+
+    /// The caller of a pull has gone. It may be another one than that of the pull that waits.
+    pub(super) fn end_dropped_pull(&mut self, key: &SubscriberKey) {
+        let Some(id) = self.by_key.get(key).copied() else { return };
+        let Some(Active { outlet: Outlet::Pull(state), .. }) = self.active.get(&id) else { return };
+        if state.waiting.as_ref().is_some_and(|pull| pull.reply.is_closed()) {
             self.finish_pull(id);
         }
     }

@@ -63,6 +63,7 @@ impl Subscribers {
                 }));
             }
             SubscriberRequest::Pull { limit, wait, reply } => self.on_pull(key, limit, wait, reply),
+            SubscriberRequest::PullDropped => self.end_dropped_pull(&key),
             SubscriberRequest::Release { socket } => self.release(&key, socket),
             SubscriberRequest::Describe(reply) => self.read_for(reply, move |actor, reply| {
                 let description = actor.describe(&key);
@@ -311,6 +312,7 @@ impl Subscribers {
         }
         let backlog = self.reader.backlog(key, DESCRIBED_MAX)?;
         let gaps = self.reader.gaps(key, 0, GAPS_READ)?.gaps;
+        let head = self.reader.totals()?.head.number;
         let id = self.by_key.get(key).copied();
         let delivery = id.and_then(|id| self.active.get(&id)).map(|active| &active.delivery);
         Ok(Ok(Description {
@@ -320,6 +322,7 @@ impl Subscribers {
             gaps,
             in_flight: delivery.map_or(0, |delivery| delivery.in_flight()),
             oldest_in_flight: delivery.and_then(|delivery| delivery.oldest_in_flight()),
+            head,
         }))
     }
 
@@ -400,7 +403,7 @@ impl SubscriberRequest {
             Self::Describe(reply) => send(reply, error),
             Self::DeadLetters { reply, .. } => send(reply, error),
             Self::ReplayDead { reply, .. } => send(reply, error),
-            Self::Release { .. } => {}
+            Self::Release { .. } | Self::PullDropped => {}
         }
     }
 }

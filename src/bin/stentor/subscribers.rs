@@ -82,6 +82,8 @@ pub(super) struct SubscriberBody {
     in_flight: usize,
     oldest_in_flight: Option<String>,
     dead_letters: u64,
+    /// Newest event of the queue.
+    head: String,
     gaps: Vec<GapBody>,
     created_at: u64,
     seen_at: u64,
@@ -99,6 +101,7 @@ impl From<SubscriberDetails> for SubscriberBody {
             in_flight: details.in_flight,
             oldest_in_flight: details.oldest_in_flight.map(|offset| offset.to_string()),
             dead_letters: details.dead_letters,
+            head: details.head.to_string(),
             gaps: details.gaps.into_iter().map(GapBody::from).collect(),
             created_at: unix_millis(details.created_at),
             seen_at: unix_millis(details.seen_at),

@@ -110,27 +110,50 @@ impl Api {
 
     /// Accepts a GET or HEAD request with the right key.
     pub(super) fn admit_get(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
+        self.admit_methods(request, "GET")
+    }
+
+    /// Accepts a request with the right key and one of these methods, which are separated by `, `.
+    /// HEAD is accepted where GET is.
+    pub(super) fn admit_methods(&self, request: &HttpRequest, methods: &str) -> Result<(), ErrorBody> {
         self.admit(request)?;
-        match *request.method() {
-            Method::GET | Method::HEAD => Ok(()),
-            ref other => Err(ErrorBody::new(ErrorCode::MethodNotAllowed, format!("expected GET, got {other}"))),
+        let method = if *request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
+        if methods.split(", ").any(|known| known == method) {
+            return Ok(());
         }
+        let message = format!("expected {methods}, got {}", request.method());
+        Err(ErrorBody::new(ErrorCode::MethodNotAllowed, message))
     }
 
     /// Accepts a POST request with the right key and a JSON body, and returns the body.
     pub(super) async fn admit_post(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
-        self.admit(request)?;
-        if request.method() != Method::POST {
-            return Err(ErrorBody::new(
-                ErrorCode::MethodNotAllowed,
-                format!("expected POST, got {}", request.method()),
-            ));
-        }
-        if !request.content_type().eq_ignore_ascii_case("application/json") {
-            let message = format!("expected Content-Type: application/json, got {:?}", request.content_type());
-            return Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message));
-        }
-        let bytes_max = self.limits.body_bytes_max;
-        Ok(self.io.read_body(request, payload, bytes_max).await?)
+        self.admit_methods(request, "POST")?;
+        check_json(request)?;
+        self.read_body(request, payload).await
     }
+
+    /// Reads the JSON body of a request, or an empty body of any type.
+    pub(super) async fn read_optional(
+        &self,
+        request: &HttpRequest,
+        payload: Payload,
+    ) -> Result<RequestBody, ErrorBody> {
+        let body = self.read_body(request, payload).await?;
+        if !body.is_empty() {
+            check_json(request)?;
+        }
+        Ok(body)
+    }
+
+    async fn read_body(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
+        Ok(self.io.read_body(request, payload, self.limits.body_bytes_max).await?)
+    }
+}
+
+fn check_json(request: &HttpRequest) -> Result<(), ErrorBody> {
+    if request.content_type().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = format!("expected Content-Type: application/json, got {:?}", request.content_type());
+    Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message))
 }

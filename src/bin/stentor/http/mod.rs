@@ -1,9 +1,13 @@
-//! HTTP resources of `stentor serve`: health, metrics, and an API to publish and to list rooms.
+//! HTTP resources of `stentor serve`: health, metrics, and an API to publish, to list rooms, and to
+//! receive as a subscriber of the queue.
 
 mod access;
+mod body;
 mod publish;
+mod query;
 mod rooms;
 mod status;
+mod subscribers;
 
 use std::sync::Arc;
 
@@ -64,6 +68,12 @@ pub(crate) fn routes(
                     .route("/v1/publish/batch", web::to(publish::batch))
                     .route("/v1/rooms", web::to(rooms::list))
                     .route("/v1/rooms/{room:.+}", web::to(rooms::members))
+                    .route("/v1/subscribers", web::to(subscribers::list))
+                    .route("/v1/subscribers/{name}", web::to(subscribers::one))
+                    .route("/v1/subscribers/{name}/rooms/{room:.+}", web::to(subscribers::room))
+                    .route("/v1/subscribers/{name}/dead", web::to(subscribers::dead))
+                    .route("/v1/subscribers/{name}/dead/replay", web::to(subscribers::replay))
+                    .route("/v1/subscribers/{name}/{operation}", web::to(subscribers::operation))
                     .default_service(web::to(nothing)),
             );
     }
@@ -77,7 +87,10 @@ fn get_or_head() -> Route {
 async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     let message = format!(
         "nothing at {}; there are POST /api/v1/publish, POST /api/v1/publish/batch, GET /api/v1/rooms, \
-         GET /api/v1/rooms/<room>",
+         GET /api/v1/rooms/<room>, GET /api/v1/subscribers, GET, PUT and DELETE /api/v1/subscribers/<name>, \
+         DELETE /api/v1/subscribers/<name>/rooms/<room>, \
+         POST /api/v1/subscribers/<name>/(pull|ack|nak|term|in_progress|purge), \
+         GET /api/v1/subscribers/<name>/dead, POST /api/v1/subscribers/<name>/dead/replay",
         request.path()
     );
     answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(ErrorBody::new(ErrorCode::NotFound, message))))

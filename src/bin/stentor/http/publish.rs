@@ -1,18 +1,16 @@
 //! Publishing over HTTP: a single event, or several events in order.
 
-use std::collections::BTreeMap;
-
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use stentor::{Args, FromArgs};
+use stentor::Args;
 
 use super::super::durable::DurableOptions;
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
+use super::body::{Fields, bad, excerpt, text};
 use super::{Api, answer};
 
 /// Handles `POST /api/v1/publish`.
@@ -31,10 +29,6 @@ pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload
         publish_all(&api, text(&body)?).await
     };
     answer("POST", published.await)
-}
-
-fn text(body: &[u8]) -> Result<&str, ErrorBody> {
-    std::str::from_utf8(body).map_err(|_| bad("body is not UTF-8"))
 }
 
 /// Result of one event of a batch.
@@ -102,20 +96,17 @@ const FIELDS: &str = "namespace, room, rooms, event, args, except, durable, dedu
 
 impl Publish {
     fn read(text: &str, rooms_max: usize) -> Result<Self, ErrorBody> {
-        let mut fields: BTreeMap<String, &RawValue> =
-            serde_json::from_str(text).map_err(|error| bad(format!("expected an object of {FIELDS}: {error}")))?;
-        let namespace: Option<String> = field(&mut fields, "namespace", "a string such as \"/\"")?;
-        let room: Option<String> = field(&mut fields, "room", "a string")?;
-        let rooms: Option<Vec<String>> = field(&mut fields, "rooms", "an array of strings")?;
-        let except: Option<OneOrMany> = field(&mut fields, "except", "a string or an array of strings")?;
-        let event: Option<String> = field(&mut fields, "event", "a string")?;
-        let durable: Option<bool> = field(&mut fields, "durable", "true or false")?;
-        let dedup_id: Option<String> = field(&mut fields, "dedup_id", "a string")?;
-        let expires_in: Option<u64> = field(&mut fields, "expires_in", "a number of milliseconds")?;
-        let args = fields.remove("args").filter(|args| args.get() != "null");
-        if let Some(unknown) = fields.keys().next() {
-            return Err(bad(format!("unknown field {unknown:?}, expected {FIELDS}")));
-        }
+        let mut fields = Fields::read(text, FIELDS)?;
+        let namespace: Option<String> = fields.take("namespace", "a string such as \"/\"")?;
+        let room: Option<String> = fields.take("room", "a string")?;
+        let rooms: Option<Vec<String>> = fields.take("rooms", "an array of strings")?;
+        let except: Option<OneOrMany> = fields.take("except", "a string or an array of strings")?;
+        let event: Option<String> = fields.take("event", "a string")?;
+        let durable: Option<bool> = fields.take("durable", "true or false")?;
+        let dedup_id: Option<String> = fields.take("dedup_id", "a string")?;
+        let expires_in: Option<u64> = fields.take("expires_in", "a number of milliseconds")?;
+        let args = fields.take_raw("args");
+        fields.end()?;
         let rooms = match (room, rooms) {
             (Some(room), None) => vec![room],
             (None, Some(rooms)) if !rooms.is_empty() => rooms,
@@ -151,34 +142,12 @@ impl OneOrMany {
     }
 }
 
-/// Removes and parses a field. A `null` field counts as missing.
-fn field<T: DeserializeOwned>(
-    fields: &mut BTreeMap<String, &RawValue>,
-    name: &str,
-    expected: &str,
-) -> Result<Option<T>, ErrorBody> {
-    let Some(value) = fields.remove(name) else { return Ok(None) };
-    Option::from_args(Args::from_elements([value.get().to_owned()]))
-        .map_err(|_| bad(format!("{name}: expected {expected}, got {}", excerpt(value.get()))))
-}
-
 /// Parses the arguments without changing numbers or the order of keys.
 fn read_args(text: &RawValue) -> Result<Args, ErrorBody> {
     if !text.get().starts_with('[') {
         return Err(bad(format!("args: expected an array, got {}", excerpt(text.get()))));
     }
     Args::parse(text.get()).map_err(|error| bad(format!("args: {error}")))
-}
-
-/// Start of a value, to be quoted in an error message.
-fn excerpt(text: &str) -> String {
-    let mut chars = text.chars();
-    let start: String = chars.by_ref().take(40).collect();
-    if chars.next().is_some() { start + "…" } else { start }
-}
-
-fn bad(message: impl Into<String>) -> ErrorBody {
-    ErrorBody::new(ErrorCode::BadRequest, message)
 }
 
 #[cfg(test)]

@@ -1,17 +1,11 @@
 //! Lists of rooms and of their members over HTTP, in pages.
 
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use stentor::Namespace;
-
-use super::super::error_code::ErrorCode;
-use super::super::replies::ErrorBody;
+use super::query::ListQuery;
 use super::{Api, answer};
-
-/// Default number of entries per page.
-const PAGE: usize = 100;
 
 #[derive(Serialize)]
 struct Rooms {
@@ -64,46 +58,4 @@ pub(super) async fn members(api: Data<Api>, request: HttpRequest, room: Path<Str
         Ok(Members { namespace: query.namespace.path().to_owned(), room, members, sockets, next })
     };
     answer("GET", listed.await)
-}
-
-struct ListQuery {
-    namespace: Namespace,
-    after: Option<String>,
-    limit: usize,
-}
-
-impl ListQuery {
-    fn read(api: &Api, query: &str) -> Result<Self, ErrorBody> {
-        let bad = |message: String| ErrorBody::new(ErrorCode::BadRequest, message);
-        let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
-        let (mut namespace, mut after, mut limit) = (String::from("/"), None, PAGE);
-        let most = api.limits.page_entries_max;
-        for (name, value) in pairs.into_inner() {
-            match name.as_str() {
-                "namespace" => namespace = value,
-                "after" => after = Some(value),
-                "limit" => match value.parse() {
-                    Ok(number) if (1..=most).contains(&number) => limit = number,
-                    _ => return Err(bad(format!("limit={value:?}: expected a number from 1 to {most}"))),
-                },
-                _ => return Err(bad(format!("unknown parameter {name:?}, expected namespace, after, limit"))),
-            }
-        }
-        match api.io.find(&namespace) {
-            Some(namespace) => Ok(Self { namespace, after, limit: limit.min(most) }),
-            None => Err(ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {namespace:?} does not exist"))),
-        }
-    }
-
-    /// Returns one page of `entries`, which must be sorted by `name`, and the value of `after` for
-    /// the next page.
-    fn page<T>(&self, mut entries: Vec<T>, name: impl Fn(&T) -> &String) -> (Vec<T>, Option<String>) {
-        if let Some(after) = &self.after {
-            entries.drain(..entries.partition_point(|entry| name(entry) <= after));
-        }
-        let is_last = entries.len() <= self.limit;
-        entries.truncate(self.limit);
-        let next = entries.last().filter(|_| !is_last).map(|entry| name(entry).clone());
-        (entries, next)
-    }
 }
