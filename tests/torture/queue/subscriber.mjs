@@ -292,8 +292,11 @@ export class Subscriber {
     return true;
   }
 
+  /** The answer to a request that only the end of the connection disturbs. */
   async #ask(event, ...args) {
-    const reply = await this.#socket.timeout(ANSWER_MS).emitWithAck(event, ...args);
+    const ask = () => this.#socket.timeout(ANSWER_MS).emitWithAck(event, ...args).catch(() => null);
+    let reply = null;
+    while (!(reply = this.isSettled() ? await ask() : null)) await new Promise((done) => setTimeout(done, ASK_MS));
     if (reply.error) throw new Error(`${this.name}: ${event} was refused: ${reply.error.message}`);
     return reply;
   }
