@@ -35,7 +35,8 @@ impl Data {
     }
 
     fn serve_with_recovery(&self, recovery: &str) -> Command {
-        let mut command = stentor(&["serve", "--recovery", recovery, "--queue", "disk", "--workers", "2", "--data-dir"]);
+        let mut command =
+            stentor(&["serve", "--recovery", recovery, "--queue", "disk", "--workers", "2", "--data-dir"]);
         command.arg(&self.0);
         command
     }
@@ -107,7 +108,10 @@ fn a_damaged_queue_is_refused_with_the_remedy() {
     database.truncate(database.len() / 2);
     let data = Data::with("damaged", &database);
     let error = data.refused();
-    assert!(error.contains("damaged (") && error.contains("restore it from a backup, or move the folder away"), "{error}");
+    assert!(
+        error.contains("damaged (") && error.contains("restore it from a backup, or move the folder away"),
+        "{error}"
+    );
 }
 
 #[test]
