@@ -75,7 +75,8 @@ pub enum QueueError {
         limit: u64,
     },
     /// The subscriber has as many rooms as `subscriptions_per_subscriber_max` of
-    /// [`limits.queue`](crate::limits::QueueLimits) allows. Unsubscribe from some, or raise the limit.
+    /// [`limits.queue`](crate::limits::QueueLimits) allows. Unsubscribe from some, or raise the
+    /// limit.
     #[error("subscriber has {limit} subscriptions, the limit")]
     TooManySubscriptions {
         /// Maximum number of rooms.

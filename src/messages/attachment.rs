@@ -64,8 +64,8 @@ impl From<NoAnswer> for SubscriberError {
     }
 }
 
-/// What the subscribers' actor tells the session of an attached socket. Bounded by the events in
-/// flight, by requests that are answered, and by gaps.
+/// An update for the session of an attached socket, from the subscribers' actor. Bounded by the
+/// events in flight, by requests that are answered, and by gaps.
 #[derive(Debug)]
 pub(crate) enum AttachmentUpdate {
     /// Packets for the client, in order.

@@ -67,7 +67,7 @@ impl Subscribers {
 
     fn submit_attach(&mut self, id: AttachmentId) {
         let Some(pending) = self.attaching.get(&id) else { return };
-        // Whoever pulls has created the subscriber, and is notified if it has expired since.
+        // Who pulls has created the subscriber before; if it has expired since, the pull fails.
         let create = matches!(pending.outlet, Outlet::Socket { .. });
         let key = pending.key.clone();
         let change = Change::Attach { subscriber: key.clone(), create };

@@ -113,7 +113,7 @@ impl Subscribers {
             let now = actor.clock.now();
             actor.housekeeping.is_expiring = false;
             actor.housekeeping.next_expiry = now.plus(actor.housekeeping.round);
-            // Whoever is attached receives the gaps.
+            // Attached subscribers receive the gaps.
             if actor.housekeeping.gap_checks.is_empty() {
                 actor.housekeeping.gap_checks = actor.active.keys().copied().collect();
             }

@@ -34,7 +34,7 @@ describe("stock socket.io-client as a subscriber", () => {
     const nothingPending = (socket) =>
       eventually("nothing pending", async () => (await ask(socket, "pending"))[0], ({ events }) => events === 0);
 
-    test("receives what was published while it was away, in order, until it acknowledges", async () => {
+    test("receives missed events in order, until it acknowledges them", async () => {
       const [name, room] = [freshRoom(), freshRoom()];
       const { socket, attached } = await open(name);
       assert.deepEqual(attached, { status: "reset", reason: "new", pending: 0, gaps: [] });
