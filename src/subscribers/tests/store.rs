@@ -155,6 +155,10 @@ impl QueueReader for FailingReader {
         self.reader.gaps(subscriber, after, limit)
     }
 
+    fn has_expired(&mut self, up_to: u64, now: UnixMillis) -> Result<bool, StoreError> {
+        self.reader.has_expired(up_to, now)
+    }
+
     fn totals(&mut self) -> Result<Totals, StoreError> {
         self.reader.totals()
     }
