@@ -206,6 +206,10 @@ impl SubscribersLink {
         self.0.commands.take()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.commands.is_empty()
+    }
+
     /// Drops all commands, also later ones. Called when the actor ends.
     pub(crate) fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);

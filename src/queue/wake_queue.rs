@@ -30,7 +30,7 @@ impl<T> WakeQueue<T> {
     /// Sets how the actor is woken. Values that were pushed before wake it now.
     pub(crate) fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
-        if !self.lock().values.is_empty() {
+        if !self.is_empty() {
             self.wake();
         }
     }
@@ -62,6 +62,10 @@ impl<T> WakeQueue<T> {
         let mut waiting = self.lock();
         waiting.bytes = 0;
         std::mem::take(&mut waiting.values)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().values.is_empty()
     }
 
     fn wake(&self) {

@@ -249,7 +249,10 @@ impl Subscribers {
             ReadJob::Begin(id) => self.begin(id).inspect_err(|_| self.reads.push_front(ReadJob::Begin(id))),
             ReadJob::Page(id) => self.read_page(id).inspect_err(|_| self.reads.push_front(ReadJob::Page(id))),
             ReadJob::Gaps(id) => self.read_gaps(id).inspect_err(|_| self.reads.push_front(ReadJob::Gaps(id))),
-            ReadJob::Request(read) => read(self),
+            ReadJob::Request(read) => {
+                self.requested_reads -= 1;
+                read(self)
+            }
         }
     }
 

@@ -68,6 +68,9 @@ const RESUBMIT_PAUSE: u64 = 5;
 /// Changes without room at the committer from which requests of the application are refused.
 const UNSUBMITTED_MAX: usize = 16_384;
 
+/// Requested reads from which further ones are refused.
+const REQUESTED_READS_MAX: usize = 16_384;
+
 /// Bounds and times of the actor.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -162,6 +165,8 @@ pub(crate) struct Subscribers {
     by_room: HashMap<(NamespacePath, RoomName), BTreeSet<AttachmentId>>,
     /// Work that reads the store, one item a turn.
     reads: VecDeque<ReadJob>,
+    /// Number of reads among them that were requested.
+    requested_reads: usize,
     /// No read before this time, since the last one failed.
     reads_after: UnixMillis,
     deadlines: BTreeSet<(UnixMillis, AttachmentId)>,
@@ -222,6 +227,7 @@ impl Subscribers {
             by_key: HashMap::new(),
             by_room: HashMap::new(),
             reads: VecDeque::new(),
+            requested_reads: 0,
             reads_after: UnixMillis(0),
             deadlines: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -261,8 +267,13 @@ impl Subscribers {
     /// Handles what has come, and what has become due. Returns the time of the next turn, if there
     /// is one without a wake-up.
     fn turn(&mut self) -> Option<UnixMillis> {
-        self.commands.extend(self.link.take());
-        self.live.extend(self.queue.live().take());
+        // What waits elsewhere counts towards the bounds there.
+        if self.commands.is_empty() {
+            self.commands.extend(self.link.take());
+        }
+        if self.live.is_empty() {
+            self.live.extend(self.queue.live().take());
+        }
         self.submit_waiting();
         for (then, verdict) in self.results.take() {
             self.committing -= 1;
@@ -288,7 +299,8 @@ impl Subscribers {
 
     fn next_turn(&self) -> Option<UnixMillis> {
         let now = self.clock.now();
-        let has_work = !self.commands.is_empty() || !self.live.is_empty();
+        let has_commands = !self.commands.is_empty() || !self.link.is_empty();
+        let has_work = has_commands || !self.live.is_empty() || !self.queue.live().is_empty();
         let has_reads = !self.reads.is_empty() || self.room_reads.has_ready() || self.has_gap_checks();
         let reads = has_reads.then_some(self.reads_after);
         let unsubmitted = (!self.unsubmitted.is_empty()).then(|| now.plus(RESUBMIT_PAUSE));

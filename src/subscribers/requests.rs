@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::attaching::{GAPS_READ, outcome};
 use super::delivering::Cause;
-use super::{Outlet, ReadJob, Subscribers, UNSUBMITTED_MAX, bounded};
+use super::{Outlet, REQUESTED_READS_MAX, ReadJob, Subscribers, UNSUBMITTED_MAX, bounded};
 use crate::ids::{RoomName, SocketId};
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
 use crate::messages::subscribers::{Description, PendingJoin, SubscriberRequest};
@@ -108,12 +108,17 @@ impl Subscribers {
         });
     }
 
-    /// Reads the store in a later turn.
+    /// Reads the store in a later turn, unless too many reads wait.
     fn read_for<T: Send + 'static>(
         &mut self,
         reply: SubscriberReply<T>,
         read: impl FnOnce(&mut Self, SubscriberReply<T>) -> Result<(), StoreError> + Send + 'static,
     ) {
+        if self.requested_reads >= REQUESTED_READS_MAX {
+            let _ = reply.send(Err(SubscriberError::Overloaded));
+            return;
+        }
+        self.requested_reads += 1;
         self.reads.push_back(ReadJob::Request(Box::new(move |actor| read(actor, reply))));
     }
 

@@ -1,6 +1,7 @@
 //! The actor with a store in memory that can fail, and sessions that record what they receive. The
 //! tests take its turns and let time pass.
 
+mod bounds;
 mod failures;
 mod store;
 

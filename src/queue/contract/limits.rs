@@ -93,7 +93,7 @@ fn an_expired_event_leaves_a_gap() {
         b.subscribe("s", &["a"]);
         let expires_at = Some(UnixMillis(b.now.0 + 1000));
         b.commit(&[Change::Publish(Box::new(Publish { expires_at, ..event(&["a", "b"], "x") })), publish(&["a"], "y")]);
-        let mut has_expired = |b: &mut Bench, up_to| b.reader.has_expired(up_to, b.now).unwrap();
+        let has_expired = |b: &mut Bench, up_to| b.reader.has_expired(up_to, b.now).unwrap();
         assert!(!has_expired(&mut b, 2));
         b.wait(Duration::from_secs(1));
         assert!(has_expired(&mut b, 1) && !has_expired(&mut b, 0));

@@ -1,0 +1,43 @@
+//! Bounds: what waits, and what one turn or one subscriber costs.
+
+use super::*;
+
+impl Rig {
+    /// Passes an event to the live feed, although it is not stored.
+    fn feed(&mut self, number: u64, room: &str, size: usize) {
+        let offset = QueueOffset { epoch: self.actor.queue.epoch(), number };
+        let text = Bytes::from(format!("[\"e\",\"{}\"]", "x".repeat(size)));
+        self.actor.queue.feed(RevealedEvent {
+            offset,
+            namespace: NamespacePath::root(),
+            rooms: [RoomName::parse(room).unwrap()].into(),
+            payload: Arc::new(Payload { text, attachments: Vec::new() }),
+            published_at: UnixMillis(0),
+            expires_at: None,
+        });
+    }
+}
+
+#[test]
+fn live_events_that_a_turn_does_not_handle_count_towards_the_feed() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        let mut clients = Vec::new();
+        for name in 0..200 {
+            let name = format!("s{name}");
+            rig.subscribe(&name, "a").await;
+            clients.push(rig.attached(&name).await);
+        }
+        let mut missed = 0;
+        for turn in 0..20 {
+            for number in 1..=80 {
+                rig.feed(80 * turn + number, "a", 100_000);
+            }
+            rig.actor.turn();
+            missed += rig.actor.live.iter().filter(|live| matches!(live, Live::Missed)).count();
+        }
+        assert!(rig.actor.live.len() <= 84 && missed > 0, "{} {missed}", rig.actor.live.len());
+        rig.settle().await;
+        assert!(rig.actor.live.is_empty() && rig.actor.queue.live().is_empty());
+    });
+}
