@@ -26,6 +26,7 @@ PORT ?= 3000
 MAX_TIME ?= 60
 CYCLES ?= 20
 POINTS ?= 5
+PROGRAM ?= both
 LOAD ?= all
 SCALE ?= sessions workers
 REPETITIONS ?= 3
@@ -166,12 +167,12 @@ torture-queue: npm-torture ## durable subscribers with kill -9, crashes around a
 	@cd $(TORTURE) && npm test --silent \
 		&& node queue/run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(QUEUE_SERVER)"
 
-test-disk: disk-tools ## 10 power cuts, and a few failing calls of the queue's store (about a minute)
+test-disk: disk-tools ## 10 power cuts, and a few failing calls of the queue, of the server and of its store alone (about a minute)
 	@$(MAKE) --no-print-directory powercut CYCLES=10
 	@$(MAKE) --no-print-directory faults POINTS=1
 
-powercut: ## power cuts of a disk on which the queue works, CYCLES=20 SEED=now (Linux as root, else skipped)
-	@python3 $(POWERCUT)/powercut.py --cycles $(CYCLES) --seed $(SEED)
+powercut: ## power cuts of a disk on which the queue works, CYCLES=20 SEED=now PROGRAM=both, serve or writer (Linux as root, else skipped)
+	@python3 $(POWERCUT)/powercut.py --cycles $(CYCLES) --seed $(SEED) --program $(PROGRAM)
 
 faults: ## EIO, ENOSPC and a full disk under the queue, POINTS=5 SEED=now (strace, and Linux as root, else skipped)
 	@python3 $(POWERCUT)/faults.py --points $(POINTS) --seed $(SEED)

@@ -124,7 +124,7 @@ impl Subscribers {
         let parser = self.settings.parser;
         let Some(active) = self.active.get_mut(&id) else { return };
         self.metrics.subscribers.sent.add(1);
-        active.gaps.on_sent(number, self.settings.delivery.in_flight_max);
+        active.gaps.on_sent(number, redelivered, self.settings.delivery.in_flight_max);
         match &mut active.outlet {
             Outlet::Pull(pull) => pull.push(number, redelivered, content),
             Outlet::Socket { .. } => match content.packet(parser, &active.key.namespace, redelivered) {

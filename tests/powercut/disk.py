@@ -123,7 +123,9 @@ class Disk:
             length, code, unique = struct.unpack_from("<IIQ", request)
             failure, answer = self._answer(code, memoryview(request)[40:length])
             if failure is not None:
-                os.write(fuse, struct.pack("<IiQ", 16 + len(answer), -failure, unique) + answer)
+                # A request of a process that was killed may have been taken back.
+                with contextlib.suppress(FileNotFoundError):
+                    os.write(fuse, struct.pack("<IiQ", 16 + len(answer), -failure, unique) + answer)
 
     def _answer(self, code, body):
         """An error number and bytes, or None if there is no answer."""

@@ -1,8 +1,9 @@
-"""Failing calls of the store: EIO and ENOSPC from single calls and from all later ones, and a full disk.
+"""Failing calls of the store: EIO and ENOSPC from single calls, from some, and from all later ones; and a full disk.
 
-Shown: nothing is confirmed from a failure until the store was opened again, a program that is not killed recovers by itself, the next start
-has everything that was confirmed, and no number is used twice. The calls of an undisturbed run are counted first: without them there is
-nothing to fail.
+Shown: nothing is confirmed from a failure until the store was opened again, a program that is not killed recovers by itself when calls
+succeed again, the next start has everything that was confirmed, and no number is used twice. Meanwhile the server reports the failure in
+/readyz, metrics and log, and sockets exchange plain events. The calls of an undisturbed run are counted first: without them there is nothing
+to fail.
 """
 
 import argparse
@@ -16,11 +17,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import disk as disks
 from history import History, read
-from program import Writer, build
+from program import Writer
+from serve import Serve
 
 EVENTS = 40
 RUN_S = 30
@@ -33,6 +36,10 @@ REFUSED_MIN = 12
 CALLS_OF_CLOSE_MAX = 120
 # A commit that needs these and fails cannot succeed meanwhile. Reads may be answered from memory.
 NEEDED = ["pwrite64", "fsync", "fdatasync"]
+# Calls in a row that fail and then succeed, past the first attempts to open the store again.
+SOME = 3
+# The server has the store of the writer, so a few show what it makes of them.
+BRIEF_FAULTS = [("pwrite64", "ENOSPC"), ("fsync", "EIO"), ("fdatasync", "EIO")]
 FAULTS = [("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("fsync", "EIO"), ("fsync", "ENOSPC"), ("fdatasync", "EIO"), ("ftruncate", "EIO"), ("pread64", "EIO")]
 TRACED = sorted({call for call, _ in FAULTS})
 
@@ -51,8 +58,8 @@ def traced(folder, log, fault=()):
 class Run:
     """A folder, the programs that run on it one after the other, and what they confirmed."""
 
-    def __init__(self, binary):
-        self.binary = binary
+    def __init__(self, program):
+        self.program = program
         self.folder = tempfile.mkdtemp(prefix="stentor-faults-")
         self.log = os.path.join(self.folder, "strace")
         self.history = History()
@@ -66,12 +73,14 @@ class Run:
 
     def undisturbed(self, events, wrapper=()):
         """Opens the store, checks it, and stores more."""
-        program = Writer(self.binary, self.folder, self.history, events, wrapper=wrapper)
+        program = self.program(self.folder, self.history, events, wrapper=wrapper)
         if not program.wait_open():
             program.kill()
             return self.history.problems.append(f"not opened: {' '.join(program.errors)}")
         if not wrapper:
-            self.lost += self.history.check(read(program.queue))
+            store = read(program.queue)
+            self.lost += self.history.check(store)
+            self.history.problems += program.check_folder(store)
         program.go()
         has_ended = program.wait_end(RUN_S)
         lines = program.kill()
@@ -82,7 +91,7 @@ class Run:
     def disturbed(self, call, error, when):
         """How the program reacted: `refused` to open, `recovered`, `closed` for as long as the fault lasts, or not at all."""
         fault = ["-e", f"inject={call}:error={error}:when={when}"]
-        program = Writer(self.binary, self.folder, self.history, EVENTS, wrapper=traced(self.folder, self.log, fault))
+        program = self.program(self.folder, self.history, EVENTS, wrapper=traced(self.folder, self.log, fault))
         if not program.wait_open():
             self.history.add(program.kill())
             return "refused"
@@ -90,13 +99,22 @@ class Run:
         is_lasting = when.endswith("+")
         if is_lasting:
             program.wait_lines(REFUSED_MIN, RUN_S, is_refusal)
-        has_ended = (not is_lasting or not any(map(is_refusal, program.lines))) and program.wait_end(RUN_S)
+        has_refused = lambda: any(map(is_refusal, program.lines))
+        if is_lasting and has_refused():
+            has_ended = False
+            if call in NEEDED:
+                self.history.problems += program.check_failed()
+        else:
+            has_ended = program.wait_published(RUN_S)
+            if has_refused() and has_ended:
+                self.history.problems += program.check_recovered()
+            has_ended = program.wait_end(RUN_S)
         lines = program.kill()
         self.history.add(lines)
         refusals = [at for at, line in enumerate(lines) if is_refusal(line)]
         if is_lasting and call in NEEDED and refusals:
             later = [line for line in lines[refusals[0] :] if not is_refusal(line)]
-            if later:
+            if len(later) > program.UNREAD_MAX:
                 self.history.problems.append(f"confirmed while {call} failed: {later[:3]}")
         elif not has_ended and not is_lasting:
             self.history.problems.append(f"did not recover: {lines[-3:]} {' '.join(program.errors)}")
@@ -112,9 +130,9 @@ class Run:
         return "ignored"
 
 
-def count_calls(binary, is_new):
+def count_calls(program, is_new):
     """Calls of each kind by the thread that makes most of them, since strace counts by thread."""
-    with Run(binary) as run:
+    with Run(program) as run:
         if not is_new:
             run.undisturbed(EVENTS)
         run.undisturbed(EVENTS, traced(run.folder, run.log))
@@ -125,44 +143,47 @@ def count_calls(binary, is_new):
     return calls
 
 
-def inject(binary, rng, points_max):
+def inject(program, rng, points_max, faults, endings, states=(True, False)):
+    """Fails calls of new and existing queues, each with `endings`: one call, some, or all later ones."""
+    name = program.func.NAME
     problems, reactions, runs = [], Counter(), 0
-    for is_new in [True, False]:
-        calls = count_calls(binary, is_new)
-        print(f"faults: calls of {EVENTS} events in {'a new' if is_new else 'an existing'} queue: {dict(calls)}", flush=True)
+    for is_new in states:
+        calls = count_calls(program, is_new)
+        print(f"faults: {name}: calls of {EVENTS} events in {'a new' if is_new else 'an existing'} queue: {dict(calls)}", flush=True)
         for call in NEEDED[:1] + ["ftruncate"]:
             if not calls[call]:
                 sys.exit(f"faults: BLIND, no {call} was seen")
         if not calls["fsync"] + calls["fdatasync"]:
             sys.exit("faults: BLIND, no sync was seen")
-        for call, error in FAULTS:
+        for call, error in faults:
             if not calls[call]:
                 continue
             # Most commits are in the middle; the ends are opening and closing.
             points = [calls[call] // 2, 1, calls[call], *(rng.randint(1, calls[call]) for _ in range(points_max))]
-            for when in sorted({max(point, 1) for point in points[:points_max]}):
-                for lasting in ["", "+"]:
-                    with Run(binary) as run:
+            for first in sorted({max(point, 1) for point in points[:points_max]}):
+                for ending in endings:
+                    when = f"{first}{ending}" if ending != ".." else f"{first}..{first + SOME}"
+                    with Run(program) as run:
                         if not is_new:
                             run.undisturbed(EVENTS)
-                        reaction = run.disturbed(call, error, f"{when}{lasting}")
+                        reaction = run.disturbed(call, error, when)
                         run.undisturbed(8)
                         runs += 1
                         reactions[call, reaction] += 1
-                        if run.lost:
-                            problems.append(f"{call} {error} {when}{lasting}: lost {run.lost[:5]}")
-                        problems += [f"{call} {error} {when}{lasting}: {problem}" for problem in run.history.problems]
+                        where = f"{name}: {call} {error} {when}"
+                        problems += [f"{where}: lost {run.lost[:5]}"] * bool(run.lost)
+                        problems += [f"{where}: {problem}" for problem in run.history.problems]
     for call in NEEDED:
         if any(of == call for of, _ in reactions) and not reactions[call, "closed"] + reactions[call, "recovered"]:
-            problems.append(f"no failure of {call} met a commit")
+            problems.append(f"{name}: no failure of {call} met a commit")
     summary = ", ".join(f"{call} {reaction} {count}" for (call, reaction), count in sorted(reactions.items()))
-    print(f"faults: runs={runs} ({summary}) problems={len(problems)}", flush=True)
+    print(f"faults: {name}: runs={runs} ({summary}) problems={len(problems)}", flush=True)
     return problems
 
 
-def fill(binary, block):
+def fill(program, block):
     """A queue on a disk of 16 MiB, which becomes full, and then has room again."""
-    with tempfile.NamedTemporaryFile() as file, Run(binary) as run:
+    with tempfile.NamedTemporaryFile() as file, Run(program) as run:
         file.write(disks.format_ext4(DISK_BYTES, block))
         file.flush()
         with contextlib.ExitStack() as stack:
@@ -174,14 +195,14 @@ def fill(binary, block):
                 raise disks.Unavailable(str(error)) from error
             run.folder, own = folder, run.folder
             stack.callback(setattr, run, "folder", own)
-            return [f"disk of {block}-byte blocks: {problem}" for problem in full(run, folder)]
+            return [f"{program.func.NAME}: disk of {block}-byte blocks: {problem}" for problem in full(run, folder)]
 
 
 def full(run, folder):
     ballasts = [Path(folder, "first"), Path(folder, "second")]
     for ballast in ballasts:
         ballast.write_bytes(bytes(BALLAST_BYTES))
-    program = Writer(run.binary, folder, run.history)
+    program = run.program(folder, run.history)
     if not program.wait_open():
         program.kill()
         return [f"not opened: {' '.join(program.errors)}"]
@@ -189,13 +210,15 @@ def full(run, folder):
     program.wait_lines(REFUSED_MIN, RUN_S, is_refusal)
     stored = sum(line.startswith("stored") for line in program.lines)
     refused = sum(map(is_refusal, program.lines))
+    run.history.problems += program.check_failed()
     ballasts[0].unlink()
     until = len(program.lines)
     has_recovered = program.wait_line(lambda line: line.startswith("stored"), RUN_S, after=until)
+    run.history.problems += program.check_recovered()
     # Full again.
     program.wait_lines(REFUSED_MIN, RUN_S, is_refusal, after=len(program.lines))
     run.history.add(program.kill())
-    restart = Writer(run.binary, folder, run.history)
+    restart = run.program(folder, run.history)
     on_full = "opened" if restart.wait_open() else "refused"
     restart.wait_end(0 if on_full == "opened" else RUN_S)
     run.history.add(restart.kill())
@@ -204,7 +227,7 @@ def full(run, folder):
     run.undisturbed(8)
     run.undisturbed(1)
     run.lost += run.history.check(read(program.queue))
-    print(f"faults: full disk: stored={stored} refused={refused} recovered={has_recovered} restart={on_full} lost={len(run.lost)}", flush=True)
+    print(f"faults: {run.program.func.NAME}: full disk: stored={stored} refused={refused} recovered={has_recovered} restart={on_full} lost={len(run.lost)}", flush=True)
     problems = run.history.problems + [f"lost {run.lost[:5]}"] * bool(run.lost)
     problems += ["no event was refused"] * (not refused) + ["nothing was stored after room was made"] * (not has_recovered)
     problems += [f"refused without a remedy: {text}"] * (on_full == "refused" and "make room" not in text)
@@ -216,17 +239,22 @@ def main():
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--points", type=int, default=5, help="calls of each kind that fail, one at a time")
     options = parser.parse_args()
-    binary = build()
+    writer, serve = partial(Writer, Writer.build()), partial(Serve, Serve.build())
     begun, problems = time.monotonic(), []
     can_trace = shutil.which("strace") and subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+    is_brief = options.points == 1
     if can_trace:
-        problems += inject(binary, random.Random(options.seed), options.points)
+        rng = random.Random(options.seed)
+        problems += inject(writer, rng, options.points, FAULTS, ["", "+"])
+        of_server = (BRIEF_FAULTS, ["+", ".."], [False]) if is_brief else (FAULTS, ["", "+", ".."])
+        problems += inject(serve, rng, options.points, *of_server)
     else:
         print("faults: failing calls SKIPPED, strace is missing or may not trace")
     try:
         # The block size decides which file meets the end of the disk.
-        for block in [1024, 4096]:
-            problems += fill(binary, block)
+        fills = [(writer, 1024), (serve, 4096)]
+        for program, block in fills if is_brief else [*fills, (writer, 4096), (serve, 1024)]:
+            problems += fill(program, block)
     except disks.Unavailable as error:
         print(f"faults: full disk SKIPPED, this machine cannot mount one: {error}")
     print(f"faults: seed={options.seed} in {time.monotonic() - begun:.0f} s")

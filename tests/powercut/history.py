@@ -12,7 +12,8 @@ ACKED_EVERY = 8
 class History:
     """Collects the lines of the program over all its starts.
 
-    `stored <number> <publisher>-<n>[ duplicate]`: an event was confirmed. `acked <number>`: an acknowledgement was confirmed.
+    `stored <number> <publisher>-<n>[ duplicate]`: an event was confirmed. `repeated …`: one that had been confirmed was again.
+    `acked <number>`: an acknowledgement was confirmed. `problem <text>`: an answer that must not be.
     Other lines say that an event was not confirmed: `unavailable <id>`, `indeterminate <id>`.
     """
 
@@ -21,6 +22,8 @@ class History:
         self.ids = {}
         self.acked = set()
         self.confirmed = 0
+        self.repeated = 0
+        self.epoch = None
         self.problems = []
 
     def next_of(self, publisher):
@@ -34,6 +37,13 @@ class History:
             if kind == "stored":
                 self.confirmed += 1
                 self._give(int(words[0]), words[1])
+            elif kind == "repeated":
+                self.repeated += 1
+                if words[2:] != ["duplicate"]:
+                    self.problems.append(f"a repeated event was not answered as duplicate: {line}")
+                self._give(int(words[0]), words[1])
+            elif kind == "problem":
+                self.problems.append(line)
             elif kind == "acked":
                 self.acked.add(int(words[0]))
 
@@ -60,6 +70,9 @@ class History:
         reverted = sorted(self.acked & is_open)
         if reverted:
             self.problems.append(f"acknowledged events are pending again: {reverted[:5]}")
+        self.epoch = self.epoch or store["epoch"]
+        if store["epoch"] != self.epoch:
+            self.problems.append(f"the epoch is {store['epoch']}, but it was {self.epoch}")
         newest = max(self.ids, default=0)
         if store["head"] < newest and not lost:
             self.problems.append(f"head is {store['head']}, but {newest} was given")
@@ -84,6 +97,7 @@ def main():
     store = {
         "integrity": [row[0] for row in rows("PRAGMA integrity_check")],
         "head": rows("SELECT head FROM queue")[0][0],
+        "epoch": rows("SELECT epoch FROM queue")[0][0],
         "dedup": [(number, id.decode()) for number, id in rows("SELECT number, id FROM dedup")],
         "events": [(number, json.loads(payload)[1]) for number, payload in rows("SELECT number, payload FROM event")],
         "open": [row[0] for row in rows("SELECT number FROM event_room WHERE remaining > 0")],

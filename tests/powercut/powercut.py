@@ -1,9 +1,10 @@
 """Cuts the power of a disk on which the queue works, and checks that everything it confirmed is there afterwards.
 
-A cycle: the disk is attached with the image that the last cut left, the file system is mounted, the queue is opened and its store
-checked, then publishers publish until power is cut: at a random write of the disk, or after a random number of confirmed events. Before every
-fourth cycle, events are written without sync and their program is killed: what the next start shows of them must survive too. The controls, stores that sync
-less and a disk that does not flush, must lose events; otherwise this rig sees nothing, and it fails.
+A cycle: the disk is attached with the image that the last cut left, the file system is mounted, a program opens the queue and its store is
+checked, then publishers publish until power is cut: at a random write of the disk, or after a random number of confirmed events. The programs
+take turns at random on one disk: the server, and a writer that is a committer with its store. Before every fourth cycle, events are written
+without sync and their program is killed: what the next start shows of them must survive too. The controls, stores that sync less and disks
+that do not flush, must lose events; otherwise this rig sees nothing, and it fails.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import random
 import sys
 import tempfile
 import time
+from functools import partial
 
 import disk as disks
 from history import History, read
-from program import Writer, build
+from program import Writer
+from serve import Serve
 
 IMAGE_BYTES = 64 << 20
 # Then an empty disk follows, so that creation is cut as well.
@@ -30,16 +33,19 @@ CONTROL_CYCLES = 20
 
 
 class Rig:
-    def __init__(self, binary, seed, synchronous=None, flushes=True):
-        self.binary = binary
+    """`programs` are started with a folder and a history. `unsynced` is a writer that does not sync commits."""
+
+    def __init__(self, programs, unsynced, seed, is_control=False, flushes=True):
+        self.programs = programs
+        self.unsynced = unsynced
         self.rng = random.Random(seed)
-        self.synchronous = synchronous
         self.flushes = flushes
-        self.is_control = bool(synchronous) or not flushes
+        self.is_control = is_control
         self.cuts = {mode: 0 for mode in disks.MODES}
         self.early = 0
         self.checks = 0
         self.confirmed = 0
+        self.repeated = 0
         self.lost = []
         self.problems = []
         # Before the cycle under way.
@@ -82,9 +88,9 @@ class Rig:
                         self.write_without_sync(folder, history)
                     is_open = self.work(disk, folder, history, lines)
             except OSError as error:
-                # It could not be mounted.
+                # It could not be mounted, or the program not started.
                 if not disk.is_cut.is_set():
-                    self.fail(history, f"mount: {error}")
+                    self.fail(history, str(error))
         if is_last:
             return None
         self.early += not is_open
@@ -94,7 +100,7 @@ class Rig:
 
     def write_without_sync(self, folder, history):
         """Its confirmations do not count."""
-        program = Writer(self.binary, folder, history, synchronous="NORMAL")
+        program = self.unsynced(folder, history)
         if program.wait_open():
             program.go()
             program.wait_lines(self.rng.randrange(2, LINES_MAX), CYCLE_S)
@@ -103,7 +109,7 @@ class Rig:
     def work(self, disk, folder, history, lines):
         """Publishes until power is cut, by the disk or after so many lines. Returns whether the store was checked."""
         is_checked = False
-        program = Writer(self.binary, folder, history, synchronous=self.synchronous)
+        program = self.rng.choice(self.programs)(folder, history)
         if program.wait_open():
             try:
                 store = read(program.queue)
@@ -114,6 +120,10 @@ class Rig:
             if is_checked:
                 self.checks += 1
                 self.lost += history.check(store)
+                # A cut may come meanwhile.
+                problems = program.check_folder(store)
+                if not disk.is_cut.is_set():
+                    history.problems += problems
             if disk.cut_at or lines:
                 program.go()
             if disk.cut_at:
@@ -125,9 +135,10 @@ class Rig:
             program.wait_end(CYCLE_S)
             self.fail(history, f"open: {' '.join(program.errors)}")
         # The host dies with its disk; a confirmation that is printed meanwhile counts.
-        before = history.confirmed
+        confirmed, repeated = history.confirmed, history.repeated
         history.add(program.kill())
-        self.confirmed += history.confirmed - before
+        self.confirmed += history.confirmed - confirmed
+        self.repeated += history.repeated - repeated
         return is_checked
 
     def fail(self, history, text):
@@ -140,7 +151,7 @@ class Rig:
         modes = " ".join(f"{mode}={count}" for mode, count in self.cuts.items())
         return (
             f"cuts={sum(self.cuts.values())} ({modes}; {self.early} before the store was open) checks={self.checks} "
-            f"confirmed={self.confirmed} lost={len(self.lost)} problems={len(self.problems)}"
+            f"confirmed={self.confirmed} repeated={self.repeated} lost={len(self.lost)} problems={len(self.problems)}"
         )
 
 
@@ -148,24 +159,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=10)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--program", choices=["writer", "serve", "both"], default="both")
     options = parser.parse_args()
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         return print("powercut: SKIPPED, it needs Linux and root to mount a disk of its own")
-    binary = build()
+    writer, serve = partial(Writer, Writer.build()), partial(Serve, Serve.build(), reboots=True)
+    rig = partial(Rig, unsynced=partial(writer, synchronous="NORMAL"), seed=options.seed)
+    controls = {
+        "writer with synchronous=OFF": rig([partial(writer, synchronous="OFF")], is_control=True),
+        "writer with synchronous=NORMAL": rig([partial(writer, synchronous="NORMAL")], is_control=True),
+        "writer on a disk that does not flush": rig([writer], is_control=True, flushes=False),
+        "server on a disk that does not flush": rig([serve], is_control=True, flushes=False),
+    }
     begun = time.monotonic()
     try:
-        controls = {
-            "synchronous=OFF": {"synchronous": "OFF"},
-            "synchronous=NORMAL": {"synchronous": "NORMAL"},
-            "a disk that does not flush": {"flushes": False},
-        }
-        for name, setting in controls.items():
-            control = Rig(binary, options.seed, **setting)
+        for name, control in controls.items():
             control.run(CONTROL_CYCLES)
             print(f"powercut: control, {name}: {control}", flush=True)
             if not control.lost:
                 sys.exit(f"powercut: BLIND, the control has lost nothing {control.problems[:1]}")
-        rig = Rig(binary, options.seed)
+        rig = rig({"writer": [writer], "serve": [serve], "both": [writer, serve]}[options.program])
         rig.run(options.cycles)
     except disks.Unavailable as error:
         return print(f"powercut: SKIPPED, this machine cannot attach a disk of its own: {error}")

@@ -8,6 +8,7 @@ mod metrics;
 mod page;
 mod process;
 mod protocol;
+mod queue_folder;
 mod queue_http;
 mod queue_tool;
 mod rate;

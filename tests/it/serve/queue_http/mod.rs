@@ -1,4 +1,4 @@
-//! Subscribers of the queue over HTTP, from two workers with a name to requests of every wrong form.
+//! Subscribers of the queue over HTTP.
 
 mod refusals;
 mod tool;
