@@ -67,13 +67,13 @@ impl Change<'_> {
                     });
                 };
                 format!(
-                    "remove {} up to {up_to} of room {} of namespace {namespace}; {} that did not handle them receive gaps",
+                    "remove {} up to {up_to} of room {} of namespace {namespace}; {}",
                     plural(found.events_up_to, "event"),
                     escaped(room),
                     if found.subscribers == 1 {
-                        "its subscriber".into()
+                        "its subscriber receives a gap if it did not handle them".into()
                     } else {
-                        format!("those of its {} subscribers", found.subscribers)
+                        format!("those of its {} subscribers that did not handle them receive gaps", found.subscribers)
                     },
                 )
             }
