@@ -88,13 +88,13 @@ pub use crate::api::error::{AckError, ConnectError, DataError, EmitError, Handle
 pub use crate::api::event::{Disconnecting, Event};
 pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
 pub use crate::api::queue_error::QueueError;
+pub use crate::api::queue_values::{
+    DeadLetterEvent, DeadLetters, Pulled, PulledEvent, QueueGap, StoredEvents, SubscriberDetails, SubscriberSummary,
+};
 pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
 pub use crate::api::socket_emitter::SocketEmitter;
-pub use crate::api::subscriber::{
-    DeadLetterEvent, DeadLetters, Pulled, PulledEvent, QueueGap, StoredEvents, Subscriber, SubscriberDetails,
-    SubscriberSummary,
-};
+pub use crate::api::subscriber::Subscriber;
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, QueueOffset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
 pub use crate::journal::inspect::{

@@ -24,15 +24,15 @@ use crate::state::rooms::Target;
 #[derive(Debug, Clone)]
 #[must_use = "a broadcast does nothing until `emit`"]
 pub struct Broadcast {
-    pub(super) core: Arc<Core>,
-    pub(super) namespace: NamespacePath,
+    core: Arc<Core>,
+    namespace: NamespacePath,
     /// The session of the socket on which the broadcast was created, or `None` if it was created on
     /// a namespace.
-    pub(super) own: Option<SessionLink>,
-    pub(super) target: Target,
-    pub(super) grade: Grade,
+    own: Option<SessionLink>,
+    target: Target,
+    grade: Grade,
     timeout: Option<Duration>,
-    pub(super) invalid: Option<IdError>,
+    invalid: Option<IdError>,
 }
 
 impl Broadcast {
@@ -89,7 +89,9 @@ impl Broadcast {
     /// # Ok(()) }
     /// ```
     pub fn durable(self) -> Durable {
-        Durable::new(self)
+        let Self { core, namespace, own, target, grade, invalid, .. } = self;
+        let is_volatile = grade == Grade::Volatile;
+        Durable { core, namespace, own, target, is_volatile, invalid, dedup_id: None, expires_in: None }
     }
 
     /// Restricts the event to sockets of this server process. Has no effect, since a server is

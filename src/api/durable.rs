@@ -1,25 +1,27 @@
 //! A durable event as a builder, and the errors of publishing it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use super::args::ToArgs;
-use super::broadcast::Broadcast;
 use super::core::Core;
 use super::error::EmitError;
-use crate::ids::{IdError, QueueOffset, Recipient, RoomName};
+use crate::ids::{IdError, NamespacePath, QueueOffset, Recipient, RoomName};
 use crate::messages::answer::{NoAnswer, PublishRefusal, RequestError, Stored};
-use crate::messages::event::{DurableEmit, Grade};
-use crate::messages::session::Request;
+use crate::messages::event::DurableEmit;
+use crate::messages::session::{Request, SessionLink};
 use crate::queue::change::{Dedup, Publish, Refusal};
 use crate::queue::committer::unix_millis;
 use crate::queue::record::{ContentHash, DEDUP_ID_BYTES_MAX, ROOMS_MAX};
 use crate::queue::service::QueueService;
+use crate::state::rooms::Target;
 
 /// A durable event, as a builder. Nothing happens until [`emit`](Self::emit) or
-/// [`emit_confirmed`](Self::emit_confirmed). Made by [`Broadcast::durable`].
+/// [`emit_confirmed`](Self::emit_confirmed). Made by
+/// [`Broadcast::durable`](crate::Broadcast::durable).
 ///
 /// # Promise
 ///
@@ -43,20 +45,22 @@ use crate::queue::service::QueueService;
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens until `emit`"]
 pub struct Durable {
-    broadcast: Broadcast,
-    dedup_id: Option<Bytes>,
-    expires_in: Option<Duration>,
+    pub(super) core: Arc<Core>,
+    pub(super) namespace: NamespacePath,
+    /// The session of the socket on which the broadcast was created.
+    pub(super) own: Option<SessionLink>,
+    pub(super) target: Target,
+    pub(super) is_volatile: bool,
+    pub(super) invalid: Option<IdError>,
+    pub(super) dedup_id: Option<Bytes>,
+    pub(super) expires_in: Option<Duration>,
 }
 
 impl Durable {
-    pub(super) fn new(broadcast: Broadcast) -> Self {
-        Self { broadcast, dedup_id: None, expires_in: None }
-    }
-
     /// Sets an id by which the queue recognises a repeated publish: 1 to 128 bytes, unique within
     /// the namespace. The id is remembered for
-    /// [`limits.queue.dedup_window`](crate::limits::QueueLimits::dedup_window) after the first publish. The same id
-    /// with other content or rooms is a [`PublishError::Conflict`].
+    /// [`limits.queue.dedup_window`](crate::limits::QueueLimits::dedup_window) after the first
+    /// publish. The same id with other content or rooms is a [`PublishError::Conflict`].
     pub fn dedup_id(mut self, id: impl AsRef<[u8]>) -> Self {
         // A longer id is refused. It is not copied.
         let id = id.as_ref();
@@ -84,13 +88,12 @@ impl Durable {
     /// Publishes the event like [`emit`](Self::emit), and returns its position in the queue and the
     /// number of subscribers that it is pending for.
     pub async fn emit_confirmed<T: ToArgs>(self, name: &str, data: T) -> Result<Stored, PublishError> {
-        let Self { broadcast, dedup_id, expires_in } = self;
-        let Broadcast { core, namespace, own, target, grade, invalid, .. } = broadcast;
+        let Self { core, namespace, own, target, is_volatile, invalid, dedup_id, expires_in } = self;
         if let Some(error) = invalid {
             return Err(error.into());
         }
         let Some(queue) = core.queue.clone() else { return Err(PublishError::QueueOff) };
-        if grade == Grade::Volatile {
+        if is_volatile {
             return Err(PublishError::Unsupported("volatile"));
         }
         if !target.except.is_empty() {
@@ -153,11 +156,11 @@ pub enum PublishError {
     /// `what` is `bytes` or `dedup_ids`, raise the limit, or let subscribers acknowledge more.
     #[error("queue is overloaded: {what} {found} of {limit}")]
     Overloaded {
-        /// What has reached its limit.
+        /// Name of the bound that was reached.
         what: &'static str,
-        /// Value that was found.
+        /// Value at the time of the publish.
         found: u64,
-        /// Maximum value.
+        /// Maximum of this value.
         limit: u64,
     },
     /// The event exceeds a limit of the queue or of the journal. Nothing was stored. Publish less

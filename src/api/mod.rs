@@ -16,6 +16,7 @@ pub(crate) mod handler;
 pub(crate) mod namespace;
 pub(crate) mod operators;
 pub(crate) mod queue_error;
+pub(crate) mod queue_values;
 pub(crate) mod recovery_clients;
 pub(crate) mod registry;
 pub(crate) mod room_events;

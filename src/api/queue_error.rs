@@ -74,9 +74,8 @@ pub enum QueueError {
         /// Maximum number of subscribers.
         limit: u64,
     },
-    /// The subscriber has as many rooms as
-    /// [`limits.queue.subscriptions_per_subscriber_max`](crate::limits::QueueLimits::subscriptions_per_subscriber_max)
-    /// allows. Unsubscribe from some, or raise the limit.
+    /// The subscriber has as many rooms as `subscriptions_per_subscriber_max` of
+    /// [`limits.queue`](crate::limits::QueueLimits) allows. Unsubscribe from some, or raise the limit.
     #[error("subscriber has {limit} subscriptions, the limit")]
     TooManySubscriptions {
         /// Maximum number of rooms.

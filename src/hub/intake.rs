@@ -235,8 +235,9 @@ impl Hub {
         (self.work, self.fanout_bytes) = (0, 0);
     }
 
-    /// Schedules a turn for queued commands, reports of the queue's committer, replays and removals of
-    /// disconnected sockets. The turn runs after the messages in the mailbox and the other tasks of this thread.
+    /// Schedules a turn for queued commands, reports of the queue's committer, replays and removals
+    /// of disconnected sockets. The turn runs after the messages in the mailbox and the other tasks
+    /// of this thread.
     pub(super) fn schedule_turn(&mut self, ctx: &mut Context<Self>) {
         let has_work = self.schedule.has_next(self.workers.load())
             || self.workers.has_readers()

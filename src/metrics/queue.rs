@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Counter, Histogram};
 
-/// Upper bounds of the buckets of commit times. An fsync takes from a tenth of a millisecond to some
-/// ten milliseconds.
+/// Upper bounds of the buckets of commit times. An fsync takes from a tenth of a millisecond to
+/// some ten milliseconds.
 pub(crate) const COMMIT_TIMES: [Duration; 9] = [
     Duration::from_micros(100),
     Duration::from_micros(250),
@@ -21,7 +21,7 @@ pub(crate) const COMMIT_TIMES: [Duration; 9] = [
 /// Upper bounds of the buckets of commits, in changes.
 pub(crate) const COMMIT_CHANGES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
 
-/// What became of durable publishes. Written by the hub.
+/// Outcomes of durable publishes. Written by the hub.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct PublishMetrics {

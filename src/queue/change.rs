@@ -62,8 +62,8 @@ pub(crate) enum Change {
     CreateSubscriber {
         subscriber: SubscriberKey,
     },
-    /// Marks a subscriber as attached: it receives events from now on, and which of them it may have
-    /// received is unknown until it is detached.
+    /// Marks a subscriber as attached: it receives events from now on, and which of them it may
+    /// have received is unknown until it is detached.
     Attach {
         subscriber: SubscriberKey,
         /// Creates the subscriber if it does not exist.

@@ -208,6 +208,9 @@ pub(crate) trait QueueReader: Send {
     /// `limit` removed events. A limit beyond 1024, which one change may confirm, counts as 1024.
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError>;
 
+    /// True if an event up to a number has expired and was not removed yet.
+    fn has_expired(&mut self, up_to: u64, now: UnixMillis) -> Result<bool, StoreError>;
+
     fn totals(&mut self) -> Result<Totals, StoreError>;
 }
 

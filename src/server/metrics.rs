@@ -293,8 +293,8 @@ impl Page<'_> {
         self.histogram_of(name, help, bounds, per_unit, &histograms)
     }
 
-    /// Encodes the sum of histograms. `per_unit` converts units: it is the number of observed units, such as
-    /// microseconds, in one unit of `bounds`, such as a second.
+    /// Encodes the sum of histograms. `per_unit` converts units: it is the number of observed
+    /// units, such as microseconds, in one unit of `bounds`, such as a second.
     fn histogram_of<const N: usize>(
         &mut self,
         name: &str,

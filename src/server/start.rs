@@ -117,13 +117,16 @@ fn start_subscribers(
     link
 }
 
-/// Opens the queue, and reveals what was stored and not revealed before. Returns also a reader of the
-/// store.
+/// A running queue, and a reader of its store.
+type OpenQueue = (HubQueue, Box<dyn QueueReader>);
+
+/// Opens the queue, and reveals what was stored and not revealed before. Returns also a reader of
+/// the store.
 fn open_queue(
     settings: &HubSettings<'_>,
     writer: Option<&mut JournalWriter>,
     metrics: Arc<Metrics>,
-) -> Result<Option<(HubQueue, Box<dyn QueueReader>)>, BuildError> {
+) -> Result<Option<OpenQueue>, BuildError> {
     let HubSettings { limits, queue_kind, parser, .. } = *settings;
     let mut random = [0; 2];
     getrandom::fill(&mut random)?;
@@ -205,8 +208,8 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
     Ok(Some((journal, seed)))
 }
 
-/// The limits of the sender of durable publishes outside of sessions. Its commands wait for commits,
-/// so its credit must cover the events of many commits.
+/// The limits of the sender of durable publishes outside of sessions. Its commands wait for
+/// commits, so its credit must cover the events of many commits.
 pub(super) fn for_durable(limits: &Limits) -> Limits {
     let mut limits = limits.clone();
     limits.hub.credit_commands = limits.hub.credit_commands.max(1_024);

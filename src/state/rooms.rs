@@ -296,15 +296,16 @@ impl Rooms {
         self.sockets.get(socket).map_or(0, |entry| entry.rooms.len())
     }
 
-    /// Rooms of a socket with their numbers of members, without the namespace room and shadow rooms.
+    /// Rooms of a socket with their numbers of members, without the namespace room and shadow
+    /// rooms.
     pub(crate) fn rooms_of(&self, socket: &SocketId) -> Vec<(RoomName, usize)> {
         let rooms = self.sockets.get(socket).into_iter().flat_map(|entry| entry.rooms.iter());
         rooms.filter_map(|(room, ())| self.named(room.0 as usize)).map(|(_, name, members)| (name, members)).collect()
     }
 
-    /// A page of the rooms in a namespace, without shadow rooms, with their numbers of members. Scans up to `scan_max`
-    /// room numbers, starting at `from`. If room numbers remain, also returns the number at which
-    /// to continue.
+    /// A page of the rooms in a namespace, without shadow rooms, with their numbers of members.
+    /// Scans up to `scan_max` room numbers, starting at `from`. If room numbers remain, also
+    /// returns the number at which to continue.
     pub(crate) fn rooms_in(
         &self,
         namespace: &NamespacePath,

@@ -27,6 +27,8 @@ pub(super) struct PendingAttach {
     replies: Vec<SubscriberReply<()>>,
     /// The outcome of the commit, once there is one.
     committed: Option<Attached>,
+    /// The attach was committed again.
+    is_repeated: bool,
 }
 
 /// The state of a subscriber before it was attached.
@@ -35,6 +37,12 @@ struct Attached {
     is_new: bool,
     has_expired: bool,
     sent_up_to: Option<u64>,
+}
+
+impl PendingAttach {
+    pub(super) fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
 }
 
 impl Subscribers {
@@ -52,7 +60,8 @@ impl Subscribers {
         if let Some(pending) = self.attaching.get_mut(&id) {
             return pending.replies.push(done);
         }
-        self.attaching.insert(id, PendingAttach { key, outlet, replies: vec![done], committed: None });
+        self.attaching
+            .insert(id, PendingAttach { key, outlet, replies: vec![done], committed: None, is_repeated: false });
         self.submit_attach(id);
     }
 
@@ -60,17 +69,36 @@ impl Subscribers {
         let Some(pending) = self.attaching.get(&id) else { return };
         // Whoever pulls has created the subscriber, and is notified if it has expired since.
         let create = matches!(pending.outlet, Outlet::Socket { .. });
-        let subscriber = pending.key.clone();
-        self.submit(Change::Attach { subscriber, create }, move |actor, verdict| actor.on_attached(id, verdict));
+        let key = pending.key.clone();
+        let change = Change::Attach { subscriber: key.clone(), create };
+        self.submit(change, move |actor, verdict| actor.on_attached(id, key, verdict));
     }
 
-    fn on_attached(&mut self, id: AttachmentId, verdict: Verdict) {
+    fn repeat_attach(&mut self, id: AttachmentId) {
+        if let Some(pending) = self.attaching.get_mut(&id) {
+            pending.is_repeated = true;
+        }
+        self.submit_attach(id);
+    }
+
+    /// Undoes the attach of a socket that has gone before its delivery began.
+    fn undo_attach(&mut self, subscriber: SubscriberKey, sent_up_to: Option<u64>) {
+        // Another attach that follows leaves the subscriber attached: what it may have received is
+        // then everything.
+        let is_wanted =
+            self.by_key.contains_key(&subscriber) || self.attaching.values().any(|pending| pending.key == subscriber);
+        if let (Some(sent_up_to), false) = (sent_up_to, is_wanted) {
+            self.submit_lazily(Change::Detach { subscriber, sent_up_to });
+        }
+    }
+
+    fn on_attached(&mut self, id: AttachmentId, key: SubscriberKey, verdict: Verdict) {
         let (is_new, expired_at, sent_up_to) = match outcome(verdict) {
             Ok(Outcome::Attached { is_new, expired_at, sent_up_to }) => (is_new, expired_at, sent_up_to),
             Ok(_) => return self.fail_attach(id, &SubscriberError::Indeterminate),
             Err(error) => return self.fail_attach(id, &error),
         };
-        let Some(pending) = self.attaching.get_mut(&id) else { return };
+        let Some(pending) = self.attaching.get_mut(&id) else { return self.undo_attach(key, sent_up_to) };
         let before = pending.committed.unwrap_or_default();
         pending.committed = Some(Attached {
             is_new: is_new || before.is_new,
@@ -114,7 +142,12 @@ impl Subscribers {
             }
             self.evict(other, "replaced");
             // The commits of the other delivery end before this one.
-            self.submit_attach(id);
+            self.repeat_attach(id);
+            return Ok(());
+        }
+        if !pending.is_repeated && pending.committed.is_none_or(|committed| committed.sent_up_to.is_none()) {
+            // Another attachment was active, and has stored its end after this attach.
+            self.repeat_attach(id);
             return Ok(());
         }
         let Some(info) = self.reader.subscriber(&key)? else {
@@ -138,7 +171,7 @@ impl Subscribers {
         backlog: Backlog,
         head: u64,
     ) {
-        let PendingAttach { key, outlet, replies, committed } = pending;
+        let PendingAttach { key, outlet, replies, committed, .. } = pending;
         let Attached { is_new, has_expired, sent_up_to } = committed.unwrap_or_default();
         let mode = match &outlet {
             Outlet::Socket { .. } => Mode::Push,
@@ -197,11 +230,10 @@ impl Subscribers {
     /// The socket of an attachment has gone.
     pub(super) fn on_detach(&mut self, id: AttachmentId) {
         match self.attaching.remove(&id) {
-            // A commit that is outstanding leaves the subscriber attached: what it may have received
-            // is then everything.
-            Some(PendingAttach { key, committed: Some(Attached { sent_up_to: Some(sent_up_to), .. }), .. }) => {
-                self.submit_lazily(Change::Detach { subscriber: key, sent_up_to });
+            Some(PendingAttach { key, committed: Some(attached), .. }) => {
+                self.undo_attach(key, attached.sent_up_to);
             }
+            // The commit is outstanding.
             Some(_) => {}
             None => self.end(id),
         }

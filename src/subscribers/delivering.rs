@@ -124,7 +124,7 @@ impl Subscribers {
         let parser = self.settings.parser;
         let Some(active) = self.active.get_mut(&id) else { return };
         self.metrics.subscribers.sent.add(1);
-        active.gaps.on_sent(number, self.settings.delivery.in_flight_max);
+        active.gaps.on_sent(number, redelivered, self.settings.delivery.in_flight_max);
         match &mut active.outlet {
             Outlet::Pull(pull) => pull.push(number, redelivered, content),
             Outlet::Socket { .. } => match content.packet(parser, &active.key.namespace, redelivered) {
@@ -176,8 +176,14 @@ impl Subscribers {
 
     /// Handles a client's answer to an event.
     pub(super) fn on_answered(&mut self, id: AttachmentId, number: u64, answer: EventAnswer) {
-        let Some(active) = self.active.get_mut(&id) else { return };
-        active.on_handled();
+        let Some(active) = self.active.get_mut(&id) else {
+            // An answer to an earlier connection's event, which comes again.
+            if let Some(pending) = self.attaching.get(&id) {
+                pending.outlet().on_handled();
+            }
+            return;
+        };
+        active.outlet.on_handled();
         let answered = match answer {
             EventAnswer::Ack => self.with(id, |delivery, now, effects| delivery.on_ack(number, now, effects)),
             EventAnswer::Nak(delay) => {
@@ -229,10 +235,10 @@ impl Subscribers {
     /// The next read. Looks for gaps that nobody asked for have every eighth turn.
     fn next_job(&mut self) -> Option<ReadJob> {
         self.read_turns = self.read_turns.wrapping_add(1);
-        if self.reads.is_empty() || self.read_turns % 8 == 0 {
-            if let Some(id) = self.next_gap_check() {
-                return Some(ReadJob::Gaps(id));
-            }
+        if (self.reads.is_empty() || self.read_turns.is_multiple_of(8))
+            && let Some(id) = self.next_gap_check()
+        {
+            return Some(ReadJob::Gaps(id));
         }
         self.reads.pop_front()
     }

@@ -1,9 +1,10 @@
 //! Gaps: ranges of events that a subscriber did not receive and will not.
 //!
 //! **Rule**: a gap is reported over every attachment until it is confirmed. It is confirmed when
-//! the subscriber answers an event that was sent over the same attachment after the report, since
-//! packets of one connection arrive in order. Only the range that was reported is confirmed, so a
-//! gap that has grown is reported again.
+//! the subscriber answers an event that was sent for the first time, over the same attachment after
+//! the report, since packets of one connection arrive in order. The answer to another event may be
+//! to an earlier packet of it. Only the range that was reported is confirmed, so a gap that has
+//! grown is reported again.
 
 use std::collections::VecDeque;
 
@@ -21,9 +22,10 @@ const REPORTED_MAX: usize = 2 * GAPS_READ;
 #[derive(Debug, Default)]
 pub(super) struct ReportedGaps {
     reported: Vec<ReportedGap>,
-    /// Number of events that were sent over the attachment.
+    /// Number of events that were sent for the first time, over the attachment.
     sent: u64,
-    /// The newest events that were sent after a report, each with its position among all.
+    /// The newest events that were sent for the first time after a report, each with its position
+    /// among all.
     recent: VecDeque<(u64, u64)>,
     /// A look at the store waits for its turn.
     is_read_queued: bool,
@@ -58,7 +60,11 @@ impl ReportedGaps {
         self.reported.iter().filter(|known| !known.is_confirmed).map(|known| known.gap.clone()).collect()
     }
 
-    pub(super) fn on_sent(&mut self, number: u64, in_flight_max: usize) {
+    /// An event was sent, which may have been received before if it is `redelivered`.
+    pub(super) fn on_sent(&mut self, number: u64, redelivered: bool, in_flight_max: usize) {
+        if redelivered {
+            return;
+        }
         self.sent += 1;
         if self.reported.is_empty() {
             return self.recent.clear();
@@ -71,8 +77,9 @@ impl ReportedGaps {
 
     /// Returns the gaps that the answer to an event confirms.
     fn confirm(&mut self, number: u64) -> Vec<Gap> {
-        let position = self.recent.iter().filter(|(sent, _)| *sent == number).map(|(_, position)| *position).max();
-        let Some(position) = position else { return Vec::new() };
+        let Some((_, position)) = self.recent.iter().find(|(sent, _)| *sent == number).copied() else {
+            return Vec::new();
+        };
         let confirmed = self.reported.iter_mut().filter(|known| known.sent_before < position && !known.is_confirmed);
         let mark = |known: &mut ReportedGap| {
             known.is_confirmed = true;
@@ -142,22 +149,24 @@ mod tests {
     use crate::queue::record::GapReason;
 
     #[test]
-    fn a_gap_is_confirmed_by_an_event_that_was_sent_after_its_report() {
+    fn a_gap_is_confirmed_by_an_event_that_was_first_sent_after_its_report() {
         let gap = |from, to| Gap { from, to, events: None, reason: GapReason::Trimmed };
         let mut gaps = ReportedGaps::default();
-        gaps.on_sent(7, 2);
+        gaps.on_sent(7, false, 2);
         assert_eq!(gaps.report(&[gap(1, 3)]), [gap(1, 3)]);
         assert_eq!(gaps.report(&[gap(1, 3)]), [], "known");
         assert_eq!(gaps.confirm(7), [], "sent before");
-        gaps.on_sent(8, 2);
+        gaps.on_sent(7, true, 2);
+        assert_eq!(gaps.confirm(7), [], "the answer may be to the first packet");
+        gaps.on_sent(8, false, 2);
         assert_eq!(gaps.report(&[gap(1, 4)]), [gap(1, 4)], "it has grown");
         assert_eq!(gaps.confirm(8), []);
-        gaps.on_sent(8, 2);
-        assert_eq!(gaps.confirm(9), [], "never sent");
-        assert_eq!(gaps.confirm(8), [gap(1, 4)], "sent again");
-        assert_eq!((gaps.confirm(8), gaps.unconfirmed()), (vec![], vec![]), "its commit is under way");
+        gaps.on_sent(9, false, 2);
+        assert_eq!(gaps.confirm(10), [], "never sent");
+        assert_eq!(gaps.confirm(9), [gap(1, 4)]);
+        assert_eq!((gaps.confirm(9), gaps.unconfirmed()), (vec![], vec![]), "its commit is under way");
         gaps.on_commit(&gap(1, 4), false);
-        assert_eq!((gaps.confirm(8), gaps.report(&[gap(1, 4)])), (vec![gap(1, 4)], vec![]));
+        assert_eq!((gaps.confirm(9), gaps.report(&[gap(1, 4)])), (vec![gap(1, 4)], vec![]));
         gaps.on_commit(&gap(1, 4), true);
         assert_eq!(gaps.report(&[gap(1, 4)]), [gap(1, 4)], "it is still there");
     }

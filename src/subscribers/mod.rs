@@ -180,6 +180,8 @@ pub(crate) struct Subscribers {
     read_turns: u32,
 }
 
+type RequestedRead = Box<dyn FnOnce(&mut Subscribers) -> Result<(), StoreError> + Send>;
+
 /// Work that reads the store. Subscribers take turns.
 enum ReadJob {
     /// Reads the subscriber of a socket or a pull whose attach was committed, and begins its
@@ -189,7 +191,7 @@ enum ReadJob {
     Page(AttachmentId),
     Gaps(AttachmentId),
     /// A request of the application, which is answered also if the read fails.
-    Request(Box<dyn FnOnce(&mut Subscribers) -> Result<(), StoreError> + Send>),
+    Request(RequestedRead),
 }
 
 impl Subscribers {
@@ -291,7 +293,9 @@ impl Subscribers {
         let reads = has_reads.then_some(self.reads_after);
         let unsubmitted = (!self.unsubmitted.is_empty()).then(|| now.plus(RESUBMIT_PAUSE));
         let deadlines = self.deadlines.first().map(|(deadline, _)| *deadline);
-        let others = [reads, unsubmitted, deadlines, self.room_reads.deadline(), Some(self.housekeeping.next())];
+        // No read ends while reads pause.
+        let room_reads = self.room_reads.deadline().map(|deadline| deadline.max(self.reads_after));
+        let others = [reads, unsubmitted, deadlines, room_reads, Some(self.housekeeping.next())];
         has_work.then_some(now).into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -380,10 +384,12 @@ impl Active {
             let _ = socket.link.post(SessionCommand::Attachment { socket: socket.info.id, id, update });
         }
     }
+}
 
+impl Outlet {
     /// Counts an answer of the client as handled.
     fn on_handled(&self) {
-        if let Outlet::Socket { unhandled, .. } = &self.outlet {
+        if let Self::Socket { unhandled, .. } = self {
             unhandled.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -42,8 +42,8 @@ impl PullState {
 }
 
 impl Subscribers {
-    /// Begins a pull. A pull of the same subscriber that waits is answered without events. While the
-    /// server is closing, a pull is dropped, which notifies its caller.
+    /// Begins a pull. A pull of the same subscriber that waits is answered without events. While
+    /// the server is closing, a pull is dropped, which notifies its caller.
     pub(super) fn on_pull(
         &mut self,
         key: SubscriberKey,

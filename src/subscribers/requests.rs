@@ -11,7 +11,7 @@ use crate::ids::{RoomName, SocketId};
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
 use crate::messages::subscribers::{Description, PendingJoin, SubscriberRequest};
 use crate::queue::change::{Acked, Change, From, Outcome, Refusal};
-use crate::queue::record::{SubscriberInfo, SubscriberKey, SubscriberState};
+use crate::queue::record::{DurableEvent, SubscriberInfo, SubscriberKey, SubscriberState};
 use crate::queue::store::{DeadLetterPage, PageLimit, StoreError};
 
 /// Pending events that are counted for a description.
@@ -199,7 +199,7 @@ impl Subscribers {
     }
 
     /// Acknowledges everything up to a number. Gaps that the subscriber does not know are not
-    /// confirmed: events are then acknowledged one by one.
+    /// confirmed, and events that have expired become gaps: others are then acknowledged one by one.
     fn ack_up_to(&mut self, key: SubscriberKey, up_to: u64, reply: SubscriberReply<u64>) -> Result<(), StoreError> {
         if let Some(id) = self.by_key.get(&key).copied() {
             self.confirm_gaps(id, up_to);
@@ -208,7 +208,14 @@ impl Subscribers {
             Ok(page) => page.gaps,
             Err(error) => return self.answer(reply, Err(error)),
         };
-        if gaps.iter().any(|gap| gap.from <= up_to) {
+        let has_expired = match self.reader.has_expired(up_to, self.clock.now()) {
+            Ok(has_expired) => has_expired,
+            Err(error) => return self.answer(reply, Err(error)),
+        };
+        if has_expired {
+            self.housekeeping.hurry();
+        }
+        if has_expired || gaps.iter().any(|gap| gap.from <= up_to) {
             if let Some(id) = self.by_key.get(&key).copied() {
                 self.look_for_gaps(id);
             }
@@ -238,8 +245,13 @@ impl Subscribers {
             Ok(page) => page,
             Err(error) => return self.answer(reply, Err(error)),
         };
-        let mut numbers: Vec<u64> = page.events.iter().map(|event| event.number).collect();
-        numbers.retain(|number| *number <= up_to);
+        let now = self.clock.now();
+        // The client may not have received an event that has expired.
+        let is_acked = |event: &DurableEvent| {
+            let has_expired = event.expires_at.is_some_and(|at| at <= now);
+            event.number <= up_to && (!has_expired || self.in_flight_of(&key, event.number).is_ok())
+        };
+        let numbers: Vec<u64> = page.events.iter().filter(|event| is_acked(event)).map(|event| event.number).collect();
         let is_last = !page.has_more || page.next >= up_to;
         let change = Change::Ack { subscriber: key.clone(), events: Acked::Numbers(numbers.clone()) };
         self.submit(change, move |actor, verdict| match outcome(verdict) {
@@ -303,10 +315,7 @@ impl Subscribers {
     }
 
     fn describe(&mut self, key: &SubscriberKey) -> Result<Result<Description, SubscriberError>, StoreError> {
-        let info = match self.reader.subscriber(key)? {
-            Some(info) => info,
-            None => return Ok(Err(Refusal::UnknownSubscriber.into())),
-        };
+        let Some(info) = self.reader.subscriber(key)? else { return Ok(Err(Refusal::UnknownSubscriber.into())) };
         if let SubscriberState::Expired { at } = info.state {
             return Ok(Err(Refusal::SubscriberExpired { at }.into()));
         }

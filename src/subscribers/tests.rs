@@ -111,19 +111,16 @@ impl Rig {
     }
 
     /// Takes turns until a fact holds.
-    #[track_caller]
-    fn until(&mut self, what: &'static str, mut fact: impl FnMut(&mut Self) -> bool) -> impl Future<Output = ()> {
-        async move {
-            loop {
-                while self.actor.turn().is_some_and(|at| at <= self.actor.clock.now()) {}
-                for _ in 0..4 {
-                    tokio::task::yield_now().await;
-                }
-                if fact(self) {
-                    return;
-                }
-                tokio::time::timeout(DEADLINE, self.woken.notified()).await.unwrap_or_else(|_| panic!("{what}"));
+    async fn until(&mut self, what: &'static str, mut fact: impl FnMut(&mut Self) -> bool) {
+        loop {
+            while self.actor.turn().is_some_and(|at| at <= self.actor.clock.now()) {}
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
             }
+            if fact(self) {
+                return;
+            }
+            tokio::time::timeout(DEADLINE, self.woken.notified()).await.unwrap_or_else(|_| panic!("{what}"));
         }
     }
 
@@ -301,6 +298,47 @@ fn attaching_while_another_socket_is_active_waits_for_its_commits() {
         assert_eq!(second.events(), ["2+"], "the ack of the first socket was committed before");
         rig.ack(&second, 2).await;
         assert_eq!(rig.pending("s"), 0);
+    });
+}
+
+#[test]
+fn an_end_stored_after_a_newer_attach_does_not_detach_it() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let first = rig.attached("s").await;
+        rig.publish("a", true).await;
+        // The commit of the second attach is under way when the first socket goes.
+        let (second, _attached) = rig.attach("s");
+        rig.actor.turn();
+        rig.actor.link.post(SubscriberCommand::Detach { id: first.id });
+        rig.settle().await;
+        assert_eq!(second.events(), ["1+"]);
+        // A crash now must find the subscriber attached.
+        let (sender, committed) = oneshot::channel();
+        let complete: Completion = Box::new(move |verdict| drop(sender.send(verdict)));
+        let change = Change::Attach { subscriber: key("s"), create: false };
+        assert!(rig.actor.queue.submit(change, complete).is_ok());
+        let verdict = committed.await.unwrap();
+        assert!(matches!(verdict, Verdict::Committed(Outcome::Attached { sent_up_to: None, .. })), "{verdict:?}");
+    });
+}
+
+#[test]
+fn answers_before_the_attachment_is_active_leave_its_bound_as_it_was() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let log = Log::default();
+        let link = SessionLink::new(Recorder(log.clone()).start().recipient());
+        let (id, (done, _attached)) = (AttachmentId::next(), oneshot::channel());
+        let unhandled = Arc::new(AtomicUsize::new(1));
+        let socket = SocketRef { info: socket(1), link };
+        let attach = SubscriberCommand::Attach { id, key: key("s"), socket, unhandled: unhandled.clone(), done };
+        rig.actor.link.post(attach);
+        rig.actor.link.post(SubscriberCommand::Answered { id, number: 1, answer: EventAnswer::Ack });
+        rig.settle().await;
+        assert_eq!(unhandled.load(Ordering::Relaxed), 0);
     });
 }
 

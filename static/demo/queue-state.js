@@ -15,8 +15,8 @@ const DEAD_TEXTS_MAX = 5;
 /** Maximum number of characters of an id or a text from another tab. */
 const TEXT_LENGTH = 64;
 
-/** Maximum number of ids of handled events, which a late copy may not bring back. */
-const HANDLED_MAX = 200;
+/** Maximum number of ids that are remembered of events without a place. */
+const IDS_MAX = 200;
 
 /**
  * @typedef {"waits" | "delivered" | "later"} Fate waits in the queue, is delivered and
@@ -28,8 +28,10 @@ const HANDLED_MAX = 200;
 export class QueueState {
   /** @type {Map<string, Item>} by id, the oldest first */
   #items = new Map();
-  /** @type {Set<string>} */
+  /** @type {Set<string>} ids of handled events, which a late copy may not bring back */
   #handled = new Set();
+  /** @type {Set<string>} ids of events that are counted and had no room */
+  #unplaced = new Set();
   /** True if a subscriber of this name is known, so that events are kept for it. */
   exists = false;
   /** Socket id of the tab in which the subscriber is open; empty while it is away. */
@@ -62,11 +64,20 @@ export class QueueState {
    * @returns {boolean} whether it is new to this tab
    */
   add(id, text) {
-    if (this.#items.has(id) || this.#handled.has(id)) return false;
+    if ([this.#items, this.#handled, this.#unplaced].some((ids) => ids.has(id))) return false;
     this.#touch();
     this.pending += 1;
-    if (this.#items.size < EVENTS_MAX) this.#items.set(id, { id, text, fate: "waits" });
+    this.#place(id, text);
     return true;
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} text
+   */
+  #place(id, text) {
+    if (this.#items.size < EVENTS_MAX) this.#items.set(id, { id, text, fate: "waits" });
+    else remember(this.#unplaced, id);
   }
 
   /**
@@ -76,7 +87,8 @@ export class QueueState {
    */
   deliver(id, text) {
     this.#handled.delete(id);
-    this.add(id, text);
+    if (this.#unplaced.delete(id)) this.#place(id, text);
+    else this.add(id, text);
     this.#set(id, "delivered");
   }
 
@@ -184,13 +196,22 @@ export class QueueState {
     this.#touch();
     this.#items.delete(id);
     this.pending = Math.max(0, this.pending - 1);
-    this.#handled.add(id);
-    if (this.#handled.size > HANDLED_MAX) this.#handled.delete(/** @type {string} */ (this.#handled.keys().next().value));
+    this.#unplaced.delete(id);
+    remember(this.#handled, id);
   }
 
   #touch() {
     this.at = Math.max(Date.now(), this.at + 1);
   }
+}
+
+/**
+ * @param {Set<string>} ids the oldest is forgotten beyond the bound
+ * @param {string} id
+ */
+function remember(ids, id) {
+  ids.add(id);
+  if (ids.size > IDS_MAX) ids.delete(/** @type {string} */ (ids.keys().next().value));
 }
 
 /**

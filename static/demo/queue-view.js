@@ -18,11 +18,11 @@ const FATES = { waits: "waits", delivered: "delivered", later: "again soon" };
  * @property {string} owner name of the tab in which the subscriber is open, if it is another one
  */
 
-/** The three answers to an event: label, method, and words for screen readers. */
+/** The three answers to an event: label and method. */
 const ANSWERS = /** @type {const} */ ([
-  ["Ack", "ack", "Acknowledge"],
-  ["Nak", "nak", "Send back"],
-  ["Term", "term", "Make a dead letter of"],
+  ["Ack", "ack"],
+  ["Nak", "nak"],
+  ["Term", "term"],
 ]);
 
 export class QueueView {
@@ -116,8 +116,8 @@ export class QueueView {
   #row({ id, text }) {
     const row = make("li", {}, make("b", {}, text));
     row.dataset.id = id;
-    for (const [label, how, words] of ANSWERS) {
-      const button = make("button", { type: "button", "data-how": how, "aria-label": `${words} ${text}` }, label);
+    for (const [label, how] of ANSWERS) {
+      const button = make("button", { type: "button", "data-how": how, "aria-label": `${label} ${text}` }, label);
       button.addEventListener("click", () => {
         // The row leaves with the click, and the focus goes to its neighbour.
         const next = row.nextElementSibling ?? row.previousElementSibling;
@@ -139,7 +139,7 @@ function queueSentence(state, { mode, note, owner }) {
   if (mode === "unknown") return "Not known without a connection.";
   if (mode === "absent") return note;
   if (!state.exists) return "Empty. Nothing is kept before kitchen has subscribed.";
-  if (mode === "lost") return "On the server’s disk. Deliveries continue after the reconnect.";
+  if (mode === "lost") return "Kept by the server. Deliveries continue after the reconnect.";
   if (!state.pending) return "Empty: kitchen has acknowledged everything.";
   return mode === "open" || owner ? "Kept until kitchen acknowledges it, the oldest on the right." : "Kept while kitchen is away, the oldest on the right.";
 }

@@ -223,10 +223,17 @@ export class Queue {
     log(`The server stored “${text}” at offset ${answer.offset}. ${kept}`, pending ? "good" : "note");
     if (!pending) return;
     // Usually this tab has received it as a member of the room, and the movement adds it.
-    this.stage.send([], () => {
-      this.#state.add(order.id, text);
-      this.#show();
-    });
+    this.stage.send([], () => this.#add(order.id, text));
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} text
+   */
+  #add(id, text) {
+    if (!this.#state.add(id, text)) return;
+    this.#show();
+    this.#count();
   }
 
   /**
@@ -256,9 +263,7 @@ export class Queue {
     const text = order.text.slice(0, 40);
     stage.send([[own ? "me" : order.from, "server"]], () => stage.say("server", "stores it", "sent"), { label: text });
     stage.send([["server", "queue"]], () => {
-      if (!this.#state.exists) return;
-      this.#state.add(order.id, text);
-      this.#show();
+      if (this.#state.exists) this.#add(order.id, text);
     }, { label: text });
     if (!own) log(`“${text}” was ordered by ${this.rooms.nameOf(order.from)}.`);
   }

@@ -89,6 +89,18 @@ describe("the state of a queue", () => {
     assert.equal(state.waiting[0].id.length, 64);
   });
 
+  test("an event without a place is counted once", () => {
+    const state = new QueueState();
+    for (let n = 0; n < 64; n += 1) state.add(`id ${n}`, "soup");
+    assert.ok(state.add("one more", "bread"));
+    assert.ok(!state.add("one more", "bread"));
+    state.deliver("one more", "bread");
+    assert.equal(state.pending, 65);
+    state.acknowledge("id 0");
+    state.deliver("one more", "bread");
+    assert.deepEqual([state.pending, texts(state).at(-1)], [64, "bread delivered"]);
+  });
+
   test("it does not grow", () => {
     const state = new QueueState();
     for (let n = 0; n < 10_000; n += 1) state.add(`id ${n}`, "soup");

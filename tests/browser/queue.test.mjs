@@ -1,23 +1,27 @@
 /** The queue on the demo page: an order waits until kitchen acknowledges it. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { after, afterEach, before, describe, test } from "node:test";
 import { freshFolder, startHub } from "../clients/harness.mjs";
 import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
+
+const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 describe("the queue on the demo page", () => {
   let browser;
   let hub;
   let context;
   before(async () => (browser = await launch()));
-  beforeEach(async () => (hub = await startHub({ recovery: "memory", flags: ["--queue", "memory"] })));
   afterEach(async () => {
     await context?.close();
-    await hub.stop();
+    await hub?.stop();
   });
   after(() => browser?.close());
 
-  const openContext = async (options) => {
+  const openContext = async (options, server = { recovery: "memory", flags: ["--queue", "memory"] }) => {
+    hub = await startHub(server);
     context = await browser.newContext({ viewport: WIDE, ...options });
   };
   const open = () => openTab(context, hub.url);
@@ -113,7 +117,7 @@ describe("the queue on the demo page", () => {
     const focused = () => one.evaluate(() => document.activeElement.ariaLabel ?? document.activeElement.id);
     await one.focus("#deliveries [data-how=ack]");
     await one.keyboard.press("Enter");
-    assert.equal(await focused(), "Acknowledge bread");
+    assert.equal(await focused(), "Ack bread");
     await one.keyboard.press("Enter");
     assert.equal(await focused(), "subscribe");
     await says(one, "#pending", /^0 pending$/);
@@ -195,9 +199,7 @@ describe("the queue on the demo page", () => {
   });
 
   test("a server without a queue is labelled as one", async () => {
-    await hub.stop();
-    hub = await startHub();
-    await openContext();
+    await openContext({}, {});
     const one = await open();
     await one.waitForSelector("#stage[data-queue=absent]");
     await says(one, "#queue-state", /^This server has no queue/);
@@ -210,10 +212,8 @@ describe("the queue on the demo page", () => {
   });
 
   test("a killed server: what was not acknowledged is delivered again", async () => {
-    await hub.stop();
     const folder = freshFolder();
-    hub = await startHub({ recovery: "disk", folder });
-    await openContext();
+    await openContext({}, { recovery: "disk", folder });
     const one = await open();
     await subscribe(one);
     for (const text of ["soup", "bread"]) await order(one, text);
@@ -256,6 +256,11 @@ describe("the queue on the demo page", () => {
         const cut = await one.locator("#deliveries li").evaluateAll((rows) => rows.filter((row) => row.scrollWidth > row.clientWidth).length);
         assert.equal(cut, 0, "every row shows its buttons");
         assert.equal(await one.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0);
+        // A chip that leaves is on its way to transparent.
+        await one.waitForFunction(() => !document.querySelector(".chip[data-fate=gone]"));
+        await one.evaluate(AXE);
+        const { violations } = await one.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
+        assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`), []);
         await isCalm(one);
         await picture(one, `queue-${width}-${colorScheme}`);
       });

@@ -12,7 +12,7 @@ use super::replies::{ErrorBody, Published};
 pub(super) struct DurableOptions {
     pub(super) durable: Option<bool>,
     pub(super) dedup_id: Option<String>,
-    /// In milliseconds.
+    /// Time after which the event is removed, in milliseconds.
     pub(super) expires_in: Option<u64>,
 }
 

@@ -53,7 +53,8 @@ impl ErrorCode {
         }
     }
 
-    /// True if the hub was overloaded, or the queue's store has failed. Another request would then probably fail as well.
+    /// True if the hub was overloaded, or the queue's store has failed. Another request would then
+    /// probably fail as well.
     pub(super) const fn is_of_overload(self) -> bool {
         matches!(self, Self::Overloaded | Self::Indeterminate | Self::Unavailable)
     }

@@ -2,8 +2,10 @@
 //! server uses the folder.
 
 mod changes;
+mod client;
 mod error;
 mod json;
+mod remote;
 mod text;
 
 use std::io::{BufWriter, ErrorKind, Write};
@@ -12,6 +14,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use stentor::{InspectedSubscriber, NamespacePath, QueueInspection, QueueOffset, QueueReadError};
 
 use self::changes::{Change, Folder};
+use self::client::Client;
 pub(crate) use self::error::QueueToolError;
 use super::config;
 use super::signature;
@@ -26,13 +29,15 @@ const SHOWN_MAX: usize = 20;
 
 const EXAMPLES: &str = "\
 ls, show, peek, dead, stats and check only read, and work while a server uses the folder. replay, purge and rm need a folder that no \
-server uses; without --yes they print what they would do. Events are shown with what clients sent in them.
+server uses, or with --url and the server's API key a running server; without --yes they print what they would do. ls, show and dead \
+take --url as well, and then print the JSON of the server. Events are shown with what clients sent in them.
 
 Examples:
   stentor queue ls --data-dir /var/lib/stentor/stentor-data
   stentor queue show kitchen-3
   stentor queue peek kitchen-3 --limit 10 | jq .payload
   stentor queue replay kitchen-3 --dead --yes
+  STENTOR_API_KEY=… stentor queue rm kitchen-3 --url http://127.0.0.1:3000 --yes
   stentor queue check || echo damaged";
 
 pub(crate) fn command() -> Command {
@@ -47,8 +52,8 @@ pub(crate) fn command() -> Command {
             .action(ArgAction::SetTrue)
             .help("Change the queue, not only print what would change")
     };
-    let url =
-        || Arg::new("url").long("url").value_name("URL").help("Server whose queue is changed, through its HTTP API");
+    let url = Arg::new("url").long("url").value_name("URL").global(true).help_heading("Basics");
+    let url = url.help("Server whose HTTP API is used instead of the folder, such as http://127.0.0.1:3000");
     let ls = Command::new("ls").about("List the subscribers: state, pending events, dead letters");
     let show =
         Command::new("show").about("Show a subscriber: rooms, what blocks it and since when, failed deliveries, gaps");
@@ -66,7 +71,6 @@ pub(crate) fn command() -> Command {
             .allow_hyphen_values(true)
             .help("Deliver the stored events after this offset or number again"),
         yes(),
-        url(),
     ]);
     let replay = replay.group(ArgGroup::new("kind").args(["dead", "from"]).required(true));
     let purge = Command::new("purge")
@@ -80,11 +84,9 @@ pub(crate) fn command() -> Command {
                 .allow_hyphen_values(true)
                 .help("Offset or number of the last event to remove; all if omitted"),
             yes(),
-            url(),
         ]);
     let purge = purge.group(ArgGroup::new("what").args(["name", "room"]).required(true));
-    let rm =
-        Command::new("rm").about("Remove a subscriber with all that is pending for it").args([name(), yes(), url()]);
+    let rm = Command::new("rm").about("Remove a subscriber with all that is pending for it").args([name(), yes()]);
     let sign = Command::new("sign").about("Print the signature of a subscriber's name by subscriber_key").arg(name());
     let command = Command::new("queue")
         .about("Inspect and change the queue on disk")
@@ -92,7 +94,7 @@ pub(crate) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true);
     let namespace = Arg::new("namespace").long("namespace").value_name("NAMESPACE").global(true).default_value("/");
-    let command = command.arg(namespace.help("Namespace of the subscriber or room").help_heading("Basics"));
+    let command = command.arg(url).arg(namespace.help("Namespace of the subscriber or room").help_heading("Basics"));
     let command = config::queue_flags(command);
     command
         .subcommands([ls, show.arg(name()), peek.args([name(), limit()]), dead.args([name(), limit()])])
@@ -114,16 +116,15 @@ pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<()> {
     let text = |id| matches.try_get_one::<String>(id).ok().flatten().map(String::as_str);
     let subject = Subject { namespace, name: text("name") };
     let mut out = BufWriter::new(out);
-    let outcome = match (command, subject.name) {
-        ("sign", Some(name)) => sign(&config, &subject.namespace, name, &mut out),
-        ("replay" | "purge" | "rm", _) => {
-            if text("url").is_some() {
-                return Err(QueueToolError::UrlUnavailable);
-            }
+    let outcome = match (text("url"), command, subject.name) {
+        (Some(url), ..) => Client::new(url, config.api_key.as_ref())
+            .and_then(|client| remote::run(&client, command, matches, &subject, &mut out)),
+        (None, "sign", Some(name)) => sign(&config, &subject.namespace, name, &mut out),
+        (None, "replay" | "purge" | "rm", _) => {
             let folder = Folder { path: config.data_dir, limits: config.limits.queue };
             change(&folder, command, matches, &subject, &mut out)
         }
-        (command, name) => {
+        (None, command, name) => {
             let mut queue = QueueInspection::open(&config.data_dir)?;
             let limit = matches.try_get_one::<u64>("limit").ok().flatten();
             let limit = limit.and_then(|limit| usize::try_from(*limit).ok()).unwrap_or(usize::MAX);
@@ -253,10 +254,14 @@ fn change(
 
 /// Reads an offset, or the number of an event.
 fn read_offset(text: &str, queue: &QueueInspection) -> Result<QueueOffset> {
-    let is_number = text.len() < 17 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match QueueOffset::parse(text) {
-        _ if is_number => Ok(queue.offset(text.parse().unwrap_or(u64::MAX))),
+        _ if is_number(text) => Ok(queue.offset(text.parse().unwrap_or(u64::MAX))),
         Ok(offset) => Ok(offset),
         Err(error) => Err(QueueToolError::Wrong(format!("{text:?}: {error}, and not the number of an event"))),
     }
+}
+
+/// True for the number of an event. An offset has more characters.
+fn is_number(text: &str) -> bool {
+    text.len() < 17 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

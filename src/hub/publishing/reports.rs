@@ -16,11 +16,11 @@ use crate::queue::wake_queue::WakeQueue;
 pub(crate) type Reports = WakeQueue<Report>;
 
 pub(crate) enum Report {
-    /// What became of a durable event.
+    /// The verdict on a durable event.
     Published(Box<Publisher>, Verdict),
     /// An event that a failed commit has stored.
     Found(Box<UnrevealedEvent>),
-    /// What became of the notification that events were revealed.
+    /// The result of notifying the queue that events were revealed.
     Notified { up_to: u64, is_committed: bool },
 }
 

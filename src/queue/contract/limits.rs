@@ -93,12 +93,16 @@ fn an_expired_event_leaves_a_gap() {
         b.subscribe("s", &["a"]);
         let expires_at = Some(UnixMillis(b.now.0 + 1000));
         b.commit(&[Change::Publish(Box::new(Publish { expires_at, ..event(&["a", "b"], "x") })), publish(&["a"], "y")]);
+        let mut has_expired = |b: &mut Bench, up_to| b.reader.has_expired(up_to, b.now).unwrap();
+        assert!(!has_expired(&mut b, 2));
         b.wait(Duration::from_secs(1));
+        assert!(has_expired(&mut b, 1) && !has_expired(&mut b, 0));
         b.expire();
         assert_eq!(b.pending("s"), [1, 2], "not before it was revealed");
         b.reveal();
         b.expire();
         assert_eq!((b.pending("s"), b.totals().events), (vec![2], 1));
+        assert!(!has_expired(&mut b, 2));
         assert_eq!(b.gaps("s"), [gap(1, 1, Some(1), GapReason::Expired)]);
         assert_eq!(b.apply(ack("s", &[1])), Outcome::Acked { events: 1 }, "a gap is acknowledged like an event");
         assert_eq!(b.gaps("s"), []);

@@ -328,6 +328,11 @@ impl QueueReader for MemoryReader {
         Ok(page)
     }
 
+    fn has_expired(&mut self, up_to: u64, now: UnixMillis) -> Result<bool, StoreError> {
+        let state = self.state()?;
+        Ok(state.events.range(..=up_to).any(|(_, event)| event.expires_at.is_some_and(|at| at <= now)))
+    }
+
     fn totals(&mut self) -> Result<Totals, StoreError> {
         let state = self.state()?;
         Ok(Totals {

@@ -421,6 +421,14 @@ impl QueueReader for SqliteReader {
         })
     }
 
+    fn has_expired(&mut self, up_to: u64, now: UnixMillis) -> Result<bool, StoreError> {
+        self.read(|connection, _| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM event \
+                       WHERE expires_at IS NOT NULL AND expires_at <= ? AND number <= ?)";
+            connection.prepare_cached(sql)?.query_row([i(now.0), i(up_to)], |row| row.get(0))
+        })
+    }
+
     fn totals(&mut self) -> Result<Totals, StoreError> {
         self.read(|connection, _| {
             let sql = "SELECT epoch, head, revealed, events, bytes, subscribers, dead_letters, dedup_ids FROM queue";

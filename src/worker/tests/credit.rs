@@ -124,15 +124,15 @@ fn everything_of_a_sender_waits_for_its_publishes_but_further_ones() {
         let disconnect = || OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None };
         let first = publish(&mut credit_window, now);
         let _second = publish(&mut credit_window, now);
-        credit_window.push(|| now, packet("own"));
         credit_window.submit_free(disconnect());
+        credit_window.push(|| now, packet("own"));
         let _third = publish(&mut credit_window, now);
         assert_eq!(rig.received().await, ["publish", "publish"], "the third is behind other commands");
         credit_window.on_answer(now, Ticket(0), unavailable());
         assert_eq!(first.await, Ok(Err(RequestError::Refused(PublishRefusal::Unavailable))));
         assert!(rig.received().await.is_empty(), "one publish is unanswered");
         credit_window.on_answer(now, Ticket(1), unavailable());
-        assert_eq!(rig.received().await, ["relay", "disconnect", "publish"]);
+        assert_eq!(rig.received().await, ["disconnect", "relay", "publish"]);
         credit_window.on_answer(now, Ticket(2), Answer::Done);
         credit_window.on_answer(now, Ticket(3), unavailable());
         credit_window.push(|| now, packet("direct"));

@@ -30,8 +30,8 @@ fn token(event: &str) -> String {
 
 const PUBLISH: &str = r#"425["publish",{"room":"a","durable":true,"dedup_id":"1"},"order"]"#;
 
-/// Publishes until a crash at this point, and resumes with the next process. Returns the events that
-/// the client missed, and whether a retry is a duplicate.
+/// Publishes until a crash at this point, and resumes with the next process. Returns the events
+/// that the client missed, and whether a retry is a duplicate.
 fn crash_at(point: &str) -> (Vec<String>, bool) {
     let scratch = Scratch::new();
     let (pid, offset) = {

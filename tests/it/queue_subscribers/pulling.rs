@@ -24,6 +24,26 @@ fn a_pull_gives_events_in_order_and_they_are_in_flight() {
 }
 
 #[test]
+fn acks_up_to_an_offset_leave_the_gap_of_an_expired_event() {
+    let hub = hub(|_| {});
+    let worker = subscriber(&hub, "worker", &["a"]);
+    let brief = hub.io.of("/").all().to("a").durable().expires_in(Duration::from_millis(1));
+    let expired = run(brief.emit_confirmed("order", 1)).unwrap().offset;
+    let end = std::time::SystemTime::now() + Duration::from_millis(2);
+    let kept = publish(&hub, "a", 2).offset;
+    while std::time::SystemTime::now() < end {
+        std::thread::yield_now();
+    }
+    let pulled = run(worker.pull(10, NONE)).unwrap();
+    assert_eq!(pulled.events.iter().map(|event| event.offset).collect::<Vec<_>>(), [kept]);
+    run(worker.ack_up_to(&kept)).unwrap();
+    crate::support::eventually("a gap of the expired event", || {
+        let gaps = run(worker.info()).unwrap().gaps;
+        gaps.iter().map(|gap| (gap.from, gap.to)).eq([(expired, expired)])
+    });
+}
+
+#[test]
 fn a_pull_waits_for_the_first_event_and_a_newer_one_ends_it() {
     let hub = hub(|_| {});
     let worker = subscriber(&hub, "worker", &["a"]);

@@ -14,4 +14,5 @@ mod queue_tool;
 mod rate;
 mod slow;
 mod status;
+mod subscribers;
 mod vocabulary;

@@ -14,8 +14,9 @@ mod replies;
 #[path = "../../../src/bin/stentor/secret.rs"]
 pub(crate) mod secret;
 #[path = "../../../src/bin/stentor/signature.rs"]
-mod signature;
+pub(crate) mod signature;
 #[path = "../../../src/bin/stentor/subscribers.rs"]
 mod subscribers;
 #[path = "../../../src/bin/stentor/vocabulary/mod.rs"]
+#[allow(dead_code, reason = "tests install some of its rules only")]
 pub(crate) mod vocabulary;

@@ -29,7 +29,7 @@ export function check(history) {
   const found = [...store(events, witness), ...receipts(history, events), ...offsetOrder(events), ...pendingFor(history, events)];
   const violations = found.map((violation) => ({ client: null, ...violation }));
   for (const log of history.subscribers) {
-    const wrong = [...contents(log, events, history), ...marks(log, events), ...settled(log, events), ...forgotten(log), ...missed(log, events), ...vanished(log, events)];
+    const wrong = [...contents(log, events, history), ...marks(log, events), ...settled(log, events), ...forgotten(log), ...missed(log, events), ...vanished(log, events), ...deadLetters(log, events)];
     violations.push(...wrong.map((violation) => ({ client: log.name, ...violation })));
   }
   return [...violations, ...members(history, events)];
@@ -44,9 +44,10 @@ export function count(history) {
   const events = study(history);
   const rules = check(history).map(({ rule }) => rule);
   const of = (name) => rules.filter((rule) => rule === name).length;
-  const figures = { stored: [...events.values()].filter(({ offset }) => offset).length, deliveries: 0, lost: of("lost"), silent: of("silent gap"), gaps: 0, repeated: {} };
+  const figures = { stored: [...events.values()].filter(({ offset }) => offset).length, deliveries: 0, dead: 0, lost: of("lost"), silent: of("silent gap"), gaps: 0, repeated: {} };
   for (const log of history.subscribers) {
     figures.gaps += gapsOf(log).length;
+    figures.dead += log.dead?.length ?? 0;
     for (const { cause } of classify(log)) {
       figures.deliveries += 1;
       if (cause) figures.repeated[cause] = (figures.repeated[cause] ?? 0) + 1;
@@ -76,6 +77,8 @@ function study({ publishes, subscribers }) {
 }
 
 const text = ({ n, room, publisher, offset }) => `${n} (of ${publisher} to ${room}, offset ${offset ?? "unknown"})`;
+
+const isDead = (dead, offset) => dead?.some((letter) => letter.offset === offset) ?? false;
 
 const covers = ({ from, to }, offset) => from <= offset && offset <= to;
 
@@ -166,8 +169,10 @@ function* pendingFor({ subscribers }, events) {
 /** A subscriber receives only stored events of its rooms, whole, and through the queue alone. */
 function* contents({ entries }, events, { settled: before }) {
   const rooms = stays(entries);
+  const replayed = new Set();
   for (const entry of entries) {
     const { kind, n, room, offset, intact } = entry;
+    if (kind === "replay") for (const one of entry.offsets) replayed.add(one);
     if (kind !== "event" && kind !== "plain") continue;
     const event = events.get(n);
     if (kind === "plain") {
@@ -181,7 +186,7 @@ function* contents({ entries }, events, { settled: before }) {
       continue;
     }
     if (event.offsets.size === 0 && !event.expires) yield { rule: "unknown", what: `received ${text(event)}, which is not in the store` };
-    else if (!event.offsets.has(offset) && offset !== event.offset) yield { rule: "altered", what: `received ${text(event)} with offset ${offset}` };
+    else if (!event.offsets.has(offset) && offset !== event.offset && !replayed.has(event.offset)) yield { rule: "altered", what: `received ${text(event)} with offset ${offset}` };
     if (!intact || !event.rooms.includes(room)) yield { rule: "altered", what: `received ${text(event)} with other contents, for room ${room}` };
     const may = (rooms.get(room) ?? []).some(({ since, left }) => since < event.until && left > event.invoke);
     if (!may) yield { rule: "not subscribed", what: `received ${text(event)} for room ${room}, without a subscription` };
@@ -253,7 +258,7 @@ function* missed({ entries, dead }, events) {
   for (const event of events.values()) {
     const { offset, n, expires, invoke } = event;
     const isSure = ({ sure, leaving }) => sure !== null && sure < invoke && leaving === Infinity;
-    if (!offset || received.has(n) || dead?.includes(offset) || !intervals(event, rooms).some(isSure)) continue;
+    if (!offset || received.has(n) || isDead(dead, offset) || !intervals(event, rooms).some(isSure)) continue;
     const over = gaps.filter((gap) => covers(gap, offset));
     const reasons = over.map(({ reason }) => reason);
     if (over.length === 0) yield { rule: "silent gap", what: `missed ${text(event)}, without notice` };
@@ -269,13 +274,13 @@ function* vanished({ entries, dead }, events) {
   const rooms = stays(entries);
   const gaps = gapsOf({ entries });
   const received = new Set();
-  const answers = new Map();
-  const settledOffsets = new Set(dead ?? []);
+  const answered = new Set();
+  const settledOffsets = new Set(dead?.map(({ offset }) => offset));
   let upTo = "";
   let isDrained = false;
   for (const entry of entries) {
     if (entry.kind === "event") received.add(entry.n);
-    if (entry.kind === "answer" && entry.what !== "nak") answers.set(entry.n, entry.what);
+    if (entry.kind === "answer" && entry.what !== "nak") answered.add(entry.n);
     if (entry.kind === "settle" && entry.upTo > upTo) upTo = entry.upTo;
     for (const offset of entry.offsets ?? []) settledOffsets.add(offset);
     if (entry.kind === "pending") isDrained = entry.events === 0;
@@ -284,14 +289,48 @@ function* vanished({ entries, dead }, events) {
   if (!isDrained) return;
   for (const n of received) {
     const event = events.get(n);
-    if (!event?.offset || event.offset <= upTo || settledOffsets.has(event.offset)) continue;
-    if (answers.has(n)) {
-      if (dead && answers.get(n) === "term") yield { rule: "dead letter", what: `${text(event)} was given up, and is no dead letter` };
-      continue;
-    }
+    if (!event?.offset || event.offset <= upTo || settledOffsets.has(event.offset) || answered.has(n)) continue;
     const hasEnded = intervals(event, rooms).some(({ leaving }) => leaving !== Infinity);
     const isGap = event.expires && gaps.some((gap) => covers(gap, event.offset));
     if (!hasEnded && !isGap) yield { rule: "vanished", what: `${text(event)} is not pending any more, and was not acknowledged` };
+  }
+}
+
+/**
+ * An event is a dead letter if it was given up and not acknowledged, or not acknowledged for long.
+ * A dead letter that is replayed arrives once, under a new offset.
+ */
+function* deadLetters({ entries, dead }, events) {
+  if (!dead) return;
+  const rooms = stays(entries);
+  const replay = entries.find(({ kind }) => kind === "replay");
+  const givenUp = new Set();
+  const handled = new Set();
+  let upTo = "";
+  for (const { kind, n, what, at, offsets, upTo: to } of entries) {
+    if (replay && at >= replay.at) break;
+    if (kind === "answer" && what === "term") givenUp.add(n);
+    if (kind === "answer" && what === "ack") handled.add(events.get(n)?.offset);
+    if (kind === "settle" && to > upTo) upTo = to;
+    if (kind === "settle") for (const offset of offsets ?? []) handled.add(offset);
+  }
+  for (const n of givenUp) {
+    const event = events.get(n);
+    if (!event?.offset || event.expires || event.offset <= upTo || handled.has(event.offset) || isDead(dead, event.offset)) continue;
+    const hasEnded = intervals(event, rooms).some(({ leaving }) => leaving !== Infinity);
+    if (!hasEnded) yield { rule: "dead letter", what: `${text(event)} was given up, and is no dead letter` };
+  }
+  const byOffset = new Map([...events.values()].map((event) => [event.offset, event]));
+  for (const { offset, reason } of dead) {
+    const event = byOffset.get(offset);
+    const isGivenUp = givenUp.has(event?.n) && reason === `gave up ${event.n}`;
+    if (!isGivenUp && !reason.startsWith("not acknowledged after")) yield { rule: "dead letter", what: `${event ? text(event) : offset} is a dead letter: ${reason}` };
+  }
+  for (const offset of replay?.ok ? replay.offsets : []) {
+    const event = byOffset.get(offset);
+    const arrived = entries.filter((entry) => entry.kind === "event" && entry.n === event?.n && entry.offset !== offset && entry.at > replay.at);
+    const offsets = new Set(arrived.map((entry) => entry.offset));
+    if (offsets.size !== 1) yield { rule: "replay", what: `dead letter ${event ? text(event) : offset} was replayed, and arrived ${offsets.size} times` };
   }
 }
 

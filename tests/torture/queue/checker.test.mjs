@@ -14,7 +14,7 @@ const AGAIN = offset(1, "epoch--b");
 
 /** Event `n` of publisher "p" to room "r", published at `invoke`, stored at `ok` as number `n`. */
 const stored = (n, invoke, ok, more = {}) => ({
-  ...{ n, room: "r", rooms: ["r"], publisher: "p", life: 1, invoke, ok, offset: null, dedup: null, expires: false, attempts: 1, refused: null },
+  ...{ n, room: "r", rooms: ["r"], publisher: "p", life: 1, invoke, ok, offset: null, dedup: null, expires: null, attempts: 1, refused: null },
   receipt: ok === null ? null : { offset: offset(n), duplicate: false, pendingFor: 2 },
   ...more,
 });
@@ -29,6 +29,8 @@ const again = (at, n, more = {}) => got(at, n, { redelivered: true, ...more });
 const answer = (at, n, what = "ack") => ({ at, kind: "answer", n, what });
 const settle = (at, ok, more) => ({ at, kind: "settle", ok, ...more });
 const drained = (at, ok = at + 1) => ({ at, kind: "pending", events: 0, ok });
+const replay = (at, ...numbers) => ({ at, kind: "replay", offsets: numbers.map((number) => offset(number)), ok: at });
+const dead = (number, reason = `gave up ${number}`) => ({ offset: offset(number), reason });
 const fault = (at, what) => ({ at, kind: "fault", what });
 const gap = (from, to, reason) => ({ from: offset(from), to: offset(to), reason });
 
@@ -46,14 +48,14 @@ const witness = (...numbers) => [
 ];
 
 /** History with the events in the store, and the entries of subscribers. */
-const history = ({ publishes = [], store = publishes.map(({ n }) => n), subscribers = [done(...store)], dead = null, ...more }) => ({
+const history = ({ publishes = [], store = publishes.map(({ n }) => n), subscribers = [done(...store)], dead: letters = null, ...more }) => ({
   publishes,
   logs: [],
   repeats: [],
   settled: 0,
   subscribers: [
     { name: WITNESS, entries: witness(...store), dead: null },
-    ...subscribers.map((entries, number) => ({ name: `subscriber ${number}`, entries, dead })),
+    ...subscribers.map((entries, number) => ({ name: `subscriber ${number}`, entries, dead: letters })),
   ],
   ...more,
 });
@@ -99,10 +101,12 @@ describe("no violation", () => {
     subscribers: [subscriber(leave(7, 9))],
   });
   fine("when an event of a subscription that ended was not acknowledged", one(got(12, 1), leave(13, 14), drained(15)));
-  fine("when an event was given up, and is a dead letter", { ...one(got(12, 1), answer(13, 1, "term"), drained(14)), dead: [offset(1)] });
-  fine("when an event became a dead letter that was never received", { ...one(drained(14)), dead: [offset(1)] });
+  fine("when an event was given up, and is a dead letter", { ...one(got(12, 1), answer(13, 1, "term"), drained(14)), dead: [dead(1)] });
+  fine("when an event became a dead letter that was never received", { ...one(drained(14)), dead: [dead(1, "not acknowledged after 20 deliveries")] });
+  fine("when a dead letter was replayed, and arrived", { ...one(got(12, 1), answer(13, 1, "term"), drained(14), replay(16, 1), got(17, 1, { offset: offset(2) }), answer(18, 1), drained(19)), dead: [dead(1)] });
+  fine("when an event was given up, came again, and was acknowledged", { ...one(got(12, 1), answer(13, 1, "term"), again(14, 1), answer(15, 1), drained(16)), dead: [] });
   fine("when an event expired, with notice", {
-    publishes: [stored(1, 10, 11, { expires: true })],
+    publishes: [stored(1, 10, 11, { expires: 100 })],
     subscribers: [subscriber(disconnect(9), attached(20, 2, { status: "partial", gaps: [gap(1, 1, "expired")] }), drained(21))],
   });
   fine("when the answer to a durable publish and the plain delivery of it overlap", {
@@ -166,12 +170,22 @@ describe("violations by rule", () => {
   wrong("silent gap", "an unanswered event that the store has", { publishes: [stored(1, 10, null)], subscribers: [subscriber(drained(12))] });
   wrong("needless gap", "a gap over an event that does not expire", one(attached(20, 2, { status: "partial", gaps: [gap(1, 4, "trimmed")] }), drained(21)));
   wrong("needless gap", "a later gap for another reason", {
-    publishes: [stored(1, 10, 11, { expires: true })],
+    publishes: [stored(1, 10, 11, { expires: 100 })],
     subscribers: [subscriber({ at: 20, kind: "gap", life: 1, gap: gap(1, 1, "damaged") }, drained(21))],
   });
   wrong("vanished", "a received event without any answer", one(got(12, 1), drained(13)));
   wrong("vanished", "an event that a nak did not bring again", one(got(12, 1), answer(13, 1, "nak"), drained(14)));
   wrong("dead letter", "an event that was given up and is no dead letter", { ...one(got(12, 1), answer(13, 1, "term"), drained(14)), dead: [] });
+  wrong("dead letter", "an event that nobody gave up", { ...one(got(12, 1), answer(13, 1), drained(14)), dead: [dead(1)] });
+  wrong("replay", "a dead letter that does not arrive after its replay", { ...one(got(12, 1), answer(13, 1, "term"), drained(14), replay(16, 1), drained(19)), dead: [dead(1)] });
+  wrong("replay", "a dead letter that arrives twice after its replay", {
+    ...one(got(12, 1), answer(13, 1, "term"), drained(14), replay(16, 1), got(17, 1, { offset: offset(2) }), got(18, 1, { offset: offset(3) }), drained(19)),
+    dead: [dead(1)],
+  });
+  wrong(["confirmed", "replay"], "a replayed dead letter that arrives under its old offset", {
+    ...one(got(12, 1), answer(13, 1, "term"), drained(14), replay(16, 1), again(17, 1), answer(18, 1), drained(19)),
+    dead: [dead(1)],
+  });
   wrong("reset", "a subscriber that the server forgot", one(got(12, 1), answer(13, 1), disconnect(14), attached(15, 2, { status: "reset" }), drained(16)));
 
   wrong("order", "a first delivery behind a later event", {

@@ -9,7 +9,7 @@ import os from "node:os";
  */
 export function figuresOf({ seed, cycles, server, counts, figures }) {
   const { kills, stops, crashes, cuts, absences, reconnects, evictions } = counts;
-  const { stored, deliveries, lost, silent, gaps, left, repeated } = figures;
+  const { stored, deliveries, dead, lost, silent, gaps, left, repeated } = figures;
   const { stdout } = spawnSync("git", ["describe", "--always", "--dirty"], { cwd: import.meta.dirname, encoding: "utf8" });
   const [{ model }] = os.cpus();
   const planted = Object.entries(crashes).map(([point, times]) => `${times} ${point.replaceAll("_", " ")}`);
@@ -23,7 +23,8 @@ export function figuresOf({ seed, cycles, server, counts, figures }) {
     ["events stored", stored],
     ["**answered events lost**", `**${lost}**`],
     ["**events missed without notice**", `**${silent}**`],
-    ["gaps", gaps],
+    ["gaps, all of events that had expired", gaps],
+    ["dead letters, all replayed", dead],
     ["events left in the store, all acknowledged", left ?? "unknown"],
     ["deliveries", deliveries],
     ...causes.map(([cause, times]) => [`repeated per million: ${cause}`, Math.round((times / deliveries) * 1e6)]),

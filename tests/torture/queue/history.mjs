@@ -3,10 +3,10 @@
  * Offsets are compared as texts: within an epoch they sort.
  *
  * @typedef {import("../history.mjs").Publish & {
- *   rooms: string[], dedup: string | null, expires: boolean, attempts: number, refused: string | null,
+ *   rooms: string[], dedup: string | null, expires: number | null, attempts: number, refused: string | null,
  *   receipt: { offset: string, duplicate: boolean, pendingFor: number } | null,
  * }} DurablePublish
- * A publish that is repeated under its `dedup` until it is answered; `ok` and `receipt` are of the
+ * A publish that is repeated under its `dedup` until it is answered; it `expires` after so many ms; `ok` and `receipt` are of the
  * first answer. `room` joins the names of `rooms`. `refused` is the error code of the last answer.
  *
  * @typedef {{ n: number, first: string, offset: string, duplicate: boolean }} Repeat
@@ -22,14 +22,18 @@
  *   | { at: number, kind: "answer", n: number, what: "ack" | "nak" | "term" }
  *   | { at: number, kind: "settle", offsets?: string[], upTo?: string, ok: number | null }
  *   | { at: number, kind: "pending", events: number | null, ok: number | null }
+ *   | { at: number, kind: "replay", offsets: string[], ok: number | null }
  *   | { at: number, kind: "join" | "leave", room: string, ok: number | null }
  *   | { at: number, kind: "fault", what: string }} Entry
  * One observation of a subscriber. `life` numbers its connections. The server does not confirm an
  * `answer`; it confirms a `settle` and answers a question for `pending` events at `ok`. A `plain`
- * event arrived as at a member without subscription. A `fault` may have cost events or answers.
+ * event arrived as at a member without subscription. A `replay` makes dead letters pending again. A
+ * `fault` may have cost events or answers.
  *
- * @typedef {{ name: string, entries: Entry[], dead: string[] | null }} Log
- * `dead` has the offsets of its dead letters, null if unknown
+ * @typedef {{ offset: string, reason: string }} DeadLetter
+ *
+ * @typedef {{ name: string, entries: Entry[], dead: DeadLetter[] | null }} Log
+ * `dead` has its dead letters before the replay at the end, null if unknown
  */
 
 import { History } from "../history.mjs";
@@ -52,7 +56,7 @@ export class DurableHistory extends History {
   /** Records that a durable event is published now. @returns {DurablePublish} */
   publishDurable(publisher, life, rooms, dedup) {
     const publish = this.publish(publisher, life, rooms.join("+"));
-    return Object.assign(publish, { rooms, dedup, expires: false, attempts: 0, refused: null, receipt: null });
+    return Object.assign(publish, { rooms, dedup, expires: null, attempts: 0, refused: null, receipt: null });
   }
 
   /**

@@ -17,6 +17,10 @@ const DRAWN = Object.entries(KINDS).flatMap(([kind, weight]) => Array(weight).fi
 /** Share of durable events that are for two rooms. */
 const OF_TWO_ROOMS = 0.2;
 
+/** Share of durable events that expire, and milliseconds until they do. */
+const EXPIRING = 0.02;
+const EXPIRES_MS = [1, 1_500];
+
 /** Maximum number of publishes without outcome. */
 const OPEN_MAX = 8;
 
@@ -89,7 +93,7 @@ export class DurablePublisher {
     const to = [this.#random.pick(rooms)];
     if (this.#random.chance(OF_TWO_ROOMS)) to.push(this.#random.pick(rooms.filter((room) => room !== to[0])));
     const kind = this.#random.pick(DRAWN);
-    if (kind === "durable") return this.publish(to);
+    if (kind === "durable") return this.publish(to, this.#random.chance(EXPIRING) ? this.#random.between(...EXPIRES_MS) : null);
     if (kind === "plain") return this.#publishPlain(to[0]);
     if (kind === "durable, without id") return this.#attempt(this.#history.publishDurable(this.name, this.#life, to, null));
     // Of this round: the checker must know both events of a conflict.
@@ -99,10 +103,14 @@ export class DurablePublisher {
     if (first && known.includes(first)) return this.#attempt(this.#history.publishDurable(this.name, this.#life, first.rooms, first.dedup));
   }
 
-  /** Publishes a durable event until it is stored, and resolves with it. */
-  async publish(rooms) {
+  /**
+   * Publishes a durable event until it is stored, and resolves with it. It expires `expiresIn`
+   * milliseconds after it was stored, unless that is null.
+   */
+  async publish(rooms, expiresIn = null) {
     const publish = this.#history.publishDurable(this.name, this.#life, rooms, null);
     publish.dedup = `event ${publish.n}`;
+    publish.expires = expiresIn;
     while (!(await this.#attempt(publish))) {
       if (FINAL.includes(publish.refused)) throw new Error(`${this.name}: event ${publish.n} was refused: ${publish.refused}`);
       if (this.#socket.connected) await new Promise((done) => setTimeout(done, RETRY_MS));
@@ -133,9 +141,9 @@ export class DurablePublisher {
     this.#history.repeats.push({ n: publish.n, first: publish.receipt.offset, offset, duplicate });
   }
 
-  #send({ n, room, rooms, dedup }) {
+  #send({ n, room, rooms, dedup, expires }) {
     const to = rooms.length === 1 ? { room } : { rooms };
-    const options = { ...to, durable: true, ...(dedup === null ? {} : { dedup_id: dedup }) };
+    const options = { ...to, durable: true, ...(dedup && { dedup_id: dedup }), ...(expires && { expires_in: expires }) };
     return this.#ask(options, n, room);
   }
 

@@ -27,6 +27,10 @@ const PING_MS = 1_000;
 const QUIET_MS = 60_000;
 const SETTLE_MS = 120_000;
 
+/** Time limit for notices of gaps, and the pause until they are looked for again. */
+const NOTICE_MS = 5_000;
+const PAUSE_MS = 100;
+
 /** Time limit of a planted crash; then the server is killed. */
 const CRASH_MS = 1_500;
 
@@ -39,7 +43,7 @@ const MEMBERS = 2;
 export class Rig {
   history = new DurableHistory();
   counts = { kills: 0, stops: 0, crashes: {}, cuts: 0, absences: 0, reconnects: 0, evictions: 0, refused: {} };
-  figures = { stored: 0, deliveries: 0, lost: 0, silent: 0, gaps: 0, repeated: {} };
+  figures = { stored: 0, deliveries: 0, dead: 0, lost: 0, silent: 0, gaps: 0, repeated: {} };
 
   #seed;
   #seconds;
@@ -214,10 +218,14 @@ export class Rig {
       await this.#until(`markers at ${subscriber.name}`, () => subscriber.isForgotten || subscriber.hasHeard(markers));
       if (subscriber.isForgotten) throw new Error(`${subscriber.name} is not known to the server any more`);
       await subscriber.drained();
+      if (await subscriber.replayDead()) await subscriber.drained();
     };
     await Promise.all(this.#subscribers.map(drain));
     this.#witness.connect(["websocket"]);
     await drain(this.#witness);
+    // An event that has expired is removed later, and then its subscribers receive a gap.
+    const isMissed = ({ rule }) => rule === "lost" || rule === "silent gap";
+    for (let left = NOTICE_MS; left > 0 && check(this.history).some(isMissed); left -= PAUSE_MS) await pause(PAUSE_MS);
     this.#witness.goAway(true);
   }
 

@@ -274,12 +274,31 @@ export class Subscriber {
   async drained() {
     for (;;) {
       const entry = this.#write({ kind: "pending", events: null, ok: null });
-      const reply = await this.#socket.timeout(ANSWER_MS).emitWithAck("pending");
-      if (reply.error) throw new Error(`${this.name}: pending was refused: ${reply.error.message}`);
-      Object.assign(entry, { events: reply.events, ok: this.#history.tick() });
-      if (reply.events === 0) return;
+      const { events } = await this.#ask("pending");
+      Object.assign(entry, { events, ok: this.#history.tick() });
+      if (events === 0) return;
       await new Promise((done) => setTimeout(done, ASK_MS));
     }
+  }
+
+  /** Reads its dead letters and replays them. Resolves with true if there are any. */
+  async replayDead() {
+    const { events } = await this.#ask("dead", { limit: 1_000 });
+    this.#log.dead = events.map(({ offset, reason }) => ({ offset, reason }));
+    if (events.length === 0) return false;
+    const entry = this.#write({ kind: "replay", offsets: events.map(({ offset }) => offset), ok: null });
+    await this.#ask("replay_dead");
+    entry.ok = this.#history.tick();
+    return true;
+  }
+
+  /** The answer to a request that only the end of the connection disturbs. */
+  async #ask(event, ...args) {
+    const ask = () => this.#socket.timeout(ANSWER_MS).emitWithAck(event, ...args).catch(() => null);
+    let reply = null;
+    while (!(reply = this.isSettled() ? await ask() : null)) await new Promise((done) => setTimeout(done, ASK_MS));
+    if (reply.error) throw new Error(`${this.name}: ${event} was refused: ${reply.error.message}`);
+    return reply;
   }
 
   /** Restarts its log with the present state; it must be settled, or away for the whole time. */

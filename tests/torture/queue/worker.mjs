@@ -17,6 +17,9 @@ const RETRY_MS = 30;
 /** Time after which an answer is no longer expected. */
 const ANSWER_MS = 5_000;
 
+/** The status of an answer to an event that another process of the server has sent. */
+const NOT_IN_FLIGHT = 404;
+
 /** Answers to an event, and their relative frequency. */
 const ANSWERS = { ack: 80, nak: 10, term: 1, none: 5 };
 const DRAWN = Object.entries(ANSWERS).flatMap(([answer, weight]) => Array(weight).fill(answer));
@@ -64,15 +67,18 @@ export class Worker {
     return entry;
   }
 
-  /** The answer to a request, or null if there was none or the server could not fulfil it. */
-  async #ask(method, path, body) {
+  /**
+   * The answer to a request, or null if there was none or the server could not fulfil it. A refusal
+   * with another status than one of `accepted` is an error of the server.
+   */
+  async #ask(method, path, body, accepted = []) {
     const headers = { authorization: `Bearer ${this.#key}`, "content-type": "application/json" };
     const signal = AbortSignal.any([AbortSignal.timeout(ANSWER_MS), this.#abort.signal]);
     try {
       const answer = await fetch(this.#url + path, { method, headers, signal, body: body && JSON.stringify(body) });
       const reply = await answer.json();
       if (answer.ok) return reply;
-      if (answer.status < 429) {
+      if (answer.status < 429 && !accepted.includes(answer.status)) {
         this.isForgotten = true;
         this.#log.refusal ??= `${method} ${path}: ${answer.status} ${JSON.stringify(reply)}`;
       }
@@ -103,6 +109,7 @@ export class Worker {
   async #pull() {
     const pulled = await this.#ask("POST", "/pull", { limit: this.#random.between(...LIMIT), wait_ms: WAIT_MS });
     const answers = { ack: [], nak: [], term: [], none: [] };
+    for (const gap of pulled?.gaps ?? []) this.#write({ kind: "gap", life: 1, gap });
     for (const { offset, room, args, redelivered = false } of pulled?.events ?? []) {
       const [n, , body] = args;
       this.#newest.set(room, Math.max(n, this.#newest.get(room) ?? 0));
@@ -112,11 +119,11 @@ export class Worker {
     await this.#settle(answers.ack);
     for (const { n, offset } of answers.nak) {
       this.#write({ kind: "answer", n, what: "nak" });
-      await this.#ask("POST", "/nak", { offsets: [offset], delay: this.#random.between(0, 100) });
+      await this.#ask("POST", "/nak", { offset, delay: this.#random.between(0, 100) }, [NOT_IN_FLIGHT]);
     }
     for (const { n, offset } of answers.term) {
       this.#write({ kind: "answer", n, what: "term" });
-      await this.#ask("POST", "/term", { offsets: [offset], reason: `gave up ${n}` });
+      await this.#ask("POST", "/term", { offset, reason: `gave up ${n}` }, [NOT_IN_FLIGHT]);
     }
   }
 
@@ -163,16 +170,35 @@ export class Worker {
     for (;;) {
       const entry = this.#write({ kind: "pending", events: null, ok: null });
       const reply = await this.#ask("GET", "");
-      if (reply) Object.assign(entry, { events: reply.pending, ok: this.#history.tick() });
-      if (reply?.pending === 0) return;
+      if (reply) Object.assign(entry, { events: reply.events, ok: this.#history.tick() });
+      if (reply?.events === 0) return;
       await new Promise((done) => setTimeout(done, RETRY_MS));
     }
+  }
+
+  /** Reads its dead letters and replays them. Resolves with true if there are any. */
+  async replayDead() {
+    const { events } = await this.#need("GET", "/dead?limit=1000");
+    this.#log.dead = events.map(({ offset, reason }) => ({ offset, reason }));
+    if (events.length === 0) return false;
+    const entry = this.#write({ kind: "replay", offsets: events.map(({ offset }) => offset), ok: null });
+    await this.#need("POST", "/dead/replay", {});
+    entry.ok = this.#history.tick();
+    return true;
+  }
+
+  /** The answer to a request that nothing disturbs. */
+  async #need(method, path, body) {
+    const reply = await this.#ask(method, path, body);
+    if (!reply) throw new Error(`${this.name}: ${method} ${path} was not answered`);
+    return reply;
   }
 
   /** Restarts its log with the present state. */
   forget() {
     const at = this.#history.tick();
     this.#log.entries = this.#rooms.map((room) => ({ at, kind: "join", room, ok: at }));
+    this.#log.dead = null;
   }
 
   async close() {

@@ -65,7 +65,7 @@ impl fmt::Display for ConfigError {
 
 /// Settings that `stentor queue` has flags for. It takes the others from the file and the
 /// environment.
-const QUEUE_FLAGS: [&str; 2] = ["data_dir", "subscriber_key"];
+const QUEUE_FLAGS: [&str; 3] = ["data_dir", "subscriber_key", "api_key"];
 
 /// Adds `--config` and a flag for each setting to a command.
 pub(crate) fn flags(command: Command) -> Command {

@@ -12,9 +12,9 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).body("ok")
 }
 
-/// Responds with 200 if new sessions are accepted, otherwise with 503 and the reason. A failed queue
-/// is reported and does not change the status, since live traffic continues, and another server
-/// would not have the stored events.
+/// Responds with 200 if new sessions are accepted, otherwise with 503 and the reason. A failed
+/// queue is reported and does not change the status, since live traffic continues, and another
+/// server would not have the stored events.
 pub(super) fn readyz(io: &Server) -> HttpResponse {
     let (mut response, text) = match io.accepting() {
         Ok(()) if io.queue_has_failed() => (HttpResponse::Ok(), QUEUE_FAILED.to_owned()),

@@ -29,8 +29,16 @@ pub(crate) enum QueueToolError {
     Wrong(String),
     #[error("subscriber_key is not set; set it in the file, as STENTOR_SUBSCRIBER_KEY, or with --subscriber-key")]
     NoKey,
-    #[error("--url: this version changes no queue of a running server; stop the server and omit --url")]
-    UrlUnavailable,
+    #[error("api_key of the server is not set; set it in the file, as STENTOR_API_KEY, or with --api-key")]
+    NoApiKey,
+    #[error("{command} does not take --url; run it on the machine of the server, with --data-dir")]
+    NotRemote { command: String },
+    #[error("server {address}: {error}")]
+    Unreachable { address: String, error: io::Error },
+    #[error("server {address}: unexpected response status={status}; is it the HTTP API of stentor?")]
+    Unexpected { address: String, status: u16 },
+    #[error("server refused the request status={status}: {message}")]
+    Refused { status: u16, message: String },
     /// All damage was printed.
     #[error("damage found count={0}; restore the file from a backup")]
     Damages(u64),
