@@ -143,8 +143,8 @@ def count_calls(program, is_new):
     return calls
 
 
-def inject(program, rng, points_max, faults, endings, states=(True, False)):
-    """Fails calls of new and existing queues, each with `endings`: one call, some, or all later ones."""
+def inject(program, rng, points_max, faults, endings, states):
+    """Fails calls with each of `endings`: one call, some, or all later ones. `states` are true for a new queue, false for an existing one."""
     name = program.func.NAME
     problems, reactions, runs = [], Counter(), 0
     for is_new in states:
@@ -245,9 +245,10 @@ def main():
     is_brief = options.points == 1
     if can_trace:
         rng = random.Random(options.seed)
-        problems += inject(writer, rng, options.points, FAULTS, ["", "+"])
-        of_server = (BRIEF_FAULTS, ["+", ".."], [False]) if is_brief else (FAULTS, ["", "+", ".."])
-        problems += inject(serve, rng, options.points, *of_server)
+        states = [False] if is_brief else [True, False]
+        problems += inject(writer, rng, options.points, FAULTS, ["", "+"], states)
+        of_server = (BRIEF_FAULTS, ["+", ".."]) if is_brief else (FAULTS, ["", "+", ".."])
+        problems += inject(serve, rng, options.points, *of_server, states)
     else:
         print("faults: failing calls SKIPPED, strace is missing or may not trace")
     try:

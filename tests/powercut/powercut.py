@@ -29,6 +29,7 @@ WRITES_MAX = 1_000
 EARLY_WRITES_MAX = 120
 LINES_MAX = 400
 CYCLE_S = 30
+PROGRESS_CYCLES = 25
 CONTROL_CYCLES = 20
 
 
@@ -65,6 +66,8 @@ class Rig:
             history.problems = []
             if self.lost or self.problems and not self.is_control:
                 return
+            if (nth + 1) % PROGRESS_CYCLES == 0:
+                print(f"powercut: so far {self}", flush=True)
 
     def draw_cut(self):
         """The number of the write at which power is cut, or of lines."""
@@ -168,7 +171,6 @@ def main():
     controls = {
         "writer with synchronous=OFF": rig([partial(writer, synchronous="OFF")], is_control=True),
         "writer with synchronous=NORMAL": rig([partial(writer, synchronous="NORMAL")], is_control=True),
-        "writer on a disk that does not flush": rig([writer], is_control=True, flushes=False),
         "server on a disk that does not flush": rig([serve], is_control=True, flushes=False),
     }
     begun = time.monotonic()

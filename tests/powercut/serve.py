@@ -76,7 +76,8 @@ class Socket:
 
     def wait(self, start):
         """Polls until a packet with this start has come."""
-        while True:
+        deadline = time.monotonic() + REQUEST_S
+        while time.monotonic() < deadline:
             for packet in self.packets:
                 if packet.startswith(start):
                     self.packets.remove(packet)
@@ -85,6 +86,7 @@ class Socket:
             if "2" in self.packets:
                 self.packets.remove("2")
                 self._send("3")
+        raise TimeoutError(f"no packet {start} after {REQUEST_S} s")
 
 
 class Serve(Program):
@@ -108,7 +110,7 @@ class Serve(Program):
         self.finished = 0
         self.is_stopped = False
         # Held during a pause of all publishers.
-        self.lock = threading.RLock()
+        self.lock = threading.Lock()
         self.boot_id = tempfile.NamedTemporaryFile("w", prefix="stentor-boot-")
         self.boot_id.write(f"{uuid.uuid4()}\n")
         self.boot_id.flush()

@@ -127,7 +127,7 @@ fn a_queue_in_use_is_refused_with_the_process_that_uses_it() {
     let data = Data::with("in-use", &queue());
     let first = Process::run(&mut data.serve());
     let error = data.refused();
-    assert!(error.contains("in use by process ") && error.contains("stop that, or name another folder"), "{error}");
+    assert!(error.contains("in use by process ") && error.contains("stop that process, or name another folder"), "{error}");
     first.stop();
 }
 
@@ -149,6 +149,39 @@ fn a_queue_that_its_user_cannot_write_is_refused_with_the_remedy() {
     let error = refused(&mut command);
     assert!(error.contains("queue.sqlite3: not permitted ("), "{error}");
     assert!(error.contains("the user of this process must be able to read and write there"), "{error}");
+}
+
+/// Needs Linux and a mount namespace, otherwise nothing is tested.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_and_a_read_only_file_system_are_refused_with_the_remedy() {
+    let in_namespace = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", script]);
+        command
+    };
+    let data = Data::with("small", &queue());
+    let mount = "mount -t tmpfs -o size=1m none";
+    if !in_namespace(&format!("{mount} \"$0\"")).arg(&data.0).status().is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: a file system of its own cannot be mounted here");
+    }
+    for (change, file, remedy) in [
+        ("cat /dev/zero > \"$0/other\" 2> /dev/null", "queue/queue.room", "make room on the disk"),
+        (
+            "mount -o remount,ro \"$0\"",
+            "queue/queue.lock",
+            "the user of this process must be able to read and write there",
+        ),
+    ] {
+        let script =
+            format!("cp -r \"$0\" \"$0.copy\"; {mount} \"$0\"; mv \"$0.copy/queue\" \"$0\"; {change}; exec \"$@\"");
+        let serve = data.serve();
+        let mut command = in_namespace(&script);
+        command.arg(&data.0).arg(serve.get_program()).args(serve.get_args());
+        let error = refused(&mut command);
+        fs::remove_dir(format!("{}.copy", data.0.display())).unwrap();
+        assert!(error.contains(&format!("{}: ", data.0.join(file).display())) && error.contains(remedy), "{error}");
+    }
 }
 
 /// As after a move to another machine, with or without the journal of the server there.
