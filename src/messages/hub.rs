@@ -139,7 +139,8 @@ pub(crate) enum HubControl {
     Shutdown,
     /// The committer of the queue has reports for the hub. Sent when the first of them waits.
     QueueCommitted,
-    /// Reveals the durable events that were committed. Then closes the journal, and completes the sender when the journal is closed.
+    /// Reveals the durable events that were committed. Then closes the journal, and completes the
+    /// sender when the journal is closed.
     Close(oneshot::Sender<()>),
 }
 

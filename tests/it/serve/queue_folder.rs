@@ -127,7 +127,10 @@ fn a_queue_in_use_is_refused_with_the_process_that_uses_it() {
     let data = Data::with("in-use", &queue());
     let first = Process::run(&mut data.serve());
     let error = data.refused();
-    assert!(error.contains("in use by process ") && error.contains("stop that process, or name another folder"), "{error}");
+    assert!(
+        error.contains("in use by process ") && error.contains("stop that process, or name another folder"),
+        "{error}"
+    );
     first.stop();
 }
 
