@@ -16,9 +16,9 @@
 //!   from /proc.
 //! - `wire`: bytes of websocket handshake and frames. `http`: bytes of long polling. `connection`:
 //!   one client. `fleet`: all clients. `turns`: the poll.
-//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`, `durable`,
-//!   `slope`, `side_by_side`: the loads. `payload`: content of their events. `latency`: quantiles.
-//!   `profile`: a perf record of the server.
+//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`,
+//!   `durable`, `slope`, `side_by_side`: the loads. `payload`: content of their events. `latency`:
+//!   quantiles. `profile`: a perf record of the server.
 //! - `report`: figures and their budgets. `figures`: formatting of numbers.
 //! - `compare`: all servers under all loads. `trial`: those loads and their results. `results`,
 //!   `chart`: the written results.

@@ -204,7 +204,8 @@ impl Subscribers {
     }
 
     /// Acknowledges everything up to a number. Gaps that the subscriber does not know are not
-    /// confirmed, and events that have expired become gaps: others are then acknowledged one by one.
+    /// confirmed, and events that have expired become gaps: others are then acknowledged one by
+    /// one.
     fn ack_up_to(&mut self, key: SubscriberKey, up_to: u64, reply: SubscriberReply<u64>) -> Result<(), StoreError> {
         if let Some(id) = self.by_key.get(&key).copied() {
             self.confirm_gaps(id, up_to);
