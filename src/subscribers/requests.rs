@@ -104,6 +104,8 @@ impl Subscribers {
     ) {
         self.submit(change, move |actor, verdict| {
             let result = outcome(verdict).map(|outcome| then(actor, outcome));
+            // Packets of this turn precede the answer: an acknowledged event does not arrive after it.
+            actor.finish_changed();
             let _ = reply.send(result);
         });
     }
@@ -267,6 +269,7 @@ impl Subscribers {
                 }
                 let acked = acked + actor.count_acked(&outcome);
                 if is_last {
+                    actor.finish_changed();
                     let _ = reply.send(Ok(acked));
                 } else {
                     actor.read_for(reply, move |actor, reply| actor.ack_pending(key, page.next, up_to, acked, reply));

@@ -69,7 +69,7 @@ fn a_journal_of_an_earlier_version_is_moved_and_continues() {
     assert_eq!(before.lines().next(), after.lines().next());
     assert!(after.contains("connect        1"), "{after}");
     let names: Vec<_> = fs::read_dir(&data.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["journal"]);
+    assert_eq!(names, ["journal", "queue"]);
 }
 
 #[test]

@@ -32,10 +32,11 @@ const NOTICE_MS = 5_000;
 const PAUSE_MS = 100;
 
 /** Time limit of a planted crash; then the server is killed. */
-const CRASH_MS = 1_500;
+const CRASH_MS = 3_000;
 
-/** Traffic of a cycle after the last restart. */
-const AFTER_MS = 200;
+/** Events that are stored after the last restart of a cycle, and the time limit for them. */
+const AFTER = 30;
+const AFTER_MS = 3_000;
 
 const PUBLISHERS = 3;
 const MEMBERS = 2;
@@ -134,10 +135,17 @@ export class Rig {
     }
     if (end > performance.now()) await pause(end - performance.now());
     await Promise.all(restarts);
-    if (restarts.length > 0) await pause(AFTER_MS);
+    if (restarts.length > 0) await this.#traffic();
     for (const publisher of this.#publishers) publisher.stop();
     for (const link of this.#links) link.clear();
     this.#server.assertRunning();
+  }
+
+  /** Waits for some traffic, which a slow machine may not have. */
+  #traffic() {
+    const stored = () => this.history.publishes.reduce((sum, { rooms, ok }) => sum + (rooms && ok !== null ? 1 : 0), 0);
+    const enough = stored() + AFTER;
+    return this.history.until("traffic", () => stored() >= enough, AFTER_MS).catch(() => {});
   }
 
   async #restart({ what, ms, crash }) {
