@@ -104,7 +104,8 @@ impl Subscribers {
     ) {
         self.submit(change, move |actor, verdict| {
             let result = outcome(verdict).map(|outcome| then(actor, outcome));
-            // Packets of this turn precede the answer: an acknowledged event does not arrive after it.
+            // Packets of this turn precede the answer: an acknowledged event does not arrive after
+            // it.
             actor.finish_changed();
             let _ = reply.send(result);
         });
