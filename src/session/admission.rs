@@ -116,11 +116,15 @@ impl Session {
         }
     }
 
-    /// Runs the connection middleware, if there is any, before the hub connects the socket.
+    /// Runs the connection middleware, if there is any, before the hub connects the socket. If the
+    /// middleware does not wait, packets behind the CONNECT find the socket admitted or refused.
     fn begin_admission(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
         match self.find_socket(socket) {
             Some(session_socket) if session_socket.handlers.has_connect_middleware() => {
-                self.start_admission(session_socket);
+                let info = session_socket.socket.info().clone();
+                if let Some(refusal) = self.start_admission(session_socket) {
+                    self.on_admitted(&info, refusal, ctx);
+                }
             }
             _ => self.admit(socket, ctx),
         }
