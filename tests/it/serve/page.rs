@@ -124,7 +124,7 @@ fn the_server_code_on_the_page_compiles() {
 /// The server code that the page shows for each action, so that the compiler checks it.
 #[expect(dead_code, reason = "only compiled, never run")]
 #[rustfmt::skip]
-async fn shown(main: Namespace, io: Server, socket: Socket, room: &str, message: String) -> Result<(), HandlerError> {
+async fn shown(main: Namespace, io: Server, socket: Socket, room: String, message: String) -> Result<(), HandlerError> {
     main.on("echo", |_, event: Event<Args>|
         async move {
             Ok(event.ack.send(event.data)?)
@@ -141,10 +141,12 @@ async fn shown(main: Namespace, io: Server, socket: Socket, room: &str, message:
         Ok::<_, HandlerError>(())
     };
     let _ = published;
-    let (id, order) = ("order-1", &message);
-    let stored = io.to(room).durable()
-        .dedup_id(id)
-        .emit_confirmed("order", order).await?;
+    let stored = |io: Server, room: String, id: String, order: String| async move {
+        let stored = io.to(room).durable()
+            .dedup_id(id)
+            .emit_confirmed("order", order).await?;
+        Ok::<_, HandlerError>(stored)
+    };
     let _ = stored;
     socket.join(&room).await?;
     socket.leave(&room).await?;
