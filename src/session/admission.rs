@@ -268,10 +268,20 @@ impl Session {
 
     pub(super) fn on_answer(&mut self, ticket: Ticket, answer: Answer, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        if let Answer::Join(Err(refusal @ (MembershipError::TooManyRooms | MembershipError::BudgetSpent))) = &answer {
-            self.on_join_refused(*refusal, now);
+        let refused = match &answer {
+            Answer::Join(Err(refusal @ (MembershipError::TooManyRooms | MembershipError::BudgetSpent))) => {
+                Some(*refusal)
+            }
+            _ => None,
+        };
+        let for_session = self.credit_window.on_answer(now, ticket, answer);
+        if let (Some(refusal), None) = (refused, &for_session) {
+            self.on_join_refused(refusal, now);
         }
-        match self.credit_window.on_answer(now, ticket, answer) {
+        match for_session {
+            Some(SessionAnswer::RejoinRefused(socket, room, refusal)) => {
+                self.on_rejoin_refused(socket, &room, refusal, now);
+            }
             Some(SessionAnswer::Connect(socket, answer)) => self.on_connected(socket, answer, now, ctx),
             Some(SessionAnswer::ResumeChecked(socket, session)) => self.on_resume_checked(socket, session, ctx),
             None => {}
