@@ -86,7 +86,7 @@ fn an_ack_up_to_a_future_offset_is_refused_also_after_a_gap() {
 }
 
 #[test]
-fn an_event_expires_by_the_wall_clock_when_the_clock_of_deliveries_is_ahead() {
+fn an_event_expires_by_the_wall_clock_and_not_that_of_deliveries() {
     run(async {
         let mut rig = Rig::new(|_| {});
         rig.subscribe("s", "a").await;

@@ -137,7 +137,7 @@ fn a_subscriber_of_a_thousand_rooms_receives_the_events_of_each() {
 }
 
 #[test]
-fn a_room_that_an_attached_socket_may_not_join_is_reported_and_delivers_durable_events() {
+fn a_subscribed_room_that_may_not_be_joined_has_its_durable_events() {
     let hub = hub(|limits| limits.sockets.rooms_max = 1);
     let api = subscriber(&hub, "phone", &["a", "b"]);
     let mut phone = hub.open(Transport::Websocket);

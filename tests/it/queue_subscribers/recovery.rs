@@ -64,7 +64,7 @@ fn a_phone_that_changes_networks_receives_each_event_by_one_way() {
 }
 
 #[test]
-fn a_resumed_session_leaves_the_room_of_a_subscription_that_ended_meanwhile() {
+fn a_resumed_session_leaves_the_rooms_of_ended_subscriptions() {
     let hub = hub_with(|builder| builder.recovery(Recovery::memory()));
     let mut phone = hub.open(Transport::Websocket);
     let auth = json!({"subscriber": "phone", "recovery": true});
