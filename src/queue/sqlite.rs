@@ -47,6 +47,11 @@ mod subscriptions;
 mod work;
 
 use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
@@ -295,7 +300,7 @@ impl SqliteStore {
             Change::Revealed { up_to } => Ok(self.reveal(*up_to)),
             Change::CreateSubscriber { subscriber } => self.recreate_subscriber(subscriber, now),
             Change::Attach { subscriber, create } => self.attach(subscriber, *create, now),
-            Change::Detach { subscriber, sent_up_to } => self.detach(subscriber, *sent_up_to),
+            Change::Detach { subscriber, sent_up_to } => self.detach(subscriber, *sent_up_to, now),
             Change::DetachAll => self.detach_all(),
             Change::Subscribe { subscriber, room, from } => self.subscribe(subscriber, room, *from),
             Change::Unsubscribe { subscriber, room } => self.unsubscribe(subscriber, room),
@@ -404,6 +409,16 @@ impl SqliteStore {
     }
 
     /// The value of a setting of the writing connection.
+    /// Adds the number of instructions that the connection executes to `counter`, in steps of 100.
+    #[cfg(test)]
+    pub(super) fn count_instructions(&mut self, counter: Arc<AtomicU64>) {
+        let count = move || {
+            counter.fetch_add(100, Ordering::Relaxed);
+            false
+        };
+        self.connection.progress_handler(100, Some(count)).unwrap();
+    }
+
     #[cfg(test)]
     pub(super) fn setting(&self, name: &str) -> i64 {
         schema::pragma(&self.connection, name).unwrap()

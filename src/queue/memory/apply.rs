@@ -18,7 +18,9 @@ impl State {
             Change::CreateSubscriber { subscriber } => return self.recreate_subscriber(subscriber, now),
             Change::Attach { subscriber, create } => return self.attach(subscriber, *create, now),
             Change::Detach { subscriber, sent_up_to } => {
-                self.subscriber(subscriber)?.sent_up_to = Some(*sent_up_to);
+                let subscriber = self.subscriber(subscriber)?;
+                subscriber.sent_up_to = Some(*sent_up_to);
+                subscriber.seen_at = subscriber.seen_at.max(now);
             }
             Change::DetachAll => {
                 let head = self.head;
