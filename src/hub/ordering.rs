@@ -58,7 +58,7 @@ impl Hub {
                 self.apply_leave(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Leave);
             }
-            OrderedCommand::JoinDurable { from, socket, room } => {
+            OrderedCommand::JoinDurable { from, socket, room, .. } => {
                 let joined = self.apply_join_durable(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Join(joined));
             }

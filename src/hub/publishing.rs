@@ -105,6 +105,11 @@ impl Publishing {
         !self.taken.is_empty()
     }
 
+    fn has_unrevealed_up_to(&self, number: u64) -> bool {
+        let next = self.taken.iter().find_map(Report::new_event);
+        next.is_some_and(|next| next <= number)
+    }
+
     /// Commits that events were revealed.
     fn notify(&mut self) {
         let up_to = self.queue.revealed;
@@ -185,6 +190,18 @@ impl Hub {
     pub(super) fn process_all_reports(&mut self) {
         self.process_reports(0);
         while self.publishing.as_ref().is_some_and(Publishing::has_reports) {
+            self.process_report();
+        }
+    }
+
+    /// Processes reports until the events up to a number are revealed, whatever the load: a socket
+    /// is about to receive later ones from the queue. All these reports have arrived, since the
+    /// subscription was committed after the events.
+    pub(super) fn reveal_up_to(&mut self, number: u64) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.take_reports();
+        }
+        while self.publishing.as_ref().is_some_and(|publishing| publishing.has_unrevealed_up_to(number)) {
             self.process_report();
         }
     }

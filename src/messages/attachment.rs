@@ -73,7 +73,11 @@ pub(crate) enum AttachmentUpdate {
     /// The socket joins rooms of its subscriptions.
     Join(Vec<RoomName>),
     /// The socket joins the room of a new subscription, and the result is reported.
-    JoinNew(RoomName, oneshot::Sender<JoinResult>),
+    JoinNew {
+        room: RoomName,
+        after: u64,
+        done: oneshot::Sender<JoinResult>,
+    },
     Leave(RoomName),
     /// The attachment has ended. The client receives the packet and is disconnected from the
     /// namespace, unless the packet is missing.

@@ -5,8 +5,12 @@ use crate::messages::session::Listing;
 
 impl Rig {
     fn join_durable(&mut self, n: u8, name: &str) {
+        self.join_durable_after(n, name, 0);
+    }
+
+    pub(super) fn join_durable_after(&mut self, n: u8, name: &str, after: u64) {
         let (from, socket) = (self.from(), socket(n));
-        self.tell(OrderedCommand::JoinDurable { from, socket, room: room(name) });
+        self.tell(OrderedCommand::JoinDurable { from, socket, room: room(name), after });
     }
 
     /// Emits to the members of a room that do not receive its durable events from the queue.
