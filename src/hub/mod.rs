@@ -200,10 +200,7 @@ impl Handler<HubControl> for Hub {
         let _guard = AbortOnUnwind("hub");
         match control {
             HubControl::Shutdown => self.workers.close_all(DisconnectReason::ServerShuttingDown),
-            HubControl::QueueCommitted => {
-                self.begin_turn();
-                self.process_reports(TURN_WORK);
-            }
+            HubControl::QueueCommitted => self.process_reports(TURN_WORK),
             HubControl::Close(done) => {
                 self.process_all_reports();
                 if let Some(writer) = &mut self.writer {
