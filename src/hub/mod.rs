@@ -203,6 +203,7 @@ impl Handler<HubControl> for Hub {
             HubControl::QueueCommitted => self.process_reports(TURN_WORK),
             HubControl::Close(done) => {
                 self.process_all_reports();
+                self.stop_notifications();
                 if let Some(writer) = &mut self.writer {
                     writer.close();
                 }

@@ -69,6 +69,10 @@ pub(super) struct Publishing {
     is_notifying: bool,
     /// True while a timer for [`REVEALED_INTERVAL`] runs.
     notify_scheduled: bool,
+    /// True if the last notification failed. The next one waits for the timer.
+    notify_failed: bool,
+    /// True after the queue was closed.
+    is_closed: bool,
 }
 
 /// An event about to be revealed.
@@ -90,6 +94,8 @@ impl Publishing {
             notified,
             is_notifying: false,
             notify_scheduled: false,
+            notify_failed: false,
+            is_closed: false,
         }
     }
 
@@ -123,6 +129,7 @@ impl Publishing {
         });
         // Tried again later if too many changes wait.
         self.is_notifying = self.queue.service.submit(Change::Revealed { up_to }, complete).is_ok();
+        self.notify_failed = !self.is_notifying;
     }
 }
 
@@ -223,6 +230,7 @@ impl Hub {
             Some(Report::Found(event)) => self.on_found(*event),
             Some(Report::Notified { up_to, is_committed }) => {
                 publishing.is_notifying = false;
+                publishing.notify_failed = !is_committed;
                 if is_committed {
                     publishing.notified = publishing.notified.max(up_to);
                 }
@@ -333,7 +341,10 @@ impl Hub {
     pub(super) fn notify_queue(&mut self, ctx: &mut Context<Self>) {
         let Some(publishing) = &mut self.publishing else { return };
         let unnotified = publishing.queue.revealed - publishing.notified;
-        if unnotified >= REVEALED_MAX {
+        if publishing.is_closed {
+            return;
+        }
+        if unnotified >= REVEALED_MAX && !publishing.notify_failed {
             publishing.notify();
         }
         if unnotified == 0 || publishing.is_notifying || std::mem::replace(&mut publishing.notify_scheduled, true) {
@@ -343,10 +354,19 @@ impl Hub {
             let _guard = AbortOnUnwind("hub");
             if let Some(publishing) = &mut hub.publishing {
                 publishing.notify_scheduled = false;
-                publishing.notify();
+                if !publishing.is_closed {
+                    publishing.notify();
+                }
             }
             hub.notify_queue(ctx);
         });
+    }
+
+    /// Ends the notifications, after the queue was closed. The journal knows what was revealed.
+    pub(super) fn stop_notifications(&mut self) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.is_closed = true;
+        }
     }
 }
 
