@@ -60,7 +60,8 @@ impl Publisher {
     }
 }
 
-/// A publisher without a verdict. If the committer panics, its event is indeterminate.
+/// A publisher without a verdict. If the committer ends without one, by a panic or just after the
+/// event was submitted, the event is indeterminate.
 struct Waiting {
     publisher: Option<Box<Publisher>>,
     reports: Arc<Reports>,
