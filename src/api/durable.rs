@@ -183,8 +183,8 @@ pub enum PublishError {
     /// The hub has too much work. Nothing was stored. Publish again later, at a slower pace.
     #[error("hub is overloaded")]
     HubOverloaded,
-    /// The server has ended. Nothing was stored.
-    #[error("server has ended")]
+    /// The server has ended, or its part that publishes. Nothing was stored.
+    #[error("server has ended, or its part that publishes")]
     Disconnected,
     /// The event cannot be encoded, as [`EmitError`] says. Nothing was stored. Change the call.
     #[error(transparent)]
