@@ -12,7 +12,7 @@ use super::recovery::JournalKind;
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::publishing::{HubQueue, Reports, found_events, reveal_stored};
 use crate::hub::{Hub, HubAddress, Stores};
-use crate::ids::{Epoch, Lsn};
+use crate::ids::{Epoch, Lsn, QueueOffset};
 use crate::journal::Journal;
 use crate::journal::file::{FileJournal, FileOptions, Start};
 use crate::journal::folder::BootId;
@@ -78,9 +78,13 @@ pub(super) fn start_hub(
 ) -> Result<StartedHub, BuildError> {
     let HubSettings { limits, journal_kind, parser, .. } = settings;
     let of_subscribers = (subscribers::Settings::new(limits, parser), metrics.clone());
-    let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
-        JournalWriter::open(journal, seed, limits, metrics.clone())
-            .map_err(|error| BuildError::JournalRead(error.to_string()))
+    let writer = open_journal(limits, journal_kind)?.map(|OpenedJournal { journal, seed, stored }| {
+        let mut writer = JournalWriter::open(journal, seed, limits, metrics.clone())
+            .map_err(|error| BuildError::JournalRead(error.to_string()))?;
+        if let Some(stored) = stored {
+            writer.carry_stored(stored);
+        }
+        Ok::<_, BuildError>(writer)
     });
     let mut writer = writer.transpose()?;
     if let Some(writer) = &writer {
@@ -177,14 +181,20 @@ fn epoch_now(random: [u8; 2]) -> Epoch {
     Epoch::new(seconds as u32, u16::from_le_bytes(random))
 }
 
-/// A journal and the seed of fingerprints.
-type SeededJournal = (Box<dyn Journal>, u64);
+struct OpenedJournal {
+    journal: Box<dyn Journal>,
+    /// Seed of fingerprints.
+    seed: u64,
+    /// Position in the queue that a discarded journal said.
+    stored: Option<QueueOffset>,
+}
 
-fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<SeededJournal>, BuildError> {
+fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<OpenedJournal>, BuildError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
     let epoch = epoch_now([random[8], random[9]]);
+    let mut stored = None;
     let journal: Box<dyn Journal> = match journal_kind {
         JournalKind::Off => return Ok(None),
         JournalKind::Memory => {
@@ -202,10 +212,11 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
                     folder.display()
                 ),
             }
+            stored = journal.discarded_stored();
             Box::new(journal)
         }
     };
-    Ok(Some((journal, seed)))
+    Ok(Some(OpenedJournal { journal, seed, stored }))
 }
 
 /// The limits of the sender of durable publishes outside of sessions. Its commands wait for
