@@ -44,6 +44,22 @@ fn a_resumed_subscriber_does_not_catch_up_on_durable_events() {
 }
 
 #[test]
+fn a_shadow_room_takes_no_place_of_a_plain_room() {
+    run(async {
+        let mut rig = Rig::new(Limits::with(|limits| limits.sockets.rooms_max = 2), Stores::default());
+        rig.connect(1);
+        rig.join_durable(1, "a");
+        rig.join(1, "b");
+        rig.join(1, "c");
+        let lines = rig.received().await;
+        assert!(
+            lines.ends_with(&["answer 3 joined 1", "answer 4 refused TooManyRooms"].map(str::to_owned)),
+            "{lines:?}"
+        );
+    });
+}
+
+#[test]
 fn a_shadow_room_is_listed_nowhere_and_counts_for_no_bound_of_its_own() {
     run(async {
         let mut rig = Rig::new(Limits::with(|limits| limits.sockets.rooms_max = 1), Stores::default());
