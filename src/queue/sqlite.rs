@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use self::dedup::DedupIndex;
-use self::folder::{Folder, error_at};
+use self::folder::{Folder, FolderLock, error_at};
 use self::read::SqliteReader;
 use self::rooms::{RoomCache, RuledRooms};
 use self::subscriptions::SubscriptionCache;
@@ -168,7 +168,13 @@ pub(crate) struct SqliteStore {
 impl SqliteStore {
     /// Opens the queue in a folder, which is made if it does not exist.
     pub(crate) fn open(options: SqliteOptions) -> Result<Self, StoreError> {
-        let folder = Folder::lock(&options.folder)?;
+        Self::open_locked(options, &mut None)
+    }
+
+    /// Like [`open`](Self::open), with the lock that an earlier opening has left in `locked`. The
+    /// folder stays locked until that is dropped as well.
+    pub(crate) fn open_locked(options: SqliteOptions, locked: &mut Option<FolderLock>) -> Result<Self, StoreError> {
+        let folder = Folder::open(&options.folder, locked)?;
         let connection = schema::open_writer(&folder.database, options.epoch, options.pages_max)?;
         let path = folder.database.clone();
         let store = Self::load(folder, connection, options.limits, options.work_rows).and_then(|mut store| {

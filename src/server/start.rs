@@ -151,7 +151,9 @@ fn open_queue(
                 work_rows: WORK_ROWS,
                 pages_max: None,
             };
-            Box::new(move || Ok(Box::new(SqliteStore::open(options.clone())?)))
+            // The lock is kept while the store has failed, so that nobody else opens it.
+            let mut locked = None;
+            Box::new(move || Ok(Box::new(SqliteStore::open_locked(options.clone(), &mut locked)?)))
         }
     };
     let failed = |error: StoreError| BuildError::Queue(error.to_string());
