@@ -23,7 +23,7 @@ use self::reports::{Publisher, Report};
 pub(crate) use self::reports::{Reports, found_events};
 pub(crate) use self::starting::reveal_stored;
 use super::Hub;
-use super::intake::{COMMAND_WORK, CommandSender};
+use super::intake::{COMMAND_WORK, CommandSender, ROOM_WORK};
 use super::ordering::event_record;
 use crate::ids::{QueueOffset, Recipient, RoomName, SocketId, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
@@ -136,7 +136,8 @@ impl Publishing {
 impl Hub {
     /// Submits a durable event to the queue. The answer follows when it was committed or refused.
     pub(super) fn apply_publish(&mut self, worker: WorkerId, from: ReplyTo, emit: DurableEmit) {
-        self.work += emit.byte_len();
+        // The names are checked, and copied for the target.
+        self.work += emit.byte_len() + 2 * emit.publish.rooms.len() * ROOM_WORK;
         if let Err(refusal) = self.submit_publish(worker, from, emit) {
             self.count_refusal(&refusal);
             self.workers.answer(worker, from, Answer::Publish(Err(refusal)));

@@ -23,9 +23,9 @@
 //! **Price.** Publish: 1 row an event and 1 a room, 1 for a `dedup_id`; the room and the counters
 //! once a commit. Acknowledge: the row of the event, 1 row a room of the subscriber, the
 //! subscription once a commit. The number of distinct subscribers of several rooms is read from the
-//! index and kept until a subscription changes: about 0.1 µs a subscription on the first such
-//! event. The ids for deduplication are appended, and found through an index in memory (about 30
-//! bytes an id), since random inserts would cost a page each.
+//! index and kept until a subscription changes: about 0.1 µs a subscription on the first event for
+//! a set of rooms. The ids for deduplication are appended, and found through an index in memory
+//! (about 30 bytes an id), since random inserts would cost a page each.
 //!
 //! **Durability.** `synchronous=FULL` syncs the log in every commit. Opening checkpoints first, so
 //! that nothing is read that a killed process had written without sync. After an error the

@@ -23,10 +23,11 @@ use crate::messages::session::SessionLink;
 use crate::messages::subscribers::SubscribersLink;
 use crate::metrics::Metrics;
 use crate::protocol::socketio::Parser;
+use crate::queue::change::ROOM_BYTES;
 use crate::queue::committer::{CommitterOptions, Open};
 use crate::queue::limits::QueueLimits;
 use crate::queue::memory::MemoryStore;
-use crate::queue::record::Totals;
+use crate::queue::record::{ROOMS_MAX, Totals};
 use crate::queue::service::QueueService;
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use crate::queue::store::{QueueReader, StoreError};
@@ -161,7 +162,7 @@ fn open_queue(
     let defaults = CommitterOptions::from(&limits.queue);
     let options = CommitterOptions {
         // An event of any admitted size can wait.
-        waiting_bytes_max: defaults.waiting_bytes_max.max(2 * queue_limits.event_bytes_max),
+        waiting_bytes_max: defaults.waiting_bytes_max.max(2 * (queue_limits.event_bytes_max + ROOMS_MAX * ROOM_BYTES)),
         on_found: found_events(reports.clone()),
         on_commit: Box::new(move |changes, took| metrics.commits.record(changes, took)),
         ..defaults

@@ -429,4 +429,7 @@ fn changes_that_write_much_count_for_a_batch() {
     let replay = Change::ReplayDead { subscriber, numbers: Some(vec![1]) };
     let CommitterOptions { batch_bytes_max, .. } = CommitterOptions::default();
     assert!(term.bytes() * 16 >= batch_bytes_max && replay.bytes() >= batch_bytes_max);
+    let Change::Publish(mut many) = publish() else { panic!() };
+    many.rooms = (0..1_024).map(|n| crate::ids::RoomName::parse(&n.to_string()).unwrap()).collect();
+    assert!(Change::Publish(many).bytes() >= batch_bytes_max, "it writes a row a room");
 }
