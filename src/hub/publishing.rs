@@ -32,7 +32,7 @@ use crate::messages::event::DurableEmit;
 use crate::protocol::draft::Draft;
 use crate::protocol::socketio::Parser;
 use crate::queue::change::{Change, Outcome, Refusal};
-use crate::queue::committer::{NotSubmitted, Verdict, crash_if_planted, unix_millis};
+use crate::queue::committer::{NotSubmitted, Verdict, crash_if_planted};
 use crate::queue::origin::Origin;
 use crate::queue::record::{Receipt, UnixMillis};
 use crate::queue::service::{QueueService, RevealedEvent};
@@ -244,9 +244,8 @@ impl Hub {
         let Publisher { sender, to, namespace, rooms, payload, expires_at, draft, exclude, .. } = publisher;
         let answer = match verdict {
             Verdict::Committed(Outcome::Published(receipt)) => {
-                let Receipt { offset, duplicate, pending_for } = receipt;
+                let Receipt { offset, duplicate, pending_for, published_at } = receipt;
                 if !duplicate {
-                    let published_at = unix_millis();
                     let event = RevealedEvent { offset, namespace, rooms, payload, published_at, expires_at };
                     self.reveal_for(sender, Revealing { offset, draft, exclude, event });
                 }

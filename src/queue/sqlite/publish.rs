@@ -61,7 +61,7 @@ impl SqliteStore {
             self.trim_to_rule(room, TRIMMED_MAX)?;
         }
         let offset = QueueOffset { epoch: self.epoch, number };
-        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for }))
+        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for, published_at: now }))
     }
 
     pub(super) fn check_head(&self) -> Result<(), Refusal> {
