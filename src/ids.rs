@@ -265,6 +265,11 @@ impl RoomName {
         Self(format!("{SHADOW_MARK}{room}").into())
     }
 
+    /// The room of a shadow room.
+    pub(crate) fn of_shadow(&self) -> Option<Self> {
+        self.0.strip_prefix(SHADOW_MARK).map(|room| Self(room.into()))
+    }
+
     pub(crate) fn is_shadow(&self) -> bool {
         self.0.starts_with(SHADOW_MARK)
     }
@@ -368,6 +373,7 @@ mod tests {
         let room = RoomName::parse(&"r".repeat(256)).unwrap();
         let shadow = RoomName::shadow_of(&room);
         assert!(shadow.is_shadow() && !room.is_shadow());
+        assert_eq!((shadow.of_shadow(), room.of_shadow()), (Some(room.clone()), None));
         assert_eq!(RoomName::parse(shadow.as_str()), Err(IdError::RoomTooLong { bytes: 257 }));
         assert_eq!(RoomName::parse("\0r"), Err(IdError::RoomReserved));
         assert_eq!(RoomName::parse_recorded(shadow.as_str()), Ok(shadow));

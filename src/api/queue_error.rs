@@ -136,6 +136,7 @@ impl From<SubscriberError> for QueueError {
             SubscriberError::Overloaded => Self::Overloaded,
             SubscriberError::NoAnswer(error) => error.into(),
             SubscriberError::Busy => Self::Busy,
+            SubscriberError::ForeignRoom => Self::Room(RoomError::ForeignRoom),
             SubscriberError::NotInFlight { number } => Self::NotInFlight { number },
             SubscriberError::OtherSubscriber { name } => Self::OtherSubscriber { name },
             SubscriberError::Off => Self::Off,

@@ -13,7 +13,7 @@ use super::queue_values::{
     system_time,
 };
 use crate::ids::{NamespacePath, QueueOffset, RoomName};
-use crate::messages::answer::NoAnswer;
+use crate::messages::answer::{NoAnswer, RequestError};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
 use crate::messages::session::{Request, SocketRef};
 use crate::messages::subscribers::{Description, RoomsRead, RoomsToRead, SubscriberCommand, SubscriberRequest};
@@ -68,7 +68,8 @@ impl Socket {
     /// One socket is attached at a time: a socket that was attached before receives
     /// `stentor:evicted` and is disconnected from the namespace. A socket has one subscriber.
     /// Attaching it to the same one again has no further effect. The attachment ends with the
-    /// socket.
+    /// socket. Attach a socket that has [resumed its session](Socket::recovered) again: until then,
+    /// it receives no durable events of these rooms.
     ///
     /// Completes when the attachment is stored.
     ///
@@ -86,7 +87,7 @@ impl Socket {
 
 impl Namespace {
     /// The subscriber `name` of this namespace, which is created if it does not exist, for code
-    /// without a socket. Completes when it is stored.
+    /// without a socket. One that had expired receives a gap. Completes when it is stored.
     ///
     /// # Errors
     ///
@@ -132,7 +133,8 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// See [`QueueError`].
+    /// See [`QueueError`]. Fails with [`QueueError::Room`] if a room is a socket's own, since its
+    /// events are addressed to that socket.
     pub async fn stored_events<R: AsRef<str>>(
         &self,
         rooms: impl IntoIterator<Item = R>,
@@ -173,7 +175,9 @@ impl Subscriber {
     /// # Errors
     ///
     /// See [`QueueError`]. With [`QueueError::Room`], the subscription is stored, and the attached
-    /// socket has not joined the room.
+    /// socket has not joined the room; if the room is another socket's own, nothing is stored. With
+    /// [`QueueError::Overloaded`] and [`QueueError::Indeterminate`], the subscription may be stored
+    /// without the join: repeat the call.
     pub async fn subscribe(&self, room: impl AsRef<str>) -> Result<(), QueueError> {
         self.subscribe_with(room.as_ref(), From::Now).await
     }
@@ -194,10 +198,9 @@ impl Subscriber {
         match self.request(|reply| SubscriberRequest::Subscribe { room, from, reply }).await? {
             // A socket that disconnects meanwhile joins when it is attached again.
             Some(joined) => match joined.await {
-                Ok(Err(error)) if !matches!(error, crate::messages::answer::RequestError::NoAnswer(_)) => {
-                    Err(QueueError::Room(error.into()))
-                }
-                _ => Ok(()),
+                Err(_) | Ok(Ok(_) | Err(RequestError::NoAnswer(NoAnswer::Disconnected))) => Ok(()),
+                Ok(Err(RequestError::NoAnswer(error))) => Err(error.into()),
+                Ok(Err(refused)) => Err(QueueError::Room(refused.into())),
             },
             None => Ok(()),
         }
@@ -384,9 +387,9 @@ impl Subscriber {
     /// immediately. The subscriber continues to exist. The socket leaves the rooms of the
     /// subscriptions and stays connected.
     pub fn close(self) {
-        let socket = self.socket.map(|socket| socket.info.id);
         if let Some(link) = &self.core.subscribers {
-            link.post(SubscriberCommand::Request { key: self.key, request: SubscriberRequest::Release { socket } });
+            let request = SubscriberRequest::Release { socket: self.socket };
+            link.post(SubscriberCommand::Request { key: self.key, request });
         }
     }
 

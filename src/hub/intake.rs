@@ -62,6 +62,7 @@ impl OrderedCommand {
             | Self::Publish { from, .. }
             | Self::Leave { from, .. }
             | Self::LeaveDurable { from, .. }
+            | Self::KeepDurable { from, .. }
             | Self::Relay { from, .. }
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => from.slot,

@@ -1,6 +1,8 @@
 //! Execution of single commands. Each command is checked, numbered, journalled and applied, and its
 //! deliveries are queued for the workers, before the next command is executed.
 
+use std::collections::HashSet;
+
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -66,6 +68,16 @@ impl Hub {
             OrderedCommand::LeaveDurable { from, socket, room } => {
                 self.apply_leave(worker, from.slot, socket, RoomName::shadow_of(&room));
                 self.apply_leave(worker, from.slot, socket, room);
+                self.workers.answer(worker, from, Answer::Leave);
+            }
+            OrderedCommand::KeepDurable { from, socket, rooms } => {
+                let kept: HashSet<RoomName> = rooms.into_iter().collect();
+                let joined = self.rooms.durable_rooms_of(&socket);
+                self.work += joined.len() * ROOM_WORK;
+                for room in joined.into_iter().filter(|room| !kept.contains(room)) {
+                    self.apply_leave(worker, from.slot, socket, RoomName::shadow_of(&room));
+                    self.apply_leave(worker, from.slot, socket, room);
+                }
                 self.workers.answer(worker, from, Answer::Leave);
             }
             OrderedCommand::Broadcast { from, emit, ack } => {

@@ -48,6 +48,9 @@ pub(crate) enum SubscriberError {
     NoAnswer(NoAnswer),
     #[error("subscriber is attached to a socket, which receives its events")]
     Busy,
+    /// The name is the id of another socket.
+    #[error("room is another socket's own")]
+    ForeignRoom,
     #[error("event {number} is not in flight")]
     NotInFlight { number: u64 },
     /// The socket is attached to this other subscriber.
@@ -70,7 +73,8 @@ impl From<NoAnswer> for SubscriberError {
 pub(crate) enum AttachmentUpdate {
     /// Packets for the client, in order.
     Packets(Vec<Message>),
-    /// The socket joins rooms of its subscriptions.
+    /// The socket joins the rooms of its subscriptions, and leaves those of subscriptions that have
+    /// ended since a session that it resumed.
     Join(Vec<RoomName>),
     /// The socket joins the room of a new subscription, and the result is reported.
     JoinNew {

@@ -107,6 +107,9 @@ pub(crate) enum OrderedCommand {
     },
     /// Undoes `JoinDurable`. Answered by `Leave`.
     LeaveDurable { from: ReplyTo, socket: SocketId, room: RoomName },
+    /// Undoes `JoinDurable` for rooms other than these, which a resumed session may have kept.
+    /// Answered by `Leave`.
+    KeepDurable { from: ReplyTo, socket: SocketId, rooms: Vec<RoomName> },
     /// Emits an event. Answered by `Emit`, or by `Collect` for [`AckWanted::OfMany`].
     Broadcast { from: ReplyTo, emit: Box<Emit>, ack: AckWanted },
     /// Stores a durable event, and then emits it. Answered by `Publish` after the commit.

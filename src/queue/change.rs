@@ -58,7 +58,7 @@ pub(crate) enum Change {
     Revealed {
         up_to: u64,
     },
-    /// Creates a subscriber, or marks an existing one as seen.
+    /// Creates a subscriber, or marks an existing one as seen. One that had expired gets a gap.
     CreateSubscriber {
         subscriber: SubscriberKey,
     },

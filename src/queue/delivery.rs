@@ -364,6 +364,17 @@ impl<C> Delivery<C> {
         self.advance(now, effects);
     }
 
+    /// The subscriber has not received these events, which were sent. They are sent again.
+    pub(crate) fn on_returned(&mut self, numbers: &[u64], now: UnixMillis, effects: &mut Vec<Effect<C>>) {
+        for number in numbers {
+            self.remove(*number, now);
+        }
+        if let Some(first) = numbers.iter().min() {
+            self.rewind(first - 1);
+        }
+        self.advance(now, effects);
+    }
+
     /// The connection is lost. The attempt of the oldest event in flight has failed, since that
     /// event may be what ended the client; the attempts of the others do not count.
     pub(crate) fn on_connection_lost(mut self, now: UnixMillis, effects: &mut Vec<Effect<C>>) {

@@ -299,7 +299,7 @@ impl SqliteStore {
         match change {
             Change::Publish(publish) => self.publish(publish, now),
             Change::Revealed { up_to } => Ok(self.reveal(*up_to)),
-            Change::CreateSubscriber { subscriber } => self.create_subscriber(subscriber, now),
+            Change::CreateSubscriber { subscriber } => self.recreate_subscriber(subscriber, now),
             Change::Attach { subscriber, create } => self.attach(subscriber, *create, now),
             Change::Detach { subscriber, sent_up_to } => self.detach(subscriber, *sent_up_to),
             Change::DetachAll => self.detach_all(),

@@ -116,11 +116,15 @@ impl Session {
         }
     }
 
-    /// Runs the connection middleware, if there is any, before the hub connects the socket.
+    /// Runs the connection middleware, if there is any, before the hub connects the socket. If the
+    /// middleware does not wait, packets behind the CONNECT find the socket admitted or refused.
     fn begin_admission(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
         match self.find_socket(socket) {
             Some(session_socket) if session_socket.handlers.has_connect_middleware() => {
-                self.start_admission(session_socket);
+                let info = session_socket.socket.info().clone();
+                if let Some(refusal) = self.start_admission(session_socket) {
+                    self.on_admitted(&info, refusal, ctx);
+                }
             }
             _ => self.admit(socket, ctx),
         }
@@ -264,10 +268,20 @@ impl Session {
 
     pub(super) fn on_answer(&mut self, ticket: Ticket, answer: Answer, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        if let Answer::Join(Err(refusal @ (MembershipError::TooManyRooms | MembershipError::BudgetSpent))) = &answer {
-            self.on_join_refused(*refusal, now);
+        let refused = match &answer {
+            Answer::Join(Err(refusal @ (MembershipError::TooManyRooms | MembershipError::BudgetSpent))) => {
+                Some(*refusal)
+            }
+            _ => None,
+        };
+        let for_session = self.credit_window.on_answer(now, ticket, answer);
+        if let (Some(refusal), None) = (refused, &for_session) {
+            self.on_join_refused(refusal, now);
         }
-        match self.credit_window.on_answer(now, ticket, answer) {
+        match for_session {
+            Some(SessionAnswer::RejoinRefused(socket, room, refusal)) => {
+                self.on_rejoin_refused(socket, &room, refusal, now);
+            }
             Some(SessionAnswer::Connect(socket, answer)) => self.on_connected(socket, answer, now, ctx),
             Some(SessionAnswer::ResumeChecked(socket, session)) => self.on_resume_checked(socket, session, ctx),
             None => {}

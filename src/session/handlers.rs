@@ -24,7 +24,7 @@ use crate::api::event::{Disconnecting, Event};
 use crate::ids::{RoomName, SessionId, SocketId};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
-use crate::protocol::encoded::Message;
+use crate::protocol::encoded::{EncodedFrame, Message};
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Packet;
 use crate::state::budget::Charge;
@@ -283,20 +283,26 @@ impl Session {
         disconnecting.map(|()| asker)
     }
 
-    pub(super) fn start_admission(&self, session_socket: &SessionSocket) {
+    /// Runs the connection middleware. If it ends without waiting, returns the refusal, which is
+    /// `Some(None)` for an admitted socket. Otherwise the session receives `Admitted`.
+    pub(super) fn start_admission(&self, session_socket: &SessionSocket) -> Option<Option<EncodedFrame>> {
+        let (admission, mut immediate) = oneshot::channel();
         let (link, socket, handlers) =
             (self.link.clone(), session_socket.socket.clone(), session_socket.handlers.clone());
         let (info, parser) = (socket.info().clone(), self.core.encoder.parser);
         let patience = self.core.limits.handlers.middleware_timeout;
-        self.spawn(info, ByteString::from_static("middleware"), move || {
+        self.run(info, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
                 let passed = tokio::time::timeout(patience, handlers.admit(&socket)).await;
                 let passed = passed.unwrap_or_else(|_| Err(ConnectError::new("Middleware timed out")));
                 let refusal = passed.err().map(|error| refusal_packet(parser, socket.path(), &error));
-                let _ = link.post(SessionCommand::Admitted { socket: socket.info().clone(), refusal });
+                if let Err(refusal) = admission.send(refusal) {
+                    let _ = link.post(SessionCommand::Admitted { socket: socket.info().clone(), refusal });
+                }
                 Ok(())
             })
         });
+        immediate.try_recv().ok()
     }
 
     /// Starts a handler in a task of its own. Tasks are first polled in the order in which they

@@ -144,16 +144,21 @@ impl Session {
         charged
     }
 
-    /// Logs and counts a join that the hub refused because of the limits on rooms.
-    pub(super) fn on_join_refused(&mut self, refusal: MembershipError, now: Instant) {
+    pub(super) fn log_refused_join(&self, refusal: MembershipError, now: Instant) {
         let worker = &self.outbox.worker;
         if let Some(skipped) = worker.log_throttles().join_refused.is_due(now) {
             let reason = match refusal {
                 MembershipError::BudgetSpent => "all rooms together take rooms_bytes_max",
+                MembershipError::ForeignRoom => "the room is another socket's own",
                 _ => "the socket has rooms_per_socket_max rooms or room_bytes_per_socket_max bytes of names",
             };
             log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.guard.id);
         }
+    }
+
+    /// Logs and counts a join that the hub refused because of the limits on rooms.
+    pub(super) fn on_join_refused(&mut self, refusal: MembershipError, now: Instant) {
+        self.log_refused_join(refusal, now);
         // The client is not charged, since other clients may have used up the budget.
         if refusal == MembershipError::BudgetSpent {
             return;

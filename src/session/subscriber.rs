@@ -7,7 +7,9 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 
 use super::Session;
-use crate::ids::SocketId;
+use crate::api::error::RoomError;
+use crate::api::error_answer::ErrorAnswer;
+use crate::ids::{RoomName, SocketId};
 use crate::messages::answer::answer;
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, EventAnswer, SubscriberError, SubscriberReply};
 use crate::messages::event::DirectPacket;
@@ -15,6 +17,7 @@ use crate::messages::hub::OrderedCommand;
 use crate::messages::subscribers::Attachment;
 use crate::protocol::socketio::packet::Args;
 use crate::queue::record::SubscriberKey;
+use crate::state::rooms::MembershipError;
 use crate::worker::credit_window::PendingReply;
 
 impl Session {
@@ -51,8 +54,15 @@ impl Session {
                 }
             }
             AttachmentUpdate::Join(rooms) => {
+                let (kept, bytes) = (rooms.clone(), rooms.len() * size_of::<RoomName>());
+                self.credit_window.submit(now, bytes, PendingReply::Nobody, move |from| OrderedCommand::KeepDurable {
+                    from,
+                    socket,
+                    rooms: kept,
+                });
                 for room in rooms {
-                    self.credit_window.submit(now, room.as_str().len(), PendingReply::Nobody, move |from| {
+                    let reply = PendingReply::Rejoin(socket, room.clone());
+                    self.credit_window.submit(now, room.as_str().len(), reply, move |from| {
                         // Everything since the subscription began is pending.
                         OrderedCommand::JoinDurable { from, socket, room, after: 0 }
                     });
@@ -77,6 +87,30 @@ impl Session {
                     self.disconnect(socket, false, now);
                 }
             }
+        }
+    }
+
+    /// Reports a room of a subscription that the hub has refused when the socket was attached. The
+    /// client is not charged, since it did not ask for the join.
+    pub(super) fn on_rejoin_refused(
+        &mut self,
+        socket: SocketId,
+        room: &RoomName,
+        refusal: MembershipError,
+        now: Instant,
+    ) {
+        let (code, error) = match refusal {
+            MembershipError::NotConnected => return,
+            MembershipError::TooManyRooms => ("too_many_rooms", RoomError::TooManyRooms),
+            MembershipError::BudgetSpent => ("overloaded", RoomError::Overloaded),
+            MembershipError::ForeignRoom => ("bad_room", RoomError::ForeignRoom),
+        };
+        self.log_refused_join(refusal, now);
+        let Some(session_socket) = self.find_socket(socket) else { return };
+        let message = format!("subscription of room {room:?} has its durable events only: {error}");
+        let (info, refused) = (session_socket.socket.info(), ErrorAnswer::new(code, message));
+        if let Ok(draft) = self.core.encoder.event(&info.namespace, "stentor:error", &refused, info.is_recoverable()) {
+            self.credit_window.push(|| now, DirectPacket::Unnumbered { draft, volatile: false });
         }
     }
 

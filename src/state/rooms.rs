@@ -318,6 +318,12 @@ impl Rooms {
         rooms.filter_map(|(room, ())| self.named(room.0 as usize)).map(|(_, name, members)| (name, members)).collect()
     }
 
+    /// Rooms whose durable events a socket receives from the queue.
+    pub(crate) fn durable_rooms_of(&self, socket: &SocketId) -> Vec<RoomName> {
+        let rooms = self.sockets.get(socket).into_iter().flat_map(|entry| entry.rooms.iter());
+        rooms.filter_map(|(room, ())| self.name_of(room)?.of_shadow()).collect()
+    }
+
     /// A page of the rooms in a namespace, without shadow rooms, with their numbers of members.
     /// Scans up to `scan_max` room numbers, starting at `from`. If room numbers remain, also
     /// returns the number at which to continue.

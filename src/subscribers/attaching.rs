@@ -208,10 +208,7 @@ impl Subscribers {
                 (false, false) if gaps.is_empty() => AttachStatus::Resumed,
                 (false, false) => AttachStatus::Partial,
             };
-            let joined: Vec<_> = active.rooms.keys().cloned().collect();
-            if !joined.is_empty() {
-                active.tell(id, AttachmentUpdate::Join(joined));
-            }
+            active.tell(id, AttachmentUpdate::Join(active.rooms.keys().cloned().collect()));
             active.packets.push(self.notices.attached(&active.key.namespace, status, backlog, gaps));
         }
         self.count_gaps(active.gaps.report(gaps));

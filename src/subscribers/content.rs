@@ -8,6 +8,7 @@ use crate::ids::{Epoch, NamespacePath, QueueOffset, RoomName};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
 use crate::protocol::socketio::Parser;
+use crate::queue::committer::unix_millis;
 use crate::queue::delivery::PendingEvent;
 use crate::queue::payload::DeliveryInfo;
 use crate::queue::record::{Backlog, DurableEvent, Gap, Payload, UnixMillis};
@@ -46,8 +47,9 @@ impl Content {
         })
     }
 
-    pub(super) fn has_expired(&self, now: UnixMillis) -> bool {
-        self.expires_at.is_some_and(|at| at <= now)
+    /// By the wall clock, as the store does: the clock of deliveries may differ from it.
+    pub(super) fn has_expired(&self) -> bool {
+        self.expires_at.is_some_and(|at| at <= unix_millis())
     }
 
     pub(super) fn packet(&self, parser: Parser, namespace: &NamespacePath, redelivered: bool) -> Option<Message> {

@@ -72,7 +72,7 @@ impl Subscribers {
                     active.read = Some(ReadWanted { after, except, limit });
                     self.reads.push_back(ReadJob::Page(id));
                 }
-                Effect::Send { number, content, .. } if content.has_expired(now) => {
+                Effect::Send { number, content, .. } if content.has_expired() => {
                     // The store removes it, and the subscriber gets a gap.
                     self.metrics.subscribers.expired.add(1);
                     let mut more = Vec::new();
@@ -260,6 +260,7 @@ impl Subscribers {
         let Some(active) = self.active.get_mut(&id) else { return Ok(()) };
         let Some(read) = &active.read else { return Ok(()) };
         let now = self.clock.now();
+        let head = self.reader.totals()?.head.number;
         let page = self.reader.deliverable(&active.key, read.after, &read.except, now, read.limit)?;
         active.read = None;
         for damaged in page.damaged {
@@ -275,7 +276,7 @@ impl Subscribers {
         let mut expired = 0;
         let mut contents = |events: Vec<crate::queue::record::DurableEvent>| {
             let found = events.into_iter().map(|event| Content::stored(event, epoch));
-            let (late, pending): (Vec<_>, Vec<_>) = found.partition(|event| event.content.has_expired(now));
+            let (late, pending): (Vec<_>, Vec<_>) = found.partition(|event| event.content.has_expired());
             expired += late.len() as u64;
             pending
         };
@@ -284,7 +285,9 @@ impl Subscribers {
             self.metrics.subscribers.expired.add(expired);
             self.housekeeping.hurry();
         }
-        let page = Page { due, fresh, next: page.next, more: page.has_more, next_due: page.next_due };
+        // The last page has all pending events up to the head: the live copy of one is late.
+        let next = if page.has_more { page.next } else { page.next.max(head) };
+        let page = Page { due, fresh, next, more: page.has_more, next_due: page.next_due };
         self.with(id, |delivery, now, effects| delivery.on_page(page, now, effects));
         Ok(())
     }

@@ -75,7 +75,7 @@ impl Subscribers {
         }
         let Some(active) = self.active.get_mut(&id) else { return };
         let Outlet::Pull(state) = &mut active.outlet else { return };
-        let limit = pull.limit;
+        let limit = pull.limit.saturating_sub(state.collected.len());
         if let Some(before) = state.waiting.replace(pull) {
             let _ = before.reply.send(Ok(PullAnswer::default()));
         }
@@ -129,12 +129,19 @@ impl Subscribers {
         let Some(waiting) = state.waiting.take() else { return };
         let (mut events, gaps) = (std::mem::take(&mut state.collected), active.gaps.unconfirmed());
         events.sort_unstable_by_key(|event| event.number);
-        let count = events.len();
-        if waiting.reply.send(Ok(PullAnswer { events, gaps })).is_err() && count > 0 {
-            // The caller has gone, so the events are pending again immediately.
-            return self.end(id);
+        // Events that a former pull was about to receive may be too many for this one.
+        let mut rest = events.split_off(events.len().min(waiting.limit));
+        if let Err(Ok(unsent)) = waiting.reply.send(Ok(PullAnswer { events, gaps })) {
+            // The caller has gone. Events of earlier pulls stay in flight.
+            rest.extend(unsent.events);
         }
-        self.with(id, |delivery, now, effects| delivery.on_pull(0, now, effects));
+        let numbers: Vec<u64> = rest.iter().map(|event| event.number).collect();
+        self.with(id, |delivery, now, effects| {
+            delivery.on_pull(0, now, effects);
+            if !numbers.is_empty() {
+                delivery.on_returned(&numbers, now, effects);
+            }
+        });
     }
 
     pub(super) fn fail_pull(&mut self, id: AttachmentId, error: &SubscriberError) {

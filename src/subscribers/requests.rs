@@ -7,10 +7,12 @@ use tokio::sync::oneshot;
 use super::attaching::{GAPS_READ, outcome};
 use super::delivering::Cause;
 use super::{Outlet, REQUESTED_READS_MAX, ReadJob, Subscribers, UNSUBMITTED_MAX, bounded};
-use crate::ids::{RoomName, SocketId};
+use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
+use crate::messages::session::SocketRef;
 use crate::messages::subscribers::{Description, PendingJoin, SubscriberRequest};
 use crate::queue::change::{Acked, Change, From, Outcome, Refusal};
+use crate::queue::committer::unix_millis;
 use crate::queue::record::{DurableEvent, SubscriberInfo, SubscriberKey, SubscriberState};
 use crate::queue::store::{DeadLetterPage, PageLimit, StoreError};
 
@@ -34,7 +36,9 @@ const REPLAYS_MAX: usize = 64;
 
 impl Subscribers {
     pub(super) fn on_request(&mut self, key: SubscriberKey, request: SubscriberRequest) {
-        if self.unsubmitted.len() >= UNSUBMITTED_MAX {
+        // Ends are not refused: nobody would repeat them.
+        let is_end = matches!(request, SubscriberRequest::Release { .. } | SubscriberRequest::PullDropped);
+        if !is_end && self.unsubmitted.len() >= UNSUBMITTED_MAX {
             return request.fail(SubscriberError::Overloaded);
         }
         match request {
@@ -64,7 +68,7 @@ impl Subscribers {
             }
             SubscriberRequest::Pull { limit, wait, reply } => self.on_pull(key, limit, wait, reply),
             SubscriberRequest::PullDropped => self.end_dropped_pull(&key),
-            SubscriberRequest::Release { socket } => self.release(&key, socket),
+            SubscriberRequest::Release { socket } => self.release(&key, socket.as_ref()),
             SubscriberRequest::Describe(reply) => self.read_for(reply, move |actor, reply| {
                 let description = actor.describe(&key);
                 actor.answer(reply, description)
@@ -144,6 +148,14 @@ impl Subscribers {
     }
 
     fn on_subscribe(&mut self, key: SubscriberKey, room: RoomName, from: From, reply: SubscriberReply<PendingJoin>) {
+        // A subscriber of another socket's own room would receive the events that are addressed to
+        // that socket.
+        if let Some(owner) = room.owner()
+            && self.socket_of(&key).is_none_or(|socket| socket.info.id != owner)
+        {
+            let _ = reply.send(Err(SubscriberError::ForeignRoom));
+            return;
+        }
         let change = Change::Subscribe { subscriber: key.clone(), room: room.clone(), from };
         self.change_then(change, reply, move |actor, outcome| {
             let Outcome::Subscribed { after, .. } = outcome else { return None };
@@ -154,6 +166,13 @@ impl Subscribers {
             actor.look_for_gaps(id);
             joined
         });
+    }
+
+    fn socket_of(&self, key: &SubscriberKey) -> Option<&SocketRef> {
+        match &self.active.get(self.by_key.get(key)?)?.outlet {
+            Outlet::Socket { socket, .. } => Some(socket),
+            Outlet::Pull(_) => None,
+        }
     }
 
     fn add_room(&mut self, id: AttachmentId, room: RoomName, after: u64) -> PendingJoin {
@@ -210,6 +229,13 @@ impl Subscribers {
     /// confirmed, and events that have expired become gaps: others are then acknowledged one by
     /// one.
     fn ack_up_to(&mut self, key: SubscriberKey, up_to: u64, reply: SubscriberReply<u64>) -> Result<(), StoreError> {
+        let head = match self.reader.totals() {
+            Ok(totals) => totals.head.number,
+            Err(error) => return self.answer(reply, Err(error)),
+        };
+        if up_to > head {
+            return self.answer(reply, Ok(Err(Refusal::BeyondHead { number: up_to, head }.into())));
+        }
         if let Some(id) = self.by_key.get(&key).copied() {
             self.confirm_gaps(id, up_to);
         }
@@ -217,7 +243,7 @@ impl Subscribers {
             Ok(page) => page.gaps,
             Err(error) => return self.answer(reply, Err(error)),
         };
-        let has_expired = match self.reader.has_expired(up_to, self.clock.now()) {
+        let has_expired = match self.reader.has_expired(up_to, unix_millis()) {
             Ok(has_expired) => has_expired,
             Err(error) => return self.answer(reply, Err(error)),
         };
@@ -254,7 +280,7 @@ impl Subscribers {
             Ok(page) => page,
             Err(error) => return self.answer(reply, Err(error)),
         };
-        let now = self.clock.now();
+        let now = unix_millis();
         // The client may not have received an event that has expired.
         let is_acked = |event: &DurableEvent| {
             let has_expired = event.expires_at.is_some_and(|at| at <= now);
@@ -308,11 +334,15 @@ impl Subscribers {
         self.confirm_gaps(id, number);
     }
 
-    fn release(&mut self, key: &SubscriberKey, socket: Option<SocketId>) {
+    fn release(&mut self, key: &SubscriberKey, socket: Option<&SocketRef>) {
         let Some(id) = self.by_key.get(key).copied() else { return };
         let Some(active) = self.active.get(&id) else { return };
         match &active.outlet {
-            Outlet::Socket { socket: attached, .. } if Some(attached.info.id) == socket => {
+            // A socket that was resumed has its id, and another session.
+            Outlet::Socket { socket: attached, .. }
+                if socket
+                    .is_some_and(|socket| socket.info.id == attached.info.id && socket.link.is(&attached.link)) =>
+            {
                 for room in active.rooms.keys() {
                     active.tell(id, AttachmentUpdate::Leave(room.clone()));
                 }

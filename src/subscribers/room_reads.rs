@@ -64,6 +64,8 @@ impl Subscribers {
         let is_foreign = rooms.after.is_some_and(|after| after.epoch != self.queue.epoch());
         let refusal = if is_foreign {
             Some(SubscriberError::Refused(Refusal::ForeignEpoch))
+        } else if rooms.rooms.iter().any(|room| room.owner().is_some()) {
+            Some(SubscriberError::ForeignRoom)
         } else if self.room_reads.waiting.len() + self.room_reads.ready.len() >= WAITING_MAX {
             Some(SubscriberError::Overloaded)
         } else {

@@ -2,6 +2,7 @@
 //! tests take its turns and let time pass.
 
 mod bounds;
+mod crossings;
 mod failures;
 mod store;
 
@@ -21,8 +22,8 @@ use crate::ids::QueueOffset;
 use crate::messages::attachment::{EventAnswer, SubscriberError, SubscriberReply};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::tests::socket;
-use crate::messages::subscribers::SubscriberRequest;
-use crate::queue::change::{From, Outcome, Publish};
+use crate::messages::subscribers::{PullAnswer, SubscriberRequest};
+use crate::queue::change::{From, Outcome, Publish, Refusal};
 use crate::queue::committer::CommitterOptions;
 use crate::queue::limits::QueueLimits;
 use crate::queue::record::{Payload, SubscriberName};
@@ -176,6 +177,10 @@ impl Rig {
 
     /// Commits an event, and passes it to the live feed if `is_fed`.
     async fn publish(&mut self, room: &str, is_fed: bool) -> u64 {
+        self.publish_until(room, is_fed, None).await
+    }
+
+    async fn publish_until(&mut self, room: &str, is_fed: bool, expires_at: Option<UnixMillis>) -> u64 {
         let room = RoomName::parse(room).unwrap();
         let payload = Payload { text: Bytes::from_static(br#"["e"]"#), attachments: Vec::new() };
         let publish = Publish {
@@ -184,25 +189,33 @@ impl Rig {
             payload: payload.clone(),
             origin: Bytes::new(),
             dedup: None,
-            expires_at: None,
+            expires_at,
         };
-        let (sender, published) = oneshot::channel();
-        let complete: Completion = Box::new(move |verdict| drop(sender.send(verdict)));
-        assert!(self.actor.queue.submit(Change::Publish(Box::new(publish)), complete).is_ok());
-        let verdict = tokio::time::timeout(DEADLINE, published).await.unwrap().unwrap();
+        let verdict = self.commit(Change::Publish(Box::new(publish))).await;
         let Verdict::Committed(Outcome::Published(receipt)) = verdict else { panic!("{verdict:?}") };
         if is_fed {
-            self.actor.queue.feed(RevealedEvent {
-                offset: receipt.offset,
-                namespace: NamespacePath::root(),
-                rooms: [room].into(),
-                payload: Arc::new(payload),
-                published_at: UnixMillis(0),
-                expires_at: None,
-            });
+            self.feed_event(receipt.offset, room, payload, expires_at);
         }
         self.settle().await;
         receipt.offset.number
+    }
+
+    fn feed_event(&self, offset: QueueOffset, room: RoomName, payload: Payload, expires_at: Option<UnixMillis>) {
+        self.actor.queue.feed(RevealedEvent {
+            offset,
+            namespace: NamespacePath::root(),
+            rooms: [room].into(),
+            payload: Arc::new(payload),
+            published_at: UnixMillis(0),
+            expires_at,
+        });
+    }
+
+    async fn commit(&self, change: Change) -> Verdict {
+        let (sender, done) = oneshot::channel();
+        let complete: Completion = Box::new(move |verdict| drop(sender.send(verdict)));
+        assert!(self.actor.queue.submit(change, complete).is_ok());
+        tokio::time::timeout(DEADLINE, done).await.unwrap().unwrap()
     }
 
     fn answer(&mut self, client: &Client, number: u64, answer: EventAnswer) {

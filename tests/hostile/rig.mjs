@@ -110,6 +110,7 @@ async function attackAndProbe(server, scenario, size, kind, findings) {
     const calm = await during(prober, CALM_MS[kind]);
     const [metrics, logBytes] = [await server.metrics(), server.logBytes];
     server.restartPeak();
+    const before = server.peakKib * 1024;
     const health = scenario.watchesHealth ? new HealthCheck(server.port) : null;
     let measured = prober.measure();
     const report = await attack(server, scenario, size, () => {
@@ -129,6 +130,8 @@ async function attackAndProbe(server, scenario, size, kind, findings) {
     findings.check("connected", prober.cuts === 0, `prober lost ${prober.cuts} connections`);
     const peak = server.peakKib * 1024;
     if (size.budget) findings.check("memory", peak <= size.budget, `${mib(peak)} of ${mib(size.budget)} MiB`);
+    const growth = peak - before;
+    if (size.growth) findings.check("memory", growth <= size.growth, `${mib(growth)} of ${mib(size.growth)} MiB more`);
     const seen = { log: server.log(logBytes), before: metrics, metrics: await server.metrics() };
     if (scenario.named) named(findings, seen, scenario.named);
     await scenario.judge?.({ ...seen, server, size, findings, report, calm, attacked, after });

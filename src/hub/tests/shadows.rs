@@ -80,3 +80,21 @@ fn a_shadow_room_is_listed_nowhere_and_counts_for_no_bound_of_its_own() {
         assert_eq!(rig.received().await[2..], ["answer 6 left", "join 1", "join 1", "answer 7 joined 1"]);
     });
 }
+
+#[test]
+fn a_socket_leaves_rooms_that_are_no_subscription_of_it_any_more() {
+    run(async {
+        let mut rig = Rig::new(Limits::default(), Stores::default());
+        rig.connect(1);
+        rig.join_durable(1, "a");
+        rig.join_durable(1, "b");
+        rig.join(1, "c");
+        rig.received().await;
+        let from = rig.from();
+        rig.tell(OrderedCommand::KeepDurable { from, socket: socket(1), rooms: vec![room("b"), room("d")] });
+        assert_eq!(rig.received().await, ["leave 1", "leave 1", "answer 5 left"]);
+        let from = rig.from();
+        rig.tell(OrderedCommand::List { from, listing: Listing::OfSocket(socket(1)) });
+        assert_eq!(rig.received().await, ["listed 2"], "b and c");
+    });
+}

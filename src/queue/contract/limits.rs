@@ -217,6 +217,7 @@ fn a_subscriber_that_is_not_seen_expires_and_its_name_is_remembered() {
         assert_eq!(b.apply(ack("away", &[1])), Outcome::Refused(Refusal::SubscriberExpired { at }));
         let create = Change::CreateSubscriber { subscriber: key("away") };
         assert_eq!(b.apply(create.clone()), Outcome::Created { is_new: true, expired_at: Some(at) });
+        assert_eq!(b.gaps("away"), [gap(1, 1, None, GapReason::NotRetained)]);
         b.wait(expiry);
         b.expire();
         b.wait(Duration::from_secs(3599));

@@ -15,7 +15,7 @@ impl State {
         match change {
             Change::Publish(publish) => return self.publish(publish, now),
             Change::Revealed { up_to } => self.reveal(*up_to),
-            Change::CreateSubscriber { subscriber } => return self.create_subscriber(subscriber, now),
+            Change::CreateSubscriber { subscriber } => return self.recreate_subscriber(subscriber, now),
             Change::Attach { subscriber, create } => return self.attach(subscriber, *create, now),
             Change::Detach { subscriber, sent_up_to } => {
                 self.subscriber(subscriber)?.sent_up_to = Some(*sent_up_to);
@@ -202,6 +202,16 @@ impl State {
         };
         self.subscribers.insert(key.clone(), new);
         Ok(Outcome::Created { is_new: true, expired_at })
+    }
+
+    /// Creates a subscriber for a caller that may not pass on what had expired. It becomes a gap.
+    fn recreate_subscriber(&mut self, key: &SubscriberKey, now: UnixMillis) -> Result<Outcome> {
+        let outcome = self.create_subscriber(key, now)?;
+        let head = self.head;
+        if matches!(outcome, Outcome::Created { expired_at: Some(_), .. }) && head > 0 {
+            self.add_gap(key, 1, head, None, GapReason::NotRetained);
+        }
+        Ok(outcome)
     }
 
     fn attach(&mut self, key: &SubscriberKey, create: bool, now: UnixMillis) -> Result<Outcome> {

@@ -55,6 +55,17 @@ impl SqliteStore {
         Ok(Outcome::Created { is_new: true, expired_at })
     }
 
+    /// Creates a subscriber for a caller that may not pass on what had expired. It becomes a gap.
+    pub(super) fn recreate_subscriber(&mut self, key: &SubscriberKey, now: UnixMillis) -> Result<Outcome> {
+        let outcome = self.create_subscriber(key, now)?;
+        let head = self.counters.head;
+        if matches!(outcome, Outcome::Created { expired_at: Some(_), .. }) && head > 0 {
+            let gap = Gap { from: 1, to: head, events: None, reason: GapReason::NotRetained };
+            self.add_gap(self.subscriber(key)?, gap)?;
+        }
+        Ok(outcome)
+    }
+
     pub(super) fn attach(&mut self, key: &SubscriberKey, create: bool, now: UnixMillis) -> Result<Outcome> {
         if !create {
             self.subscriber(key)?;

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::ids::SocketId;
+use crate::ids::{RoomName, SocketId};
 use crate::messages::answer::{
     Answer, ConnectAnswer, Done, Joined, NoAnswer, PublishRefusal, RequestError, ResumedSession, RoomPage, Stored,
     answer,
@@ -20,6 +20,8 @@ pub(crate) enum PendingReply {
     Emit(Done),
     Publish(oneshot::Sender<Result<Stored, RequestError<PublishRefusal>>>),
     Join(oneshot::Sender<Result<Joined, RequestError<MembershipError>>>),
+    /// The session itself joins a room of a subscription.
+    Rejoin(SocketId, RoomName),
     Leave(oneshot::Sender<Result<(), NoAnswer>>),
     /// An emit that collects acks of many sockets.
     Collect(Box<AckCollector>),
@@ -40,7 +42,7 @@ impl PendingReply {
     /// whose number the session bounds. CONNECTs must not be lost either. There are only few such
     /// commands.
     pub(super) fn can_be_refused(&self) -> bool {
-        !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
+        !matches!(self, Self::Nobody | Self::Rejoin(..) | Self::Connect(_) | Self::Resume(_))
     }
 
     /// Returns whether the command is a durable publish. Only further ones may follow it before it
@@ -65,6 +67,10 @@ impl PendingReply {
             (Self::Emit(done), Answer::Emit(result)) => done.complete(result.map_err(RequestError::Refused)),
             (Self::Publish(done), Answer::Publish(result)) => answer(done, result.map_err(RequestError::Refused)),
             (Self::Join(done), Answer::Join(result)) => answer(done, result.map_err(RequestError::Refused)),
+            (Self::Rejoin(..), Answer::Join(Ok(_))) => {}
+            (Self::Rejoin(socket, room), Answer::Join(Err(refusal))) => {
+                return Some(SessionAnswer::RejoinRefused(socket, room, refusal));
+            }
             (Self::Leave(done), Answer::Leave) => answer(done, Ok(())),
             (Self::List(caller), Answer::List(page)) => answer(caller, Ok(page)),
             (Self::Collect(collecting), Answer::Collect(Err(refusal))) => {
@@ -77,7 +83,7 @@ impl PendingReply {
 
     pub(super) fn fail(self, error: NoAnswer) {
         match self {
-            Self::Nobody | Self::Connect(_) | Self::Resume(_) => {}
+            Self::Nobody | Self::Rejoin(..) | Self::Connect(_) | Self::Resume(_) => {}
             Self::Emit(done) => done.fail(error),
             Self::Publish(done) => answer(done, Err(error.into())),
             Self::Join(done) => answer(done, Err(error.into())),
@@ -94,4 +100,6 @@ pub(crate) enum SessionAnswer {
     Connect(SocketId, ConnectAnswer),
     /// Result of the hub's first check of a resume request.
     ResumeChecked(SocketId, Result<ResumedSession, NotRecovered>),
+    /// The hub has refused the join of a room of a subscription.
+    RejoinRefused(SocketId, RoomName, MembershipError),
 }

@@ -13,7 +13,8 @@ import rooms from "./rooms.mjs";
 
 /**
  * A scenario. `full`, `ci` and `life` are its sizes, absent where it does not run; `budget` of a
- * size limits the resident bytes, `rateShare` is the share of its rate that the prober must keep if
+ * size limits the resident bytes, `growth` those that the attack adds (an unoptimised binary alone
+ * takes tens of MiB), `rateShare` is the share of its rate that the prober must keep if
  * it differs from the default. `attack` runs in its own process; the prober is measured from its
  * start, or from `begin`. `judge` gets the measured values, `verify` runs on the idle server.
  * `open` states a known defect.

@@ -54,6 +54,16 @@ fn a_full_disk_fails_durable_publishes_until_it_has_room() {
     join(&mut other);
     other.send(r#"421["publish","a","live"]"#);
     other.expect(r#"42["live"]"#);
+    let mut phone = process.open(Transport::Websocket);
+    phone.connect_with("", r#"{"subscriber":"phone"}"#);
+    phone.send(r#"426["join","b",{"durable":true}]"#);
+    let refused = loop {
+        let packet = phone.recv_text();
+        if packet.starts_with("436[") {
+            break answer(&packet, 6);
+        }
+    };
+    assert_eq!(refused["error"]["code"], "unavailable", "it is not attached yet: {refused}");
     process.lift_file_limit();
     eventually("the queue works again", || code(&publish(2_000)) == "stored");
     assert_eq!(process.metric("stentor_queue_available"), 1);

@@ -135,3 +135,21 @@ fn a_subscriber_of_a_thousand_rooms_receives_the_events_of_each() {
         many.client.recv_text().matches("room-").count() == 1_000
     });
 }
+
+#[test]
+fn a_subscribed_room_that_may_not_be_joined_has_its_durable_events() {
+    let hub = hub(|limits| limits.sockets.rooms_max = 1);
+    let api = subscriber(&hub, "phone", &["a", "b"]);
+    let mut phone = hub.open(Transport::Websocket);
+    phone.connect_with("", &json!({ "subscriber": "phone" }).to_string());
+    let mut packets = [phone.recv_text(), phone.recv_text()];
+    packets.sort();
+    assert!(packets[0].contains("stentor:attached"), "{packets:?}");
+    assert_eq!(
+        packets[1],
+        r#"42["stentor:error",{"error":{"code":"too_many_rooms","message":"subscription of room \"b\" has its durable events only: socket is in as many rooms as rooms_per_socket_max and room_bytes_per_socket_max allow"}}]"#
+    );
+    publish(&hub, "b", 1);
+    assert!(phone.recv_text().contains(r#"["order",1,{"#));
+    wait_for_pending(&api, 1);
+}

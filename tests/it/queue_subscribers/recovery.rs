@@ -62,3 +62,27 @@ fn a_phone_that_changes_networks_receives_each_event_by_one_way() {
     assert!(phone.recv_text().contains(r#"["order",7,{"#));
     phone.expect_echo();
 }
+
+#[test]
+fn a_resumed_session_leaves_the_rooms_of_ended_subscriptions() {
+    let hub = hub_with(|builder| builder.recovery(Recovery::memory()));
+    let mut phone = hub.open(Transport::Websocket);
+    let auth = json!({"subscriber": "phone", "recovery": true});
+    let reply = phone.connect_with("", &auth.to_string());
+    let pid = reply["pid"].as_str().expect("a recoverable session").to_owned();
+    let mut phone = Attached { attached: notice(&mut phone, "stentor:attached"), client: phone };
+    phone.subscribe("phone", "a");
+    phone.subscribe("phone", "b");
+    run(hub.io.of("/").all().to("b").emit("plain", 1)).unwrap();
+    let (_, token) = parts(&phone.client.recv_text());
+    drop(phone);
+    let api = subscriber(&hub, "phone", &[]);
+    crate::support::eventually("it is away", || !run(api.info()).unwrap().is_attached);
+    run(api.unsubscribe("a")).unwrap();
+    let auth = json!({"subscriber": "phone", "recovery": true, "pid": pid, "offset": token});
+    let mut phone = hub.open(Transport::Websocket);
+    assert_eq!(phone.connect_with("", &auth.to_string())["pid"], pid, "it is recovered");
+    notice(&mut phone, "stentor:attached");
+    phone.send(r#"420["rooms"]"#);
+    assert_eq!(phone.recv_text(), r#"430[["b"]]"#);
+}

@@ -68,7 +68,8 @@ fn a_journal_of_an_earlier_version_is_moved_and_continues() {
     assert!(log.contains("journal of an earlier version moved to="), "{log}");
     assert_eq!(before.lines().next(), after.lines().next());
     assert!(after.contains("connect        1"), "{after}");
-    let names: Vec<_> = fs::read_dir(&data.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(&data.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
     assert_eq!(names, ["journal", "queue"]);
 }
 

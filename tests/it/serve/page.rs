@@ -118,7 +118,7 @@ fn the_server_code_on_the_page_compiles() {
             lines += 1;
         }
     }
-    assert_eq!(lines, 23);
+    assert_eq!(lines, 26);
 }
 
 /// The server code that the page shows for each action, so that the compiler checks it.
@@ -141,6 +141,13 @@ async fn shown(main: Namespace, io: Server, socket: Socket, room: String, messag
         Ok::<_, HandlerError>(())
     };
     let _ = published;
+    let stored = |io: Server, room: String, id: String, order: String| async move {
+        let stored = io.to(room).durable()
+            .dedup_id(id)
+            .emit_confirmed("order", order).await?;
+        Ok::<_, HandlerError>(stored)
+    };
+    let _ = stored;
     socket.join(&room).await?;
     socket.leave(&room).await?;
     let members =

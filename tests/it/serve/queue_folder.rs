@@ -168,13 +168,10 @@ fn a_full_and_a_read_only_file_system_are_refused_with_the_remedy() {
     if !in_namespace(&format!("{mount} \"$0\"")).arg(&data.0).status().is_ok_and(|status| status.success()) {
         return eprintln!("skipped: a file system of its own cannot be mounted here");
     }
-    for (change, file, remedy) in [
-        ("cat /dev/zero > \"$0/other\" 2> /dev/null", "queue/queue.room", "make room on the disk"),
-        (
-            "mount -o remount,ro \"$0\"",
-            "queue/queue.lock",
-            "the user of this process must be able to read and write there",
-        ),
+    // The name of the first file that could not be written depends on the free space.
+    for (change, remedy) in [
+        ("cat /dev/zero > \"$0/other\" 2> /dev/null", "make room on the disk"),
+        ("mount -o remount,ro \"$0\"", "the user of this process must be able to read and write there"),
     ] {
         let script =
             format!("cp -r \"$0\" \"$0.copy\"; {mount} \"$0\"; mv \"$0.copy/queue\" \"$0\"; {change}; exec \"$@\"");
@@ -183,7 +180,10 @@ fn a_full_and_a_read_only_file_system_are_refused_with_the_remedy() {
         command.arg(&data.0).arg(serve.get_program()).args(serve.get_args());
         let error = refused(&mut command);
         fs::remove_dir(format!("{}.copy", data.0.display())).unwrap();
-        assert!(error.contains(&format!("{}: ", data.0.join(file).display())) && error.contains(remedy), "{error}");
+        assert!(
+            error.contains(&data.0.join("queue/queue.").display().to_string()) && error.contains(remedy),
+            "{error}"
+        );
     }
 }
 

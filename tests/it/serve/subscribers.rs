@@ -180,3 +180,16 @@ fn bad_arguments_name_what_was_expected() {
     drop((kitchen, other));
     hub.expect_healthy();
 }
+
+#[test]
+fn another_sockets_own_room_has_no_durable_events_for_a_client() {
+    let hub = hub(Access::Open);
+    let (_other, connected) = connect(&hub, &json!({}));
+    let other = &connected["sid"];
+    let (mut kitchen, _) = attach(&hub, Transport::Websocket, &json!({ "subscriber": "kitchen" }));
+    let joined = ask(&mut kitchen, &json!(["join", other, { "durable": true }]));
+    assert_eq!(joined["error"]["code"], "bad_room", "{joined}");
+    assert_eq!(ask(&mut kitchen, &json!(["pending"]))["rooms"], json!([]), "nothing is stored");
+    let pulled = ask(&mut kitchen, &json!(["pull", { "rooms": ["orders", other] }]));
+    assert_eq!(pulled["error"]["code"], "bad_room", "{pulled}");
+}

@@ -53,7 +53,7 @@ pub(super) fn install(namespace: Namespace, access: Access) -> Namespace {
             async move { admit(&socket, &access) }
         })
         .on_connection(|socket| async move {
-            if let Some(named) = socket.extensions().remove::<Named>() {
+            if let Some(named) = socket.extensions().get::<Named>() {
                 attach(socket, named.0.clone()).await;
             }
             Ok(())
@@ -142,6 +142,10 @@ async fn report(socket: &Socket, error: QueueError) {
 /// The subscriber that the socket is attached to.
 fn of(socket: &Socket, event: &str) -> Result<Arc<Subscriber>, ErrorBody> {
     socket.extensions().get::<Subscriber>().ok_or_else(|| {
+        if socket.extensions().get::<Named>().is_some() {
+            let message = format!("{event}: this socket is not attached to its subscriber yet, retry later");
+            return ErrorBody::new(ErrorCode::Unavailable, message);
+        }
         let message =
             format!("{event}: this socket is no subscriber; expected auth: {{subscriber: \"name\"}} at CONNECT");
         ErrorBody::new(ErrorCode::BadRequest, message)
@@ -185,8 +189,8 @@ pub(super) async fn subscribe(socket: &Socket, room: &str, options: JoinOptions)
 
 /// Ends the subscription of a room, if the socket has one.
 pub(super) async fn unsubscribe(socket: &Socket, room: &str) -> Result<(), ErrorBody> {
-    if let Some(subscriber) = socket.extensions().get::<Subscriber>() {
-        subscriber.unsubscribe(room).await?;
+    if socket.extensions().get::<Named>().is_some() {
+        of(socket, "leave")?.unsubscribe(room).await?;
     }
     Ok(())
 }

@@ -1,0 +1,190 @@
+//! Acks, attachments and pulls that cross each other, and clocks that differ.
+
+use super::*;
+use crate::queue::change::Acked;
+use crate::queue::committer::unix_millis;
+
+impl Rig {
+    fn pull(&self, limit: usize, wait: u64) -> oneshot::Receiver<Result<PullAnswer, SubscriberError>> {
+        let (reply, answer) = oneshot::channel();
+        let request = SubscriberRequest::Pull { limit, wait: Duration::from_secs(wait), reply };
+        self.actor.link.post(SubscriberCommand::Request { key: key("s"), request });
+        answer
+    }
+
+    async fn pulled(&mut self, mut answer: oneshot::Receiver<Result<PullAnswer, SubscriberError>>) -> Vec<u64> {
+        let mut found = None;
+        self.until("an answer", |_| {
+            found = answer.try_recv().ok();
+            found.is_some()
+        })
+        .await;
+        found.unwrap().unwrap().events.iter().map(|event| event.number).collect()
+    }
+
+    async fn detach(&mut self, client: &Client) {
+        self.actor.link.post(SubscriberCommand::Detach { id: client.id });
+        self.settle().await;
+    }
+}
+
+#[test]
+fn a_late_live_copy_of_an_acknowledged_event_is_not_sent() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let number = rig.publish("a", false).await;
+        let first = rig.attached("s").await;
+        rig.ack(&first, number).await;
+        rig.detach(&first).await;
+        let second = rig.attached("s").await;
+        let offset = QueueOffset { epoch: rig.actor.queue.epoch(), number };
+        let payload = Payload { text: Bytes::from_static(br#"["e"]"#), attachments: Vec::new() };
+        rig.feed_event(offset, RoomName::parse("a").unwrap(), payload, None);
+        rig.settle().await;
+        assert!(second.events().is_empty());
+        rig.publish("a", true).await;
+        assert_eq!(second.events(), ["2"]);
+    });
+}
+
+#[test]
+fn an_end_that_is_stored_after_the_next_attach_does_not_hide_redelivery() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let first = rig.attached("s").await;
+        let (second, mut attached) = rig.attach("s");
+        rig.actor.link.post(SubscriberCommand::Detach { id: first.id });
+        rig.until("attached", |_| attached.try_recv().is_ok()).await;
+        rig.settle().await;
+        rig.publish("a", true).await;
+        assert_eq!(second.events(), ["1"]);
+        // The process is killed, and started again.
+        rig.actor.active.clear();
+        rig.actor.by_key.clear();
+        rig.actor.by_room.clear();
+        rig.actor.deadlines.clear();
+        rig.commit(Change::DetachAll).await;
+        let third = rig.attached("s").await;
+        assert_eq!(third.events(), ["1+"]);
+    });
+}
+
+#[test]
+fn an_ack_up_to_a_future_offset_is_refused_also_after_a_gap() {
+    run(async {
+        let mut rig = Rig::new(|limits| limits.queue.in_flight_max = 1);
+        rig.subscribe("s", "a").await;
+        rig.publish("a", false).await;
+        rig.request("s", |reply| SubscriberRequest::Purge { up_to: 1, reply }).await.unwrap();
+        rig.publish("a", false).await;
+        let acked = rig.request("s", |reply| SubscriberRequest::Ack { events: Acked::UpTo(99), reply }).await;
+        assert_eq!(acked, Err(SubscriberError::Refused(Refusal::BeyondHead { number: 99, head: 2 })));
+        assert_eq!(rig.pending("s"), 1);
+    });
+}
+
+#[test]
+fn an_event_expires_by_the_wall_clock_and_not_that_of_deliveries() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let client = rig.attached("s").await;
+        // The process has started while the wall clock was an hour ahead.
+        rig.actor.clock.pass(Duration::from_secs(3_600));
+        let expires_at = Some(unix_millis().plus(600_000));
+        rig.publish_until("a", true, expires_at).await;
+        assert_eq!(client.events(), ["1"]);
+        rig.request("s", |reply| SubscriberRequest::Ack { events: Acked::UpTo(1), reply }).await.unwrap();
+        assert_eq!(rig.pending("s"), 0);
+        rig.publish_until("a", false, expires_at).await;
+        let client = rig.attached("s").await;
+        assert_eq!(client.events(), ["2"]);
+    });
+}
+
+#[test]
+fn a_gap_is_not_confirmed_by_an_ack_of_the_former_connection() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.publish("a", false).await;
+        let first = rig.attached("s").await;
+        rig.detach(&first).await;
+        rig.publish_until("a", false, Some(UnixMillis(1))).await;
+        rig.commit(Change::Revealed { up_to: 2 }).await;
+        rig.commit(Change::Expire { budget: 100 }).await;
+        let second = rig.attached("s").await;
+        rig.ack(&second, 1).await;
+        rig.detach(&second).await;
+        let third = rig.attached("s").await;
+        assert!(third.log.borrow().iter().any(|packet| packet.contains(r#""status":"partial""#)));
+    });
+}
+
+#[test]
+fn closing_an_old_handle_leaves_the_attachment_of_the_resumed_socket() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let first = rig.attached("s").await;
+        let closed = |rig: &Rig, id| match &rig.actor.active.get(&id).unwrap().outlet {
+            Outlet::Socket { socket, .. } => Some(socket.clone()),
+            Outlet::Pull(_) => None,
+        };
+        let old = closed(&rig, first.id);
+        rig.detach(&first).await;
+        // It has the same id, as after a resume.
+        let second = rig.attached("s").await;
+        let own = closed(&rig, second.id);
+        for (socket, is_active) in [(old, true), (own, false)] {
+            let request = SubscriberRequest::Release { socket };
+            rig.actor.link.post(SubscriberCommand::Request { key: key("s"), request });
+            rig.settle().await;
+            assert_eq!(rig.actor.active.contains_key(&second.id), is_active);
+        }
+    });
+}
+
+#[test]
+fn a_dropped_pull_returns_its_own_events_only() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.publish("a", true).await;
+        let first = rig.pull(1, 0);
+        assert_eq!(rig.pulled(first).await, [1]);
+        let waiting = rig.pull(1, 60);
+        rig.settle().await;
+        drop(waiting);
+        rig.publish("a", true).await;
+        let last = rig.pull(9, 0);
+        assert_eq!(rig.pulled(last).await, [2], "the first one stays in flight");
+    });
+}
+
+#[test]
+fn a_pull_that_replaces_another_one_keeps_its_own_limit() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        for _ in 0..3 {
+            rig.publish("a", false).await;
+        }
+        let first = rig.pull(1, 0);
+        assert_eq!(rig.pulled(first).await, [1]);
+        let id = *rig.actor.by_key.get(&key("s")).unwrap();
+        // Both events are on their way to the second pull when the third one comes.
+        let (second, third) = (rig.pull(2, 60), rig.pull(1, 60));
+        let commands = rig.actor.link.take();
+        rig.actor.commands.extend(commands);
+        let command = rig.actor.commands.pop_front().unwrap();
+        rig.actor.on_command(command);
+        rig.actor.read_next();
+        assert_eq!(rig.actor.active.get(&id).unwrap().delivery.in_flight(), 3);
+        assert_eq!((rig.pulled(third).await, rig.pulled(second).await), (vec![2], vec![]));
+        let last = rig.pull(9, 0);
+        assert_eq!(rig.pulled(last).await, [3]);
+    });
+}
