@@ -23,9 +23,9 @@
 //! **Price.** Publish: 1 row an event and 1 a room, 1 for a `dedup_id`; the room and the counters
 //! once a commit. Acknowledge: the row of the event, 1 row a room of the subscriber, the
 //! subscription once a commit. The number of distinct subscribers of several rooms is read from the
-//! index and kept until a subscription changes: about 0.1 µs a subscription on the first such
-//! event. The ids for deduplication are appended, and found through an index in memory (about 30
-//! bytes an id), since random inserts would cost a page each.
+//! index and kept until a subscription changes: about 0.1 µs a subscription on the first event for
+//! a set of rooms. The ids for deduplication are appended, and found through an index in memory
+//! (about 30 bytes an id), since random inserts would cost a page each.
 //!
 //! **Durability.** `synchronous=FULL` syncs the log in every commit. Opening checkpoints first, so
 //! that nothing is read that a killed process had written without sync. After an error the
@@ -57,7 +57,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use self::dedup::DedupIndex;
-use self::folder::{Folder, error_at};
+use self::folder::{Folder, FolderLock, error_at};
 use self::read::SqliteReader;
 use self::rooms::{RoomCache, RuledRooms};
 use self::subscriptions::SubscriptionCache;
@@ -173,7 +173,13 @@ pub(crate) struct SqliteStore {
 impl SqliteStore {
     /// Opens the queue in a folder, which is made if it does not exist.
     pub(crate) fn open(options: SqliteOptions) -> Result<Self, StoreError> {
-        let folder = Folder::lock(&options.folder)?;
+        Self::open_locked(options, &mut None)
+    }
+
+    /// Like [`open`](Self::open), with the lock that an earlier opening has left in `locked`. The
+    /// folder stays locked until that is dropped as well.
+    pub(crate) fn open_locked(options: SqliteOptions, locked: &mut Option<FolderLock>) -> Result<Self, StoreError> {
+        let folder = Folder::open(&options.folder, locked)?;
         let connection = schema::open_writer(&folder.database, options.epoch, options.pages_max)?;
         let path = folder.database.clone();
         let store = Self::load(folder, connection, options.limits, options.work_rows).and_then(|mut store| {

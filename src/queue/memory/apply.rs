@@ -104,8 +104,8 @@ impl State {
                     return Err(Refusal::Conflict { first });
                 }
                 let offset = QueueOffset { epoch: self.epoch, number: first };
-                let pending_for = entry.pending_for;
-                return Ok(Outcome::Published(Receipt { offset, duplicate: true, pending_for }));
+                let DedupEntry { at: published_at, pending_for, .. } = *entry;
+                return Ok(Outcome::Published(Receipt { offset, duplicate: true, pending_for, published_at }));
             }
             let (found, limit) = (self.dedup.len() as u64, self.limits.dedup_ids_max);
             if found >= limit {
@@ -142,7 +142,7 @@ impl State {
             self.trim_to_rule(room, TRIMMED_MAX);
         }
         let offset = QueueOffset { epoch: self.epoch, number };
-        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for }))
+        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for, published_at: now }))
     }
 
     pub(super) fn check_head(&self) -> Result<()> {
