@@ -45,7 +45,7 @@ pub(crate) enum From {
 pub(crate) enum Acked {
     /// These, at most 1024. Numbers that are not pending for the subscriber are ignored.
     Numbers(Vec<u64>),
-    /// All up to this number, also gaps.
+    /// All up to this number. Gaps stay, since the subscriber may not know them.
     UpTo(u64),
 }
 

@@ -239,12 +239,13 @@ impl Subscribers {
         if let Some(id) = self.by_key.get(&key).copied() {
             self.confirm_gaps(id, up_to);
         }
-        let gaps = match self.reader.gaps(&key, 0, GAPS_READ) {
-            Ok(page) => page.gaps,
-            Err(error) => return self.answer(reply, Err(error)),
-        };
+        // In this order: an event that expires between the two reads has become a gap in the second.
         let has_expired = match self.reader.has_expired(up_to, unix_millis()) {
             Ok(has_expired) => has_expired,
+            Err(error) => return self.answer(reply, Err(error)),
+        };
+        let gaps = match self.reader.gaps(&key, 0, GAPS_READ) {
+            Ok(page) => page.gaps,
             Err(error) => return self.answer(reply, Err(error)),
         };
         if has_expired {

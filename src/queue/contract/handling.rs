@@ -498,3 +498,15 @@ fn many_acknowledged_ranges_are_skipped() {
         assert_eq!((numbers(&page), page.has_more), (vec![1_401, 1_403, 1_405], true));
     });
 }
+
+#[test]
+fn an_ack_up_to_a_number_keeps_gaps() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.commit(&[publish(&["a"], "1"), publish(&["a"], "2")]);
+        b.reveal();
+        b.apply(Change::PurgeSubscriber { subscriber: key("s"), up_to: 1 });
+        b.apply(ack_up_to("s", 2));
+        assert_eq!((b.pending("s"), b.gaps("s")), (vec![], vec![gap(1, 1, None, GapReason::Purged)]));
+    });
+}

@@ -45,8 +45,6 @@ impl State {
                 self.subscriber(subscriber)?;
                 self.check_number(*up_to)?;
                 self.handle_up_to(subscriber, *up_to);
-                let gaps = self.subscriber(subscriber)?.gaps.values_mut();
-                gaps.for_each(|ranges| ranges.retain(|gap| gap.to > *up_to));
             }
             Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap)?,
             Change::Term { subscriber, number, reason } => return self.term(subscriber, *number, reason, now),

@@ -81,7 +81,6 @@ impl SqliteStore {
         let subscriber = self.subscriber(key)?;
         self.check_number(up_to)?;
         self.raise_floors(subscriber, up_to)?;
-        self.delete_gaps(subscriber, up_to)?;
         Ok(Outcome::Done)
     }
 
@@ -95,12 +94,6 @@ impl SqliteStore {
             }
         }
         let sql = "DELETE FROM attempt WHERE subscriber = ? AND number <= ?";
-        self.connection.prepare_cached(sql)?.execute([subscriber, i(up_to)])?;
-        Ok(())
-    }
-
-    fn delete_gaps(&mut self, subscriber: i64, up_to: u64) -> Result<()> {
-        let sql = "DELETE FROM gap WHERE subscriber = ? AND last <= ?";
         self.connection.prepare_cached(sql)?.execute([subscriber, i(up_to)])?;
         Ok(())
     }
