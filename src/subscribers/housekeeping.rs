@@ -97,7 +97,7 @@ impl Subscribers {
         if self.housekeeping.next_sample <= now {
             self.housekeeping.next_sample = now.plus(SAMPLE_PAUSE);
             // Deliveries have the store for themselves.
-            if self.reads.is_empty()
+            if !self.reads.has_ready()
                 && let Err(error) = self.sample(now)
             {
                 log::debug!("queue not sampled: {error}");

@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use super::attaching::{GAPS_READ, outcome};
 use super::delivering::Cause;
-use super::{Outlet, REQUESTED_READS_MAX, ReadJob, Subscribers, UNSUBMITTED_MAX, bounded};
+use super::reads::ReadJob;
+use super::{Outlet, REQUESTED_READS_MAX, Subscribers, UNSUBMITTED_MAX, bounded};
 use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
 use crate::messages::session::SocketRef;
@@ -121,12 +122,11 @@ impl Subscribers {
         reply: SubscriberReply<T>,
         read: impl FnOnce(&mut Self, SubscriberReply<T>) -> Result<(), StoreError> + Send + 'static,
     ) {
-        if self.requested_reads >= REQUESTED_READS_MAX {
+        if self.reads.requested() >= REQUESTED_READS_MAX {
             let _ = reply.send(Err(SubscriberError::Overloaded));
             return;
         }
-        self.requested_reads += 1;
-        self.reads.push_back(ReadJob::Request(Box::new(move |actor| read(actor, reply))));
+        self.reads.push(ReadJob::Request(Box::new(move |actor| read(actor, reply))));
     }
 
     /// Answers with the result of a read. A store that failed is unavailable.

@@ -22,7 +22,7 @@ use crate::ids::QueueOffset;
 use crate::messages::attachment::{EventAnswer, SubscriberError, SubscriberReply};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::tests::socket;
-use crate::messages::subscribers::{PullAnswer, SubscriberRequest};
+use crate::messages::subscribers::{PullAnswer, RoomsRead, RoomsToRead, SubscriberRequest};
 use crate::queue::change::{From, Outcome, Publish, Refusal};
 use crate::queue::committer::CommitterOptions;
 use crate::queue::limits::QueueLimits;
@@ -228,6 +228,15 @@ impl Rig {
     async fn ack(&mut self, client: &Client, number: u64) {
         self.answer(client, number, EventAnswer::Ack);
         self.settle().await;
+    }
+
+    /// Reads stored events of a room, without a wait.
+    fn read_rooms(&self, room: &str, limit: usize) -> oneshot::Receiver<Result<RoomsRead, SubscriberError>> {
+        let (reply, answer) = oneshot::channel();
+        let (namespace, rooms) = (NamespacePath::root(), vec![RoomName::parse(room).unwrap()]);
+        let rooms = RoomsToRead { namespace, rooms, after: None, limit };
+        self.actor.link.post(SubscriberCommand::ReadRooms { rooms, wait: Duration::ZERO, reply });
+        answer
     }
 
     fn pending(&mut self, name: &str) -> u64 {
