@@ -276,6 +276,12 @@ impl<C> Delivery<C> {
         self.advance(now, effects);
     }
 
+    /// Events that were not sent may be missing here, or not be pending any more; none was added
+    /// below them. They are read from the store again.
+    pub(crate) fn reread_unsent(&mut self, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
+        self.on_rewind(u64::MAX, now, effects);
+    }
+
     /// Asks for `count` events of a subscriber that pulls, in place of those it asked for before.
     pub(crate) fn on_pull(&mut self, count: usize, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         if let Mode::Pull { demand } = &mut self.mode {

@@ -306,8 +306,7 @@ impl Subscribers {
     fn on_missed(&mut self) -> usize {
         let ids: Vec<AttachmentId> = self.active.keys().copied().collect();
         for id in &ids {
-            // Nothing was added below the events that were read.
-            self.with(*id, |delivery, now, effects| delivery.on_rewind(u64::MAX, now, effects));
+            self.with(*id, |delivery, now, effects| delivery.reread_unsent(now, effects));
         }
         self.room_reads.on_missed();
         ids.len()

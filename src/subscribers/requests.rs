@@ -160,9 +160,12 @@ impl Subscribers {
         self.change_then(change, reply, move |actor, outcome| {
             let Outcome::Subscribed { after, .. } = outcome else { return None };
             let id = actor.by_key.get(&key).copied()?;
+            let is_known = actor.active.get(&id).is_some_and(|active| active.rooms.contains_key(&room));
             let joined = actor.add_room(id, room, after);
-            // Events since the commit may have been missed, and earlier ones were asked for.
-            actor.with(id, |delivery, now, effects| delivery.on_rewind(after, now, effects));
+            if !is_known {
+                // Events since the commit may have been missed, and earlier ones were asked for.
+                actor.with(id, |delivery, now, effects| delivery.on_rewind(after, now, effects));
+            }
             actor.look_for_gaps(id);
             joined
         });
@@ -196,8 +199,8 @@ impl Subscribers {
             if let Some(active) = actor.active.get(&id) {
                 active.tell(id, AttachmentUpdate::Leave(room));
             }
-            // Events that were read may not be pending any more.
-            actor.with(id, |delivery, now, effects| delivery.on_rewind(0, now, effects));
+            // They may not be pending any more, or only in another room.
+            actor.with(id, |delivery, now, effects| delivery.reread_unsent(now, effects));
         });
     }
 
