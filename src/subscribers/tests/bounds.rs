@@ -41,3 +41,19 @@ fn live_events_that_a_turn_does_not_handle_count_towards_the_feed() {
         assert!(rig.actor.live.is_empty() && rig.actor.queue.live().is_empty());
     });
 }
+
+#[test]
+fn a_page_of_damaged_events_of_rooms_is_read_on_after_them() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        for _ in 0..3 {
+            rig.publish("a", false).await;
+        }
+        rig.store.faults().damaged.extend([1, 2]);
+        let answer = rig.read_rooms("a", 2);
+        rig.settle().await;
+        let page = answer.await.unwrap().unwrap();
+        assert_eq!((page.events.len(), page.has_more, page.next), (0, true, 2));
+    });
+}
