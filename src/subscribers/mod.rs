@@ -236,8 +236,13 @@ impl Subscribers {
         self.submit(change, |_, _| {});
     }
 
+    /// Submits changes while at most half of those that may wait for the committer are of this
+    /// actor. The others are for publishers.
     fn submit_waiting(&mut self) {
-        while let Some((change, complete)) = self.unsubmitted.pop_front() {
+        let share = (self.queue.waiting_max() / 2).max(1);
+        while self.committing - self.unsubmitted.len() < share
+            && let Some((change, complete)) = self.unsubmitted.pop_front()
+        {
             match self.queue.submit(change.clone(), complete) {
                 Ok(()) => {}
                 Err(NotSubmitted::Full(complete)) => return self.unsubmitted.push_front((change, complete)),
@@ -256,11 +261,11 @@ impl Subscribers {
         if self.live.is_empty() {
             self.live.extend(self.queue.live().take());
         }
-        self.submit_waiting();
         for (then, verdict) in self.results.take() {
             self.committing -= 1;
             then(self, verdict);
         }
+        self.submit_waiting();
         // Live events before commands: a pull then finds the events that were published before it.
         self.take_live();
         for _ in 0..COMMANDS_PER_TURN {

@@ -57,3 +57,37 @@ fn a_page_of_damaged_events_of_rooms_is_read_on_after_them() {
         assert_eq!((page.events.len(), page.has_more, page.next), (0, true, 2));
     });
 }
+
+#[test]
+fn changes_of_subscribers_leave_half_of_the_queue_to_publishers() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let (share, before) = (rig.actor.queue.waiting_max() / 2, rig.store.changes());
+        for _ in 0..share + 10 {
+            rig.actor.submit_lazily(Change::Touch { subscriber: key("s"), seen_at: UnixMillis(1) });
+        }
+        assert_eq!(rig.actor.unsubmitted.len(), 10);
+        rig.settle().await;
+        assert_eq!(rig.store.changes() - before, share + 10);
+    });
+}
+
+#[test]
+fn signs_of_life_of_many_subscribers_are_stored_in_several_rounds() {
+    run(async {
+        let mut rig = Rig::new(|limits| limits.queue.subscriber_expiry = Duration::from_secs(8 * 3600));
+        let mut clients = Vec::new();
+        for name in 0..260 {
+            let name = format!("s{name}");
+            rig.subscribe(&name, "a").await;
+            clients.push(rig.attached(&name).await);
+        }
+        let start = rig.actor.clock.now();
+        let touched = |rig: &Rig| rig.actor.active.values().filter(|active| active.touched_at > start).count();
+        rig.pass(Duration::from_secs(3600)).await;
+        assert_eq!(touched(&rig), 256);
+        rig.pass(Duration::from_millis(100)).await;
+        assert_eq!(touched(&rig), 260);
+    });
+}
