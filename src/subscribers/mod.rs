@@ -71,7 +71,7 @@ const RESUBMIT_PAUSE: u64 = 5;
 /// Changes without room at the committer from which requests of the application are refused.
 const UNSUBMITTED_MAX: usize = 16_384;
 
-/// Requested reads from which further ones are refused.
+/// Requested reads of each queue from which further ones are refused.
 const REQUESTED_READS_MAX: usize = 16_384;
 
 /// Bounds and times of the actor.

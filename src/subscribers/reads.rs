@@ -22,6 +22,8 @@ pub(super) enum ReadJob {
     Gaps(AttachmentId),
     /// A request of the application, which is answered also if the read fails.
     Request(RequestedRead),
+    /// A request on which no delivery depends.
+    Listing(RequestedRead),
 }
 
 /// Reads that wait for their turns, one item a turn.
@@ -30,6 +32,8 @@ pub(super) struct Reads {
     ready: VecDeque<ReadJob>,
     /// Number of requests among them.
     requested: usize,
+    /// Requests that wait while deliveries read, up to one turn in eight.
+    listings: VecDeque<RequestedRead>,
     /// Reads that are not repeated before their times, in the order of these.
     paused: VecDeque<(UnixMillis, ReadJob)>,
     turns: u32,
@@ -49,12 +53,20 @@ impl Reads {
         self.paused.insert(place, (at, job));
     }
 
+    pub(super) fn push_listing(&mut self, read: RequestedRead) {
+        self.listings.push_back(read);
+    }
+
     pub(super) fn requested(&self) -> usize {
         self.requested
     }
 
+    pub(super) fn listings(&self) -> usize {
+        self.listings.len()
+    }
+
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.listings.is_empty()
     }
 
     /// The time of the first read that pauses.
@@ -93,15 +105,19 @@ impl Subscribers {
         }
     }
 
-    /// The next read. Looks for gaps that nobody asked for have every eighth turn.
+    /// The next read. Listings, and looks for gaps that nobody asked for, have every eighth turn
+    /// each, and those that deliveries do not need.
     fn next_job(&mut self) -> Option<ReadJob> {
         self.reads.turns = self.reads.turns.wrapping_add(1);
-        if (!self.reads.has_ready() || self.reads.turns.is_multiple_of(8))
-            && let Some(id) = self.next_gap_check()
-        {
-            return Some(ReadJob::Gaps(id));
-        }
-        self.reads.ready.pop_front()
+        let preferred = match self.reads.turns % 8 {
+            0 => self.next_gap_check().map(ReadJob::Gaps),
+            4 => self.reads.listings.pop_front().map(ReadJob::Listing),
+            _ => None,
+        };
+        preferred
+            .or_else(|| self.reads.ready.pop_front())
+            .or_else(|| self.reads.listings.pop_front().map(ReadJob::Listing))
+            .or_else(|| self.next_gap_check().map(ReadJob::Gaps))
     }
 
     /// Runs a read. A failed one is repeated later.
@@ -114,6 +130,7 @@ impl Subscribers {
                 self.reads.requested -= 1;
                 return read(self);
             }
+            ReadJob::Listing(read) => return read(self),
         };
         if result.is_err() {
             self.reads.push_at(self.clock.now().plus(READ_PAUSE), job);

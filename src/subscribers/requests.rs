@@ -70,11 +70,11 @@ impl Subscribers {
             SubscriberRequest::Pull { limit, wait, reply } => self.on_pull(key, limit, wait, reply),
             SubscriberRequest::PullDropped => self.end_dropped_pull(&key),
             SubscriberRequest::Release { socket } => self.release(&key, socket.as_ref()),
-            SubscriberRequest::Describe(reply) => self.read_for(reply, move |actor, reply| {
+            SubscriberRequest::Describe(reply) => self.list_for(reply, move |actor, reply| {
                 let description = actor.describe(&key);
                 actor.answer(reply, description)
             }),
-            SubscriberRequest::DeadLetters { after, limit, reply } => self.read_for(reply, move |actor, reply| {
+            SubscriberRequest::DeadLetters { after, limit, reply } => self.list_for(reply, move |actor, reply| {
                 let page = actor.dead_letters(&key, after, limit);
                 actor.answer(reply, page)
             }),
@@ -127,6 +127,19 @@ impl Subscribers {
             return;
         }
         self.reads.push(ReadJob::Request(Box::new(move |actor| read(actor, reply))));
+    }
+
+    /// Reads the store in a turn that deliveries leave, unless too many such reads wait.
+    fn list_for<T: Send + 'static>(
+        &mut self,
+        reply: SubscriberReply<T>,
+        read: impl FnOnce(&mut Self, SubscriberReply<T>) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        if self.reads.listings() >= REQUESTED_READS_MAX {
+            let _ = reply.send(Err(SubscriberError::Overloaded));
+            return;
+        }
+        self.reads.push_listing(Box::new(move |actor| read(actor, reply)));
     }
 
     /// Answers with the result of a read. A store that failed is unavailable.
@@ -427,7 +440,7 @@ impl Subscribers {
     }
 
     pub(super) fn list(&mut self, after: SubscriberKey, limit: usize, reply: SubscriberReply<Vec<SubscriberInfo>>) {
-        self.read_for(reply, move |actor, reply| {
+        self.list_for(reply, move |actor, reply| {
             let found = actor.reader.subscribers(Some(&after), limit.clamp(1, LISTED_MAX)).map(|mut found| {
                 found.retain(|info| info.key.namespace == after.namespace);
                 Ok(found)

@@ -1,5 +1,6 @@
 //! Bounds: what waits, and what one turn or one subscriber costs.
 
+use super::reads::ReadJob;
 use super::*;
 
 impl Rig {
@@ -89,5 +90,25 @@ fn signs_of_life_of_many_subscribers_are_stored_in_several_rounds() {
         assert_eq!(touched(&rig), 256);
         rig.pass(Duration::from_millis(100)).await;
         assert_eq!(touched(&rig), 260);
+    });
+}
+
+#[test]
+fn listings_have_one_read_in_eight_while_deliveries_wait() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        let mut answers = Vec::new();
+        for _ in 0..16 {
+            rig.actor.reads.push(ReadJob::Page(AttachmentId::next()));
+            let (reply, answer) = oneshot::channel();
+            rig.actor.list(key("s"), 10, reply);
+            answers.push(answer);
+        }
+        let mut answered = |rig: &mut Rig, reads: usize| {
+            (0..reads).for_each(|_| rig.actor.read_next());
+            answers.iter_mut().filter_map(|answer| answer.try_recv().ok()).count()
+        };
+        assert_eq!(answered(&mut rig, 16), 2);
+        assert_eq!(answered(&mut rig, 16), 14, "all of them, as soon as no delivery waits");
     });
 }
