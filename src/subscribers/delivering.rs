@@ -250,8 +250,8 @@ impl Subscribers {
         Ok(())
     }
 
-    /// An event that was not read was not removed: it is not damaged, or the store has failed. It is
-    /// read again.
+    /// An event that was not read was not removed: it is not damaged, or the store has failed. It
+    /// is read again.
     fn on_damage_kept(&mut self, id: AttachmentId, number: u64, error: &SubscriberError) {
         let now = self.clock.now();
         if let Some(active) = self.active.get_mut(&id)
