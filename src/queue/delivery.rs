@@ -235,7 +235,7 @@ impl<C> Delivery<C> {
         let is_due = self.next_due.is_some_and(|due| due <= now);
         if self.ready.is_empty() && self.read.is_none() && (self.unread || is_due) && self.has_room() {
             self.read = Some(ReadUnderWay::default());
-            let (events_max, bytes_max) = (self.limits.in_flight_max, self.limits.in_flight_bytes_max);
+            let (events_max, bytes_max) = self.page_bounds();
             let except = self.in_flight.keys().chain(&self.settling).copied().collect();
             effects.push(Effect::Read { after: self.cursor, except, events_max, bytes_max });
         }
@@ -274,6 +274,12 @@ impl<C> Delivery<C> {
     pub(crate) fn on_rewind(&mut self, after: u64, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         self.rewind(after);
         self.advance(now, effects);
+    }
+
+    /// Events that were not sent may be missing here, or not be pending any more; none was added
+    /// below them. They are read from the store again.
+    pub(crate) fn reread_unsent(&mut self, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
+        self.on_rewind(u64::MAX, now, effects);
     }
 
     /// Asks for `count` events of a subscriber that pulls, in place of those it asked for before.
@@ -538,6 +544,14 @@ impl<C> Delivery<C> {
         self.ready.is_empty() || (fits && self.ready.len() < self.limits.in_flight_max)
     }
 
+    /// Events and bytes of a page: those that can be sent, or more if a page would be small.
+    fn page_bounds(&self) -> (usize, usize) {
+        let DeliveryLimits { in_flight_max, in_flight_bytes_max, .. } = self.limits;
+        let events = in_flight_max.saturating_sub(self.in_flight.len()).max(in_flight_max / PAGE_EVENTS_SHARE);
+        let bytes = in_flight_bytes_max.saturating_sub(self.in_flight_bytes);
+        (events, bytes.max(in_flight_bytes_max / PAGE_BYTES_SHARE))
+    }
+
     fn has_room(&self) -> bool {
         self.in_flight.len() < self.limits.in_flight_max
             && self.in_flight_bytes < self.limits.in_flight_bytes_max
@@ -552,6 +566,10 @@ impl<C> Delivery<C> {
         self.has_room() && (self.in_flight.is_empty() || (fits && !alone))
     }
 }
+
+/// The smallest page, as parts of the events and of the bytes that may be in flight.
+const PAGE_EVENTS_SHARE: usize = 4;
+const PAGE_BYTES_SHARE: usize = 16;
 
 /// Failed attempts after which an event whose connection was lost is sent alone. Two: one lost
 /// connection says little.

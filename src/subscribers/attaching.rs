@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::content::AttachStatus;
 use super::gaps::ReportedGaps;
-use super::{Active, Outlet, ReadJob, Subscribers};
+use super::reads::ReadJob;
+use super::{Active, Outlet, Subscribers};
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
 use crate::messages::session::SessionCommand;
 use crate::queue::change::{Change, Outcome, Refusal};
 use crate::queue::committer::Verdict;
 use crate::queue::delivery::{Delivery, Effect, Mode, Settlement};
-use crate::queue::record::{Backlog, Gap, SubscriberInfo, SubscriberKey};
+use crate::queue::record::{Backlog, Gap, SubscriberInfo, SubscriberKey, UnixMillis};
 use crate::queue::store::StoreError;
 
 /// Pending events that are counted for the client. Counting more takes longer than a turn should.
@@ -105,7 +106,7 @@ impl Subscribers {
             has_expired: expired_at.is_some() || before.has_expired,
             sent_up_to,
         });
-        self.reads.push_back(ReadJob::Begin(id));
+        self.reads.push(ReadJob::Begin(id));
     }
 
     fn fail_attach(&mut self, id: AttachmentId, error: &SubscriberError) {
@@ -192,6 +193,7 @@ impl Subscribers {
             outlet,
             rooms,
             read: None,
+            read_after: UnixMillis(0),
             acks: Vec::new(),
             packets: Vec::new(),
             terms: HashMap::new(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::attaching::outcome;
 use super::content::Content;
-use super::{Active, LIVE_PER_TURN, Outlet, ReadJob, Subscribers};
+use super::reads::{READ_PAUSE, ReadJob};
+use super::{Active, LIVE_PER_TURN, Outlet, Subscribers};
 use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, EventAnswer, SubscriberError};
 use crate::queue::change::{ACKED_MAX, Acked, Change, Refusal};
@@ -14,9 +15,6 @@ use crate::queue::delivery::{Delivery, Effect, Page, PendingEvent, Refused, Sett
 use crate::queue::record::{SubscriberKey, UnixMillis};
 use crate::queue::service::{Live, RevealedEvent};
 use crate::queue::store::{PageLimit, StoreError};
-
-/// Pause after a read that failed.
-const READ_PAUSE: u64 = 1_000;
 
 /// A page that a delivery wants to read.
 #[derive(Debug)]
@@ -70,7 +68,12 @@ impl Subscribers {
                 Effect::Read { after, except, events_max, bytes_max } => {
                     let limit = PageLimit { events: events_max, bytes: bytes_max };
                     active.read = Some(ReadWanted { after, except, limit });
-                    self.reads.push_back(ReadJob::Page(id));
+                    let job = ReadJob::Page(id);
+                    if active.read_after > now {
+                        self.reads.push_at(active.read_after, job);
+                    } else {
+                        self.reads.push(job);
+                    }
                 }
                 Effect::Send { number, content, .. } if content.has_expired() => {
                     // The store removes it, and the subscriber gets a gap.
@@ -212,51 +215,7 @@ impl Subscribers {
         }
     }
 
-    /// Reads the store for one subscriber.
-    pub(super) fn read_next(&mut self) {
-        if self.clock.now() < self.reads_after {
-            return;
-        }
-        // Rooms that are read by no subscriber have their turn as well.
-        let mut result = self.read_rooms();
-        if result.is_ok()
-            && let Some(job) = self.next_job()
-        {
-            result = self.run_job(job);
-        }
-        if let Err(error) = result {
-            // Deliveries pause. They continue with the same reads.
-            self.reads_after = self.clock.now().plus(READ_PAUSE);
-            self.metrics.subscribers.reads_failed.add(1);
-            log::error!("queue not read, next attempt in {READ_PAUSE} ms: {error}");
-        }
-    }
-
-    /// The next read. Looks for gaps that nobody asked for have every eighth turn.
-    fn next_job(&mut self) -> Option<ReadJob> {
-        self.read_turns = self.read_turns.wrapping_add(1);
-        if (self.reads.is_empty() || self.read_turns.is_multiple_of(8))
-            && let Some(id) = self.next_gap_check()
-        {
-            return Some(ReadJob::Gaps(id));
-        }
-        self.reads.pop_front()
-    }
-
-    /// Runs a read. A failed one is repeated later.
-    fn run_job(&mut self, job: ReadJob) -> Result<(), StoreError> {
-        match job {
-            ReadJob::Begin(id) => self.begin(id).inspect_err(|_| self.reads.push_front(ReadJob::Begin(id))),
-            ReadJob::Page(id) => self.read_page(id).inspect_err(|_| self.reads.push_front(ReadJob::Page(id))),
-            ReadJob::Gaps(id) => self.read_gaps(id).inspect_err(|_| self.reads.push_front(ReadJob::Gaps(id))),
-            ReadJob::Request(read) => {
-                self.requested_reads -= 1;
-                read(self)
-            }
-        }
-    }
-
-    fn read_page(&mut self, id: AttachmentId) -> Result<(), StoreError> {
+    pub(super) fn read_page(&mut self, id: AttachmentId) -> Result<(), StoreError> {
         let Some(active) = self.active.get_mut(&id) else { return Ok(()) };
         let Some(read) = &active.read else { return Ok(()) };
         let now = self.clock.now();
@@ -268,8 +227,7 @@ impl Subscribers {
             let number = damaged.number;
             self.submit(Change::RemoveDamaged { number }, move |actor, verdict| match outcome(verdict) {
                 Ok(_) => actor.look_for_gaps(id),
-                // It was not read, and is not damaged, or the store has failed: it is read again.
-                Err(_) => drop(actor.with(id, |delivery, now, effects| delivery.on_rewind(number - 1, now, effects))),
+                Err(error) => actor.on_damage_kept(id, number, &error),
             });
         }
         let epoch = self.queue.epoch();
@@ -290,6 +248,18 @@ impl Subscribers {
         let page = Page { due, fresh, next, more: page.has_more, next_due: page.next_due };
         self.with(id, |delivery, now, effects| delivery.on_page(page, now, effects));
         Ok(())
+    }
+
+    /// An event that was not read was not removed: it is not damaged, or the store has failed. It
+    /// is read again.
+    fn on_damage_kept(&mut self, id: AttachmentId, number: u64, error: &SubscriberError) {
+        let now = self.clock.now();
+        if let Some(active) = self.active.get_mut(&id)
+            && !matches!(error, SubscriberError::Refused(_))
+        {
+            active.read_after = now.plus(READ_PAUSE);
+        }
+        self.with(id, |delivery, now, effects| delivery.on_rewind(number - 1, now, effects));
     }
 
     /// Passes live events to the deliveries of their rooms.
@@ -336,8 +306,7 @@ impl Subscribers {
     fn on_missed(&mut self) -> usize {
         let ids: Vec<AttachmentId> = self.active.keys().copied().collect();
         for id in &ids {
-            // Nothing was added below the events that were read.
-            self.with(*id, |delivery, now, effects| delivery.on_rewind(u64::MAX, now, effects));
+            self.with(*id, |delivery, now, effects| delivery.reread_unsent(now, effects));
         }
         self.room_reads.on_missed();
         ids.len()

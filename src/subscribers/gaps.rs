@@ -9,7 +9,8 @@
 use std::collections::VecDeque;
 
 use super::attaching::{GAPS_READ, outcome};
-use super::{Outlet, ReadJob, Subscribers};
+use super::reads::ReadJob;
+use super::{Outlet, Subscribers};
 use crate::messages::attachment::AttachmentId;
 use crate::queue::change::Change;
 use crate::queue::record::Gap;
@@ -118,7 +119,7 @@ impl Subscribers {
     pub(super) fn look_for_gaps(&mut self, id: AttachmentId) {
         let Some(active) = self.active.get_mut(&id) else { return };
         if !std::mem::replace(&mut active.gaps.is_read_queued, true) {
-            self.reads.push_back(ReadJob::Gaps(id));
+            self.reads.push(ReadJob::Gaps(id));
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::attaching::outcome;
 use super::clock::millis;
-use super::{Outlet, Subscribers};
+use super::{Active, Outlet, Subscribers};
 use crate::messages::attachment::AttachmentId;
 use crate::queue::change::{Change, Outcome};
 use crate::queue::committer::unix_millis;
@@ -21,6 +21,11 @@ const HURRIED: u64 = 1_000;
 
 /// Rows of one expiry.
 const EXPIRE_BUDGET: usize = 1_024;
+
+/// Attached subscribers of which one round stores that they are there, and the pause after which a
+/// round follows for others.
+const TOUCHED: usize = 256;
+const TOUCH_PAUSE: u64 = 100;
 
 /// Pause between two samples, subscribers of one sample, and pending events that are counted of
 /// each.
@@ -90,14 +95,15 @@ impl Subscribers {
             self.expire();
         }
         if self.housekeeping.next_round <= now {
-            self.housekeeping.next_round = now.plus(self.housekeeping.round);
-            self.touch_attached(now);
+            let has_more = self.touch_attached(now);
+            let pause = if has_more { TOUCH_PAUSE } else { self.housekeeping.round };
+            self.housekeeping.next_round = now.plus(pause);
             self.end_idle_pulls();
         }
         if self.housekeeping.next_sample <= now {
             self.housekeeping.next_sample = now.plus(SAMPLE_PAUSE);
             // Deliveries have the store for themselves.
-            if self.reads.is_empty()
+            if !self.reads.has_ready()
                 && let Err(error) = self.sample(now)
             {
                 log::debug!("queue not sampled: {error}");
@@ -129,19 +135,23 @@ impl Subscribers {
         !self.housekeeping.gap_checks.is_empty()
     }
 
-    fn touch_attached(&mut self, now: UnixMillis) {
+    /// Stores that attached subscribers are there. Returns true if there are more than one round
+    /// takes.
+    fn touch_attached(&mut self, now: UnixMillis) -> bool {
         let touch_every = self.housekeeping.touch_every;
-        let mut late = Vec::new();
-        for active in self.active.values_mut() {
-            if active.touched_at.plus(touch_every) <= now {
-                active.touched_at = now;
-                late.push(active.key.clone());
-            }
+        let is_late = |active: &&mut Active| active.touched_at.plus(touch_every) <= now;
+        let mut late = self.active.values_mut().filter(is_late);
+        let mut keys = Vec::new();
+        for active in late.by_ref().take(TOUCHED) {
+            active.touched_at = now;
+            keys.push(active.key.clone());
         }
-        for subscriber in late {
+        let has_more = late.next().is_some();
+        for subscriber in keys {
             // By the clock of the committer, which decides what expires.
             self.submit_lazily(Change::Touch { subscriber, seen_at: unix_millis() });
         }
+        has_more
     }
 
     /// Ends the deliveries of subscribers that have stopped to pull.

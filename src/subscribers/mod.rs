@@ -3,7 +3,8 @@
 //!
 //! This file contains the fields, the lifecycle and the turn. The submodules contain the behaviour:
 //! `attaching` (begin and end of attachments), `delivering` (effects of deliveries, reads, live
-//! events), `gaps`, `pulling`, `requests` (of the application), `housekeeping`.
+//! events), `reads` (order of reads of the store), `gaps`, `pulling`, `requests` (of the
+//! application), `housekeeping`.
 //!
 //! **Invariant**: nothing is lost if the actor drops a delivery, or misses a live event: every
 //! event that is not settled is in the store.
@@ -18,6 +19,7 @@ mod delivering;
 mod gaps;
 mod housekeeping;
 mod pulling;
+mod reads;
 mod requests;
 mod room_reads;
 #[cfg(test)]
@@ -38,6 +40,7 @@ use self::delivering::ReadWanted;
 use self::gaps::ReportedGaps;
 use self::housekeeping::Housekeeping;
 use self::pulling::PullState;
+use self::reads::Reads;
 use self::room_reads::RoomReads;
 use crate::ids::{NamespacePath, RoomName};
 use crate::limits::Limits;
@@ -53,7 +56,7 @@ use crate::queue::committer::{Completion, NotSubmitted, Verdict};
 use crate::queue::delivery::{Delivery, DeliveryLimits};
 use crate::queue::record::{SubscriberKey, UnixMillis};
 use crate::queue::service::{Live, QueueService};
-use crate::queue::store::{QueueReader, StoreError};
+use crate::queue::store::QueueReader;
 use crate::queue::wake_queue::WakeQueue;
 
 /// Commands that one turn handles.
@@ -68,7 +71,7 @@ const RESUBMIT_PAUSE: u64 = 5;
 /// Changes without room at the committer from which requests of the application are refused.
 const UNSUBMITTED_MAX: usize = 16_384;
 
-/// Requested reads from which further ones are refused.
+/// Requested reads of each queue from which further ones are refused.
 const REQUESTED_READS_MAX: usize = 16_384;
 
 /// Bounds and times of the actor.
@@ -128,6 +131,8 @@ struct Active {
     rooms: BTreeMap<RoomName, u64>,
     /// A read that waits for its turn.
     read: Option<ReadWanted>,
+    /// No page is read before this time.
+    read_after: UnixMillis,
     /// Acknowledged events that are committed at the end of the turn.
     acks: Vec<u64>,
     /// Packets that are sent at the end of the turn.
@@ -163,12 +168,7 @@ pub(crate) struct Subscribers {
     by_key: HashMap<SubscriberKey, AttachmentId>,
     /// Active subscribers of each room.
     by_room: HashMap<(NamespacePath, RoomName), BTreeSet<AttachmentId>>,
-    /// Work that reads the store, one item a turn.
-    reads: VecDeque<ReadJob>,
-    /// Number of reads among them that were requested.
-    requested_reads: usize,
-    /// No read before this time, since the last one failed.
-    reads_after: UnixMillis,
+    reads: Reads,
     deadlines: BTreeSet<(UnixMillis, AttachmentId)>,
     /// Active subscribers that have changed in this turn.
     changed: BTreeSet<AttachmentId>,
@@ -182,21 +182,6 @@ pub(crate) struct Subscribers {
     committing: usize,
     timer: Option<(UnixMillis, SpawnHandle)>,
     is_woken: bool,
-    read_turns: u32,
-}
-
-type RequestedRead = Box<dyn FnOnce(&mut Subscribers) -> Result<(), StoreError> + Send>;
-
-/// Work that reads the store. Subscribers take turns.
-enum ReadJob {
-    /// Reads the subscriber of a socket or a pull whose attach was committed, and begins its
-    /// delivery.
-    Begin(AttachmentId),
-    /// The next page of a delivery.
-    Page(AttachmentId),
-    Gaps(AttachmentId),
-    /// A request of the application, which is answered also if the read fails.
-    Request(RequestedRead),
 }
 
 impl Subscribers {
@@ -226,9 +211,7 @@ impl Subscribers {
             active: HashMap::new(),
             by_key: HashMap::new(),
             by_room: HashMap::new(),
-            reads: VecDeque::new(),
-            requested_reads: 0,
-            reads_after: UnixMillis(0),
+            reads: Reads::default(),
             deadlines: BTreeSet::new(),
             changed: BTreeSet::new(),
             room_reads: RoomReads::default(),
@@ -237,7 +220,6 @@ impl Subscribers {
             committing: 0,
             timer: None,
             is_woken: false,
-            read_turns: 0,
         }
     }
 
@@ -254,8 +236,13 @@ impl Subscribers {
         self.submit(change, |_, _| {});
     }
 
+    /// Submits changes while at most half of those that may wait for the committer are of this
+    /// actor. The others are for publishers.
     fn submit_waiting(&mut self) {
-        while let Some((change, complete)) = self.unsubmitted.pop_front() {
+        let share = (self.queue.waiting_max() / 2).max(1);
+        while self.committing - self.unsubmitted.len() < share
+            && let Some((change, complete)) = self.unsubmitted.pop_front()
+        {
             match self.queue.submit(change.clone(), complete) {
                 Ok(()) => {}
                 Err(NotSubmitted::Full(complete)) => return self.unsubmitted.push_front((change, complete)),
@@ -274,11 +261,11 @@ impl Subscribers {
         if self.live.is_empty() {
             self.live.extend(self.queue.live().take());
         }
-        self.submit_waiting();
         for (then, verdict) in self.results.take() {
             self.committing -= 1;
             then(self, verdict);
         }
+        self.submit_waiting();
         // Live events before commands: a pull then finds the events that were published before it.
         self.take_live();
         for _ in 0..COMMANDS_PER_TURN {
@@ -300,15 +287,13 @@ impl Subscribers {
     fn next_turn(&self) -> Option<UnixMillis> {
         let now = self.clock.now();
         let has_commands = !self.commands.is_empty() || !self.link.is_empty();
-        let has_work = has_commands || !self.live.is_empty() || !self.queue.live().is_empty();
-        let has_reads = !self.reads.is_empty() || self.room_reads.has_ready() || self.has_gap_checks();
-        let reads = has_reads.then_some(self.reads_after);
+        let has_reads = self.reads.has_ready() || self.room_reads.has_ready() || self.has_gap_checks();
+        let has_work = has_commands || has_reads || !self.live.is_empty() || !self.queue.live().is_empty();
         let unsubmitted = (!self.unsubmitted.is_empty()).then(|| now.plus(RESUBMIT_PAUSE));
         let deadlines = self.deadlines.first().map(|(deadline, _)| *deadline);
-        // No read ends while reads pause.
-        let room_reads = self.room_reads.deadline().map(|deadline| deadline.max(self.reads_after));
-        let others = [reads, unsubmitted, deadlines, room_reads, Some(self.housekeeping.next())];
-        has_work.then_some(now).into_iter().chain(others.into_iter().flatten()).min()
+        let reads = [self.reads.next_paused(), self.room_reads.deadline()];
+        let others = [unsubmitted, deadlines, Some(self.housekeeping.next())].into_iter().chain(reads);
+        has_work.then_some(now).into_iter().chain(others.flatten()).min()
     }
 
     fn on_command(&mut self, command: SubscriberCommand) {

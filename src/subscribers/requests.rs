@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use super::attaching::{GAPS_READ, outcome};
 use super::delivering::Cause;
-use super::{Outlet, REQUESTED_READS_MAX, ReadJob, Subscribers, UNSUBMITTED_MAX, bounded};
+use super::reads::ReadJob;
+use super::{Outlet, REQUESTED_READS_MAX, Subscribers, UNSUBMITTED_MAX, bounded};
 use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
 use crate::messages::session::SocketRef;
@@ -69,11 +70,11 @@ impl Subscribers {
             SubscriberRequest::Pull { limit, wait, reply } => self.on_pull(key, limit, wait, reply),
             SubscriberRequest::PullDropped => self.end_dropped_pull(&key),
             SubscriberRequest::Release { socket } => self.release(&key, socket.as_ref()),
-            SubscriberRequest::Describe(reply) => self.read_for(reply, move |actor, reply| {
+            SubscriberRequest::Describe(reply) => self.list_for(reply, move |actor, reply| {
                 let description = actor.describe(&key);
                 actor.answer(reply, description)
             }),
-            SubscriberRequest::DeadLetters { after, limit, reply } => self.read_for(reply, move |actor, reply| {
+            SubscriberRequest::DeadLetters { after, limit, reply } => self.list_for(reply, move |actor, reply| {
                 let page = actor.dead_letters(&key, after, limit);
                 actor.answer(reply, page)
             }),
@@ -121,12 +122,24 @@ impl Subscribers {
         reply: SubscriberReply<T>,
         read: impl FnOnce(&mut Self, SubscriberReply<T>) -> Result<(), StoreError> + Send + 'static,
     ) {
-        if self.requested_reads >= REQUESTED_READS_MAX {
+        if self.reads.requested() >= REQUESTED_READS_MAX {
             let _ = reply.send(Err(SubscriberError::Overloaded));
             return;
         }
-        self.requested_reads += 1;
-        self.reads.push_back(ReadJob::Request(Box::new(move |actor| read(actor, reply))));
+        self.reads.push(ReadJob::Request(Box::new(move |actor| read(actor, reply))));
+    }
+
+    /// Reads the store in a turn that deliveries leave, unless too many such reads wait.
+    fn list_for<T: Send + 'static>(
+        &mut self,
+        reply: SubscriberReply<T>,
+        read: impl FnOnce(&mut Self, SubscriberReply<T>) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        if self.reads.listings() >= REQUESTED_READS_MAX {
+            let _ = reply.send(Err(SubscriberError::Overloaded));
+            return;
+        }
+        self.reads.push_listing(Box::new(move |actor| read(actor, reply)));
     }
 
     /// Answers with the result of a read. A store that failed is unavailable.
@@ -160,9 +173,12 @@ impl Subscribers {
         self.change_then(change, reply, move |actor, outcome| {
             let Outcome::Subscribed { after, .. } = outcome else { return None };
             let id = actor.by_key.get(&key).copied()?;
+            let is_known = actor.active.get(&id).is_some_and(|active| active.rooms.contains_key(&room));
             let joined = actor.add_room(id, room, after);
-            // Events since the commit may have been missed, and earlier ones were asked for.
-            actor.with(id, |delivery, now, effects| delivery.on_rewind(after, now, effects));
+            if !is_known {
+                // Events since the commit may have been missed, and earlier ones were asked for.
+                actor.with(id, |delivery, now, effects| delivery.on_rewind(after, now, effects));
+            }
             actor.look_for_gaps(id);
             joined
         });
@@ -196,8 +212,8 @@ impl Subscribers {
             if let Some(active) = actor.active.get(&id) {
                 active.tell(id, AttachmentUpdate::Leave(room));
             }
-            // Events that were read may not be pending any more.
-            actor.with(id, |delivery, now, effects| delivery.on_rewind(0, now, effects));
+            // They may not be pending any more, or only in another room.
+            actor.with(id, |delivery, now, effects| delivery.reread_unsent(now, effects));
         });
     }
 
@@ -425,7 +441,7 @@ impl Subscribers {
     }
 
     pub(super) fn list(&mut self, after: SubscriberKey, limit: usize, reply: SubscriberReply<Vec<SubscriberInfo>>) {
-        self.read_for(reply, move |actor, reply| {
+        self.list_for(reply, move |actor, reply| {
             let found = actor.reader.subscribers(Some(&after), limit.clamp(1, LISTED_MAX)).map(|mut found| {
                 found.retain(|info| info.key.namespace == after.namespace);
                 Ok(found)

@@ -88,7 +88,9 @@ impl Subscribers {
             return Ok(());
         }
         match self.read_page_of(&read.rooms) {
-            Ok(found) if found.events.is_empty() && found.removed_to.is_none() && read.until > now => {
+            Ok(found)
+                if found.events.is_empty() && !found.has_more && found.removed_to.is_none() && read.until > now =>
+            {
                 self.room_reads.waiting.push(read);
             }
             Ok(found) => {
@@ -126,13 +128,12 @@ impl Subscribers {
         };
         let sizes: Vec<usize> = events.iter().map(fits).collect();
         let count = sizes.iter().take_while(|sum| **sum <= PAGE_BYTES_MAX).count().max(1).min(limit);
-        let has_more = known_to != u64::MAX || events.len() > count;
+        let is_cut = events.len() > count;
+        let has_more = known_to != u64::MAX || is_cut;
         events.truncate(count);
-        let next = match events.last() {
-            Some(last) if has_more => last.number,
-            Some(last) => last.number.max(from),
-            None => from,
-        };
+        let last = events.last().map_or(from, |last| last.number.max(from));
+        // After the last event there may be damaged ones, which are not read again.
+        let next = if has_more && !is_cut { known_to } else { last };
         let events = events.into_iter().map(|event| DeliveredEvent {
             number: event.number,
             room: event.room,

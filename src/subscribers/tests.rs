@@ -22,7 +22,7 @@ use crate::ids::QueueOffset;
 use crate::messages::attachment::{EventAnswer, SubscriberError, SubscriberReply};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::tests::socket;
-use crate::messages::subscribers::{PullAnswer, SubscriberRequest};
+use crate::messages::subscribers::{PullAnswer, RoomsRead, RoomsToRead, SubscriberRequest};
 use crate::queue::change::{From, Outcome, Publish, Refusal};
 use crate::queue::committer::CommitterOptions;
 use crate::queue::limits::QueueLimits;
@@ -177,15 +177,15 @@ impl Rig {
 
     /// Commits an event, and passes it to the live feed if `is_fed`.
     async fn publish(&mut self, room: &str, is_fed: bool) -> u64 {
-        self.publish_until(room, is_fed, None).await
+        self.publish_until(&[room], is_fed, None).await
     }
 
-    async fn publish_until(&mut self, room: &str, is_fed: bool, expires_at: Option<UnixMillis>) -> u64 {
-        let room = RoomName::parse(room).unwrap();
+    async fn publish_until(&mut self, rooms: &[&str], is_fed: bool, expires_at: Option<UnixMillis>) -> u64 {
+        let rooms: Vec<RoomName> = rooms.iter().map(|room| RoomName::parse(room).unwrap()).collect();
         let payload = Payload { text: Bytes::from_static(br#"["e"]"#), attachments: Vec::new() };
         let publish = Publish {
             namespace: NamespacePath::root(),
-            rooms: vec![room.clone()],
+            rooms: rooms.clone(),
             payload: payload.clone(),
             origin: Bytes::new(),
             dedup: None,
@@ -194,17 +194,17 @@ impl Rig {
         let verdict = self.commit(Change::Publish(Box::new(publish))).await;
         let Verdict::Committed(Outcome::Published(receipt)) = verdict else { panic!("{verdict:?}") };
         if is_fed {
-            self.feed_event(receipt.offset, room, payload, expires_at);
+            self.feed_event(receipt.offset, &rooms, payload, expires_at);
         }
         self.settle().await;
         receipt.offset.number
     }
 
-    fn feed_event(&self, offset: QueueOffset, room: RoomName, payload: Payload, expires_at: Option<UnixMillis>) {
+    fn feed_event(&self, offset: QueueOffset, rooms: &[RoomName], payload: Payload, expires_at: Option<UnixMillis>) {
         self.actor.queue.feed(RevealedEvent {
             offset,
             namespace: NamespacePath::root(),
-            rooms: [room].into(),
+            rooms: rooms.iter().cloned().collect(),
             payload: Arc::new(payload),
             published_at: UnixMillis(0),
             expires_at,
@@ -228,6 +228,15 @@ impl Rig {
     async fn ack(&mut self, client: &Client, number: u64) {
         self.answer(client, number, EventAnswer::Ack);
         self.settle().await;
+    }
+
+    /// Reads stored events of a room, without a wait.
+    fn read_rooms(&self, room: &str, limit: usize) -> oneshot::Receiver<Result<RoomsRead, SubscriberError>> {
+        let (reply, answer) = oneshot::channel();
+        let (namespace, rooms) = (NamespacePath::root(), vec![RoomName::parse(room).unwrap()]);
+        let rooms = RoomsToRead { namespace, rooms, after: None, limit };
+        self.actor.link.post(SubscriberCommand::ReadRooms { rooms, wait: Duration::ZERO, reply });
+        answer
     }
 
     fn pending(&mut self, name: &str) -> u64 {

@@ -51,6 +51,21 @@ fn events_in_flight_are_bounded_and_an_ack_makes_room() {
 }
 
 #[test]
+fn a_page_is_as_large_as_the_room_in_flight_or_a_part_of_its_bound() {
+    for (in_flight, expected) in [(0, (8, 160)), (3, (5, 100)), (7, (2, 20)), (5, (3, 60))] {
+        let limits = DeliveryLimits { in_flight_max: 8, in_flight_bytes_max: 160, ..limits() };
+        let mut delivery = Delivery::<()>::new(limits, Mode::Push, 0, 9);
+        let mut effects = Vec::new();
+        delivery.advance(UnixMillis(0), &mut effects);
+        let fresh = (1..=in_flight).map(|number| PendingEvent { bytes: 20, ..event(number) }).collect();
+        let page = Page { fresh, next: in_flight, more: true, ..Page::default() };
+        delivery.on_page(page, UnixMillis(0), &mut effects);
+        let Some(Effect::Read { events_max, bytes_max, .. }) = effects.last() else { panic!("{effects:?}") };
+        assert_eq!((*events_max, *bytes_max), expected);
+    }
+}
+
+#[test]
 fn events_that_wait_for_room_are_bounded_in_bytes() {
     let (mut delivery, mut effects) = reading(&[event(1), event(2)]);
     for number in 3..=4 {

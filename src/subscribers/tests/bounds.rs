@@ -1,5 +1,6 @@
 //! Bounds: what waits, and what one turn or one subscriber costs.
 
+use super::reads::ReadJob;
 use super::*;
 
 impl Rig {
@@ -39,5 +40,75 @@ fn live_events_that_a_turn_does_not_handle_count_towards_the_feed() {
         assert!(rig.actor.live.len() <= 84 && missed > 0, "{} {missed}", rig.actor.live.len());
         rig.settle().await;
         assert!(rig.actor.live.is_empty() && rig.actor.queue.live().is_empty());
+    });
+}
+
+#[test]
+fn a_page_of_damaged_events_of_rooms_is_read_on_after_them() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        for _ in 0..3 {
+            rig.publish("a", false).await;
+        }
+        rig.store.faults().damaged.extend([1, 2]);
+        let answer = rig.read_rooms("a", 2);
+        rig.settle().await;
+        let page = answer.await.unwrap().unwrap();
+        assert_eq!((page.events.len(), page.has_more, page.next), (0, true, 2));
+    });
+}
+
+#[test]
+fn changes_of_subscribers_leave_half_of_the_queue_to_publishers() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let (share, before) = (rig.actor.queue.waiting_max() / 2, rig.store.changes());
+        for _ in 0..share + 10 {
+            rig.actor.submit_lazily(Change::Touch { subscriber: key("s"), seen_at: UnixMillis(1) });
+        }
+        assert_eq!(rig.actor.unsubmitted.len(), 10);
+        rig.settle().await;
+        assert_eq!(rig.store.changes() - before, share + 10);
+    });
+}
+
+#[test]
+fn signs_of_life_of_many_subscribers_are_stored_in_several_rounds() {
+    run(async {
+        let mut rig = Rig::new(|limits| limits.queue.subscriber_expiry = Duration::from_secs(8 * 3600));
+        let mut clients = Vec::new();
+        for name in 0..260 {
+            let name = format!("s{name}");
+            rig.subscribe(&name, "a").await;
+            clients.push(rig.attached(&name).await);
+        }
+        let start = rig.actor.clock.now();
+        let touched = |rig: &Rig| rig.actor.active.values().filter(|active| active.touched_at > start).count();
+        rig.pass(Duration::from_secs(3600)).await;
+        assert_eq!(touched(&rig), 256);
+        rig.pass(Duration::from_millis(100)).await;
+        assert_eq!(touched(&rig), 260);
+    });
+}
+
+#[test]
+fn listings_have_one_read_in_eight_while_deliveries_wait() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        let mut answers = Vec::new();
+        for _ in 0..16 {
+            rig.actor.reads.push(ReadJob::Page(AttachmentId::next()));
+            let (reply, answer) = oneshot::channel();
+            rig.actor.list(key("s"), 10, reply);
+            answers.push(answer);
+        }
+        let mut answered = |rig: &mut Rig, reads: usize| {
+            (0..reads).for_each(|_| rig.actor.read_next());
+            answers.iter_mut().filter_map(|answer| answer.try_recv().ok()).count()
+        };
+        assert_eq!(answered(&mut rig, 16), 2);
+        assert_eq!(answered(&mut rig, 16), 14, "all of them, as soon as no delivery waits");
     });
 }

@@ -40,7 +40,7 @@ fn a_late_live_copy_of_an_acknowledged_event_is_not_sent() {
         let second = rig.attached("s").await;
         let offset = QueueOffset { epoch: rig.actor.queue.epoch(), number };
         let payload = Payload { text: Bytes::from_static(br#"["e"]"#), attachments: Vec::new() };
-        rig.feed_event(offset, RoomName::parse("a").unwrap(), payload, None);
+        rig.feed_event(offset, &[RoomName::parse("a").unwrap()], payload, None);
         rig.settle().await;
         assert!(second.events().is_empty());
         rig.publish("a", true).await;
@@ -94,11 +94,11 @@ fn an_event_expires_by_the_wall_clock_and_not_that_of_deliveries() {
         // The process has started while the wall clock was an hour ahead.
         rig.actor.clock.pass(Duration::from_secs(3_600));
         let expires_at = Some(unix_millis().plus(600_000));
-        rig.publish_until("a", true, expires_at).await;
+        rig.publish_until(&["a"], true, expires_at).await;
         assert_eq!(client.events(), ["1"]);
         rig.request("s", |reply| SubscriberRequest::Ack { events: Acked::UpTo(1), reply }).await.unwrap();
         assert_eq!(rig.pending("s"), 0);
-        rig.publish_until("a", false, expires_at).await;
+        rig.publish_until(&["a"], false, expires_at).await;
         let client = rig.attached("s").await;
         assert_eq!(client.events(), ["2"]);
     });
@@ -112,7 +112,7 @@ fn a_gap_is_not_confirmed_by_an_ack_of_the_former_connection() {
         rig.publish("a", false).await;
         let first = rig.attached("s").await;
         rig.detach(&first).await;
-        rig.publish_until("a", false, Some(UnixMillis(1))).await;
+        rig.publish_until(&["a"], false, Some(UnixMillis(1))).await;
         rig.commit(Change::Revealed { up_to: 2 }).await;
         rig.commit(Change::Expire { budget: 100 }).await;
         let second = rig.attached("s").await;
@@ -186,5 +186,39 @@ fn a_pull_that_replaces_another_one_keeps_its_own_limit() {
         assert_eq!((rig.pulled(third).await, rig.pulled(second).await), (vec![2], vec![]));
         let last = rig.pull(9, 0);
         assert_eq!(rig.pulled(last).await, [3]);
+    });
+}
+
+#[test]
+fn an_event_of_two_rooms_comes_through_the_one_that_is_not_left() {
+    run(async {
+        let mut rig = Rig::new(|limits| limits.queue.in_flight_max = 2);
+        rig.subscribe("s", "a").await;
+        rig.subscribe("s", "b").await;
+        let client = rig.attached("s").await;
+        for rooms in [["a", "b"], ["a", "b"], ["a", "c"], ["a", "b"]] {
+            rig.publish_until(&rooms, true, None).await;
+        }
+        assert_eq!(client.events(), ["1", "2"]);
+        let room = RoomName::parse("a").unwrap();
+        rig.request("s", |reply| SubscriberRequest::Unsubscribe { room, reply }).await.unwrap();
+        rig.ack(&client, 1).await;
+        assert_eq!(client.events(), ["1", "2", "4"]);
+        assert!(client.last().contains(r#""room":"b""#), "{}", client.last());
+    });
+}
+
+#[test]
+fn a_repeated_subscription_reads_nothing_again() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let client = rig.attached("s").await;
+        rig.publish("a", true).await;
+        let before = rig.store.faults().pages;
+        rig.subscribe("s", "a").await;
+        assert_eq!(rig.store.faults().pages, before);
+        rig.publish("a", true).await;
+        assert_eq!(client.events(), ["1", "2"]);
     });
 }

@@ -56,6 +56,64 @@ fn a_read_that_failed_is_repeated() {
 }
 
 #[test]
+fn a_read_that_fails_for_one_subscriber_holds_up_no_other() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        for name in ["s", "t"] {
+            rig.subscribe(name, "a").await;
+        }
+        rig.publish("a", false).await;
+        rig.store.faults().subscriber = Some(key("s"));
+        let (first, second) = (rig.attached("s").await, rig.attached("t").await);
+        assert_eq!((first.events().len(), second.events()), (0, vec!["1".to_owned()]));
+        rig.store.faults().subscriber = None;
+        rig.pass(Duration::from_secs(2)).await;
+        assert_eq!(first.events(), ["1"]);
+    });
+}
+
+#[test]
+fn a_failed_read_of_rooms_holds_up_no_subscriber() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.publish("a", false).await;
+        rig.store.faults().rooms = true;
+        let client = rig.attached("s").await;
+        let answers: Vec<_> = (0..3).map(|_| rig.read_rooms("a", 10)).collect();
+        rig.actor.live.push_back(Live::Missed);
+        rig.publish("a", false).await;
+        assert_eq!(client.events(), ["1", "2"]);
+        for answer in answers {
+            assert_eq!(answer.await.unwrap().err(), Some(SubscriberError::Unavailable));
+        }
+    });
+}
+
+#[test]
+fn a_damaged_event_that_cannot_be_removed_is_read_again_after_a_pause() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let client = rig.attached("s").await;
+        rig.publish("a", false).await;
+        rig.store.faults().damaged.insert(1);
+        rig.store.fail_commits(true);
+        rig.actor.live.push_back(Live::Missed);
+        for _ in 0..3 {
+            let before = rig.store.faults().pages;
+            rig.pass(Duration::from_secs(1)).await;
+            rig.settle().await;
+            assert!(rig.store.faults().pages - before <= 2);
+        }
+        rig.store.faults().damaged.clear();
+        rig.reopen().await;
+        rig.pass(Duration::from_secs(2)).await;
+        assert_eq!(client.events(), ["1"]);
+    });
+}
+
+#[test]
 fn an_attach_fails_while_the_store_does_and_may_be_repeated() {
     run(async {
         let mut rig = Rig::new(|_| {});

@@ -1,14 +1,15 @@
 //! A store in memory whose commits and reads can fail.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::ids::{Epoch, NamespacePath, QueueOffset, RoomName};
 use crate::queue::change::{Change, Outcome};
 use crate::queue::committer::Open;
 use crate::queue::limits::QueueLimits;
 use crate::queue::memory::MemoryStore;
-use crate::queue::record::{Backlog, SubscriberInfo, SubscriberKey, Totals, UnixMillis};
+use crate::queue::record::{Backlog, DamagedEvent, DurableEvent, SubscriberInfo, SubscriberKey, Totals, UnixMillis};
 use crate::queue::store::{
     DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, QueueStore, StoreError, UnrevealedPage,
 };
@@ -18,6 +19,28 @@ struct State {
     commits_fail: AtomicBool,
     reads_fail: AtomicBool,
     changes: AtomicUsize,
+    faults: Mutex<Faults>,
+}
+
+/// Faults of single reads.
+#[derive(Default)]
+pub(super) struct Faults {
+    /// The subscriber whose pages cannot be read.
+    pub(super) subscriber: Option<SubscriberKey>,
+    /// Events of rooms cannot be read.
+    pub(super) rooms: bool,
+    /// Events that are damaged.
+    pub(super) damaged: BTreeSet<u64>,
+    /// Number of pages that were asked for.
+    pub(super) pages: usize,
+}
+
+impl Faults {
+    /// Moves damaged events out of a page.
+    fn take_damaged(&self, events: &mut Vec<DurableEvent>) -> Vec<DamagedEvent> {
+        let damaged = events.extract_if(.., |event| self.damaged.contains(&event.number));
+        damaged.map(|event| DamagedEvent { number: event.number, error: "planted".into() }).collect()
+    }
 }
 
 pub(super) struct Failing {
@@ -54,6 +77,10 @@ impl Failing {
 
     pub(super) fn fail_reads(&self, fail: bool) {
         self.state.reads_fail.store(fail, Ordering::SeqCst);
+    }
+
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.state.faults.lock().unwrap()
     }
 
     /// Number of changes that were committed.
@@ -110,10 +137,14 @@ impl QueueReader for FailingReader {
         now: UnixMillis,
         limit: PageLimit,
     ) -> Result<DeliveryPage, StoreError> {
-        if self.state.reads_fail.load(Ordering::SeqCst) {
+        let mut faults = self.state.faults.lock().unwrap();
+        faults.pages += 1;
+        if self.state.reads_fail.load(Ordering::SeqCst) || faults.subscriber.as_ref() == Some(subscriber) {
             return Err(failure());
         }
-        self.reader.deliverable(subscriber, after, except, now, limit)
+        let mut page = self.reader.deliverable(subscriber, after, except, now, limit)?;
+        page.damaged.extend(faults.take_damaged(&mut page.fresh));
+        Ok(page)
     }
 
     fn events(
@@ -123,7 +154,13 @@ impl QueueReader for FailingReader {
         after: u64,
         limit: PageLimit,
     ) -> Result<EventPage, StoreError> {
-        self.reader.events(namespace, room, after, limit)
+        let faults = self.state.faults.lock().unwrap();
+        if faults.rooms {
+            return Err(failure());
+        }
+        let mut page = self.reader.events(namespace, room, after, limit)?;
+        page.damaged.extend(faults.take_damaged(&mut page.events));
+        Ok(page)
     }
 
     fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<UnrevealedPage, StoreError> {
