@@ -364,6 +364,17 @@ impl<C> Delivery<C> {
         self.advance(now, effects);
     }
 
+    /// The event had expired when it was to be sent, and was not sent. A subscriber that pulls
+    /// receives another one for it.
+    pub(crate) fn on_expired(&mut self, number: u64, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
+        if self.is_in_flight(number)
+            && let Mode::Pull { demand } = &mut self.mode
+        {
+            *demand += 1;
+        }
+        self.on_removed(number, number, now, effects);
+    }
+
     /// The subscriber has not received these events, which were sent. They are sent again.
     pub(crate) fn on_returned(&mut self, numbers: &[u64], now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         for number in numbers {

@@ -76,7 +76,7 @@ impl Subscribers {
                     // The store removes it, and the subscriber gets a gap.
                     self.metrics.subscribers.expired.add(1);
                     let mut more = Vec::new();
-                    active.delivery.on_removed(number, number, now, &mut more);
+                    active.delivery.on_expired(number, now, &mut more);
                     effects.extend(more);
                     self.housekeeping.hurry();
                 }
