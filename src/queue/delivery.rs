@@ -95,8 +95,8 @@ pub(crate) enum Settlement {
     Acked,
     /// The subscriber gave the event up. It becomes a dead letter.
     Terminated,
-    /// `max_deliver` attempts failed. The event becomes a dead letter.
-    Undeliverable,
+    /// So many attempts failed, at least `max_deliver`. The event becomes a dead letter.
+    Undeliverable { attempts: u32 },
     /// The event is sent again at `at`, or later.
     Retry { attempts: u32, alone: bool, at: UnixMillis },
 }
@@ -461,7 +461,7 @@ impl<C> Delivery<C> {
     fn after_failure(&self, attempts: u32, failure: Failure, now: UnixMillis) -> Settlement {
         let failed = attempts + u32::from(failure != Failure::Bystander);
         if failed >= self.limits.max_deliver {
-            return Settlement::Undeliverable;
+            return Settlement::Undeliverable { attempts: failed };
         }
         let steps = &self.limits.back_off;
         let back_off = steps[(attempts as usize).min(steps.len() - 1)];
