@@ -223,6 +223,9 @@ impl fmt::Debug for NamespacePath {
 /// First character of the names of shadow rooms.
 const SHADOW_MARK: char = '\0';
 
+/// First character, as long as [`SHADOW_MARK`], of a room that was named before that was reserved.
+const REPLACED_MARK: char = '\u{1}';
+
 /// Name of a room: 1 to 256 bytes of text. Cheap to clone.
 ///
 /// A room has a shadow room, whose members are the members of the room that receive its durable
@@ -245,6 +248,15 @@ impl RoomName {
     pub(crate) fn parse_recorded(name: &str) -> Result<Self, IdError> {
         match name.strip_prefix(SHADOW_MARK) {
             Some(room) => Self::parse(room).map(|room| Self::shadow_of(&room)),
+            None => Self::parse(name),
+        }
+    }
+
+    /// Parses a name from a record of a version that did not know shadow rooms. A name that is
+    /// reserved now gets another first character: nobody can publish to that room any more.
+    pub(crate) fn parse_unreserved(name: &str) -> Result<Self, IdError> {
+        match name.strip_prefix(SHADOW_MARK) {
+            Some(rest) => Self::parse(&format!("{REPLACED_MARK}{rest}")),
             None => Self::parse(name),
         }
     }

@@ -81,6 +81,10 @@ impl Broadcast {
     /// Publishes the event to the [queue](crate::Queue): it is stored before it is sent, and
     /// subscribers of its rooms receive it also when they were away. Needs at least one room.
     ///
+    /// Outside of a socket's handlers, a durable event may overtake a plain event that the same
+    /// code has emitted before, unless that was emitted with
+    /// [`emit_confirmed`](Self::emit_confirmed) and awaited.
+    ///
     /// ```no_run
     /// # use stentor::{PublishError, Server};
     /// # async fn order(io: &Server) -> Result<(), PublishError> {

@@ -34,8 +34,11 @@ use crate::state::rooms::Target;
 ///   for longer than their connections can be recovered.
 /// - **Order.** All receivers receive durable events in the order of their offsets. What a socket's
 ///   handlers emit after a durable event comes after it: until the event is stored, everything else
-///   that this socket's client causes waits. Nobody else waits. Code outside of handlers keeps the
-///   order by awaiting each publish.
+///   that this socket's client causes waits. Nobody else waits. Two exceptions: an event that was
+///   answered with [`PublishError::Indeterminate`] may be sent after later events, and what is
+///   emitted after the socket's session has ended, as in a handler of its disconnect, may overtake
+///   the event. Code outside of handlers keeps the order by awaiting each publish, and each plain
+///   event before it with [`Broadcast::emit_confirmed`](crate::Broadcast::emit_confirmed).
 /// - **Repetition.** A publish with the [`dedup_id`](Self::dedup_id) of a stored event stores
 ///   nothing and gets the confirmation of the first one. So after [`PublishError::Indeterminate`],
 ///   publish again with the same id.
@@ -183,8 +186,8 @@ pub enum PublishError {
     /// The hub has too much work. Nothing was stored. Publish again later, at a slower pace.
     #[error("hub is overloaded")]
     HubOverloaded,
-    /// The server has ended. Nothing was stored.
-    #[error("server has ended")]
+    /// The server has ended, or its part that publishes. Nothing was stored.
+    #[error("server has ended, or its part that publishes")]
     Disconnected,
     /// The event cannot be encoded, as [`EmitError`] says. Nothing was stored. Change the call.
     #[error(transparent)]

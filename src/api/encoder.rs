@@ -49,6 +49,10 @@ impl Encoder {
         let args = self.encode(data)?;
         let attachments = args.attachments.to_vec();
         let payload = Payload::of_event(name, args.json(), attachments.clone());
+        if payload.event().is_none() {
+            // No packet could be made of what is stored, so no subscriber would receive it.
+            return Err(EmitError::Data(serde::ser::Error::custom("arguments are no valid JSON, or nested too deep")));
+        }
         let draft = Draft::event(self.parser, namespace.clone(), name, args.json(), attachments, self.recovery);
         Ok((draft, payload))
     }
@@ -68,5 +72,25 @@ impl Encoder {
             return Err(EmitError::TooManyAttachments { count, limit });
         }
         Ok(args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::socketio::packet::Args;
+
+    #[test]
+    fn a_durable_event_that_no_packet_can_hold_is_refused() {
+        // In an earlier version, it was stored, and no subscriber received it.
+        let encoder = Encoder { parser: Parser::Json, recovery: false, ack_errors: false };
+        let durable = |json: String| {
+            encoder.durable_event(&NamespacePath::root(), "e", &Args::from_elements([json])).map(|(_, payload)| payload)
+        };
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(durable(nested(100)).is_ok_and(|payload| payload.event().is_some()));
+        for json in [nested(200), "{".into(), "1 2".into()] {
+            assert!(matches!(durable(json.clone()), Err(EmitError::Data(_))), "{json}");
+        }
     }
 }

@@ -127,6 +127,10 @@ impl Hub {
     }
 
     fn execute(&mut self, sender: CommandSender, command: OrderedCommand, load: Load) {
+        if let OrderedCommand::JoinDurable { after, .. } = &command {
+            // Before the work of the command is measured: their publishers are charged.
+            self.reveal_up_to(*after);
+        }
         let (work, fanout_bytes, journalled) = (self.work, self.fanout_bytes, self.journalled);
         self.work += COMMAND_WORK;
         if let Some(pid) = command.resumes()

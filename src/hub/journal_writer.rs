@@ -59,6 +59,8 @@ pub(crate) struct JournalWriter {
     rewriting: Rewriting,
     /// Position in the queue of the newest durable event in the journal.
     newest_stored: Option<QueueOffset>,
+    /// LSN of the newest record that says so.
+    newest_stored_at: Lsn,
     metrics: Arc<Metrics>,
 }
 
@@ -95,6 +97,7 @@ impl JournalWriter {
             rewriting: Rewriting::new(journal.used_bytes()),
             journal,
             newest_stored: None,
+            newest_stored_at: Lsn(0),
             metrics,
         };
         writer.load()?;
@@ -110,7 +113,7 @@ impl JournalWriter {
             let chunk = self.journal.read(self.applied.lsn, START_CHUNK_RECORDS, START_CHUNK_BYTES)?;
             for record in &chunk.records {
                 self.sessions.apply(record);
-                self.note_stored(&record.body);
+                self.note_stored(record);
                 self.applied = Offset { lsn: record.lsn, fingerprint: record.fingerprint, ..self.applied };
             }
             if !chunk.more {
@@ -128,11 +131,18 @@ impl JournalWriter {
         self.clock.now_unix_ms()
     }
 
-    fn note_stored(&mut self, body: &RecordBody) {
-        if let RecordBody::Event(event) = body
-            && let Some(stored) = event.stored
-        {
+    fn note_stored(&mut self, record: &Record) {
+        if let Some(stored) = record.body.stored() {
+            (self.newest_stored, self.newest_stored_at) = (Some(stored), record.lsn);
+        }
+    }
+
+    /// Carries over what a discarded journal knew of the queue.
+    pub(crate) fn carry_stored(&mut self, stored: QueueOffset) {
+        if self.newest_stored.is_none() {
             self.newest_stored = Some(stored);
+            self.journal_decision(RecordBody::Stored(stored));
+            self.flush();
         }
     }
 
@@ -198,7 +208,7 @@ impl JournalWriter {
         // the record, the index contains one event too many. The only possible effect is that a
         // resume is refused.
         self.sessions.apply(&record);
-        self.note_stored(&record.body);
+        self.note_stored(&record);
         match self.journal.append(record) {
             Ok(()) => {}
             Err(error @ JournalError::TooLarge { .. }) => {

@@ -200,12 +200,10 @@ impl Handler<HubControl> for Hub {
         let _guard = AbortOnUnwind("hub");
         match control {
             HubControl::Shutdown => self.workers.close_all(DisconnectReason::ServerShuttingDown),
-            HubControl::QueueCommitted => {
-                self.begin_turn();
-                self.process_reports(TURN_WORK);
-            }
+            HubControl::QueueCommitted => self.process_reports(TURN_WORK),
             HubControl::Close(done) => {
                 self.process_all_reports();
+                self.stop_notifications();
                 if let Some(writer) = &mut self.writer {
                     writer.close();
                 }

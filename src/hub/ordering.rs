@@ -18,6 +18,7 @@ use crate::messages::event::{AckWanted, Emit, Grade};
 use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets};
 use crate::messages::hub::OrderedCommand;
 use crate::messages::session::Listing;
+use crate::metrics::Metrics;
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{MembershipError, ROOMS_PER_REMOVAL, RoomBounds, SocketLocation, Target};
@@ -60,7 +61,7 @@ impl Hub {
                 self.apply_leave(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Leave);
             }
-            OrderedCommand::JoinDurable { from, socket, room } => {
+            OrderedCommand::JoinDurable { from, socket, room, .. } => {
                 let joined = self.apply_join_durable(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Join(joined));
             }
@@ -147,11 +148,8 @@ impl Hub {
         if room.owner().is_some_and(|owner| owner != socket && self.remembers(&owner)) {
             return Err(MembershipError::ForeignRoom);
         }
-        let joined = self.rooms.join(&socket, &room, bounds).inspect_err(|error| {
-            if matches!(error, MembershipError::TooManyRooms | MembershipError::BudgetSpent) {
-                self.metrics.hub.joins_refused.add(1);
-            }
-        })?;
+        let joined =
+            self.rooms.join(&socket, &room, bounds).inspect_err(|error| count_refused_join(&self.metrics, error))?;
         if !joined.is_new {
             let offset = self.writer.as_ref().map(JournalWriter::applied);
             return Ok(Joined { members: joined.members, offset });
@@ -174,7 +172,9 @@ impl Hub {
         socket: SocketId,
         room: RoomName,
     ) -> Result<Joined, MembershipError> {
-        let (shadow, bounds) = (RoomName::shadow_of(&room), RoomBounds::from(&self.limits).with_shadows());
+        let (shadow, bounds) = (RoomName::shadow_of(&room), RoomBounds::from(&self.limits));
+        // A refused join leaves no records of the shadow room.
+        self.rooms.check_join(&socket, &room, bounds).inspect_err(|error| count_refused_join(&self.metrics, error))?;
         self.apply_join(worker, slot, socket, shadow.clone(), bounds)?;
         self.apply_join(worker, slot, socket, room, bounds)
             .inspect_err(|_| self.apply_leave(worker, slot, socket, shadow))
@@ -327,6 +327,12 @@ impl Hub {
         if self.writer.as_ref().is_some_and(|writer| writer.is_recoverable(&socket)) {
             self.journal(offset, body);
         }
+    }
+}
+
+fn count_refused_join(metrics: &Metrics, error: &MembershipError) {
+    if matches!(error, MembershipError::TooManyRooms | MembershipError::BudgetSpent) {
+        metrics.hub.joins_refused.add(1);
     }
 }
 

@@ -23,7 +23,7 @@ use self::reports::{Publisher, Report};
 pub(crate) use self::reports::{Reports, found_events};
 pub(crate) use self::starting::reveal_stored;
 use super::Hub;
-use super::intake::{COMMAND_WORK, CommandSender};
+use super::intake::{COMMAND_WORK, CommandSender, ROOM_WORK};
 use super::ordering::event_record;
 use crate::ids::{QueueOffset, Recipient, RoomName, SocketId, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
@@ -32,7 +32,7 @@ use crate::messages::event::DurableEmit;
 use crate::protocol::draft::Draft;
 use crate::protocol::socketio::Parser;
 use crate::queue::change::{Change, Outcome, Refusal};
-use crate::queue::committer::{NotSubmitted, Verdict, crash_if_planted, unix_millis};
+use crate::queue::committer::{NotSubmitted, Verdict, crash_if_planted};
 use crate::queue::origin::Origin;
 use crate::queue::record::{Receipt, UnixMillis};
 use crate::queue::service::{QueueService, RevealedEvent};
@@ -69,6 +69,10 @@ pub(super) struct Publishing {
     is_notifying: bool,
     /// True while a timer for [`REVEALED_INTERVAL`] runs.
     notify_scheduled: bool,
+    /// True if the last notification failed. The next one waits for the timer.
+    notify_failed: bool,
+    /// True after the queue was closed.
+    is_closed: bool,
 }
 
 /// An event about to be revealed.
@@ -90,6 +94,8 @@ impl Publishing {
             notified,
             is_notifying: false,
             notify_scheduled: false,
+            notify_failed: false,
+            is_closed: false,
         }
     }
 
@@ -105,6 +111,11 @@ impl Publishing {
         !self.taken.is_empty()
     }
 
+    fn has_unrevealed_up_to(&self, number: u64) -> bool {
+        let next = self.taken.iter().find_map(Report::new_event);
+        next.is_some_and(|next| next <= number)
+    }
+
     /// Commits that events were revealed.
     fn notify(&mut self) {
         let up_to = self.queue.revealed;
@@ -118,13 +129,15 @@ impl Publishing {
         });
         // Tried again later if too many changes wait.
         self.is_notifying = self.queue.service.submit(Change::Revealed { up_to }, complete).is_ok();
+        self.notify_failed = !self.is_notifying;
     }
 }
 
 impl Hub {
     /// Submits a durable event to the queue. The answer follows when it was committed or refused.
     pub(super) fn apply_publish(&mut self, worker: WorkerId, from: ReplyTo, emit: DurableEmit) {
-        self.work += emit.byte_len();
+        // The names are checked, and copied for the target.
+        self.work += emit.byte_len() + 2 * emit.publish.rooms.len() * ROOM_WORK;
         if let Err(refusal) = self.submit_publish(worker, from, emit) {
             self.count_refusal(&refusal);
             self.workers.answer(worker, from, Answer::Publish(Err(refusal)));
@@ -189,6 +202,18 @@ impl Hub {
         }
     }
 
+    /// Processes reports until the events up to a number are revealed, whatever the load: a socket
+    /// is about to receive later ones from the queue. All these reports have arrived, since the
+    /// subscription was committed after the events.
+    pub(super) fn reveal_up_to(&mut self, number: u64) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.take_reports();
+        }
+        while self.publishing.as_ref().is_some_and(|publishing| publishing.has_unrevealed_up_to(number)) {
+            self.process_report();
+        }
+    }
+
     /// Returns true if reports wait and workers can receive events.
     pub(super) fn has_reports(&self) -> bool {
         self.publishing.as_ref().is_some_and(Publishing::has_reports) && self.workers.load() < Load::Full
@@ -206,6 +231,7 @@ impl Hub {
             Some(Report::Found(event)) => self.on_found(*event),
             Some(Report::Notified { up_to, is_committed }) => {
                 publishing.is_notifying = false;
+                publishing.notify_failed = !is_committed;
                 if is_committed {
                     publishing.notified = publishing.notified.max(up_to);
                 }
@@ -218,9 +244,8 @@ impl Hub {
         let Publisher { sender, to, namespace, rooms, payload, expires_at, draft, exclude, .. } = publisher;
         let answer = match verdict {
             Verdict::Committed(Outcome::Published(receipt)) => {
-                let Receipt { offset, duplicate, pending_for } = receipt;
+                let Receipt { offset, duplicate, pending_for, published_at } = receipt;
                 if !duplicate {
-                    let published_at = unix_millis();
                     let event = RevealedEvent { offset, namespace, rooms, payload, published_at, expires_at };
                     self.reveal_for(sender, Revealing { offset, draft, exclude, event });
                 }
@@ -316,7 +341,10 @@ impl Hub {
     pub(super) fn notify_queue(&mut self, ctx: &mut Context<Self>) {
         let Some(publishing) = &mut self.publishing else { return };
         let unnotified = publishing.queue.revealed - publishing.notified;
-        if unnotified >= REVEALED_MAX {
+        if publishing.is_closed {
+            return;
+        }
+        if unnotified >= REVEALED_MAX && !publishing.notify_failed {
             publishing.notify();
         }
         if unnotified == 0 || publishing.is_notifying || std::mem::replace(&mut publishing.notify_scheduled, true) {
@@ -326,10 +354,19 @@ impl Hub {
             let _guard = AbortOnUnwind("hub");
             if let Some(publishing) = &mut hub.publishing {
                 publishing.notify_scheduled = false;
-                publishing.notify();
+                if !publishing.is_closed {
+                    publishing.notify();
+                }
             }
             hub.notify_queue(ctx);
         });
+    }
+
+    /// Ends the notifications, after the queue was closed. The journal knows what was revealed.
+    pub(super) fn stop_notifications(&mut self) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.is_closed = true;
+        }
     }
 }
 

@@ -22,7 +22,8 @@
 //!
 //! Other kinds are reserved for later formats, such as compressed text.
 //!
-//! Records of versions 1 to 3 can be decoded as well. Their events have no position in the queue.
+//! Records of versions 1 to 3 can be decoded as well. Their events have no position in the queue,
+//! and they do not have the record kind 12.
 //! Versions 1 and 2 contain each packet as a websocket frame, prefixed by its length in four bytes.
 //! Version 1 does not have the record kinds 8 and above.
 //!
@@ -47,6 +48,9 @@ const FRAMES_UNTIL: u8 = 2;
 /// Last version whose events have no position in the queue.
 const NOT_STORED_UNTIL: u8 = 3;
 
+/// Last version in which rooms of any name were those of clients.
+const NO_SHADOWS_UNTIL: u8 = 3;
+
 pub(super) const HEADER_BYTES: usize = 21;
 
 const EVENT: u8 = 1;
@@ -60,6 +64,7 @@ const RESUMED: u8 = 8;
 const PROCESS_ENDED: u8 = 9;
 const GIVEN_UP: u8 = 10;
 const EXPIRED: u8 = 11;
+const STORED: u8 = 12;
 
 const TEXT_PACKET: u8 = 0;
 const BINARY_PACKET: u8 = 1;
@@ -148,6 +153,7 @@ fn put_body(record: &Record, into: &mut Vec<u8>) {
         RecordBody::ProcessEnded { .. } => PROCESS_ENDED,
         RecordBody::GivenUp { .. } => GIVEN_UP,
         RecordBody::Expired { .. } => EXPIRED,
+        RecordBody::Stored(_) => STORED,
     };
     into.push(kind);
     into.extend_from_slice(&record.fingerprint.to_bits().to_le_bytes()[..3]);
@@ -188,7 +194,13 @@ fn put_body(record: &Record, into: &mut Vec<u8>) {
         RecordBody::ProcessEnded { at_unix_ms: unix_ms } | RecordBody::Expired { until_unix_ms: unix_ms } => {
             into.extend_from_slice(&unix_ms.to_le_bytes());
         }
+        RecordBody::Stored(stored) => put_queue_offset(*stored, into),
     }
+}
+
+fn put_queue_offset(QueueOffset { epoch, number }: QueueOffset, into: &mut Vec<u8>) {
+    into.extend_from_slice(&epoch.to_bits().to_le_bytes());
+    into.extend_from_slice(&number.to_le_bytes());
 }
 
 fn put_event(event: &EventRecord, into: &mut Vec<u8>) {
@@ -204,9 +216,8 @@ fn put_event(event: &EventRecord, into: &mut Vec<u8>) {
         into.extend_from_slice(socket.as_bytes());
     }
     into.push(event.stored.is_some().into());
-    if let Some(QueueOffset { epoch, number }) = event.stored {
-        into.extend_from_slice(&epoch.to_bits().to_le_bytes());
-        into.extend_from_slice(&number.to_le_bytes());
+    if let Some(stored) = event.stored {
+        put_queue_offset(stored, into);
     }
     put_length(event.message.packets().count(), into);
     for packet in event.message.packets() {
@@ -284,11 +295,11 @@ fn read_body(header: &RecordHeader, mut rest: Rest<'_>) -> Result<Record, CodecE
             namespace: rest.namespace()?,
             at_unix_ms: rest.u64()?,
         },
-        JOIN => RecordBody::Join { socket: rest.socket()?, room: rest.room()? },
-        LEAVE => RecordBody::Leave { socket: rest.socket()?, room: rest.room()? },
+        JOIN => RecordBody::Join { socket: rest.socket()?, room: rest.room(header.version)? },
+        LEAVE => RecordBody::Leave { socket: rest.socket()?, room: rest.room(header.version)? },
         DATA => RecordBody::Data { socket: rest.socket()?, data: rest.data()? },
         DISCONNECT => RecordBody::Disconnect { socket: rest.socket()?, forever: rest.flag()?, at_unix_ms: rest.u64()? },
-        SESSION => RecordBody::Session(rest.session()?.into()),
+        SESSION => RecordBody::Session(rest.session(header.version)?.into()),
         RESUMED => RecordBody::Resumed { socket: rest.socket()?, position: rest.lsn()?, at_unix_ms: rest.u64()? },
         PROCESS_ENDED => RecordBody::ProcessEnded { at_unix_ms: rest.u64()? },
         GIVEN_UP => RecordBody::GivenUp {
@@ -296,6 +307,7 @@ fn read_body(header: &RecordHeader, mut rest: Rest<'_>) -> Result<Record, CodecE
             why: if rest.flag()? { GiveUpReason::NoRoom } else { GiveUpReason::TooLarge },
         },
         EXPIRED => RecordBody::Expired { until_unix_ms: rest.u64()? },
+        STORED => RecordBody::Stored(rest.queue_offset()?),
         _ => return Err(CodecError::Content("an unknown kind")),
     };
     if !rest.0.is_empty() {
@@ -361,8 +373,9 @@ impl<'a> Rest<'a> {
         text(self.take(bytes.into())?)
     }
 
-    fn room(&mut self) -> Result<RoomName, CodecError> {
-        RoomName::parse_recorded(self.name()?).map_err(|_| CodecError::Content("an invalid room name"))
+    fn room(&mut self, version: u8) -> Result<RoomName, CodecError> {
+        let parse = if version <= NO_SHADOWS_UNTIL { RoomName::parse_unreserved } else { RoomName::parse_recorded };
+        parse(self.name()?).map_err(|_| CodecError::Content("an invalid room name"))
     }
 
     fn namespace(&mut self) -> Result<NamespacePath, CodecError> {
@@ -385,13 +398,13 @@ impl<'a> Rest<'a> {
     }
 
     /// Reads rooms and sockets. Sockets are encoded as rooms that are named by their ids.
-    fn recipients(&mut self) -> Result<SmallVec<[Recipient; 1]>, CodecError> {
-        (0..self.u32()?).map(|_| self.room().map(Recipient::from)).collect()
+    fn recipients(&mut self, version: u8) -> Result<SmallVec<[Recipient; 1]>, CodecError> {
+        (0..self.u32()?).map(|_| self.room(version).map(Recipient::from)).collect()
     }
 
     fn event(&mut self, version: u8) -> Result<EventRecord, CodecError> {
         let namespace = self.namespace()?;
-        let (rooms, except) = (self.recipients()?, self.recipients()?);
+        let (rooms, except) = (self.recipients(version)?, self.recipients(version)?);
         let exclude = self.optional(Self::socket)?;
         let stored = if version <= NOT_STORED_UNTIL { None } else { self.optional(Self::queue_offset)? };
         let count = self.u32()?;
@@ -427,11 +440,11 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn session(&mut self) -> Result<SessionRecord, CodecError> {
+    fn session(&mut self, version: u8) -> Result<SessionRecord, CodecError> {
         let (pid, socket, namespace) = (self.pid()?, self.socket()?, self.namespace()?);
         let mut rooms = Vec::new();
         for _ in 0..self.u32()? {
-            rooms.push(RoomSpan { room: self.room()?, joined: self.lsn()?, left: self.optional(Self::lsn)? });
+            rooms.push(RoomSpan { room: self.room(version)?, joined: self.lsn()?, left: self.optional(Self::lsn)? });
         }
         Ok(SessionRecord {
             pid,
@@ -584,6 +597,22 @@ mod tests {
                 assert_eq!(decode(&encoded_before(version, record)).as_ref(), Ok(record));
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_was_not_reserved_in_an_earlier_version_is_replaced() {
+        // In an earlier version, such a name made the upgrade discard the whole journal.
+        let name = |name| RoomName::parse(name).unwrap();
+        let (reserved, replaced) = (RoomName::shadow_of(&name("a")), name("\u{1}a"));
+        let join = |room: &RoomName| Record {
+            lsn: Lsn(1),
+            fingerprint: Fingerprint::new(1),
+            body: RecordBody::Join { socket: SocketId::from_random([2; RANDOM_ID_BYTES]), room: room.clone() },
+        };
+        for version in 1..=NO_SHADOWS_UNTIL {
+            assert_eq!(decode(&encoded_before(version, &join(&reserved))), Ok(join(&replaced)));
+        }
+        assert_eq!(decode(&encoded(&join(&reserved))), Ok(join(&reserved)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::folder::{self, Folder, JournalHeader, OpenError, State};
 use super::recent::RecentRecords;
 use super::segment::{self, Segment, Spare};
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
-use crate::ids::{Epoch, Lsn, Offset};
+use crate::ids::{Epoch, Lsn, Offset, QueueOffset};
 
 /// Number of pending bytes at which an append writes them, before the turn ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
@@ -39,6 +39,8 @@ pub(crate) struct FileJournal {
     header: JournalHeader,
     options: FileOptions,
     start: Start,
+    /// From a discarded journal.
+    stored: Option<QueueOffset>,
     head: Lsn,
     /// At least one segment. The last is the newest, and the only one to which records are written.
     segments: VecDeque<Segment>,
@@ -58,7 +60,7 @@ impl FileJournal {
     pub(crate) fn open(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
         let options = FileOptions { segments_max: options.segments_max.max(2), ..options };
         let mut folder = Folder::lock(path)?;
-        let ExistingJournal { start, epoch, head, sequence, segments, recent } =
+        let ExistingJournal { start, epoch, head, sequence, segments, recent, stored } =
             ExistingJournal::read(path, &JournalHeader::read(path)?, &options)?;
         let header = JournalHeader { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
         folder.write_header(&header)?;
@@ -74,6 +76,7 @@ impl FileJournal {
             header,
             options,
             start,
+            stored,
             head,
             segments,
             pending: Vec::new(),
@@ -91,6 +94,11 @@ impl FileJournal {
             journal.add_spare().map_err(failed)?;
         }
         Ok(journal)
+    }
+
+    /// The newest position in the queue that a discarded journal in this folder said.
+    pub(crate) fn discarded_stored(&self) -> Option<QueueOffset> {
+        self.stored
     }
 
     pub(crate) fn start(&self) -> &Start {

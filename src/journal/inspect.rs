@@ -139,7 +139,8 @@ impl Inspection {
                 | RecordBody::Join { .. }
                 | RecordBody::Leave { .. }
                 | RecordBody::Data { .. }
-                | RecordBody::Expired { .. } => {}
+                | RecordBody::Expired { .. }
+                | RecordBody::Stored(_) => {}
             }
         }
         JournalStats {

@@ -78,6 +78,9 @@ pub(crate) enum RecordBody {
     Expired {
         until_unix_ms: u64,
     },
+    /// Position in the queue of the newest durable event that was revealed. Written before the ring
+    /// drops the last record that says it.
+    Stored(QueueOffset),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +107,17 @@ pub(crate) struct EventRecord {
     /// The packet as it was sent, including the offset token. Shared with the outboxes in which the
     /// packet is queued.
     pub message: Message,
+}
+
+impl RecordBody {
+    /// Position in the queue that the record says was revealed.
+    pub(crate) fn stored(&self) -> Option<QueueOffset> {
+        match self {
+            Self::Event(event) => event.stored,
+            Self::Stored(stored) => Some(*stored),
+            _ => None,
+        }
+    }
 }
 
 /// The complete state of a session. No earlier record is needed to restore the session.
@@ -157,7 +171,8 @@ impl RecordBody {
             | Self::Resumed { .. }
             | Self::ProcessEnded { .. }
             | Self::GivenUp { .. }
-            | Self::Expired { .. } => 0,
+            | Self::Expired { .. }
+            | Self::Stored(_) => 0,
         };
         size_of::<Record>() + content
     }

@@ -77,7 +77,11 @@ pub(crate) enum AttachmentUpdate {
     /// ended since a session that it resumed.
     Join(Vec<RoomName>),
     /// The socket joins the room of a new subscription, and the result is reported.
-    JoinNew(RoomName, oneshot::Sender<JoinResult>),
+    JoinNew {
+        room: RoomName,
+        after: u64,
+        done: oneshot::Sender<JoinResult>,
+    },
     Leave(RoomName),
     /// The attachment has ended. The client receives the packet and is disconnected from the
     /// namespace, unless the packet is missing.

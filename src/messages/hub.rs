@@ -97,7 +97,14 @@ pub(crate) enum OrderedCommand {
     Leave { from: ReplyTo, socket: SocketId, room: RoomName },
     /// Adds a socket to a room whose durable events it receives from the queue: to the room and to
     /// its shadow room. Answered by `Join`.
-    JoinDurable { from: ReplyTo, socket: SocketId, room: RoomName },
+    JoinDurable {
+        from: ReplyTo,
+        socket: SocketId,
+        room: RoomName,
+        /// Events up to this number do not belong to the subscription: the socket receives them
+        /// as the plain member that it was.
+        after: u64,
+    },
     /// Undoes `JoinDurable`. Answered by `Leave`.
     LeaveDurable { from: ReplyTo, socket: SocketId, room: RoomName },
     /// Undoes `JoinDurable` for rooms other than these, which a resumed session may have kept.

@@ -290,12 +290,20 @@ impl SessionLink {
     /// Sends a request of a type that the application may send in any number. The request is
     /// refused if the mailbox is full.
     pub(crate) fn offer(&self, request: Request) -> Result<(), OfferError> {
+        self.offer_or_return(request).map_err(|refused| match refused {
+            Some(_) => OfferError::Full,
+            None => OfferError::Gone,
+        })
+    }
+
+    /// Like [`offer`](Self::offer), but returns a request for which the mailbox is full.
+    pub(crate) fn offer_or_return(&self, request: Request) -> Result<(), Option<Box<Request>>> {
         if !self.is_open() {
-            return Err(OfferError::Gone);
+            return Err(None);
         }
         self.0.commands.try_send(SessionCommand::Request(request)).map_err(|error| match error {
-            SendError::Full(_) => OfferError::Full,
-            SendError::Closed(_) => OfferError::Gone,
+            SendError::Full(SessionCommand::Request(request)) => Some(request.into()),
+            SendError::Full(_) | SendError::Closed(_) => None,
         })
     }
 

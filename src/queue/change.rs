@@ -158,6 +158,10 @@ pub(crate) enum Change {
 /// Maximum number of events that one change names.
 pub(crate) const ACKED_MAX: usize = 1024;
 
+/// Bytes that each room of an event after the first counts for bounds of queues and batches: it
+/// costs a row.
+pub(crate) const ROOM_BYTES: usize = 1 << 10;
+
 /// Bytes that a dead letter counts for bounds of queues and batches, whatever its event has.
 const TERM_BYTES: usize = 64 << 10;
 
@@ -301,6 +305,7 @@ impl Change {
                 publish.payload.bytes()
                     + publish.origin.len()
                     + publish.rooms.iter().map(|room| room.as_str().len() + 16).sum::<usize>()
+                    + publish.rooms.len().saturating_sub(1) * ROOM_BYTES
             }
             Self::Ack { events: Acked::Numbers(numbers), .. } => numbers.len() * 8,
             Self::ReplayDead { numbers, .. } => {

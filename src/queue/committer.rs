@@ -28,8 +28,9 @@ pub(crate) enum Verdict {
     Unavailable,
 }
 
-/// Receives the verdict, on the committer's thread: it must not block. Dropped uncalled only if the
-/// committer has panicked, which leaves the change indeterminate.
+/// Receives the verdict, on the committer's thread: it must not block. Dropped uncalled if the
+/// committer has panicked, or if the change was submitted in the moment in which the committer
+/// ended. The receiver cannot tell these, so the change counts as indeterminate.
 pub(crate) type Completion = Box<dyn FnOnce(Verdict) + Send>;
 
 /// Opens the store, at the start and after each failure.
@@ -279,6 +280,19 @@ impl Drop for EndGuard {
 impl Worker {
     fn run(&mut self) {
         let _guard = EndGuard(Arc::clone(&self.availability));
+        self.commit_until_end();
+        // Closing may take time, in which further changes are submitted.
+        self.store = None;
+        while let Ok(Submitted { change, bytes, complete }) = self.receiver.try_recv() {
+            if change.is_some() {
+                self.forget_waiting(bytes);
+                complete(Verdict::Unavailable);
+            }
+        }
+        (self.options.on_batch)();
+    }
+
+    fn commit_until_end(&mut self) {
         loop {
             if self.store.is_none() && !self.reopen() {
                 return;

@@ -13,6 +13,7 @@ mod publishing;
 mod steps;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -74,13 +75,23 @@ struct Bench {
     kind: &'static str,
     scratch: Option<Scratch>,
     limits: QueueLimits,
+    /// Instructions of SQLite's virtual machine, in steps of 100.
+    instructions: Arc<AtomicU64>,
 }
 
 impl Bench {
     fn memory(limits: QueueLimits) -> Self {
         let store: Box<dyn QueueStore> = Box::new(MemoryStore::new(EPOCH, limits.clone()));
         let reader = store.reader().unwrap();
-        Self { store, reader, now: UnixMillis(1_000_000), kind: "memory", scratch: None, limits }
+        Self {
+            store,
+            reader,
+            now: UnixMillis(1_000_000),
+            kind: "memory",
+            scratch: None,
+            limits,
+            instructions: Arc::default(),
+        }
     }
 
     fn sqlite(limits: QueueLimits) -> Self {
@@ -90,9 +101,20 @@ impl Bench {
     fn sqlite_with(limits: QueueLimits, work_rows: usize) -> Self {
         let scratch = Scratch::new();
         let options = SqliteOptions { work_rows, ..options(scratch.path(), limits.clone()) };
-        let store: Box<dyn QueueStore> = Box::new(SqliteStore::open(options).unwrap());
+        let mut store = SqliteStore::open(options).unwrap();
+        let instructions = Arc::<AtomicU64>::default();
+        store.count_instructions(instructions.clone());
+        let store: Box<dyn QueueStore> = Box::new(store);
         let reader = store.reader().unwrap();
-        Self { store, reader, now: UnixMillis(1_000_000), kind: "sqlite", scratch: Some(scratch), limits }
+        let (now, scratch) = (UnixMillis(1_000_000), Some(scratch));
+        Self { store, reader, now, kind: "sqlite", scratch, limits, instructions }
+    }
+
+    /// Number of instructions that SQLite executes for `work`.
+    fn instructions<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> u64 {
+        let before = self.instructions.load(Ordering::Relaxed);
+        work(self);
+        self.instructions.load(Ordering::Relaxed) - before
     }
 
     /// Closes the store and opens it again, where there is something to open.
@@ -101,15 +123,15 @@ impl Bench {
     }
 
     fn reopen_with(self, work_rows: usize) -> Self {
-        let Self { store, reader, now, kind, scratch, limits } = self;
+        let Self { store, reader, now, kind, scratch, limits, instructions } = self;
         let Some(scratch) = scratch else {
-            return Self { store, reader, now, kind, scratch, limits };
+            return Self { store, reader, now, kind, scratch, limits, instructions };
         };
         drop((store, reader));
         let options = SqliteOptions { work_rows, ..options(scratch.path(), limits.clone()) };
         let store: Box<dyn QueueStore> = Box::new(SqliteStore::open(options).unwrap());
         let reader = store.reader().unwrap();
-        Self { store, reader, now, kind, scratch: Some(scratch), limits }
+        Self { store, reader, now, kind, scratch: Some(scratch), limits, instructions }
     }
 
     fn commit(&mut self, changes: &[Change]) -> Vec<Outcome> {

@@ -288,6 +288,8 @@ pub(crate) struct Receipt {
     pub duplicate: bool,
     /// Distinct subscribers that the event was pending for when it was stored.
     pub pending_for: u64,
+    /// Time of the commit of the event.
+    pub published_at: UnixMillis,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,9 +23,9 @@
 //! **Price.** Publish: 1 row an event and 1 a room, 1 for a `dedup_id`; the room and the counters
 //! once a commit. Acknowledge: the row of the event, 1 row a room of the subscriber, the
 //! subscription once a commit. The number of distinct subscribers of several rooms is read from the
-//! index and kept until a subscription changes: about 0.1 µs a subscription on the first such
-//! event. The ids for deduplication are appended, and found through an index in memory (about 30
-//! bytes an id), since random inserts would cost a page each.
+//! index and kept until a subscription changes: about 0.1 µs a subscription on the first event for
+//! a set of rooms. The ids for deduplication are appended, and found through an index in memory
+//! (about 30 bytes an id), since random inserts would cost a page each.
 //!
 //! **Durability.** `synchronous=FULL` syncs the log in every commit. Opening checkpoints first, so
 //! that nothing is read that a killed process had written without sync. After an error the
@@ -47,12 +47,17 @@ mod subscriptions;
 mod work;
 
 use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
 use self::dedup::DedupIndex;
-use self::folder::{Folder, error_at};
+use self::folder::{Folder, FolderLock, error_at};
 use self::read::SqliteReader;
 use self::rooms::{RoomCache, RuledRooms};
 use self::subscriptions::SubscriptionCache;
@@ -168,7 +173,13 @@ pub(crate) struct SqliteStore {
 impl SqliteStore {
     /// Opens the queue in a folder, which is made if it does not exist.
     pub(crate) fn open(options: SqliteOptions) -> Result<Self, StoreError> {
-        let folder = Folder::lock(&options.folder)?;
+        Self::open_locked(options, &mut None)
+    }
+
+    /// Like [`open`](Self::open), with the lock that an earlier opening has left in `locked`. The
+    /// folder stays locked until that is dropped as well.
+    pub(crate) fn open_locked(options: SqliteOptions, locked: &mut Option<FolderLock>) -> Result<Self, StoreError> {
+        let folder = Folder::open(&options.folder, locked)?;
         let connection = schema::open_writer(&folder.database, options.epoch, options.pages_max)?;
         let path = folder.database.clone();
         let store = Self::load(folder, connection, options.limits, options.work_rows).and_then(|mut store| {
@@ -295,7 +306,7 @@ impl SqliteStore {
             Change::Revealed { up_to } => Ok(self.reveal(*up_to)),
             Change::CreateSubscriber { subscriber } => self.recreate_subscriber(subscriber, now),
             Change::Attach { subscriber, create } => self.attach(subscriber, *create, now),
-            Change::Detach { subscriber, sent_up_to } => self.detach(subscriber, *sent_up_to),
+            Change::Detach { subscriber, sent_up_to } => self.detach(subscriber, *sent_up_to, now),
             Change::DetachAll => self.detach_all(),
             Change::Subscribe { subscriber, room, from } => self.subscribe(subscriber, room, *from),
             Change::Unsubscribe { subscriber, room } => self.unsubscribe(subscriber, room),
@@ -406,6 +417,16 @@ impl SqliteStore {
     }
 
     /// The value of a setting of the writing connection.
+    /// Adds the number of instructions that the connection executes to `counter`, in steps of 100.
+    #[cfg(test)]
+    pub(super) fn count_instructions(&mut self, counter: Arc<AtomicU64>) {
+        let count = move || {
+            counter.fetch_add(100, Ordering::Relaxed);
+            false
+        };
+        self.connection.progress_handler(100, Some(count)).unwrap();
+    }
+
     #[cfg(test)]
     pub(super) fn setting(&self, name: &str) -> i64 {
         schema::pragma(&self.connection, name).unwrap()

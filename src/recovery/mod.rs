@@ -140,6 +140,7 @@ impl RecoveryIndex {
                     self.forget(&pid);
                 }
             }
+            RecordBody::Stored(_) => {}
         }
     }
 

@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::ArbiterHandle;
+use actix::dev::SendError;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -334,10 +335,7 @@ impl Server {
     /// for at most [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout).
     pub async fn close(&self) {
         self.stop_accepting();
-        if self.hub.control.try_send(HubControl::Shutdown).is_err() {
-            log::warn!("hub not notified of the shutdown, sessions end with their threads");
-            return;
-        }
+        self.control_hub(HubControl::Shutdown);
         let all_gone = async {
             while self.sessions() > 0 {
                 tokio::time::sleep(CLOSE_POLL).await;
@@ -348,10 +346,22 @@ impl Server {
         }
         self.close_queue().await;
         let (done, closed) = oneshot::channel();
-        let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
+        self.control_hub(HubControl::Close(done));
         let stop_timeout = self.limits().journal.stop_timeout;
-        if !asked || !is_closed_within(closed, "journal", stop_timeout).await {
+        if !is_closed_within(closed, "journal", stop_timeout).await {
             log::error!("journal not closed in time, a reboot of the machine loses it stop_timeout={stop_timeout:?}");
+        }
+    }
+
+    /// Sends a message to the hub also if its mailbox is full: it must close what it keeps.
+    fn control_hub(&self, control: HubControl) {
+        let sent = self.hub.control.try_send(control).or_else(|error| match error {
+            // A new clone may send one message beyond the capacity of the mailbox.
+            SendError::Full(control) => self.hub.control.clone().try_send(control),
+            closed => Err(closed),
+        });
+        if sent.is_err() {
+            log::warn!("hub has ended before the server was closed");
         }
     }
 

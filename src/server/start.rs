@@ -12,7 +12,7 @@ use super::recovery::JournalKind;
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::publishing::{HubQueue, Reports, found_events, reveal_stored};
 use crate::hub::{Hub, HubAddress, Stores};
-use crate::ids::{Epoch, Lsn};
+use crate::ids::{Epoch, Lsn, QueueOffset};
 use crate::journal::Journal;
 use crate::journal::file::{FileJournal, FileOptions, Start};
 use crate::journal::folder::BootId;
@@ -23,10 +23,11 @@ use crate::messages::session::SessionLink;
 use crate::messages::subscribers::SubscribersLink;
 use crate::metrics::Metrics;
 use crate::protocol::socketio::Parser;
+use crate::queue::change::ROOM_BYTES;
 use crate::queue::committer::{CommitterOptions, Open};
 use crate::queue::limits::QueueLimits;
 use crate::queue::memory::MemoryStore;
-use crate::queue::record::Totals;
+use crate::queue::record::{ROOMS_MAX, Totals};
 use crate::queue::service::QueueService;
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use crate::queue::store::{QueueReader, StoreError};
@@ -78,9 +79,13 @@ pub(super) fn start_hub(
 ) -> Result<StartedHub, BuildError> {
     let HubSettings { limits, journal_kind, parser, .. } = settings;
     let of_subscribers = (subscribers::Settings::new(limits, parser), metrics.clone());
-    let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
-        JournalWriter::open(journal, seed, limits, metrics.clone())
-            .map_err(|error| BuildError::JournalRead(error.to_string()))
+    let writer = open_journal(limits, journal_kind)?.map(|OpenedJournal { journal, seed, stored }| {
+        let mut writer = JournalWriter::open(journal, seed, limits, metrics.clone())
+            .map_err(|error| BuildError::JournalRead(error.to_string()))?;
+        if let Some(stored) = stored {
+            writer.carry_stored(stored);
+        }
+        Ok::<_, BuildError>(writer)
     });
     let mut writer = writer.transpose()?;
     if let Some(writer) = &writer {
@@ -147,7 +152,9 @@ fn open_queue(
                 work_rows: WORK_ROWS,
                 pages_max: None,
             };
-            Box::new(move || Ok(Box::new(SqliteStore::open(options.clone())?)))
+            // The lock is kept while the store has failed, so that nobody else opens it.
+            let mut locked = None;
+            Box::new(move || Ok(Box::new(SqliteStore::open_locked(options.clone(), &mut locked)?)))
         }
     };
     let failed = |error: StoreError| BuildError::Queue(error.to_string());
@@ -155,7 +162,7 @@ fn open_queue(
     let defaults = CommitterOptions::from(&limits.queue);
     let options = CommitterOptions {
         // An event of any admitted size can wait.
-        waiting_bytes_max: defaults.waiting_bytes_max.max(2 * queue_limits.event_bytes_max),
+        waiting_bytes_max: defaults.waiting_bytes_max.max(2 * (queue_limits.event_bytes_max + ROOMS_MAX * ROOM_BYTES)),
         on_found: found_events(reports.clone()),
         on_commit: Box::new(move |changes, took| metrics.commits.record(changes, took)),
         ..defaults
@@ -177,14 +184,20 @@ fn epoch_now(random: [u8; 2]) -> Epoch {
     Epoch::new(seconds as u32, u16::from_le_bytes(random))
 }
 
-/// A journal and the seed of fingerprints.
-type SeededJournal = (Box<dyn Journal>, u64);
+struct OpenedJournal {
+    journal: Box<dyn Journal>,
+    /// Seed of fingerprints.
+    seed: u64,
+    /// Position in the queue that a discarded journal said.
+    stored: Option<QueueOffset>,
+}
 
-fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<SeededJournal>, BuildError> {
+fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<OpenedJournal>, BuildError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
     let epoch = epoch_now([random[8], random[9]]);
+    let mut stored = None;
     let journal: Box<dyn Journal> = match journal_kind {
         JournalKind::Off => return Ok(None),
         JournalKind::Memory => {
@@ -202,10 +215,11 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
                     folder.display()
                 ),
             }
+            stored = journal.discarded_stored();
             Box::new(journal)
         }
     };
-    Ok(Some((journal, seed)))
+    Ok(Some(OpenedJournal { journal, seed, stored }))
 }
 
 /// The limits of the sender of durable publishes outside of sessions. Its commands wait for

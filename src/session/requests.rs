@@ -57,7 +57,11 @@ impl Session {
     /// the socket is disconnected.
     fn pass_on(&self, request: Request) {
         if matches!(request, Request::Publish { .. }) {
-            let _ = self.core.durable_sender.offer(request);
+            if let Err(Some(refused)) = self.core.durable_sender.offer_or_return(request)
+                && let Request::Publish { done, .. } = *refused
+            {
+                answer(done, Err(NoAnswer::Overloaded.into()));
+            }
             return;
         }
         if matches!(

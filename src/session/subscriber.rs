@@ -63,13 +63,14 @@ impl Session {
                 for room in rooms {
                     let reply = PendingReply::Rejoin(socket, room.clone());
                     self.credit_window.submit(now, room.as_str().len(), reply, move |from| {
-                        OrderedCommand::JoinDurable { from, socket, room }
+                        // Everything since the subscription began is pending.
+                        OrderedCommand::JoinDurable { from, socket, room, after: 0 }
                     });
                 }
             }
-            AttachmentUpdate::JoinNew(room, done) => {
+            AttachmentUpdate::JoinNew { room, after, done } => {
                 self.credit_window.submit(now, room.as_str().len(), PendingReply::Join(done), move |from| {
-                    OrderedCommand::JoinDurable { from, socket, room }
+                    OrderedCommand::JoinDurable { from, socket, room, after }
                 });
             }
             AttachmentUpdate::Leave(room) => {

@@ -88,17 +88,6 @@ impl From<&Limits> for RoomBounds {
     }
 }
 
-impl RoomBounds {
-    /// The bounds for a subscription, for which a socket joins a room and its shadow room.
-    pub(crate) fn with_shadows(self) -> Self {
-        Self {
-            rooms_max: self.rooms_max.saturating_mul(2),
-            name_bytes_max: self.name_bytes_max.saturating_mul(2),
-            ..self
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct JoinChange {
     pub location: SocketLocation,
@@ -177,14 +166,25 @@ impl Rooms {
         name: &RoomName,
         bounds: RoomBounds,
     ) -> Result<JoinChange, MembershipError> {
+        self.check_join(socket, name, bounds)?;
+        self.rejoin(socket, name).ok_or(MembershipError::NotConnected)
+    }
+
+    /// Checks whether a socket may join a room. A shadow room counts for memory only: the socket
+    /// joins it together with its room.
+    pub(crate) fn check_join(
+        &self,
+        socket: &SocketId,
+        name: &RoomName,
+        bounds: RoomBounds,
+    ) -> Result<(), MembershipError> {
         if name.owner().is_some_and(|id| id != *socket && self.sockets.contains_key(&id)) {
             return Err(MembershipError::ForeignRoom);
         }
         let entry = self.sockets.get(socket).ok_or(MembershipError::NotConnected)?;
         let existing = self.namespaces[entry.namespace as usize].rooms.get(name);
         if !existing.is_some_and(|room| entry.rooms.contains(*room)) {
-            let name_bytes = entry.name_bytes as usize + name.as_str().len();
-            if entry.rooms.len() >= bounds.rooms_max || name_bytes > bounds.name_bytes_max {
+            if !name.is_shadow() && self.has_too_many(entry, name, bounds) {
                 return Err(MembershipError::TooManyRooms);
             }
             let share = if entry.rooms.len() >= FEW_ROOMS { bounds.bytes_max / 4 } else { 0 };
@@ -193,7 +193,22 @@ impl Rooms {
                 return Err(MembershipError::BudgetSpent);
             }
         }
-        self.rejoin(socket, name).ok_or(MembershipError::NotConnected)
+        Ok(())
+    }
+
+    fn has_too_many(&self, entry: &SocketEntry, name: &RoomName, bounds: RoomBounds) -> bool {
+        let exceeds = |rooms: usize, name_bytes: usize| {
+            rooms >= bounds.rooms_max || name_bytes + name.as_str().len() > bounds.name_bytes_max
+        };
+        let (rooms, name_bytes) = (entry.rooms.len(), entry.name_bytes as usize);
+        if !exceeds(rooms, name_bytes) || self.shadows == 0 {
+            return exceeds(rooms, name_bytes);
+        }
+        // Counted only here, so that sockets without subscriptions need no memory for it.
+        let names = entry.rooms.iter().filter_map(|(room, ())| self.name_of(room));
+        let shadows = names.filter(|name| name.is_shadow()).map(|name| name.as_str().len());
+        let (shadows, shadow_bytes) = shadows.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len));
+        exceeds(rooms - shadows, name_bytes - shadow_bytes)
     }
 
     /// Like [`join`](Self::join), but without the checks. For a socket that rejoins its rooms after

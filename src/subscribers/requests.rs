@@ -181,7 +181,7 @@ impl Subscribers {
         self.by_room.entry((active.key.namespace.clone(), room.clone())).or_default().insert(id);
         matches!(active.outlet, Outlet::Socket { .. }).then(|| {
             let (sender, receiver) = oneshot::channel();
-            active.tell(id, AttachmentUpdate::JoinNew(room, sender));
+            active.tell(id, AttachmentUpdate::JoinNew { room, after, done: sender });
             receiver
         })
     }

@@ -51,7 +51,7 @@ impl Handler<SessionCommand> for Recorder {
         match update {
             AttachmentUpdate::Packets(packets) => log.extend(packets.iter().map(|packet| packet.text().to_string())),
             AttachmentUpdate::Join(rooms) => log.push(format!("join {}", rooms.len())),
-            AttachmentUpdate::JoinNew(room, _) => log.push(format!("join new {room}")),
+            AttachmentUpdate::JoinNew { room, .. } => log.push(format!("join new {room}")),
             AttachmentUpdate::Leave(room) => log.push(format!("leave {room}")),
             AttachmentUpdate::Ended(packet) => {
                 log.push(format!("ended {}", packet.map_or(String::new(), |packet| packet.text().to_string())));

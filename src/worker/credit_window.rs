@@ -8,7 +8,8 @@
 //!
 //! A durable publish is executed only when it was committed, while the hub continues with other
 //! commands. So while a durable publish of a sender is unanswered, only further durable publishes
-//! of it are sent, which are committed in order. Everything else waits here.
+//! of it are sent, which are committed in order. Everything else waits here, until the publish is
+//! given up.
 
 mod pending_reply;
 
@@ -92,8 +93,8 @@ pub(crate) struct CreditWindow {
     awaited: LazyQueue<AwaitedReply>,
     /// Number of unanswered emits that collect acks of many sockets.
     collecting: u32,
-    /// Number of durable publishes that the hub has not answered, also of those whose callers do
-    /// not wait any more.
+    /// Number of durable publishes in `awaited`. One that was given up holds nothing back: its
+    /// commit may hang for long, and the client is still served.
     publishing: u32,
     is_retired: bool,
 }
@@ -188,9 +189,6 @@ impl CreditWindow {
 
     /// Handles the hub's answer. If the session itself must handle the answer, returns it.
     pub(crate) fn on_answer(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> Option<SessionAnswer> {
-        if matches!(answer, Answer::Publish(_)) {
-            self.publishing = self.publishing.saturating_sub(1);
-        }
         let for_session = self.resolve(ticket, answer);
         self.credit.on_answer(ticket);
         self.advance(now);
@@ -282,6 +280,7 @@ impl CreditWindow {
             }
         }
         let until = now + self.outbox.worker.limits().hub.answer_timeout;
+        // A durable publish outlives its sender, so `publishing` stays as it is.
         for AwaitedReply { ticket, give_up, reply } in self.awaited.take() {
             if reply.outlives_sender() {
                 self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply })
@@ -396,6 +395,7 @@ impl CreditWindow {
     fn take_awaited(&mut self, at: usize) -> Option<AwaitedReply> {
         let awaited = self.awaited.remove(at)?;
         self.collecting -= u32::from(matches!(awaited.reply, PendingReply::Collect(_)));
+        self.publishing -= u32::from(awaited.reply.is_publish());
         Some(awaited)
     }
 

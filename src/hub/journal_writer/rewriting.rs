@@ -13,13 +13,14 @@
 //! sessions with older records are rewritten first. They have at most R/4 bytes, and grow by at
 //! most the 5R/32 that are appended meanwhile, so they need at most 13R/32. The remaining R/16
 //! covers one session that waits for its last bytes of credit, an index that is one entry late, and
-//! the bytes left free at the ends of segments.
+//! the bytes left free at the ends of segments, and the position in the queue, which is repeated
+//! after each 3R/8.
 //!
 //! In total, at most four times the appended bytes are written to the ring, and an idle server
 //! writes nothing.
 
 use super::JournalWriter;
-use crate::ids::Offset;
+use crate::ids::{Lsn, Offset};
 use crate::journal::{GiveUpReason, Record, RecordBody};
 
 /// Bytes that may be rewritten for each byte that an appended record occupies.
@@ -58,6 +59,7 @@ impl JournalWriter {
         self.rewriting.credit += REWRITTEN_PER_BYTE * (used - self.rewriting.used);
         self.rewriting.used = used;
         let at_risk = self.journal.at_risk();
+        self.rewrite_stored(at_risk);
         if !self.sessions.has_at_risk(at_risk) {
             self.rewriting.credit = 0;
             return;
@@ -68,6 +70,19 @@ impl JournalWriter {
             let used = self.journal.used_bytes();
             self.rewriting.credit = self.rewriting.credit.saturating_sub(used - self.rewriting.used);
             self.rewriting.used = used;
+        }
+    }
+
+    /// Repeats the position in the queue before the ring drops the record that says it. Otherwise,
+    /// a queue that is restored from a copy would use numbers again.
+    fn rewrite_stored(&mut self, at_risk: Lsn) {
+        if let Some(stored) = self.newest_stored
+            && self.newest_stored_at <= at_risk
+            && self.journal.ring_bytes().is_some()
+        {
+            let offset = self.next_offset();
+            self.append(offset, RecordBody::Stored(stored));
+            self.rewriting.used = self.journal.used_bytes();
         }
     }
 

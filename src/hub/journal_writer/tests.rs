@@ -274,3 +274,31 @@ fn a_clock_that_was_ahead_extends_no_window() {
         left = writer.sessions();
     }
 }
+
+#[test]
+fn the_position_in_the_queue_survives_the_ring_and_a_discarded_journal() {
+    // In an earlier version, plain events made the ring drop it, and a queue that was restored from
+    // a copy used numbers again.
+    let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
+    let mut writer = open(&scratch, &limits);
+    let stored = QueueOffset { epoch: Epoch::new(7, 7), number: 9 };
+    writer.write(RecordBody::Stored(stored));
+    for _ in 0..1_000 {
+        writer.emit(1_000);
+        writer.flush();
+    }
+    drop(writer);
+    let mut writer = open(&scratch, &limits);
+    assert_eq!(writer.newest_stored(), Some(stored));
+    // Several segments may follow the one that says it.
+    (0..90).for_each(|_| writer.emit(1_000));
+    drop(writer);
+    std::fs::write(scratch.0.join("journal.header"), "damaged").unwrap();
+    let options = FileOptions::new(Epoch::new(2, 2), BootId::new(7), &limits);
+    let journal = FileJournal::open(&scratch.0, options).unwrap();
+    assert_eq!(journal.discarded_stored(), Some(stored));
+    let mut writer = JournalWriter::open(Box::new(journal), 7, &limits, Arc::default()).unwrap();
+    writer.carry_stored(stored);
+    drop(writer);
+    assert_eq!(open(&scratch, &limits).newest_stored(), Some(stored));
+}

@@ -6,6 +6,7 @@ use crate::hub::intake::CommandSender;
 use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::answer::ReplyTo;
 use crate::protocol::draft::Draft;
+use crate::queue::change::Outcome;
 use crate::queue::committer::{Completion, Verdict};
 use crate::queue::record::{Payload, UnixMillis};
 use crate::queue::store::UnrevealedEvent;
@@ -22,6 +23,19 @@ pub(crate) enum Report {
     Found(Box<UnrevealedEvent>),
     /// The result of notifying the queue that events were revealed.
     Notified { up_to: u64, is_committed: bool },
+}
+
+impl Report {
+    /// Number of the event that is revealed by processing the report.
+    pub(super) fn new_event(&self) -> Option<u64> {
+        match self {
+            Self::Published(_, Verdict::Committed(Outcome::Published(receipt))) if !receipt.duplicate => {
+                Some(receipt.offset.number)
+            }
+            Self::Found(found) => Some(found.event.number),
+            Self::Published(..) | Self::Notified { .. } => None,
+        }
+    }
 }
 
 /// The publisher of a durable event, and what the hub needs to reveal the event.
@@ -46,7 +60,8 @@ impl Publisher {
     }
 }
 
-/// A publisher without a verdict. If the committer panics, its event is indeterminate.
+/// A publisher without a verdict. If the committer ends without one, by a panic or just after the
+/// event was submitted, the event is indeterminate.
 struct Waiting {
     publisher: Option<Box<Publisher>>,
     reports: Arc<Reports>,

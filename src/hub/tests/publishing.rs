@@ -107,7 +107,16 @@ impl QueueRig {
         Self::on(memory(), is_gated, writer)
     }
 
-    fn on(inner: Arc<RwLock<MemoryStore>>, is_gated: bool, mut writer: Option<JournalWriter>) -> Self {
+    fn on(inner: Arc<RwLock<MemoryStore>>, is_gated: bool, writer: Option<JournalWriter>) -> Self {
+        Self::with_limits(Limits::default(), inner, is_gated, writer)
+    }
+
+    fn with_limits(
+        limits: Limits,
+        inner: Arc<RwLock<MemoryStore>>,
+        is_gated: bool,
+        mut writer: Option<JournalWriter>,
+    ) -> Self {
         let (permits, receiver) = mpsc::channel();
         let (permits_of_store, gate) = (Arc::new(std::sync::Mutex::new(receiver)), Arc::new(AtomicBool::new(is_gated)));
         let gated = gate.clone();
@@ -120,7 +129,7 @@ impl QueueRig {
         let revealed = reveal_stored(writer.as_mut(), &service, &mut *reader, Parser::Json).unwrap();
         let service = Arc::new(service);
         let queue = HubQueue { service: service.clone(), reports, parser: Parser::Json, revealed };
-        let rig = Rig::new(Limits::default(), Stores { writer, queue: Some(queue), ..Stores::default() });
+        let rig = Rig::new(limits, Stores { writer, queue: Some(queue), ..Stores::default() });
         Self { rig, gate: Gate { permits, is_gated: gate }, service, reader }
     }
 
@@ -144,6 +153,15 @@ impl QueueRig {
             lines.extend(self.rig.lines.try_iter());
         }
         lines
+    }
+
+    /// Waits until so many changes are committed. The first one is that of the start.
+    async fn until_committed(&self, changes: u64) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.service.availability().changes() < changes {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn until_notified(&mut self, revealed: u64) {
@@ -222,6 +240,7 @@ fn bad_publishes_are_refused_before_they_are_stored() {
     run(async {
         let journal = TestJournal { record_bytes_max: Some(10_000), ..TestJournal::new(journal()) };
         let mut q = QueueRig::new(true, writer(journal));
+        q.until_committed(1).await;
         let many: Vec<String> = (0..1_025).map(|n| n.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         q.publish_to(&[], "x", None);
@@ -287,6 +306,32 @@ fn an_event_of_a_failed_commit_is_revealed_when_the_store_has_it() {
         let lines = q.until("answer 5").await;
         assert!(lines.contains(&"answer 4 stored 1 again for 0".into()), "{lines:?}");
         assert_eq!(events(&lines), ["second"]);
+        assert_eq!(q.fed(), [1, 2]);
+    });
+}
+
+#[test]
+fn a_member_that_subscribes_receives_what_was_stored_before() {
+    // In an earlier version, an event that was stored before the subscription and revealed after it
+    // reached the socket neither as a member nor as a subscriber.
+    run(async {
+        let limits = Limits::with(|limits| limits.hub.worker_bytes_max = 100);
+        let mut q = QueueRig::with_limits(limits, memory(), true, None);
+        q.rig.connect(1);
+        q.rig.join(1, "a");
+        q.publish("before", None);
+        q.publish("after", None);
+        // The worker has a backlog from now on, so nothing is revealed.
+        q.rig.emit("a", &"x".repeat(1_000), Grade::Plain);
+        q.rig.received().await;
+        q.gate.let_commit(2);
+        q.until_committed(3).await;
+        assert_eq!(events(&q.rig.received().await), [""; 0]);
+        q.rig.join_durable_after(1, "a", 1);
+        let lines = q.rig.received().await;
+        assert_eq!(events(&lines), ["before"], "{lines:?}");
+        q.rig.tell(ImmediateCommand::Consumed { bytes: 100_000, replayed: 0 });
+        q.until("answer 4 stored 2").await;
         assert_eq!(q.fed(), [1, 2]);
     });
 }

@@ -5,8 +5,12 @@ use crate::messages::session::Listing;
 
 impl Rig {
     fn join_durable(&mut self, n: u8, name: &str) {
+        self.join_durable_after(n, name, 0);
+    }
+
+    pub(super) fn join_durable_after(&mut self, n: u8, name: &str, after: u64) {
         let (from, socket) = (self.from(), socket(n));
-        self.tell(OrderedCommand::JoinDurable { from, socket, room: room(name) });
+        self.tell(OrderedCommand::JoinDurable { from, socket, room: room(name), after });
     }
 
     /// Emits to the members of a room that do not receive its durable events from the queue.
@@ -36,6 +40,22 @@ fn a_resumed_subscriber_does_not_catch_up_on_durable_events() {
         assert_eq!(resumed[..3], ["attach 101 behind 1", "join 101", "join 101"], "the room and its shadow");
         rig.read(1, Lsn(1));
         assert_eq!(rig.received().await, [r#"replay 101 42["plain"] live"#]);
+    });
+}
+
+#[test]
+fn a_shadow_room_takes_no_place_of_a_plain_room() {
+    run(async {
+        let mut rig = Rig::new(Limits::with(|limits| limits.sockets.rooms_max = 2), Stores::default());
+        rig.connect(1);
+        rig.join_durable(1, "a");
+        rig.join(1, "b");
+        rig.join(1, "c");
+        let lines = rig.received().await;
+        assert!(
+            lines.ends_with(&["answer 3 joined 1", "answer 4 refused TooManyRooms"].map(str::to_owned)),
+            "{lines:?}"
+        );
     });
 }
 

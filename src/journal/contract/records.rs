@@ -98,6 +98,7 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
         RecordBody::GivenUp { socket: socket(2), why: GiveUpReason::TooLarge },
         RecordBody::GivenUp { socket: socket(2), why: GiveUpReason::NoRoom },
         RecordBody::Expired { until_unix_ms: 6 },
+        RecordBody::Stored(QueueOffset { epoch: Epoch::new(1, 2), number: 7 }),
     ];
     (1..).zip(entries).map(|(lsn, entry)| record(lsn, entry)).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::options::{FileOptions, Start};
-use crate::ids::{Epoch, Lsn};
+use crate::ids::{Epoch, Lsn, QueueOffset};
 use crate::journal::folder::{self, JournalHeader, OpenError, State, StoredHeader};
 use crate::journal::recent::RecentRecords;
 use crate::journal::segment::{Fault, Segment};
@@ -22,6 +22,8 @@ pub(super) struct ExistingJournal {
     pub(super) sequence: u64,
     pub(super) segments: VecDeque<Segment>,
     pub(super) recent: RecentRecords,
+    /// The newest position in the queue that a discarded journal says, as far as it can be read.
+    pub(super) stored: Option<QueueOffset>,
 }
 
 /// Reason why a journal does not continue.
@@ -44,6 +46,7 @@ impl ExistingJournal {
             sequence: 1,
             segments: VecDeque::new(),
             recent: RecentRecords::new(Lsn(0), options.records_max, options.bytes_max),
+            stored: None,
         };
         let files = folder::segments(path)?;
         found.sequence = files.last().map_or(1, |(newest, _)| newest + 1);
@@ -67,17 +70,21 @@ impl ExistingJournal {
             }
         };
         // The new journal must not reuse an LSN or an epoch of the discarded journal, so find the
-        // greatest LSN and the newest epoch in the folder.
+        // greatest LSN and the newest epoch in the folder. Nor may a restored queue reuse a number,
+        // so find the newest one that was revealed.
         let mut used = header.map_or(Lsn(0), |header| header.floor);
         let mut newest = header.map(|header| header.epoch);
+        let mut stored = None;
         for (sequence, path) in files.iter().rev() {
             let Ok(mut segment) = Segment::open(path.clone(), *sequence, options.index_bytes(), false) else {
                 continue;
             };
             newest = newest.max(Some(segment.epoch));
-            if used <= segment.after {
-                let _ = segment.scan(|_| {});
+            if used <= segment.after || stored.is_none() {
+                let mut found = None;
+                let _ = segment.scan(|record| found = record.body.stored().or(found));
                 used = used.max(segment.last);
+                stored = stored.or(found);
             }
         }
         let epoch = match newest {
@@ -90,6 +97,7 @@ impl ExistingJournal {
             head: skip_lost(used),
             segments: VecDeque::new(),
             recent: RecentRecords::new(Lsn(0), options.records_max, options.bytes_max),
+            stored,
             ..found
         })
     }

@@ -62,6 +62,7 @@ pub(super) fn kind(body: &RecordBody) -> &'static str {
         RecordBody::ProcessEnded { .. } => "process_ended",
         RecordBody::GivenUp { .. } => "given_up",
         RecordBody::Expired { .. } => "expired",
+        RecordBody::Stored(_) => "stored",
     }
 }
 
@@ -120,6 +121,9 @@ enum Fields<'a> {
     },
     Expired {
         until_unix_ms: u64,
+    },
+    Stored {
+        queue_offset: String,
     },
     Session {
         pid: String,
@@ -187,6 +191,7 @@ fn fields(body: &RecordBody) -> Fields<'_> {
             },
         },
         RecordBody::Expired { until_unix_ms } => Fields::Expired { until_unix_ms: *until_unix_ms },
+        RecordBody::Stored(stored) => Fields::Stored { queue_offset: stored.to_string() },
     }
 }
 

@@ -250,6 +250,20 @@ fn closing_commits_what_waits_and_refuses_later_changes() {
 }
 
 #[test]
+fn a_change_behind_the_end_is_unavailable() {
+    // In an earlier version, its publisher was told that it may be stored.
+    let (committer, controls) = start(quick());
+    controls.gate.store(1, Ordering::SeqCst);
+    let first = submit(&committer).unwrap_or_else(|_| panic!("not submitted"));
+    let end = Submitted { change: None, bytes: 0, complete: Box::new(drop) };
+    assert!(committer.sender.as_ref().unwrap().send(end).is_ok());
+    let second = submit(&committer).unwrap_or_else(|_| panic!("not submitted"));
+    controls.gate.store(0, Ordering::SeqCst);
+    assert!(number(&first.recv_timeout(DEADLINE).unwrap()).is_some());
+    assert_eq!(second.recv_timeout(DEADLINE).unwrap(), Verdict::Unavailable);
+}
+
+#[test]
 fn closing_a_committer_of_a_failed_store_does_not_wait_for_it() {
     let (committer, controls) = start(CommitterOptions { retry_min: DEADLINE * 10, ..quick() });
     controls.fails.store(true, Ordering::SeqCst);
@@ -415,4 +429,7 @@ fn changes_that_write_much_count_for_a_batch() {
     let replay = Change::ReplayDead { subscriber, numbers: Some(vec![1]) };
     let CommitterOptions { batch_bytes_max, .. } = CommitterOptions::default();
     assert!(term.bytes() * 16 >= batch_bytes_max && replay.bytes() >= batch_bytes_max);
+    let Change::Publish(mut many) = publish() else { panic!() };
+    many.rooms = (0..1_024).map(|n| crate::ids::RoomName::parse(&n.to_string()).unwrap()).collect();
+    assert!(Change::Publish(many).bytes() >= batch_bytes_max, "it writes a row a room");
 }

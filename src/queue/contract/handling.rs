@@ -365,9 +365,9 @@ fn acknowledging_freed_events_is_cheap_with_many_subscriptions() {
     b.commit(&subscriptions);
     b.commit(&(0..1_024).map(|_| publish(&["other"], "x")).collect::<Vec<_>>());
     b.reveal();
-    let begun = std::time::Instant::now();
-    assert_eq!(b.apply(ack("s", &(1..=1_024).collect::<Vec<_>>())), Outcome::Acked { events: 0 });
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let numbers: Vec<_> = (1..=1_024).collect();
+    let used = b.instructions(|b| assert_eq!(b.apply(ack("s", &numbers)), Outcome::Acked { events: 0 }));
+    assert!(used < 100 * 1_024, "{used} instructions for 1024 acks");
 }
 
 #[test]

@@ -189,6 +189,16 @@ fn gaps_of_a_room_past_the_bound_become_one_range() {
 }
 
 #[test]
+fn a_subscriber_is_seen_until_it_is_detached() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        b.wait(Duration::from_secs(60));
+        b.apply(Change::Detach { subscriber: key("s"), sent_up_to: 0 });
+        assert_eq!(b.reader.subscriber(&key("s")).unwrap().unwrap().seen_at, b.now);
+    });
+}
+
+#[test]
 fn a_subscriber_that_is_not_seen_expires_and_its_name_is_remembered() {
     both(|mut b| {
         let (expiry, tombstone_for) = (b.limits.subscriber_expiry, b.limits.tombstone_for);

@@ -18,7 +18,9 @@ impl State {
             Change::CreateSubscriber { subscriber } => return self.recreate_subscriber(subscriber, now),
             Change::Attach { subscriber, create } => return self.attach(subscriber, *create, now),
             Change::Detach { subscriber, sent_up_to } => {
-                self.subscriber(subscriber)?.sent_up_to = Some(*sent_up_to);
+                let subscriber = self.subscriber(subscriber)?;
+                subscriber.sent_up_to = Some(*sent_up_to);
+                subscriber.seen_at = subscriber.seen_at.max(now);
             }
             Change::DetachAll => {
                 let head = self.head;
@@ -104,8 +106,8 @@ impl State {
                     return Err(Refusal::Conflict { first });
                 }
                 let offset = QueueOffset { epoch: self.epoch, number: first };
-                let pending_for = entry.pending_for;
-                return Ok(Outcome::Published(Receipt { offset, duplicate: true, pending_for }));
+                let DedupEntry { at: published_at, pending_for, .. } = *entry;
+                return Ok(Outcome::Published(Receipt { offset, duplicate: true, pending_for, published_at }));
             }
             let (found, limit) = (self.dedup.len() as u64, self.limits.dedup_ids_max);
             if found >= limit {
@@ -142,7 +144,7 @@ impl State {
             self.trim_to_rule(room, TRIMMED_MAX);
         }
         let offset = QueueOffset { epoch: self.epoch, number };
-        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for }))
+        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for, published_at: now }))
     }
 
     pub(super) fn check_head(&self) -> Result<()> {

@@ -58,7 +58,7 @@ impl SqliteStore {
                 return Err(Refusal::Conflict { first: *number }.into());
             }
             let offset = QueueOffset { epoch: self.epoch, number: *number };
-            return Ok(Some(Receipt { offset, duplicate: true, pending_for }));
+            return Ok(Some(Receipt { offset, duplicate: true, pending_for, published_at: at }));
         }
         Ok(None)
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
@@ -21,21 +22,24 @@ const ROOM_BYTES: usize = 128 << 10;
 
 const KIND: FolderKind = FolderKind { lock: LOCK, mark: DATABASE, is_known: |name| name == ROOM };
 
-/// A locked folder. The lock ends with the process, or when this is dropped.
+/// The lock of a folder, which ends with the process, or when all copies are dropped.
+pub(crate) type FolderLock = Arc<LockedFolder>;
+
+/// A locked folder.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) database: PathBuf,
-    _locked: LockedFolder,
+    _locked: FolderLock,
 }
 
 impl Folder {
-    /// Makes the folder and an empty database if they do not exist, both for this user only.
-    pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
-        let locked = LockedFolder::lock(path, &KIND).map_err(|error| match error {
-            LockError::Foreign(found) => StoreError::Foreign { path: path.to_owned(), found },
-            LockError::Locked(by) => StoreError::Locked { path: path.to_owned(), by },
-            LockError::Io(at, error) => io_error_at(&at, &error),
-        })?;
+    /// Makes the folder and an empty database if they do not exist, both for this user only. Locks
+    /// the folder, or uses the lock in `held`.
+    pub(super) fn open(path: &Path, held: &mut Option<FolderLock>) -> Result<Self, StoreError> {
+        let locked = match held {
+            Some(locked) => locked.clone(),
+            None => held.insert(Arc::new(lock(path)?)).clone(),
+        };
         let database = path.join(DATABASE);
         let mut options = OpenOptions::new();
         for_owner_only(options.write(true).create_new(true));
@@ -51,6 +55,14 @@ impl Folder {
         check_room(&room).map_err(|error| io_error_at(&room, &error))?;
         Ok(Self { database, _locked: locked })
     }
+}
+
+fn lock(path: &Path) -> Result<LockedFolder, StoreError> {
+    LockedFolder::lock(path, &KIND).map_err(|error| match error {
+        LockError::Foreign(found) => StoreError::Foreign { path: path.to_owned(), found },
+        LockError::Locked(by) => StoreError::Locked { path: path.to_owned(), by },
+        LockError::Io(at, error) => io_error_at(&at, &error),
+    })
 }
 
 /// Fails if the disk is full.
@@ -100,9 +112,21 @@ mod tests {
         let path = std::env::temp_dir().join(format!("stentor-queue-room-{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         fs::write(path.join(ROOM), "").unwrap();
-        let locked = Folder::lock(&path);
+        let locked = Folder::open(&path, &mut None);
         let has_room = path.join(ROOM).exists();
         fs::remove_dir_all(&path).unwrap();
         assert!(locked.is_ok() && !has_room, "{locked:?}");
+    }
+
+    #[test]
+    fn a_held_lock_outlives_the_folder() {
+        let path = std::env::temp_dir().join(format!("stentor-queue-held-{}", std::process::id()));
+        let mut held = None;
+        drop(Folder::open(&path, &mut held).unwrap());
+        let other = Folder::open(&path, &mut None);
+        let again = Folder::open(&path, &mut held);
+        let _ = fs::remove_dir_all(&path);
+        assert!(matches!(other, Err(StoreError::Locked { .. })), "{other:?}");
+        assert!(again.is_ok(), "{again:?}");
     }
 }

@@ -8,9 +8,6 @@ use crate::queue::change::{Outcome, Publish, Refusal};
 use crate::queue::limits::TRIMMED_MAX;
 use crate::queue::record::{GapReason, NUMBER_END, Payload, QueueOffset, Receipt, UnixMillis, event_bytes};
 
-/// Rooms of an event for which the number of distinct subscribers is kept.
-const DISTINCT_ROOMS_MAX: usize = 16;
-
 /// An event about to be stored in rooms that exist.
 pub(super) struct NewEvent<'a> {
     pub(super) rooms: Vec<i64>,
@@ -64,7 +61,7 @@ impl SqliteStore {
             self.trim_to_rule(room, TRIMMED_MAX)?;
         }
         let offset = QueueOffset { epoch: self.epoch, number };
-        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for }))
+        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for, published_at: now }))
     }
 
     pub(super) fn check_head(&self) -> Result<(), Refusal> {
@@ -134,7 +131,7 @@ impl SqliteStore {
             _ => {}
         }
         if let Some(count) = self.rooms.distinct.get(&with_subscribers) {
-            return Ok(*count);
+            return Ok(count);
         }
         self.subscriptions.write_back(&self.connection)?;
         let mut subscribers = std::collections::HashSet::new();
@@ -148,9 +145,7 @@ impl SqliteStore {
         }
         drop(select);
         let count = subscribers.len() as u64;
-        if with_subscribers.len() <= DISTINCT_ROOMS_MAX {
-            self.rooms.distinct.insert(with_subscribers, count);
-        }
+        self.rooms.distinct.insert(with_subscribers, count);
         Ok(count)
     }
 

@@ -13,6 +13,9 @@ use crate::queue::record::GapReason;
 /// Rooms kept in memory between commits, about 200 bytes each.
 const CACHED_ROOMS_MAX: usize = 16_384;
 
+/// Rooms of all sets for which the number of distinct subscribers is kept, 8 bytes each.
+const DISTINCT_ROOMS_MAX: usize = 1 << 18;
+
 /// A row of the table `room`.
 #[derive(Debug, Clone)]
 pub(super) struct Room {
@@ -64,8 +67,34 @@ pub(super) struct RoomCache {
     by_id: HashMap<i64, Room>,
     by_name: HashMap<(String, String, bool), i64>,
     dirty: Vec<i64>,
-    /// Distinct subscribers of sets of rooms, until a subscription changes.
-    pub(super) distinct: HashMap<Vec<i64>, u64>,
+    pub(super) distinct: DistinctCounts,
+}
+
+/// Distinct subscribers of sets of rooms, until a subscription changes.
+#[derive(Default)]
+pub(super) struct DistinctCounts {
+    counts: HashMap<Vec<i64>, u64>,
+    /// Rooms of all sets.
+    rooms: usize,
+}
+
+impl DistinctCounts {
+    pub(super) fn get(&self, rooms: &[i64]) -> Option<u64> {
+        self.counts.get(rooms).copied()
+    }
+
+    pub(super) fn insert(&mut self, rooms: Vec<i64>, count: u64) {
+        if self.rooms + rooms.len() > DISTINCT_ROOMS_MAX {
+            self.clear();
+        }
+        self.rooms += rooms.len();
+        self.counts.insert(rooms, count);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.counts.clear();
+        self.rooms = 0;
+    }
 }
 
 impl RoomCache {
@@ -104,9 +133,6 @@ impl RoomCache {
         if self.by_id.len() > CACHED_ROOMS_MAX {
             self.by_id.clear();
             self.by_name.clear();
-        }
-        if self.distinct.len() > CACHED_ROOMS_MAX {
-            self.distinct.clear();
         }
         Ok(())
     }

@@ -82,10 +82,10 @@ impl SqliteStore {
         Ok(Outcome::Attached { is_new, expired_at, sent_up_to: sent_up_to.map(n) })
     }
 
-    pub(super) fn detach(&self, key: &SubscriberKey, sent_up_to: u64) -> Result<Outcome> {
+    pub(super) fn detach(&self, key: &SubscriberKey, sent_up_to: u64, now: UnixMillis) -> Result<Outcome> {
         let id = self.subscriber(key)?;
-        let sql = "UPDATE subscriber SET sent_up_to = ?2 WHERE id = ?1";
-        self.connection.prepare_cached(sql)?.execute([id, i(sent_up_to)])?;
+        let sql = "UPDATE subscriber SET sent_up_to = ?2, seen_at = max(seen_at, ?3) WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute([id, i(sent_up_to), i(now.0)])?;
         Ok(Outcome::Done)
     }
 

@@ -141,18 +141,24 @@ fn everything_of_a_sender_waits_for_its_publishes_but_further_ones() {
 }
 
 #[test]
-fn a_publish_whose_answer_is_late_still_holds_back_what_follows() {
+fn a_publish_that_was_given_up_holds_nothing_back() {
+    // In an earlier version, a commit that hung kept the client from its acks and disconnects.
     run(async {
         let rig = Rig::new(Limits::default()).await;
         let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
+        let (slot, socket) = (rig.outbox.slot, socket(1).id);
         let late = publish(&mut credit_window, now);
+        credit_window.push(|| now, DirectPacket::Sealed(EncodedFrame::text("x").into()));
+        credit_window.submit_free(OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        assert_eq!(rig.received().await, ["publish"]);
         credit_window.on_timeout(now + Limits::default().hub.answer_timeout);
         assert_eq!(late.await, Ok(Err(NoAnswer::Unanswered.into())));
-        credit_window.push(|| now, DirectPacket::Sealed(EncodedFrame::text("x").into()));
-        assert_eq!(rig.received().await, ["publish"]);
+        assert_eq!(rig.received().await, ["relay", "disconnect"]);
+        let _next = publish(&mut credit_window, now);
         credit_window.on_answer(now, Ticket(0), unavailable());
-        assert_eq!(rig.received().await, ["relay"]);
+        credit_window.push(|| now, DirectPacket::Sealed(EncodedFrame::text("y").into()));
+        assert_eq!(rig.received().await, ["publish"], "the late answer is not that of the next publish");
     });
 }
 
