@@ -103,6 +103,8 @@ pub(crate) enum Change {
     Term {
         subscriber: SubscriberKey,
         number: u64,
+        /// Deliveries that have failed, if the last of them was not stored.
+        attempts: Option<u32>,
         reason: String,
     },
     /// Stores the number of failed deliveries of a pending event, and when it is delivered again.
@@ -210,7 +212,8 @@ pub(crate) enum Outcome {
     Replayed {
         events: Vec<(u64, u64)>,
     },
-    /// Work was left over: repeat the change.
+    /// Not everything that has expired was removed: repeat the change. Only [`Change::Expire`] has
+    /// this outcome. What others leave over has no effect on reads, and is done by later commits.
     More,
     Refused(Refusal),
 }

@@ -2,6 +2,7 @@
 //! folder.
 
 mod attaching;
+mod attempts;
 mod damage;
 mod faults;
 mod handling;
@@ -281,11 +282,16 @@ fn failed(name: &str, number: u64, attempts: u32, retry_at: UnixMillis) -> Chang
 }
 
 fn term(name: &str, number: u64) -> Change {
-    Change::Term { subscriber: key(name), number, reason: "poison".to_owned() }
+    Change::Term { subscriber: key(name), number, attempts: None, reason: "poison".to_owned() }
 }
 
 fn after(number: u64) -> From {
     From::After(QueueOffset { epoch: EPOCH, number })
+}
+
+fn sizes(b: &mut Bench) -> (u64, u64) {
+    let totals = b.totals();
+    (totals.events, totals.bytes)
 }
 
 fn receipt(outcome: Outcome) -> Receipt {

@@ -95,8 +95,8 @@ pub(crate) enum Settlement {
     Acked,
     /// The subscriber gave the event up. It becomes a dead letter.
     Terminated,
-    /// `max_deliver` attempts failed. The event becomes a dead letter.
-    Undeliverable,
+    /// So many attempts failed, at least `max_deliver`. The event becomes a dead letter.
+    Undeliverable { attempts: u32 },
     /// The event is sent again at `at`, or later.
     Retry { attempts: u32, alone: bool, at: UnixMillis },
 }
@@ -370,6 +370,17 @@ impl<C> Delivery<C> {
         self.advance(now, effects);
     }
 
+    /// The event had expired when it was to be sent, and was not sent. A subscriber that pulls
+    /// receives another one for it.
+    pub(crate) fn on_expired(&mut self, number: u64, now: UnixMillis, effects: &mut Vec<Effect<C>>) {
+        if self.is_in_flight(number)
+            && let Mode::Pull { demand } = &mut self.mode
+        {
+            *demand += 1;
+        }
+        self.on_removed(number, number, now, effects);
+    }
+
     /// The subscriber has not received these events, which were sent. They are sent again.
     pub(crate) fn on_returned(&mut self, numbers: &[u64], now: UnixMillis, effects: &mut Vec<Effect<C>>) {
         for number in numbers {
@@ -456,7 +467,7 @@ impl<C> Delivery<C> {
     fn after_failure(&self, attempts: u32, failure: Failure, now: UnixMillis) -> Settlement {
         let failed = attempts + u32::from(failure != Failure::Bystander);
         if failed >= self.limits.max_deliver {
-            return Settlement::Undeliverable;
+            return Settlement::Undeliverable { attempts: failed };
         }
         let steps = &self.limits.back_off;
         let back_off = steps[(attempts as usize).min(steps.len() - 1)];

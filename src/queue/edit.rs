@@ -140,9 +140,9 @@ impl QueueEditor {
         self.complete(Change::RemoveSubscriber { subscriber: subscriber_key(namespace, name)? })
     }
 
-    /// Applies a change, its repetitions, and the work that they leave over.
+    /// Applies a change, and the work that it leaves over.
     fn complete(&mut self, change: Change) -> Result<(), QueueChangeError> {
-        while self.commit(std::slice::from_ref(&change))?.pop() == Some(Outcome::More) {}
+        self.commit(&[change])?;
         while self.store.has_work() {
             self.commit(&[])?;
         }

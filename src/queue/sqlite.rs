@@ -313,7 +313,9 @@ impl SqliteStore {
             Change::Ack { subscriber, events: Acked::Numbers(numbers) } => self.ack(subscriber, numbers),
             Change::Ack { subscriber, events: Acked::UpTo(up_to) } => self.ack_up_to(subscriber, *up_to),
             Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap),
-            Change::Term { subscriber, number, reason } => self.term(subscriber, *number, reason, now),
+            Change::Term { subscriber, number, attempts, reason } => {
+                self.term(subscriber, *number, *attempts, reason, now)
+            }
             Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at } => {
                 self.delivery_failed(subscriber, *number, *attempts, *alone, *retry_at)
             }

@@ -79,7 +79,7 @@ impl Subscribers {
                     // The store removes it, and the subscriber gets a gap.
                     self.metrics.subscribers.expired.add(1);
                     let mut more = Vec::new();
-                    active.delivery.on_removed(number, number, now, &mut more);
+                    active.delivery.on_expired(number, now, &mut more);
                     effects.extend(more);
                     self.housekeeping.hurry();
                 }
@@ -90,7 +90,7 @@ impl Subscribers {
                     match (settlement, cause) {
                         (Settlement::Retry { .. }, Cause::Nak) => metrics.redelivered_nak.add(1),
                         (Settlement::Retry { .. }, Cause::TimedOut) => metrics.redelivered_timeout.add(1),
-                        (Settlement::Undeliverable, _) => metrics.undeliverable.add(1),
+                        (Settlement::Undeliverable { .. }, _) => metrics.undeliverable.add(1),
                         _ => {}
                     }
                     let (key, reason) = (active.key.clone(), active.terms.get(&number).cloned().unwrap_or_default());
@@ -112,10 +112,10 @@ impl Subscribers {
         let subscriber = subscriber.clone();
         match settlement {
             Settlement::Acked => Change::Ack { subscriber, events: Acked::Numbers(vec![number]) },
-            Settlement::Terminated => Change::Term { subscriber, number, reason },
-            Settlement::Undeliverable => {
-                let reason = format!("not acknowledged after {} deliveries", self.settings.delivery.max_deliver);
-                Change::Term { subscriber, number, reason }
+            Settlement::Terminated => Change::Term { subscriber, number, attempts: None, reason },
+            Settlement::Undeliverable { attempts } => {
+                let reason = format!("not acknowledged after {attempts} deliveries");
+                Change::Term { subscriber, number, attempts: Some(attempts), reason }
             }
             Settlement::Retry { attempts, alone, at } => {
                 Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at: at }
@@ -156,7 +156,7 @@ impl Subscribers {
         match settlement {
             _ if result.is_err() => {}
             Settlement::Acked => metrics.acks.add(count),
-            Settlement::Terminated | Settlement::Undeliverable => metrics.dead_lettered.add(count),
+            Settlement::Terminated | Settlement::Undeliverable { .. } => metrics.dead_lettered.add(count),
             Settlement::Retry { .. } => {}
         }
         if let Err(SubscriberError::Refused(Refusal::UnknownSubscriber | Refusal::SubscriberExpired { .. })) = result {

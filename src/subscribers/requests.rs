@@ -54,7 +54,7 @@ impl Subscribers {
             }
             SubscriberRequest::Nak { number, delay, reply } => self.on_nak(&key, number, delay, reply),
             SubscriberRequest::Term { number, reason, reply } => {
-                let change = Change::Term { subscriber: key.clone(), number, reason };
+                let change = Change::Term { subscriber: key.clone(), number, attempts: None, reason };
                 self.change_then(change, reply, move |actor, _| {
                     actor.metrics.subscribers.terms.add(1);
                     actor.metrics.subscribers.dead_lettered.add(1);

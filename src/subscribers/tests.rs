@@ -3,6 +3,7 @@
 
 mod bounds;
 mod crossings;
+mod dead_letters;
 mod failures;
 mod store;
 

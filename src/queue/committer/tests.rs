@@ -425,7 +425,7 @@ fn a_busy_store_refuses_changes_and_is_not_opened_again() {
 #[test]
 fn changes_that_write_much_count_for_a_batch() {
     let subscriber = SubscriberKey { namespace: NamespacePath::root(), name: SubscriberName::parse("s").unwrap() };
-    let term = Change::Term { subscriber: subscriber.clone(), number: 1, reason: String::new() };
+    let term = Change::Term { subscriber: subscriber.clone(), number: 1, attempts: None, reason: String::new() };
     let replay = Change::ReplayDead { subscriber, numbers: Some(vec![1]) };
     let CommitterOptions { batch_bytes_max, .. } = CommitterOptions::default();
     assert!(term.bytes() * 16 >= batch_bytes_max && replay.bytes() >= batch_bytes_max);

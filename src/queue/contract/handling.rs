@@ -2,11 +2,6 @@
 
 use super::*;
 
-fn sizes(b: &mut Bench) -> (u64, u64) {
-    let totals = b.totals();
-    (totals.events, totals.bytes)
-}
-
 #[test]
 fn an_event_is_freed_when_its_last_subscriber_has_acknowledged_it() {
     both(|mut b| {
@@ -287,7 +282,7 @@ fn an_acknowledgement_and_a_reason_are_bounded() {
         b.publish(&["a"], "x");
         let refused = Outcome::Refused(Refusal::TooManyNumbers { numbers: 1025 });
         assert_eq!(b.apply(ack("s", &[1; 1025])), refused);
-        b.apply(Change::Term { subscriber: key("s"), number: 1, reason: "ä".repeat(1_000) });
+        b.apply(Change::Term { subscriber: key("s"), number: 1, attempts: None, reason: "ä".repeat(1_000) });
         assert_eq!(b.dead("s")[0].reason, "ä".repeat(512));
     });
 }

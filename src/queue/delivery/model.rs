@@ -360,7 +360,9 @@ impl World {
             }
             settled => {
                 if let Some(stored) = self.pending.remove(&number) {
-                    assert!(settled != Settlement::Undeliverable || stored.event.attempts + 1 == MAX_DELIVER);
+                    if let Settlement::Undeliverable { attempts } = settled {
+                        assert_eq!((attempts, stored.event.attempts + 1), (MAX_DELIVER, MAX_DELIVER));
+                    }
                     self.dead.insert(number);
                 }
                 self.in_flight.remove(&number);

@@ -123,7 +123,14 @@ impl State {
         }
     }
 
-    pub(super) fn term(&mut self, key: &SubscriberKey, number: u64, reason: &str, now: UnixMillis) -> Result<Outcome> {
+    pub(super) fn term(
+        &mut self,
+        key: &SubscriberKey,
+        number: u64,
+        attempts: Option<u32>,
+        reason: &str,
+        now: UnixMillis,
+    ) -> Result<Outcome> {
         self.subscriber(key)?;
         let room = self.pending_room(key, number)?;
         let Some(event) = self.events.get(&number) else { return Err(Refusal::NotPending { number }) };
@@ -140,7 +147,8 @@ impl State {
         let bytes = event_bytes(&dead.payload, &dead.origin, 1);
         self.remove_dead(key, number);
         let subscriber = self.subscriber(key)?;
-        let attempts = subscriber.attempts.get(&number).map_or(0, |failed| failed.attempts);
+        let stored = || subscriber.attempts.get(&number).map_or(0, |failed| failed.attempts);
+        let attempts = attempts.unwrap_or_else(stored);
         subscriber.dead.insert(number, DeadLetter { attempts, ..dead });
         self.bytes += bytes;
         self.dead_letters += 1;

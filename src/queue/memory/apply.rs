@@ -47,7 +47,9 @@ impl State {
                 self.handle_up_to(subscriber, *up_to);
             }
             Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap)?,
-            Change::Term { subscriber, number, reason } => return self.term(subscriber, *number, reason, now),
+            Change::Term { subscriber, number, attempts, reason } => {
+                return self.term(subscriber, *number, *attempts, reason, now);
+            }
             Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at } => {
                 self.subscriber(subscriber)?;
                 self.pending_room(subscriber, *number)?;

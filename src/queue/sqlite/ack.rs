@@ -179,7 +179,14 @@ impl SqliteStore {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn term(&mut self, key: &SubscriberKey, number: u64, reason: &str, now: UnixMillis) -> Result<Outcome> {
+    pub(super) fn term(
+        &mut self,
+        key: &SubscriberKey,
+        number: u64,
+        attempts: Option<u32>,
+        reason: &str,
+        now: UnixMillis,
+    ) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
         let open = self.pending_through(subscriber, number)?;
         let Stored::Event(event) = load_event(&self.connection, number)? else {
@@ -193,7 +200,7 @@ impl SqliteStore {
         };
         let sql = "SELECT attempts FROM attempt WHERE subscriber = ? AND number = ?";
         let mut select = self.connection.prepare_cached(sql)?;
-        let attempts: Option<u32> = select.query_row([subscriber, i(number)], |row| row.get(0)).optional()?;
+        let stored: Option<u32> = select.query_row([subscriber, i(number)], |row| row.get(0)).optional()?;
         drop(select);
         // A subscription to the past may bring an event back that was given up before.
         let sql = "SELECT 1 FROM dead_letter WHERE subscriber = ? AND number = ?";
@@ -206,7 +213,7 @@ impl SqliteStore {
             published_at: event.at,
             origin: event.origin,
             payload: event.payload,
-            attempts: attempts.unwrap_or(0),
+            attempts: attempts.or(stored).unwrap_or(0),
             reason: cut_reason(reason).to_owned(),
             dead_at: now,
         };

@@ -222,3 +222,17 @@ fn a_repeated_subscription_reads_nothing_again() {
         assert_eq!(client.events(), ["1", "2"]);
     });
 }
+
+#[test]
+fn an_event_that_has_expired_takes_no_place_in_a_pull() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let pull = rig.pull(1, 60);
+        rig.settle().await;
+        rig.publish_until(&["a"], true, Some(UnixMillis(1))).await;
+        assert_eq!(rig.actor.metrics.subscribers.expired.get(), 1);
+        rig.publish("a", true).await;
+        assert_eq!(rig.pulled(pull).await, [2]);
+    });
+}

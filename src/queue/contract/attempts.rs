@@ -1,0 +1,45 @@
+//! Failed deliveries of events that become dead letters, and changes that leave work over.
+
+use super::*;
+
+#[test]
+fn the_last_failed_delivery_counts_as_an_attempt_of_a_dead_letter() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        for number in 1..=3 {
+            b.publish(&["a"], "x");
+            b.apply(failed("s", number, 1, UnixMillis(1)));
+            b.apply(failed("s", number, 2, UnixMillis(1)));
+        }
+        for (number, attempts) in [(1, Some(3)), (2, None)] {
+            let reason = String::new();
+            b.apply(Change::Term { subscriber: key("s"), number, attempts, reason });
+        }
+        b.publish(&["a"], "never failed");
+        b.apply(term("s", 4));
+        let b = &mut b.reopen();
+        let attempts = b.dead("s").iter().map(|dead| (dead.number, dead.attempts)).collect::<Vec<_>>();
+        assert_eq!(attempts, [(1, 3), (2, 2), (4, 0)], "{}", b.kind);
+    });
+}
+
+#[test]
+fn purging_and_removing_are_complete_although_work_is_left_over() {
+    both(|b| {
+        let mut b = b.reopen_with(2);
+        b.subscribe("s", &["a", "b"]);
+        let publish_ten = |b: &mut Bench| b.commit(&(0..10).map(|_| publish(&["a", "b"], "x")).collect::<Vec<_>>());
+        publish_ten(&mut b);
+        // Without the work that is left over.
+        let commit = |b: &mut Bench, change: Change| b.store.commit(&[change], b.now).unwrap();
+        let purged = commit(&mut b, Change::PurgeSubscriber { subscriber: key("s"), up_to: 9 });
+        assert_eq!((purged, b.pending("s")), (vec![Outcome::Done], vec![10]), "{}", b.kind);
+        publish_ten(&mut b);
+        let removed = commit(&mut b, Change::RemoveSubscriber { subscriber: key("s") });
+        assert_eq!((removed, b.pending("s")), (vec![Outcome::Done], vec![]), "{}", b.kind);
+        assert_eq!(b.reader.subscriber(&key("s")).unwrap(), None);
+        b.settle();
+        b.reveal();
+        assert_eq!(sizes(&mut b), (0, 0), "{}", b.kind);
+    });
+}
