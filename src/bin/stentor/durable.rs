@@ -6,6 +6,7 @@ use stentor::{Args, Broadcast, PublishError, Stored};
 
 use super::error_code::ErrorCode;
 use super::replies::{ErrorBody, Published};
+use super::subscribers::QUEUE_OFF;
 
 /// Options of a publish that concern the queue.
 #[derive(Debug, Default, PartialEq)]
@@ -65,6 +66,10 @@ impl From<PublishError> for ErrorBody {
             // The remaining error is Indeterminate.
             _ => ErrorCode::Indeterminate,
         };
-        Self { code, message: error.to_string() }
+        let message = match error {
+            PublishError::QueueOff => format!("{QUEUE_OFF}, or publish without durable"),
+            error => error.to_string(),
+        };
+        Self { code, message }
     }
 }

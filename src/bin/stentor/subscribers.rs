@@ -184,6 +184,9 @@ pub(super) fn parse_offset(text: &str, event: &str, what: &str) -> Result<QueueO
     })
 }
 
+/// The error of what needs a queue, in terms of the server's settings.
+pub(super) const QUEUE_OFF: &str = "queue is off: set queue to \"disk\" or \"memory\" (STENTOR_QUEUE, --queue)";
+
 impl From<QueueError> for ErrorBody {
     fn from(error: QueueError) -> Self {
         let code = match &error {
@@ -201,6 +204,10 @@ impl From<QueueError> for ErrorBody {
             QueueError::Indeterminate => ErrorCode::Indeterminate,
             _ => ErrorCode::BadRequest,
         };
-        Self::new(code, error.to_string())
+        let message = match error {
+            QueueError::Off => QUEUE_OFF.to_owned(),
+            error => error.to_string(),
+        };
+        Self::new(code, message)
     }
 }

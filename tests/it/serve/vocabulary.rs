@@ -51,7 +51,10 @@ fn publish_names_the_error_in_an_invalid_object() {
         (r#"{"room":"lobby","rooms":["a"]}"#, "fields `room` and `rooms` exclude each other"),
         (r#"{"rooms":[]}"#, "field `rooms` is empty"),
         (r#"{"room":"lobby","dedup_id":"1"}"#, "dedup_id: expected \"durable\": true as well"),
-        (r#"{"room":"lobby","durable":true}"#, "queue is off"),
+        (
+            r#"{"room":"lobby","durable":true}"#,
+            "queue is off: set queue to \"disk\" or \"memory\" (STENTOR_QUEUE, --queue), or publish",
+        ),
         (r#"{"room":"lobby","volatile":"yes"}"#, "invalid type: string"),
         ("[]", "publish: argument 1 (room) is not a string"),
     ] {

@@ -346,7 +346,6 @@ fn check_utf8(request: &HttpRequest, name: &str) -> Result<(), ErrorBody> {
 /// The error of an operation, in terms of the server's settings.
 fn failed(error: QueueError) -> ErrorBody {
     match error {
-        QueueError::Off => bad("queue is off: set queue to \"disk\" or \"memory\" (STENTOR_QUEUE, --queue)"),
         // Without a socket, only the end of the server remains.
         QueueError::Disconnected => ErrorBody::new(ErrorCode::Unavailable, "server is closing, try again"),
         error => error.into(),
