@@ -255,7 +255,7 @@ impl Subscribers {
         if let Some(id) = self.by_key.get(&key).copied() {
             self.confirm_gaps(id, up_to);
         }
-        // In this order: an event that expires between the two reads has become a gap in the second.
+        // In this order: an event that is removed between the two reads is a gap in the second.
         let has_expired = match self.reader.has_expired(up_to, unix_millis()) {
             Ok(has_expired) => has_expired,
             Err(error) => return self.answer(reply, Err(error)),
