@@ -100,7 +100,8 @@ fn measure_waiting(publishers: usize, options: &Options, report: &mut Report) ->
     Ok(())
 }
 
-/// Measures plain events alone, beside durable ones, and alone again.
+/// Measures plain events alone, beside other plain publishes of the same rate, beside durable ones,
+/// and alone again. The other plain publishes show the cost of so many publishes without commits.
 pub(crate) fn measure_neighbours(options: &Options, report: &mut Report) -> Result<(), Failure> {
     let options = Options { rooms: 1, rate: Some(options.rate.unwrap_or(PLAIN_RATE)), ..options.clone() };
     let members = options.members;
@@ -114,9 +115,14 @@ pub(crate) fn measure_neighbours(options: &Options, report: &mut Report) -> Resu
     fleet.send(|outgoing| load.plain.start(outgoing))?;
 
     let mut alone = f64::INFINITY;
-    let mut beside = None;
-    for (what, is_beside) in [("alone", false), ("beside durable events", true), ("alone again", false)] {
-        load.durable.closing = !is_beside;
+    let mut beside = Vec::new();
+    for (what, is_beside, is_durable) in [
+        ("alone", false, false),
+        ("beside plain publishes", true, false),
+        ("beside durable events", true, true),
+        ("alone again", false, false),
+    ] {
+        (load.durable.closing, load.durable.is_durable) = (!is_beside, is_durable);
         load.durable.restart();
         fleet.run(WARM_UP, &mut load)?;
         load.plain.latencies.take();
@@ -132,22 +138,25 @@ pub(crate) fn measure_neighbours(options: &Options, report: &mut Report) -> Resu
             &name,
             format!("{members} members, {rate} plain events/s of {} B, {}", options.payload, options.setting()),
         );
-        line("durable events", format!("{}/s stored", grouped(stored as f64 / interval.as_secs_f64())));
+        line("other publishes", format!("{}/s answered", grouped(stored as f64 / interval.as_secs_f64())));
         line("server CPU", format!("{:.0} % of a core", 100.0 * cpu.total().as_secs_f64() / interval.as_secs_f64()));
         report.trust(&start.moment, &end.moment, cpu);
         report.latencies(&name, "due to each member", &plain);
         match plain.p99 {
-            Some(p99) if is_beside => beside = Some(p99),
+            Some(p99) if is_beside => beside.push((name.clone(), p99)),
             Some(p99) => alone = alone.min(p99),
             None => {}
         }
         if is_beside {
-            report.latencies("durable events beside", "publish to answer", &durable);
+            report.latencies(&format!("other publishes, {what}"), "publish to answer", &durable);
         }
     }
-    if let Some(beside) = beside {
+    for (name, p99) in &beside {
+        report.figure(name, "p99 to alone", p99 / alone, "×", None);
+    }
+    if let [(_, plain), (name, durable)] = &beside[..] {
         let budget = options.budget(RATIO_BUDGET);
-        report.figure("plain events beside durable events", "p99 to alone", beside / alone, "×", budget);
+        report.figure(name, "p99 to plain publishes", durable / plain, "×", budget);
     }
     (load.plain.closing, load.durable.closing) = (true, true);
     fleet.drain(&mut load, |load| load.plain.is_drained() && load.durable.is_drained())?;
@@ -196,6 +205,7 @@ struct Publishers {
     latencies: Latencies,
     /// No more publishes.
     closing: bool,
+    is_durable: bool,
     scratch: Vec<u8>,
 }
 
@@ -220,6 +230,7 @@ impl Publishers {
             duplicates: 0,
             latencies: Latencies::default(),
             closing: false,
+            is_durable: true,
             scratch: Vec::new(),
         }
     }
@@ -243,9 +254,9 @@ impl Publishers {
         this.published += 1;
         this.since[number as usize % WINDOW] = since;
         self.scratch.clear();
-        let head = format!(
-            r#"42{number}["publish",{{"room":"store-{sender}","durable":true,"dedup_id":"{sender}-{number}"}},"ev",""#
-        );
+        let room = format!(r#"{{"room":"store-{sender}","durable":true,"dedup_id":"{sender}-{number}"}}"#);
+        let room = if self.is_durable { room } else { format!(r#"{{"room":"store-{sender}"}}"#) };
+        let head = format!(r#"42{number}["publish",{room},"ev",""#);
         self.scratch.extend_from_slice(head.as_bytes());
         payload::push(&mut self.scratch, self.payload, sender % 100, number);
         self.scratch.extend_from_slice(br#""]"#);
@@ -315,7 +326,7 @@ fn read_answer(packet: &[u8]) -> Option<Answer> {
     let contains = |text: &[u8]| packet.windows(text.len()).any(|window| window == text);
     Some(Answer {
         number: payload::read_digits(&packet[..at])?,
-        is_stored: contains(br#""level":"stored""#),
+        is_stored: contains(br#""level":""#),
         is_duplicate: contains(br#""duplicate":true"#),
     })
 }
