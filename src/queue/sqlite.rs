@@ -416,7 +416,6 @@ impl SqliteStore {
         set.map_err(|error| error_at(self.path(), &error))
     }
 
-    /// The value of a setting of the writing connection.
     /// Adds the number of instructions that the connection executes to `counter`, in steps of 100.
     #[cfg(test)]
     pub(super) fn count_instructions(&mut self, counter: Arc<AtomicU64>) {
@@ -427,6 +426,7 @@ impl SqliteStore {
         self.connection.progress_handler(100, Some(count)).unwrap();
     }
 
+    /// The value of a setting of the writing connection.
     #[cfg(test)]
     pub(super) fn setting(&self, name: &str) -> i64 {
         schema::pragma(&self.connection, name).unwrap()

@@ -134,6 +134,13 @@ pub(crate) const ROOMS_PER_REMOVAL: usize = 1_024;
 /// millisecond.
 const SEARCHED_MAX: usize = 1 << 16;
 
+/// Number of the shadow rooms of a socket, and the bytes of their names.
+#[derive(Debug, Default, Clone, Copy)]
+struct ShadowRooms {
+    rooms: usize,
+    name_bytes: usize,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     sockets: HashMap<SocketId, SocketEntry>,
@@ -144,6 +151,8 @@ pub(crate) struct Rooms {
     bytes: usize,
     /// Number of shadow rooms.
     shadows: usize,
+    /// The shadow rooms of sockets that are in any. Other sockets need no memory for it.
+    shadows_of: HashMap<SocketId, ShadowRooms>,
     /// Number of rooms below which the table is shortened.
     shorten_below: usize,
 }
@@ -184,7 +193,10 @@ impl Rooms {
         let entry = self.sockets.get(socket).ok_or(MembershipError::NotConnected)?;
         let existing = self.namespaces[entry.namespace as usize].rooms.get(name);
         if !existing.is_some_and(|room| entry.rooms.contains(*room)) {
-            if !name.is_shadow() && self.has_too_many(entry, name, bounds) {
+            let shadows = self.shadows_of.get(socket).copied().unwrap_or_default();
+            let rooms = entry.rooms.len() - shadows.rooms;
+            let name_bytes = entry.name_bytes as usize - shadows.name_bytes + name.as_str().len();
+            if !name.is_shadow() && (rooms >= bounds.rooms_max || name_bytes > bounds.name_bytes_max) {
                 return Err(MembershipError::TooManyRooms);
             }
             let share = if entry.rooms.len() >= FEW_ROOMS { bounds.bytes_max / 4 } else { 0 };
@@ -194,21 +206,6 @@ impl Rooms {
             }
         }
         Ok(())
-    }
-
-    fn has_too_many(&self, entry: &SocketEntry, name: &RoomName, bounds: RoomBounds) -> bool {
-        let exceeds = |rooms: usize, name_bytes: usize| {
-            rooms >= bounds.rooms_max || name_bytes + name.as_str().len() > bounds.name_bytes_max
-        };
-        let (rooms, name_bytes) = (entry.rooms.len(), entry.name_bytes as usize);
-        if !exceeds(rooms, name_bytes) || self.shadows == 0 {
-            return exceeds(rooms, name_bytes);
-        }
-        // Counted only here, so that sockets without subscriptions need no memory for it.
-        let names = entry.rooms.iter().filter_map(|(room, ())| self.name_of(room));
-        let shadows = names.filter(|name| name.is_shadow()).map(|name| name.as_str().len());
-        let (shadows, shadow_bytes) = shadows.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len));
-        exceeds(rooms - shadows, name_bytes - shadow_bytes)
     }
 
     /// Like [`join`](Self::join), but without the checks. For a socket that rejoins its rooms after
@@ -232,6 +229,11 @@ impl Rooms {
         });
         entry.rooms.insert(room, ());
         entry.name_bytes += name.as_str().len() as u32;
+        if name.is_shadow() {
+            let shadows = self.shadows_of.entry(*socket).or_default();
+            shadows.rooms += 1;
+            shadows.name_bytes += name.as_str().len();
+        }
         self.bytes += MEMBERSHIP_BYTES;
         self.count_up(room, location.worker);
         Some(JoinChange { location, room, members: self.rooms[room.0 as usize].members(), is_new: true })
@@ -257,6 +259,15 @@ impl Rooms {
         let room = *namespace.rooms.get(name)?;
         entry.rooms.remove(room)?;
         entry.name_bytes -= name.as_str().len() as u32;
+        if name.is_shadow()
+            && let Some(shadows) = self.shadows_of.get_mut(socket)
+        {
+            shadows.rooms -= 1;
+            shadows.name_bytes -= name.as_str().len();
+            if shadows.rooms == 0 {
+                self.shadows_of.remove(socket);
+            }
+        }
         self.bytes -= MEMBERSHIP_BYTES;
         let location = entry.location;
         let members = self.rooms[room.0 as usize].members() - 1;
@@ -269,6 +280,7 @@ impl Rooms {
     /// from them.
     pub(crate) fn disconnect(&mut self, socket: &SocketId) -> Option<SocketLocation> {
         let SocketEntry { location, namespace, mut rooms, .. } = self.sockets.remove(socket)?;
+        self.shadows_of.remove(socket);
         let namespace_room = self.namespaces[namespace as usize].namespace_room;
         let mut removal = PendingRemoval { worker: location.worker, rooms: rooms.take(), namespace_room };
         if !self.leave_some(&mut removal) {
@@ -320,7 +332,8 @@ impl Rooms {
 
     /// Rooms whose durable events a socket receives from the queue.
     pub(crate) fn durable_rooms_of(&self, socket: &SocketId) -> Vec<RoomName> {
-        let rooms = self.sockets.get(socket).into_iter().flat_map(|entry| entry.rooms.iter());
+        let entry = self.sockets.get(socket).filter(|_| self.shadows_of.contains_key(socket));
+        let rooms = entry.into_iter().flat_map(|entry| entry.rooms.iter());
         rooms.filter_map(|(room, ())| self.name_of(room)?.of_shadow()).collect()
     }
 

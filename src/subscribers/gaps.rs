@@ -57,6 +57,11 @@ impl ReportedGaps {
         new
     }
 
+    /// Notes that a look at the store waits. Returns false if one does already.
+    pub(super) fn begin_read(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_read_queued, true)
+    }
+
     pub(super) fn unconfirmed(&self) -> Vec<Gap> {
         self.reported.iter().filter(|known| !known.is_confirmed).map(|known| known.gap.clone()).collect()
     }
@@ -118,7 +123,7 @@ impl Subscribers {
     /// Reports gaps that the subscriber has and does not know, in a later turn.
     pub(super) fn look_for_gaps(&mut self, id: AttachmentId) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        if !std::mem::replace(&mut active.gaps.is_read_queued, true) {
+        if active.gaps.begin_read() {
             self.reads.push(ReadJob::Gaps(id));
         }
     }

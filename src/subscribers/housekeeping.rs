@@ -126,17 +126,22 @@ impl Subscribers {
         });
     }
 
-    /// The next attached subscriber whose gaps are looked for.
+    /// The next attached subscriber whose gaps are looked for. One for which a look waits already
+    /// is passed over, also while that look pauses after a failure.
     pub(super) fn next_gap_check(&mut self) -> Option<AttachmentId> {
-        self.housekeeping.gap_checks.pop_front()
+        while let Some(id) = self.housekeeping.gap_checks.pop_front() {
+            if self.active.get_mut(&id).is_some_and(|active| active.gaps.begin_read()) {
+                return Some(id);
+            }
+        }
+        None
     }
 
     pub(super) fn has_gap_checks(&self) -> bool {
         !self.housekeeping.gap_checks.is_empty()
     }
 
-    /// Stores that attached subscribers are there. Returns true if there are more than one round
-    /// takes.
+    /// Stores that attached subscribers are there. Returns true if some are left for a next round.
     fn touch_attached(&mut self, now: UnixMillis) -> bool {
         let touch_every = self.housekeeping.touch_every;
         let is_late = |active: &&mut Active| active.touched_at.plus(touch_every) <= now;

@@ -14,8 +14,7 @@ pub(super) type RequestedRead = Box<dyn FnOnce(&mut Subscribers) -> Result<(), S
 
 /// Work that reads the store. Subscribers take turns.
 pub(super) enum ReadJob {
-    /// Reads the subscriber of a socket or a pull whose attach was committed, and begins its
-    /// delivery.
+    /// Begins the delivery of a socket or a pull whose attach was committed.
     Begin(AttachmentId),
     /// The next page of a delivery.
     Page(AttachmentId),
@@ -82,8 +81,8 @@ impl Reads {
 }
 
 impl Subscribers {
-    /// Reads the store for one subscriber, and for one reader of rooms. What fails holds up nothing
-    /// else.
+    /// Reads the store for one subscriber and one reader of rooms. Neither waits for the other
+    /// if that fails.
     pub(super) fn read_next(&mut self) {
         self.reads.end_pauses(self.clock.now());
         if let Err(error) = self.read_rooms() {

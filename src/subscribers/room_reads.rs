@@ -109,18 +109,22 @@ impl Subscribers {
         let (limit, after) = ((*limit).clamp(1, EVENTS_MAX), *after);
         let from = after.map_or(0, |after| after.number);
         let head = self.reader.totals()?.head.number;
-        let (mut events, mut known_to, mut removed_to) = (Vec::new(), u64::MAX, 0);
+        // Rooms are read one after the other: what is published meanwhile may be in later ones only.
+        let (mut events, mut known_to, mut removed_to, mut has_more) = (Vec::new(), head, 0, false);
         for room in rooms {
             let page = self.reader.events(namespace, room, from, PageLimit { events: limit, bytes: PAGE_BYTES_MAX })?;
             if page.has_more {
                 known_to = known_to.min(page.next);
+                has_more = true;
             }
             removed_to = removed_to.max(page.removed_to);
             events.extend(page.events);
         }
         events.sort_by_key(|event| event.number);
         events.dedup_by_key(|event| event.number);
+        let read = events.len();
         events.retain(|event| event.number <= known_to);
+        has_more |= events.len() < read;
         let mut bytes = 0;
         let fits = |event: &crate::queue::record::DurableEvent| {
             bytes += event.payload.bytes();
@@ -129,7 +133,7 @@ impl Subscribers {
         let sizes: Vec<usize> = events.iter().map(fits).collect();
         let count = sizes.iter().take_while(|sum| **sum <= PAGE_BYTES_MAX).count().max(1).min(limit);
         let is_cut = events.len() > count;
-        let has_more = known_to != u64::MAX || is_cut;
+        has_more |= is_cut;
         events.truncate(count);
         let last = events.last().map_or(from, |last| last.number.max(from));
         // After the last event there may be damaged ones, which are not read again.

@@ -231,11 +231,11 @@ impl Rig {
         self.settle().await;
     }
 
-    /// Reads stored events of a room, without a wait.
-    fn read_rooms(&self, room: &str, limit: usize) -> oneshot::Receiver<Result<RoomsRead, SubscriberError>> {
+    /// Reads stored events of rooms, without a wait.
+    fn read_rooms(&self, rooms: &[&str], limit: usize) -> oneshot::Receiver<Result<RoomsRead, SubscriberError>> {
         let (reply, answer) = oneshot::channel();
-        let (namespace, rooms) = (NamespacePath::root(), vec![RoomName::parse(room).unwrap()]);
-        let rooms = RoomsToRead { namespace, rooms, after: None, limit };
+        let rooms = rooms.iter().map(|room| RoomName::parse(room).unwrap()).collect();
+        let rooms = RoomsToRead { namespace: NamespacePath::root(), rooms, after: None, limit };
         self.actor.link.post(SubscriberCommand::ReadRooms { rooms, wait: Duration::ZERO, reply });
         answer
     }

@@ -52,10 +52,27 @@ fn a_page_of_damaged_events_of_rooms_is_read_on_after_them() {
             rig.publish("a", false).await;
         }
         rig.store.faults().damaged.extend([1, 2]);
-        let answer = rig.read_rooms("a", 2);
+        let answer = rig.read_rooms(&["a"], 2);
         rig.settle().await;
         let page = answer.await.unwrap().unwrap();
         assert_eq!((page.events.len(), page.has_more, page.next), (0, true, 2));
+    });
+}
+
+#[test]
+fn a_page_of_rooms_ends_at_the_head_that_was_read_before_them() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.subscribe("s", "b").await;
+        rig.publish("a", false).await;
+        rig.publish("b", false).await;
+        // The room "a" was read before an event of it, and "b" after a later one.
+        rig.store.faults().head_max = Some(1);
+        let answer = rig.read_rooms(&["a", "b"], 10);
+        rig.settle().await;
+        let page = answer.await.unwrap().unwrap();
+        assert_eq!((page.events.len(), page.has_more, page.next), (1, true, 1));
     });
 }
 

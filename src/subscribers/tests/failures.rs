@@ -80,7 +80,7 @@ fn a_failed_read_of_rooms_holds_up_no_subscriber() {
         rig.publish("a", false).await;
         rig.store.faults().rooms = true;
         let client = rig.attached("s").await;
-        let answers: Vec<_> = (0..3).map(|_| rig.read_rooms("a", 10)).collect();
+        let answers: Vec<_> = (0..3).map(|_| rig.read_rooms(&["a"], 10)).collect();
         rig.actor.live.push_back(Live::Missed);
         rig.publish("a", false).await;
         assert_eq!(client.events(), ["1", "2"]);

@@ -31,6 +31,8 @@ pub(super) struct Faults {
     pub(super) rooms: bool,
     /// Events that are damaged.
     pub(super) damaged: BTreeSet<u64>,
+    /// The newest event that the head includes, as if later ones were published after it was read.
+    pub(super) head_max: Option<u64>,
     /// Number of pages that were asked for.
     pub(super) pages: usize,
 }
@@ -197,6 +199,10 @@ impl QueueReader for FailingReader {
     }
 
     fn totals(&mut self) -> Result<Totals, StoreError> {
-        self.reader.totals()
+        let mut totals = self.reader.totals()?;
+        if let Some(head_max) = self.state.faults.lock().unwrap().head_max {
+            totals.head.number = totals.head.number.min(head_max);
+        }
+        Ok(totals)
     }
 }

@@ -10,14 +10,19 @@ fn parts(packet: &str) -> (Value, Option<String>) {
     (json, token)
 }
 
-#[test]
-fn a_phone_that_changes_networks_receives_each_event_by_one_way() {
-    let hub = hub_with(|builder| builder.recovery(Recovery::memory()));
+/// An attached phone, and the private id with which its session is resumed.
+fn recoverable_phone(hub: &Hub) -> (Attached, String) {
     let mut phone = hub.open(Transport::Websocket);
     let auth = json!({"subscriber": "phone", "recovery": true});
     let reply = phone.connect_with("", &auth.to_string());
     let pid = reply["pid"].as_str().expect("a recoverable session").to_owned();
-    let mut phone = Attached { attached: notice(&mut phone, "stentor:attached"), client: phone };
+    (Attached { attached: notice(&mut phone, "stentor:attached"), client: phone }, pid)
+}
+
+#[test]
+fn a_phone_that_changes_networks_receives_each_event_by_one_way() {
+    let hub = hub_with(|builder| builder.recovery(Recovery::memory()));
+    let (mut phone, pid) = recoverable_phone(&hub);
     phone.subscribe("phone", "a");
     let emit = |data: u64| run(hub.io.of("/").all().to("a").emit("plain", data)).unwrap();
     emit(1);
@@ -66,11 +71,7 @@ fn a_phone_that_changes_networks_receives_each_event_by_one_way() {
 #[test]
 fn a_resumed_session_leaves_the_rooms_of_ended_subscriptions() {
     let hub = hub_with(|builder| builder.recovery(Recovery::memory()));
-    let mut phone = hub.open(Transport::Websocket);
-    let auth = json!({"subscriber": "phone", "recovery": true});
-    let reply = phone.connect_with("", &auth.to_string());
-    let pid = reply["pid"].as_str().expect("a recoverable session").to_owned();
-    let mut phone = Attached { attached: notice(&mut phone, "stentor:attached"), client: phone };
+    let (mut phone, pid) = recoverable_phone(&hub);
     phone.subscribe("phone", "a");
     phone.subscribe("phone", "b");
     run(hub.io.of("/").all().to("b").emit("plain", 1)).unwrap();
