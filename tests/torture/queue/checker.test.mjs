@@ -115,6 +115,13 @@ describe("no violation", () => {
   });
 });
 
+/** A member that receives a plain event before the durable one that was sent before it. */
+const overtaken = (answered) => ({
+  publishes: [stored(1, 10, answered), { n: 2, room: "r", publisher: "p", life: 1, invoke: 11, ok: null, offset: null }],
+  store: [1],
+  logs: [{ name: "member", entries: [{ at: 1, kind: "connect", recovered: false, sid: "m" }, join(2, 3), ...[2, 1].map((n) => ({ at: 20, kind: "event", n, room: "r", intact: true, offset: null }))] }],
+});
+
 describe("violations by rule", () => {
   const wrong = (rule, name, parts) => test(`${rule}: ${name}`, () => assert.deepEqual(broken(parts), [rule].flat()));
 
@@ -137,6 +144,8 @@ describe("violations by rule", () => {
     subscribers: [subscriber(got(40, 1), answer(41, 1), got(42, 2, { offset: AGAIN }), answer(43, 2), drained(44))],
   });
 
+  wrong("publisher", "a plain event before an answered durable one that was sent before it", overtaken(30));
+  test("no violation: a plain event before a durable one that was not answered", () => assert.deepEqual(broken(overtaken(null)), []));
   wrong("receipt", "another offset than that of the store", { publishes: [stored(1, 10, 11, receipt(7))], subscribers: [done(1)] });
   wrong("receipt", "another offset for the same dedup_id", { publishes: [stored(1, 10, 11, { dedup: "d" })], repeats: [{ n: 1, first: offset(1), offset: offset(2), duplicate: true }] });
   wrong("receipt", "no notice of the duplicate", { publishes: [stored(1, 10, 11, { dedup: "d" })], repeats: [{ n: 1, first: offset(1), offset: offset(1), duplicate: false }] });
