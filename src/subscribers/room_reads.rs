@@ -109,7 +109,7 @@ impl Subscribers {
         let (limit, after) = ((*limit).clamp(1, EVENTS_MAX), *after);
         let from = after.map_or(0, |after| after.number);
         let head = self.reader.totals()?.head.number;
-        // Rooms are read one after the other: what is published meanwhile may be in later ones only.
+        // Rooms are read one after the other: a new event may be in the later ones only.
         let (mut events, mut known_to, mut removed_to, mut has_more) = (Vec::new(), head, 0, false);
         for room in rooms {
             let page = self.reader.events(namespace, room, from, PageLimit { events: limit, bytes: PAGE_BYTES_MAX })?;
