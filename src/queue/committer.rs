@@ -247,6 +247,20 @@ impl Drop for Committer {
     }
 }
 
+/// Priority of the committer's thread, as `nice` counts it: while the machine is busy, the thread gets
+/// about a tenth of the time of one that serves connections. Commits then become larger and fewer.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Lets commits wait for the threads that serve connections, where a thread has a priority of its
+/// own.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        log::warn!("priority of the queue's thread is not lowered: {error}");
+    }
+}
+
 /// Idle time after which maintenance runs.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -280,6 +294,7 @@ impl Drop for EndGuard {
 impl Worker {
     fn run(&mut self) {
         let _guard = EndGuard(Arc::clone(&self.availability));
+        lower_priority();
         self.commit_until_end();
         // Closing may take time, in which further changes are submitted.
         self.store = None;

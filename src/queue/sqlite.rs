@@ -44,6 +44,7 @@ mod rooms;
 mod schema;
 mod subscribers;
 mod subscriptions;
+mod unclaimed;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -61,6 +62,7 @@ use self::folder::{Folder, FolderLock, error_at};
 use self::read::SqliteReader;
 use self::rooms::{RoomCache, RuledRooms};
 use self::subscriptions::SubscriptionCache;
+use self::unclaimed::Unclaimed;
 use self::work::Work;
 use super::change::{Acked, Change, Outcome, Refusal};
 use super::limits::{CommitTimes, FutureTimes, QueueLimits};
@@ -157,6 +159,7 @@ pub(crate) struct SqliteStore {
     rooms: RoomCache,
     ruled: RuledRooms,
     subscriptions: SubscriptionCache,
+    unclaimed: Unclaimed,
     dedup: DedupIndex,
     /// Ids for deduplication with times in the future.
     future_ids: FutureTimes,
@@ -222,6 +225,7 @@ impl SqliteStore {
             rooms: RoomCache::default(),
             ruled,
             subscriptions: SubscriptionCache::default(),
+            unclaimed: Unclaimed::default(),
             dedup,
             future_ids: FutureTimes::default(),
             work: Work::all(),

@@ -102,14 +102,19 @@ impl SqliteStore {
             payload
         ])?;
         self.rows_written += event.rooms.len();
-        for room in event.rooms {
-            let subscribers = self.room(room)?.subscribers;
+        let mut is_claimed = false;
+        for room in &event.rooms {
+            let (room, subscribers) = (*room, self.room(*room)?.subscribers);
+            is_claimed |= subscribers > 0;
             let sql = "INSERT INTO event_room (room, number, remaining) VALUES (?, ?, ?)";
             self.connection.prepare_cached(sql)?.execute([room, i(number), i(subscribers)])?;
             self.change_room(room, |room| {
                 room.events += 1;
                 room.bytes += bytes;
             })?;
+        }
+        if !is_claimed {
+            self.unclaimed.insert(number, event.rooms, bytes);
         }
         self.counters.head = number;
         self.counters.events += 1;

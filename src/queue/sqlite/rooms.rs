@@ -335,6 +335,7 @@ impl SqliteStore {
     }
 
     fn set_remaining(&mut self, room: i64, number: u64, kind: RowKind, remaining: u64) -> Result<()> {
+        self.unclaimed.remove(number);
         let sql = match kind {
             RowKind::Live => "UPDATE event_room SET remaining = ? WHERE room = ? AND number = ?",
             RowKind::Gone => "UPDATE gone SET remaining = ? WHERE room = ? AND number = ?",
@@ -387,6 +388,7 @@ impl SqliteStore {
 
     /// Deletes a row, and the event with its last row.
     fn delete_live_row(&mut self, room: i64, number: u64) -> Result<()> {
+        self.unclaimed.remove(number);
         let sql = "DELETE FROM event_room WHERE room = ? AND number = ?";
         self.connection.prepare_cached(sql)?.execute([room, i(number)])?;
         let event = self.event_rooms(number)?;

@@ -214,6 +214,7 @@ impl SqliteStore {
     fn continue_sweep(&mut self, rows: usize) -> Result<()> {
         // A page holds more rows than one event has, and twice those that this commit has written.
         let limit = (ROOMS_MAX + 64).max(rows).max(2 * self.rows_written);
+        self.free_unclaimed(limit)?;
         let (swept, revealed) = (self.counters.swept, self.counters.revealed);
         let sql = "SELECT room, number FROM event_room WHERE remaining = 0 AND number > ? AND number <= ? ORDER BY number LIMIT ?";
         let rows: Vec<(i64, u64)> = self
