@@ -49,6 +49,9 @@ pub(crate) struct CommitterOptions {
     /// Receives events that a failed commit has stored nevertheless, in order, when the store was
     /// opened again: after the verdicts of that commit, before those of any later one.
     pub on_found: Box<dyn FnMut(UnrevealedEvent) + Send>,
+    /// Receives a reader of the store each time that it was opened again: the file may be another
+    /// one.
+    pub on_reopened: Box<dyn FnMut(Box<dyn QueueReader>) + Send>,
     /// Called after each commit of changes with their number and the time that the commit took.
     pub on_commit: Box<dyn FnMut(usize, Duration) + Send>,
     /// Called after the verdicts of a batch were given, so that their receiver is woken once.
@@ -66,6 +69,7 @@ impl Default for CommitterOptions {
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
             on_found: Box::new(|_| {}),
+            on_reopened: Box::new(drop),
             on_commit: Box::new(|_, _| {}),
             on_batch: Box::new(|| {}),
             clock: unix_millis,
@@ -418,11 +422,12 @@ impl Worker {
                 return false;
             }
             self.pause = (self.pause * 2).min(self.options.retry_max);
-            match self.try_open() {
-                Ok(store) => {
+            match self.try_open().and_then(|store| Ok((store.reader()?, store))) {
+                Ok((reader, store)) => {
                     log::info!("queue opened again head={}", store.head().number);
                     (self.confirmed, self.head) = (store.commits(), store.head().number);
                     self.store = Some(store);
+                    (self.options.on_reopened)(reader);
                     self.availability.has_failed.store(false, Ordering::Release);
                     return true;
                 }

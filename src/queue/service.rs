@@ -44,6 +44,8 @@ pub(crate) struct QueueService {
     waiting_max: usize,
     waiting_bytes_max: usize,
     live: WakeQueue<Live>,
+    /// Readers of a store that was opened again.
+    reopened: Arc<WakeQueue<Box<dyn QueueReader>>>,
 }
 
 impl QueueService {
@@ -54,12 +56,15 @@ impl QueueService {
         open: Open,
     ) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
         let CommitterOptions { waiting_max, waiting_bytes_max, .. } = options;
+        let reopened = Arc::<WakeQueue<_>>::default();
+        let readers = reopened.clone();
+        let options = CommitterOptions { on_reopened: Box::new(move |reader| readers.push(reader)), ..options };
         let (committer, mut reader) = Committer::start(options, open)?;
         let epoch = reader.totals()?.head.epoch;
         // Before anything else is committed: what an earlier process sent ends at the head.
         let _ = committer.submit(Change::DetachAll, Box::new(drop));
         let live = WakeQueue::default();
-        Ok((Self { committer, epoch, limits, waiting_max, waiting_bytes_max, live }, reader))
+        Ok((Self { committer, epoch, limits, waiting_max, waiting_bytes_max, live, reopened }, reader))
     }
 
     /// The bounds of the store.
@@ -104,6 +109,11 @@ impl QueueService {
             // Fits once into a full feed.
             self.live.push_within(Live::Missed, LIVE_BYTES_MAX, 2 * LIVE_BYTES_MAX);
         }
+    }
+
+    /// The reader to use from now on, if the store was opened again.
+    pub(crate) fn reopened(&self) -> Option<Box<dyn QueueReader>> {
+        self.reopened.take().pop()
     }
 
     /// The live feed, which one actor takes from.

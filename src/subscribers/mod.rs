@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
+use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Message, SpawnHandle};
 use tokio::sync::oneshot;
 
 use self::attaching::PendingAttach;
@@ -178,6 +178,8 @@ pub(crate) struct Subscribers {
     closing: Option<oneshot::Sender<()>>,
     /// The server has asked for the end. No pull waits from then on.
     is_closing: bool,
+    /// Nothing is left to do, and the actor ends.
+    is_done: bool,
     /// Changes whose verdicts are outstanding.
     committing: usize,
     timer: Option<(UnixMillis, SpawnHandle)>,
@@ -217,6 +219,7 @@ impl Subscribers {
             room_reads: RoomReads::default(),
             closing: None,
             is_closing: false,
+            is_done: false,
             committing: 0,
             timer: None,
             is_woken: false,
@@ -254,6 +257,9 @@ impl Subscribers {
     /// Handles what has come, and what has become due. Returns the time of the next turn, if there
     /// is one without a wake-up.
     fn turn(&mut self) -> Option<UnixMillis> {
+        if let Some(reader) = self.queue.reopened() {
+            self.reader = reader;
+        }
         // What waits elsewhere counts towards the bounds there.
         if self.commands.is_empty() {
             self.commands.extend(self.link.take());
@@ -363,6 +369,7 @@ impl Subscribers {
             && let Some(done) = self.closing.take()
         {
             let _ = done.send(());
+            self.is_done = true;
         }
     }
 }
@@ -427,7 +434,14 @@ impl Handler<Wake> for Subscribers {
 impl Subscribers {
     fn run_turn(&mut self, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("subscribers");
-        let Some(at) = self.turn() else { return };
+        let next = self.turn();
+        if self.is_done {
+            // Later commands are refused, and the thread is this actor's alone.
+            ctx.stop();
+            Arbiter::current().stop();
+            return;
+        }
+        let Some(at) = next else { return };
         let now = self.clock.now();
         if at <= now {
             // In a later turn of the thread, so that timers and wake-ups have their share.
