@@ -110,6 +110,10 @@ pub(crate) struct PageLimit {
     pub bytes: usize,
 }
 
+/// Pending events that one read of deliverable events passes over: those that wait for a retry, and
+/// those that were excepted.
+pub(crate) const PASSED_MAX: usize = 1_024;
+
 /// Events in order of their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct EventPage {
@@ -166,7 +170,8 @@ pub(crate) trait QueueReader: Send {
     fn pending(&mut self, subscriber: &SubscriberKey, after: u64, limit: PageLimit) -> Result<EventPage, StoreError>;
 
     /// Pending events to be delivered at `now`: due retries of any number, and fresh ones after a
-    /// number. Those in `except` are left out everywhere.
+    /// number. Those in `except` are left out everywhere. A page may be empty although `has_more`
+    /// is true, since one read passes over a bounded number of events.
     fn deliverable(
         &mut self,
         subscriber: &SubscriberKey,

@@ -272,6 +272,18 @@ impl State {
         self.room(room).subscribers.remove(key);
         for number in open_rows(self.room(room), &subscription, u64::MAX) {
             self.subtract(room, number);
+            self.remove_idle_attempts(key, number);
+        }
+    }
+
+    /// Forgets failed deliveries of an event that is not pending for the subscriber any more.
+    fn remove_idle_attempts(&mut self, key: &SubscriberKey, number: u64) {
+        let has_failed = |subscriber: &Subscriber| subscriber.attempts.contains_key(&number);
+        if self.subscribers.get(key).is_some_and(has_failed)
+            && self.pending_room(key, number).is_err()
+            && let Some(subscriber) = self.subscribers.get_mut(key)
+        {
+            subscriber.attempts.remove(&number);
         }
     }
 
@@ -335,6 +347,9 @@ impl State {
                 {
                     room.lost_to = room.lost_to.max(oldest);
                     room.removed_to = room.removed_to.max(oldest);
+                }
+                for subscriber in room.subscribers.clone() {
+                    self.remove_idle_attempts(&subscriber, number);
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::queue::record::{
     UnixMillis,
 };
 use crate::queue::store::{
-    DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent,
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PageLimit, QueueReader, StoreError, UnrevealedEvent,
     UnrevealedPage,
 };
 
@@ -179,11 +179,16 @@ impl QueueReader for MemoryReader {
         page.next_due = retries.iter().map(|(retry_at, _)| *retry_at).find(|retry_at| *retry_at > now);
         let due = retries.into_iter().filter(|(retry_at, _)| *retry_at <= now).map(|(_, number)| number);
         let fresh = pending.keys().copied().filter(|number| *number > after);
-        let mut bytes = 0;
+        let (mut bytes, mut passed) = (0, 0);
         for (is_due, numbers) in [(true, due.collect::<Vec<_>>()), (false, fresh.collect())] {
             for number in numbers {
                 if !is_due && (except.contains(&number) || subscriber.attempts.contains_key(&number)) {
                     page.next = number;
+                    passed += 1;
+                    if passed >= PASSED_MAX {
+                        page.has_more = true;
+                        break;
+                    }
                     continue;
                 }
                 let (Some(event), Some(room)) = (state.events.get(&number), pending.get(&number)) else { continue };

@@ -179,6 +179,16 @@ impl SqliteStore {
         Ok(Outcome::Done)
     }
 
+    /// Deletes failed deliveries of an event to subscribers for which it is not pending any more.
+    pub(super) fn delete_idle_attempts(&self, number: u64) -> Result<()> {
+        let sql = "DELETE FROM attempt WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM subscription WHERE \
+                   subscription.subscriber = attempt.subscriber AND ended IS NULL AND floor < ?1 AND EXISTS \
+                   (SELECT 1 FROM event_room WHERE event_room.room = subscription.room AND event_room.number = ?1) \
+                   AND NOT EXISTS (SELECT 1 FROM acked WHERE acked.subscription = subscription.id AND first <= ?1 AND last >= ?1))";
+        self.connection.prepare_cached(sql)?.execute([i(number)])?;
+        Ok(())
+    }
+
     pub(super) fn term(
         &mut self,
         key: &SubscriberKey,

@@ -1,5 +1,6 @@
 //! Reading from a connection of its own: every read is one snapshot.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -15,7 +16,7 @@ use crate::queue::record::{
     SubscriberState, Totals, UnixMillis,
 };
 use crate::queue::store::{
-    DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent,
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PageLimit, QueueReader, StoreError, UnrevealedEvent,
     UnrevealedPage,
 };
 
@@ -113,20 +114,22 @@ fn next_due(
     connection: &Connection,
     subscriber: i64,
     sources: &[Source],
-    except: &[u64],
+    except: &HashSet<u64>,
     now: UnixMillis,
 ) -> rusqlite::Result<Option<UnixMillis>> {
     let sql = "SELECT number, retry_at FROM attempt WHERE subscriber = ? AND retry_at > ? ORDER BY retry_at, number";
     let mut select = connection.prepare_cached(sql)?;
     let mut retries = select.query([subscriber, i(now.0)])?;
+    let mut passed = 0;
     while let Some(row) = retries.next()? {
         let number = n(row.get(0)?);
         if !except.contains(&number) {
             let stored = load_event(connection, number)?;
-            // The event may have been removed.
-            if room_of_stored(connection, sources, &stored, number)?.is_some() {
+            // A subscription may have ended a moment ago. Then the next read is early.
+            if passed >= PASSED_MAX || room_of_stored(connection, sources, &stored, number)?.is_some() {
                 return Ok(Some(UnixMillis(n(row.get(1)?))));
             }
+            passed += 1;
         }
     }
     Ok(None)
@@ -195,11 +198,13 @@ impl QueueReader for SqliteReader {
                 return Ok(DeliveryPage { next: after, ..DeliveryPage::default() });
             };
             let sources = sources(connection, id)?;
+            let except: HashSet<u64> = except.iter().copied().collect();
             let is_full = |page: &EventPage| page.events.len() + page.damaged.len() >= limit.events;
             let (mut page, mut bytes) = (EventPage::default(), 0);
             let sql = "SELECT number FROM attempt WHERE subscriber = ? AND retry_at <= ? ORDER BY retry_at, number";
             let mut select = connection.prepare_cached(sql)?;
             let mut retries = select.query([id, i(now.0)])?;
+            let mut passed = 0;
             while !page.has_more
                 && let Some(row) = retries.next()?
             {
@@ -208,8 +213,12 @@ impl QueueReader for SqliteReader {
                     continue;
                 }
                 let stored = load_event(connection, number)?;
-                // The event may have been removed.
-                let Some(room) = room_of_stored(connection, &sources, &stored, number)? else { continue };
+                // A subscription may have ended a moment ago: its failed deliveries are being deleted.
+                let Some(room) = room_of_stored(connection, &sources, &stored, number)? else {
+                    passed += 1;
+                    page.has_more = passed >= PASSED_MAX;
+                    continue;
+                };
                 if is_full(&page) {
                     page.has_more = true;
                 } else if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room.clone())) {
@@ -218,14 +227,20 @@ impl QueueReader for SqliteReader {
             }
             let mut due = std::mem::take(&mut page.events);
             due.sort_unstable_by_key(|event| event.number);
-            let next_due = next_due(connection, id, &sources, except, now)?;
+            let next_due = next_due(connection, id, &sources, &except, now)?;
             let mut found =
                 DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
             let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
+            let mut passed = 0;
             while let Some((number, room, _)) = merged.next()? {
                 let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
                 if except.contains(&number) || connection.prepare_cached(sql)?.exists([id, i(number)])? {
                     found.next = number;
+                    passed += 1;
+                    if passed >= PASSED_MAX {
+                        found.has_more = true;
+                        break;
+                    }
                     continue;
                 }
                 let is_first = found.due.is_empty() && page.events.is_empty();

@@ -453,6 +453,7 @@ impl SqliteStore {
             return self.free(room, number, RowKind::Live);
         }
         self.delete_live_row(room, number)?;
+        self.delete_idle_attempts(number)?;
         let sql = "INSERT INTO gone (room, number, remaining, reason) VALUES (?, ?, ?, ?)";
         self.connection.prepare_cached(sql)?.execute([room, i(number), i(remaining), reason.code()])?;
         let gaps_max = self.limits.gaps_per_room_max;

@@ -136,6 +136,9 @@ impl SqliteStore {
                 self.free_if_handled(room, *number)?;
             }
             subscription.dropped = *number;
+            if ended.is_some() {
+                self.delete_idle_attempts(*number)?;
+            }
         }
         if is_last {
             subscription.dropped = subscription.dropped.max(target);
