@@ -102,8 +102,18 @@ pub enum QueueError {
     /// The event is not in flight: it was handled, or is to be delivered again.
     #[error("event {number} is not in flight")]
     NotInFlight {
-        /// Number of the event.
-        number: u64,
+        /// Position of the event.
+        offset: QueueOffset,
+    },
+    /// There are too many requests of one kind. Nothing was changed. Wait for the answers to some.
+    #[error("queue is overloaded: {requests} {found} of {limit}")]
+    TooManyRequests {
+        /// The kind of requests.
+        requests: &'static str,
+        /// Number of such requests without an answer.
+        found: u64,
+        /// Maximum number.
+        limit: u64,
     },
     /// The queue has too many requests. Nothing was changed. Retry later, at a slower pace.
     #[error("queue is overloaded")]
@@ -160,12 +170,9 @@ impl From<Refusal> for QueueError {
             Refusal::TooManyNumbers { numbers } => {
                 Self::TooManyOffsets { numbers, limit: crate::queue::change::ACKED_MAX }
             }
-            Refusal::Overloaded { .. } => Self::Overloaded,
-            // The others concern publishing, or need a new queue.
-            refusal => {
-                log::error!("change of a subscriber refused error=\"{refusal}\"");
-                Self::Unavailable
-            }
+            Refusal::Overloaded { what, found, limit } => Self::TooManyRequests { requests: what, found, limit },
+            // The others concern publishing or one event, or need a new queue.
+            refusal => unexpected(&refusal),
         }
     }
 }

@@ -15,9 +15,9 @@ use super::queue_values::{
 use crate::ids::{NamespacePath, QueueOffset, RoomName};
 use crate::messages::answer::{NoAnswer, RequestError};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
-use crate::messages::session::{Request, SocketRef};
-use crate::messages::subscribers::{Description, RoomsRead, RoomsToRead, SubscriberCommand, SubscriberRequest};
-use crate::queue::change::{Acked, From};
+use crate::messages::session::{Request, SessionLink, SocketRef};
+use crate::messages::subscribers::{Description, RoomPage, RoomQuery, SubscriberCommand, SubscriberRequest};
+use crate::queue::change::{Acked, From, Refusal};
 use crate::queue::record::{SubscriberKey, SubscriberName};
 use crate::queue::service::QueueService;
 
@@ -142,24 +142,48 @@ impl Namespace {
         limit: usize,
         wait: Duration,
     ) -> Result<StoredEvents, QueueError> {
-        let rooms = rooms.into_iter().take(ROOMS_READ_MAX + 1).map(|room| RoomName::parse(room.as_ref()));
-        let rooms = rooms.collect::<Result<Vec<_>, _>>().map_err(|error| QueueError::Room(error.into()))?;
-        if rooms.is_empty() || rooms.len() > ROOMS_READ_MAX {
-            return Err(QueueError::Rooms { rooms: rooms.len(), limit: ROOMS_READ_MAX });
-        }
-        let rooms = RoomsToRead { namespace: self.namespace_path().clone(), rooms, after, limit };
-        let found = ask(self.core(), |reply| SubscriberCommand::ReadRooms { rooms, wait, reply }).await?;
-        let RoomsRead { events, next, head, has_more, removed_to } = found;
-        let offset = offsets(service(self.core())?);
-        let events = events.into_iter().filter_map(|event| pulled(event, &offset)).collect();
-        Ok(StoredEvents {
-            events,
-            next: offset(next),
-            head: offset(head),
-            has_more,
-            removed_to: removed_to.map(offset),
-        })
+        stored_events(self.core(), None, self.namespace_path(), rooms, (after, limit, wait)).await
     }
+}
+
+impl Socket {
+    /// Stored events of rooms, as [`Namespace::stored_events`], for the client of this socket. A
+    /// session has at most 16 such requests at a time; others fail with
+    /// [`QueueError::TooManyRequests`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Namespace::stored_events`].
+    pub async fn stored_events<R: AsRef<str>>(
+        &self,
+        rooms: impl IntoIterator<Item = R>,
+        after: Option<QueueOffset>,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<StoredEvents, QueueError> {
+        let session = self.reference().link.clone();
+        stored_events(&self.core, Some(session), self.path(), rooms, (after, limit, wait)).await
+    }
+}
+
+async fn stored_events<R: AsRef<str>>(
+    core: &Core,
+    session: Option<SessionLink>,
+    namespace: &NamespacePath,
+    rooms: impl IntoIterator<Item = R>,
+    (after, limit, wait): (Option<QueueOffset>, usize, Duration),
+) -> Result<StoredEvents, QueueError> {
+    let rooms = rooms.into_iter().take(ROOMS_READ_MAX + 1).map(|room| RoomName::parse(room.as_ref()));
+    let rooms = rooms.collect::<Result<Vec<_>, _>>().map_err(|error| QueueError::Room(error.into()))?;
+    if rooms.is_empty() || rooms.len() > ROOMS_READ_MAX {
+        return Err(QueueError::Rooms { rooms: rooms.len(), limit: ROOMS_READ_MAX });
+    }
+    let query = RoomQuery { namespace: namespace.clone(), rooms, after, limit };
+    let found = ask(core, |reply| SubscriberCommand::ReadRooms { query, wait, session, reply }).await?;
+    let RoomPage { events, next, head, has_more, removed_to } = found;
+    let offset = offsets(service(core)?);
+    let events = events.into_iter().filter_map(|event| pulled(event, &offset)).collect();
+    Ok(StoredEvents { events, next: offset(next), head: offset(head), has_more, removed_to: removed_to.map(offset) })
 }
 
 impl Subscriber {

@@ -124,7 +124,7 @@ pub(crate) struct EventPage {
     pub next: u64,
     /// More events follow after `next`.
     pub has_more: bool,
-    /// Number of the newest event that is no longer stored in the room; 0 if none.
+    /// Number of the newest event that is no longer stored in these rooms; 0 if none.
     pub removed_to: u64,
 }
 
@@ -181,11 +181,11 @@ pub(crate) trait QueueReader: Send {
         limit: PageLimit,
     ) -> Result<DeliveryPage, StoreError>;
 
-    /// Stored events of a room, after a number.
+    /// Stored events of rooms, after a number, each once and with the first of its rooms.
     fn events(
         &mut self,
         namespace: &NamespacePath,
-        room: &RoomName,
+        rooms: &[RoomName],
         after: u64,
         limit: PageLimit,
     ) -> Result<EventPage, StoreError>;

@@ -23,7 +23,7 @@ use crate::ids::QueueOffset;
 use crate::messages::attachment::{EventAnswer, SubscriberError, SubscriberReply};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::tests::socket;
-use crate::messages::subscribers::{PullAnswer, RoomsRead, RoomsToRead, SubscriberRequest};
+use crate::messages::subscribers::{PullAnswer, RoomPage, RoomQuery, SubscriberRequest};
 use crate::queue::change::{From, Outcome, Publish, Refusal};
 use crate::queue::committer::CommitterOptions;
 use crate::queue::limits::QueueLimits;
@@ -34,6 +34,8 @@ use crate::queue::service::RevealedEvent;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 type Log = Rc<RefCell<Vec<String>>>;
+
+type RoomAnswer = oneshot::Receiver<Result<RoomPage, SubscriberError>>;
 
 /// A session that records the updates of its attachments.
 struct Recorder(Log);
@@ -232,11 +234,16 @@ impl Rig {
     }
 
     /// Reads stored events of rooms, without a wait.
-    fn read_rooms(&self, rooms: &[&str], limit: usize) -> oneshot::Receiver<Result<RoomsRead, SubscriberError>> {
+    fn read_rooms(&self, rooms: &[&str], limit: usize) -> RoomAnswer {
+        self.read_rooms_of(None, rooms, limit, Duration::ZERO)
+    }
+
+    /// Reads stored events of rooms for the client of a session.
+    fn read_rooms_of(&self, session: Option<&SessionLink>, rooms: &[&str], limit: usize, wait: Duration) -> RoomAnswer {
         let (reply, answer) = oneshot::channel();
         let rooms = rooms.iter().map(|room| RoomName::parse(room).unwrap()).collect();
-        let rooms = RoomsToRead { namespace: NamespacePath::root(), rooms, after: None, limit };
-        self.actor.link.post(SubscriberCommand::ReadRooms { rooms, wait: Duration::ZERO, reply });
+        let query = RoomQuery { namespace: NamespacePath::root(), rooms, after: None, limit };
+        self.actor.link.post(SubscriberCommand::ReadRooms { query, wait, session: session.cloned(), reply });
         answer
     }
 

@@ -16,7 +16,7 @@ fn an_event_is_freed_when_its_last_subscriber_has_acknowledged_it() {
         b.apply(ack("s", &[1]));
         assert_eq!(sizes(&mut b), (0, 0), "rows and bytes");
         b.expire();
-        assert_eq!(b.reader.events(&NamespacePath::root(), &room("a"), 0, ALL).unwrap().removed_to, 2);
+        assert_eq!(b.reader.events(&NamespacePath::root(), &[room("a")], 0, ALL).unwrap().removed_to, 2);
     });
 }
 

@@ -293,6 +293,6 @@ fn an_operator_replays_what_a_rule_retains_and_skips_nothing() {
     let mut reader = store.reader().unwrap();
     assert_eq!(numbers(&reader.pending(&key("s"), 0, ALL).unwrap()), [3, 5, 6]);
     let room = |name| RoomName::parse(name).unwrap();
-    assert_eq!(numbers(&reader.events(&ROOT, &room("kept"), 0, ALL).unwrap()), [1, 3, 5]);
+    assert_eq!(numbers(&reader.events(&ROOT, &[room("kept")], 0, ALL).unwrap()), [1, 3, 5]);
     assert_eq!(reader.gaps(&key("s"), 0, 99).unwrap().gaps, [gap(2, 4, None, GapReason::NotRetained)]);
 }

@@ -266,7 +266,7 @@ fn idle_rooms_are_forgotten_but_not_that_they_had_events() {
         b.apply(ack("s", &[1]));
         b.apply(unsubscribe("s", "a"));
         b.expire();
-        let page = b.reader.events(&NamespacePath::root(), &room("a"), 0, ALL).unwrap();
+        let page = b.reader.events(&NamespacePath::root(), &[room("a")], 0, ALL).unwrap();
         assert_eq!((page.events.len(), page.removed_to), (0, 1));
         b.apply(subscribe("s", "a", after(0)));
         assert_eq!(b.gaps("s"), [gap(1, 1, None, GapReason::NotRetained)]);

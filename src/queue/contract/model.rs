@@ -185,7 +185,7 @@ fn compare(a: &mut Bench, b: &mut Bench) -> Result<(), TestCaseError> {
         prop_assert_eq!(few(a), few(b), "gaps {}", name);
     }
     for name in ROOMS {
-        let read = |bench: &mut Bench| bench.reader.events(&NamespacePath::root(), &room(name), 0, ALL).unwrap();
+        let read = |bench: &mut Bench| bench.reader.events(&NamespacePath::root(), &[room(name)], 0, ALL).unwrap();
         prop_assert_eq!(read(a), read(b), "room {}", name);
     }
     Ok(())

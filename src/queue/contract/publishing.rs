@@ -170,7 +170,7 @@ fn a_page_ends_at_its_limits_and_names_where_to_read_on() {
         assert_eq!((numbers(&page), page.next, page.has_more), (vec![1, 2], 2, true));
         let page = b.page("s", 0, PageLimit { events: 100, bytes: 1 });
         assert_eq!(numbers(&page), [1], "a page has an event if there is one");
-        let page = b.reader.events(&NamespacePath::root(), &room("a"), 4, PageLimit { events: 3, bytes: usize::MAX });
+        let page = b.reader.events(&NamespacePath::root(), &[room("a")], 4, PageLimit { events: 3, bytes: usize::MAX });
         let page = page.unwrap();
         assert_eq!((numbers(&page), page.next, page.has_more), (vec![6, 7, 9], 9, true));
     });

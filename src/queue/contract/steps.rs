@@ -197,6 +197,6 @@ fn revealed_events_that_were_handled_are_freed_as_fast_as_others_are_stored() {
         let up_to = b.store.head().number;
         b.store.commit(&batch.iter().cloned().chain([Change::Revealed { up_to }]).collect::<Vec<_>>(), now).unwrap();
     }
-    let freed = b.reader.events(&NamespacePath::root(), &room("room 1"), 4_000, ALL).unwrap();
+    let freed = b.reader.events(&NamespacePath::root(), &[room("room 1")], 4_000, ALL).unwrap();
     assert!(freed.events.len() <= 160, "{} events are left", freed.events.len());
 }

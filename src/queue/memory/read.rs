@@ -215,17 +215,24 @@ impl QueueReader for MemoryReader {
     fn events(
         &mut self,
         namespace: &NamespacePath,
-        room: &RoomName,
+        rooms: &[RoomName],
         after: u64,
         limit: PageLimit,
     ) -> Result<EventPage, StoreError> {
         let state = self.state()?;
-        let key = RoomKey { namespace: namespace.clone(), name: room.clone(), is_own: false };
-        let Some(found) = state.rooms.get(&key) else {
-            return Ok(EventPage { next: after, removed_to: state.removed_to, ..EventPage::default() });
-        };
-        let numbers = found.live.range((Bound::Excluded(after), Bound::Unbounded)).map(|(number, _)| (*number, room));
-        Ok(EventPage { removed_to: found.removed_to, ..state.page(after, limit, numbers) })
+        let (mut numbers, mut removed_to) = (BTreeMap::new(), 0);
+        let mut rooms: Vec<&RoomName> = rooms.iter().collect();
+        rooms.sort_unstable();
+        for room in rooms {
+            let key = RoomKey { namespace: namespace.clone(), name: room.clone(), is_own: false };
+            let found = state.rooms.get(&key);
+            removed_to = removed_to.max(found.map_or(state.removed_to, |found| found.removed_to));
+            let rows = found.into_iter().flat_map(|found| found.live.range((Bound::Excluded(after), Bound::Unbounded)));
+            for (number, _) in rows.take(limit.events.saturating_add(1)) {
+                numbers.entry(*number).or_insert(room);
+            }
+        }
+        Ok(EventPage { removed_to, ..state.page(after, limit, numbers.into_iter()) })
     }
 
     fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<UnrevealedPage, StoreError> {

@@ -268,24 +268,28 @@ impl QueueReader for SqliteReader {
     fn events(
         &mut self,
         namespace: &NamespacePath,
-        room: &RoomName,
+        rooms: &[RoomName],
         after: u64,
         limit: PageLimit,
     ) -> Result<EventPage, StoreError> {
         self.read(|connection, _| {
-            let sql = "SELECT id, removed_to FROM room WHERE namespace = ? AND name = ? AND own = 0";
-            let mut select = connection.prepare_cached(sql)?;
-            let found = select
-                .query_row([namespace.as_str(), room.as_str()], |row| Ok((row.get::<_, i64>(0)?, n(row.get(1)?))));
-            let Some((id, removed_to)) = found.optional()? else {
-                // The room has no rows: what it had is known of all such rooms together.
-                let removed_to = connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(n))?;
-                return Ok(EventPage { next: after, removed_to, ..EventPage::default() });
-            };
-            let mut page = EventPage { next: after, removed_to, ..EventPage::default() };
-            let mut select = connection.prepare_cached(LIVE_ROWS)?;
-            let rows = limit.events.saturating_add(1).min(1 << 30) as i64;
-            let numbers = select.query_map(params![id, i(after), rows], |row| row.get(0).map(n))?;
+            let (mut sources, mut page) = (Vec::new(), EventPage { next: after, ..EventPage::default() });
+            for room in rooms {
+                let sql = "SELECT id, removed_to FROM room WHERE namespace = ? AND name = ? AND own = 0";
+                let mut select = connection.prepare_cached(sql)?;
+                let values = [namespace.as_str(), room.as_str()];
+                let found = select.query_row(values, |row| Ok((row.get(0)?, n(row.get(1)?)))).optional()?;
+                let removed_to = match found {
+                    Some((id, removed_to)) => {
+                        sources.push(Source::room(id, room.clone()));
+                        removed_to
+                    }
+                    // The room has no rows: what it had is known of all such rooms together.
+                    None => connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(n))?,
+                };
+                page.removed_to = page.removed_to.max(removed_to);
+            }
+            let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
             let mut bytes = 0;
             for number in numbers {
                 let number = number?;
