@@ -27,11 +27,13 @@ const EXPIRE_BUDGET: usize = 1_024;
 const TOUCHED: usize = 256;
 const TOUCH_PAUSE: u64 = 100;
 
-/// Pause between two samples, subscribers of one sample, and pending events that are counted of
-/// each.
+/// Pause between two samples, and the maximum number of subscribers of one sample.
 const SAMPLE_PAUSE: u64 = 1_000;
 const SAMPLED: usize = 64;
-const SAMPLED_BACKLOG_MAX: usize = 10_000;
+
+/// Pending events that are counted of one subscriber. A sample ends when it has counted as many of
+/// all, with their rooms.
+const SAMPLED_BACKLOG_MAX: usize = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Housekeeping {
@@ -47,7 +49,7 @@ pub(super) struct Housekeeping {
     gap_checks: VecDeque<AttachmentId>,
 }
 
-/// A walk over all subscribers, which takes a second for each 64 of them. Metrics show the greatest
+/// A walk over all subscribers, which takes a second for each sample. Metrics show the greatest
 /// values of the last walk, or of this one if they are greater.
 #[derive(Debug, Default)]
 struct Sample {
@@ -185,11 +187,15 @@ impl Subscribers {
             sample.oldest_at = sample.oldest_at.into_iter().chain(backlog.oldest_at).min();
         }
         let sample = &mut self.housekeeping.sample;
-        sample.after = found.last().filter(|_| found.len() == SAMPLED).map(|info| info.key.clone());
+        let is_last = read == found.len() && read < SAMPLED;
+        sample.after = found[..read].last().filter(|_| !is_last).map(|info| info.key.clone());
         if sample.after.is_none() {
             sample.last_largest_backlog = std::mem::take(&mut sample.largest_backlog);
             sample.last_oldest_at = sample.oldest_at.take();
         }
+            if counted >= SAMPLED_BACKLOG_MAX {
+                break;
+            }
         metrics.largest_backlog.set(sample.largest_backlog.max(sample.last_largest_backlog));
         let oldest_at = sample.oldest_at.into_iter().chain(sample.last_oldest_at).min();
         metrics.oldest_age_ms.set(oldest_at.map_or(0, |at| now.0.saturating_sub(at.0) as usize));

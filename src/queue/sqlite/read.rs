@@ -291,13 +291,12 @@ impl QueueReader for SqliteReader {
             }
             let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
             let mut bytes = 0;
-            for number in numbers {
-                let number = number?;
+            while let Some((number, room, _)) = merged.next()? {
                 if page.events.len() + page.damaged.len() >= limit.events {
                     page.has_more = true;
                     break;
                 }
-                push(&mut page, &mut bytes, limit, (number, load_event(connection, number)?, room.clone()));
+                push(&mut page, &mut bytes, limit, (number, load_event(connection, number)?, room));
                 if page.has_more {
                     break;
                 }
@@ -335,7 +334,8 @@ impl QueueReader for SqliteReader {
 
     fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError> {
         self.read(|connection, _| {
-            let sql = format!("SELECT * FROM ({SUBSCRIBERS}) WHERE namespace = ?1 AND name = ?2");
+            let of_key = "namespace = ?1 AND name = ?2";
+            let sql = format!("{ACTIVE} AND {of_key} UNION ALL {EXPIRED} WHERE {of_key}");
             let mut select = connection.prepare_cached(&sql)?;
             let values = [subscriber.namespace.as_str(), subscriber.name.as_str()];
             let found = select.query_row(values, |row| info(connection, row)).optional()?;
@@ -346,8 +346,9 @@ impl QueueReader for SqliteReader {
     fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError> {
         self.read(|connection, _| {
             let (namespace, name) = after.map_or(("", ""), |key| (key.namespace.as_str(), key.name.as_str()));
+            let (after, first) = ("(namespace, name) > (?1, ?2)", "ORDER BY namespace, name LIMIT ?3");
             let sql = format!(
-                "SELECT * FROM ({SUBSCRIBERS}) WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT ?3"
+                "SELECT * FROM ({ACTIVE} AND {after} {first}) UNION ALL SELECT * FROM ({EXPIRED} WHERE {after} {first}) {first}"
             );
             let mut select = connection.prepare_cached(&sql)?;
             let found = select.query_map(params![namespace, name, limit as i64], |row| info(connection, row))?;
@@ -471,9 +472,9 @@ pub(super) fn reason(code: i64) -> rusqlite::Result<GapReason> {
     GapReason::from_code(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, code))
 }
 
-/// Active and expired subscribers.
-const SUBSCRIBERS: &str = "SELECT namespace, name, created_at, seen_at, dead_letters, NULL AS expired_at, id FROM subscriber \
-     WHERE name IS NOT NULL UNION ALL SELECT namespace, name, created_at, seen_at, 0, expired_at, 0 FROM expired_subscriber";
+const ACTIVE: &str = "SELECT namespace, name, created_at, seen_at, dead_letters, NULL AS expired_at, id FROM subscriber \
+     WHERE name IS NOT NULL";
+const EXPIRED: &str = "SELECT namespace, name, created_at, seen_at, 0, expired_at, 0 FROM expired_subscriber";
 
 fn info(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<SubscriberInfo> {
     let expired_at = row.get::<_, Option<i64>>(5)?.map(|at| UnixMillis(n(at)));

@@ -183,7 +183,9 @@ impl QueueReader for FailingReader {
     }
 
     fn backlog(&mut self, subscriber: &SubscriberKey, events_max: usize) -> Result<Backlog, StoreError> {
-        self.reader.backlog(subscriber, events_max)
+        let backlog = self.reader.backlog(subscriber, events_max)?;
+        self.state.faults.lock().unwrap().events_counted += backlog.events;
+        Ok(backlog)
     }
 
     fn dead_letters(
