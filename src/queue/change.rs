@@ -117,7 +117,7 @@ pub(crate) enum Change {
         retry_at: UnixMillis,
     },
     /// Publishes dead letters to their subscriber alone, under new numbers: at most 256 and about
-    /// 1 MiB of them, so repeat the change until it replays none. A damaged one is removed, and the
+    /// 1 MiB of them, so repeat the change while more are left. A damaged one is removed, and the
     /// subscriber gets a gap.
     ReplayDead {
         subscriber: SubscriberKey,

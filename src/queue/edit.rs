@@ -72,7 +72,12 @@ impl QueueEditor {
         let mut replayed = 0;
         loop {
             match self.commit(std::slice::from_ref(&change))?.pop() {
-                Some(Outcome::Replayed { events }) if !events.is_empty() => replayed += events.len() as u64,
+                Some(Outcome::Replayed { events, has_more }) => {
+                    replayed += events.len() as u64;
+                    if !has_more {
+                        return Ok(replayed);
+                    }
+                }
                 _ => return Ok(replayed),
             }
         }

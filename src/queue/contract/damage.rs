@@ -165,7 +165,7 @@ fn a_damaged_dead_letter_is_named_and_not_replayed() {
     assert_eq!(page.dead_letters.iter().map(|dead| dead.number).collect::<Vec<_>>(), [1, 3]);
     assert!(page.damaged[0].error.starts_with("queue file queue.sqlite3: table dead_letter, row 2: checksum"));
     let replayed = b.apply(Change::ReplayDead { subscriber: key("s"), numbers: None });
-    assert_eq!(replayed, Outcome::Replayed { events: vec![(1, 4), (3, 5)] });
+    assert_eq!(replayed, Outcome::Replayed { events: vec![(1, 4), (3, 5)], has_more: false });
     assert_eq!(b.gaps("s"), [gap(2, 2, Some(1), GapReason::Damaged)]);
     assert_eq!(b.totals().dead_letters, 0);
 }

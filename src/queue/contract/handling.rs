@@ -168,11 +168,11 @@ fn a_given_up_event_is_a_dead_letter_and_can_be_replayed() {
         assert_eq!((dead.number, dead.room.as_str(), dead.attempts), (1, "a", 3));
         assert_eq!((dead.reason.as_str(), &dead.payload, dead.dead_at), ("poison", &payload("poison"), b.now));
         let replay = Change::ReplayDead { subscriber: key("s"), numbers: None };
-        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 2)] });
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 2)], has_more: false });
         let event = b.page("s", 0, ALL).events.remove(0);
         assert_eq!((event.number, event.room.as_str(), event.replay_of, event.attempts), (2, "a", Some(1), 0));
         assert_eq!((b.pending("t"), b.dead("s").len()), (vec![], 0));
-        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![] });
+        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![], has_more: false });
         assert_eq!(b.reader.subscriber(&key("s")).unwrap().unwrap().rooms, [room("a")]);
         b.reveal();
         b.apply(ack("s", &[2]));
@@ -411,9 +411,9 @@ fn a_replay_is_bounded_in_bytes() {
             b.apply(term("s", number));
         }
         let replay = Change::ReplayDead { subscriber: key("s"), numbers: None };
-        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 6), (2, 7), (3, 8)] });
-        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(4, 9), (5, 10)] });
-        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![] });
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 6), (2, 7), (3, 8)], has_more: true });
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(4, 9), (5, 10)], has_more: false });
+        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![], has_more: false });
     });
 }
 
@@ -428,7 +428,8 @@ fn a_long_list_of_dead_letters_is_replayed_in_parts() {
         assert_eq!(list.bytes(), replay(Vec::new()).bytes() + 300 * 8);
         for expected in [256, 44, 0] {
             let outcome = b.apply(list.clone());
-            assert!(matches!(&outcome, Outcome::Replayed { events } if events.len() == expected), "{outcome:?}");
+            let Outcome::Replayed { events, has_more } = outcome else { panic!("{outcome:?}") };
+            assert_eq!((events.len(), has_more), expected, "{}", b.kind);
         }
         assert_eq!(b.totals().dead_letters, 0);
         let refused = Outcome::Refused(Refusal::TooManyNumbers { numbers: 1025 });

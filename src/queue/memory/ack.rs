@@ -185,7 +185,7 @@ impl State {
             Some(numbers) => numbers.to_vec(),
             None => subscriber.dead.keys().copied().collect(),
         };
-        let (mut events, mut replayed_bytes) = (Vec::new(), 0);
+        let (mut events, mut replayed_bytes, mut has_more) = (Vec::new(), 0, false);
         for number in numbers {
             if events.len() >= REPLAYED_MAX || replayed_bytes >= REPLAYED_BYTES_MAX {
                 break;
@@ -193,6 +193,7 @@ impl State {
             if !self.subscriber(key)?.dead.contains_key(&number) {
                 continue;
             }
+                has_more = true;
             self.check_head()?;
             let Some(dead) = self.remove_dead(key, number) else { continue };
             replayed_bytes += dead.payload.bytes();
@@ -214,7 +215,7 @@ impl State {
             };
             events.push((number, self.insert(event)));
         }
-        Ok(Outcome::Replayed { events })
+        Ok(Outcome::Replayed { events, has_more })
     }
 
     pub(super) fn purge_subscriber(&mut self, key: &SubscriberKey, up_to: u64) -> Result<Outcome> {

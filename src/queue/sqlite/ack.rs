@@ -281,7 +281,7 @@ impl SqliteStore {
         numbers: Option<&[u64]>,
         now: UnixMillis,
     ) -> Result<Outcome> {
-        let subscriber = self.subscriber(key)?;
+        let (subscriber, is_all) = (self.subscriber(key)?, numbers.is_none());
         let numbers: Vec<u64> = match numbers {
             Some(numbers) if numbers.len() > ACKED_MAX => {
                 return Err(Refusal::TooManyNumbers { numbers: numbers.len() }.into());
@@ -289,16 +289,17 @@ impl SqliteStore {
             Some(numbers) => numbers.to_vec(),
             None => {
                 let sql = "SELECT number FROM dead_letter WHERE subscriber = ? ORDER BY number LIMIT ?";
-                self.numbers(sql, &[subscriber, REPLAYED_MAX as i64])?
+                self.numbers(sql, &[subscriber, REPLAYED_MAX as i64 + 1])?
             }
         };
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let (mut events, mut bytes, mut has_more) = (Vec::new(), 0, is_all && numbers.len() > REPLAYED_MAX);
         for number in numbers {
             if events.len() >= REPLAYED_MAX || bytes >= REPLAYED_BYTES_MAX {
                 break;
             }
             let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number = ?");
             let found = self.connection.prepare_cached(&sql)?.query_row([subscriber, i(number)], read_dead_letter);
+                has_more = true;
             let Some((_, letter)) = found.optional()? else { continue };
             let Ok(dead) = letter else {
                 self.delete_dead_letter(subscriber, number)?;
@@ -321,7 +322,7 @@ impl SqliteStore {
             bytes += dead.payload.bytes();
             events.push((number, new));
         }
-        Ok(Outcome::Replayed { events })
+        Ok(Outcome::Replayed { events, has_more })
     }
 
     fn own_room(&mut self, key: &SubscriberKey, subscriber: i64) -> Result<i64> {
