@@ -1,10 +1,12 @@
 //! The error of operations on subscribers of the queue.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
 use super::error::RoomError;
+use crate::ids::QueueOffset;
 use crate::messages::answer::NoAnswer;
 use crate::messages::attachment::SubscriberError;
 use crate::queue::change::Refusal;
@@ -94,13 +96,13 @@ pub enum QueueError {
         head: u64,
     },
     /// The event is not pending for the subscriber: it was handled or removed before.
-    #[error("event {number} is not pending for the subscriber")]
+    #[error("event {offset} is not pending for the subscriber")]
     NotPending {
-        /// Number of the event.
-        number: u64,
+        /// Position of the event.
+        offset: QueueOffset,
     },
     /// The event is not in flight: it was handled, or is to be delivered again.
-    #[error("event {number} is not in flight")]
+    #[error("event {offset} is not in flight")]
     NotInFlight {
         /// Position of the event.
         offset: QueueOffset,
@@ -147,7 +149,7 @@ impl From<SubscriberError> for QueueError {
             SubscriberError::NoAnswer(error) => error.into(),
             SubscriberError::Busy => Self::Busy,
             SubscriberError::ForeignRoom => Self::Room(RoomError::ForeignRoom),
-            SubscriberError::NotInFlight { number } => Self::NotInFlight { number },
+            SubscriberError::NotInFlight { number } => unexpected(&format_args!("event {number} is not in flight")),
             SubscriberError::OtherSubscriber { name } => Self::OtherSubscriber { name },
             SubscriberError::Off => Self::Off,
         }
@@ -166,7 +168,6 @@ impl From<Refusal> for QueueError {
             Refusal::TooManySubscriptions { limit } => Self::TooManySubscriptions { limit },
             Refusal::ForeignEpoch => Self::ForeignEpoch,
             Refusal::BeyondHead { number, head } => Self::BeyondHead { number, head },
-            Refusal::NotPending { number } => Self::NotPending { number },
             Refusal::TooManyNumbers { numbers } => {
                 Self::TooManyOffsets { numbers, limit: crate::queue::change::ACKED_MAX }
             }
@@ -175,4 +176,9 @@ impl From<Refusal> for QueueError {
             refusal => unexpected(&refusal),
         }
     }
+}
+
+fn unexpected(error: &dyn Display) -> QueueError {
+    log::error!("change of a subscriber refused error=\"{error}\"");
+    QueueError::Unavailable
 }

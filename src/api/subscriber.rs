@@ -330,8 +330,7 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn nak(&self, offset: &QueueOffset, delay: Option<Duration>) -> Result<(), QueueError> {
-        let number = self.number(offset)?;
-        self.request(|reply| SubscriberRequest::Nak { number, delay, reply }).await
+        self.request_about(offset, |number, reply| SubscriberRequest::Nak { number, delay, reply }).await
     }
 
     /// Gives a pending event up. It becomes a dead letter with this reason, which is cut at 1 KiB.
@@ -340,9 +339,8 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn term(&self, offset: &QueueOffset, reason: &str) -> Result<(), QueueError> {
-        let number = self.number(offset)?;
         let reason = reason[..reason.floor_char_boundary(1_024)].to_owned();
-        self.request(|reply| SubscriberRequest::Term { number, reason, reply }).await
+        self.request_about(offset, |number, reply| SubscriberRequest::Term { number, reason, reply }).await
     }
 
     /// Gives an event in flight more time:
@@ -352,8 +350,7 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn in_progress(&self, offset: &QueueOffset) -> Result<(), QueueError> {
-        let number = self.number(offset)?;
-        self.request(|reply| SubscriberRequest::Progress { number, reply }).await
+        self.request_about(offset, |number, reply| SubscriberRequest::Progress { number, reply }).await
     }
 
     /// Dead letters after an offset, at most `limit` (and 1000) of them.
@@ -423,6 +420,21 @@ impl Subscriber {
     }
 
     /// The number of an event of this queue.
+    /// Sends a request about one event, which errors name by its offset.
+    async fn request_about(
+        &self,
+        offset: &QueueOffset,
+        request: impl FnOnce(u64, SubscriberReply<()>) -> SubscriberRequest,
+    ) -> Result<(), QueueError> {
+        let (key, number) = (self.key.clone(), self.number(offset)?);
+        let command = |reply| SubscriberCommand::Request { key, request: request(number, reply) };
+        answer(&self.core, command).await?.map_err(|error| match error {
+            SubscriberError::NotInFlight { .. } => QueueError::NotInFlight { offset: *offset },
+            SubscriberError::Refused(Refusal::NotPending { .. }) => QueueError::NotPending { offset: *offset },
+            error => error.into(),
+        })
+    }
+
     fn number(&self, offset: &QueueOffset) -> Result<u64, QueueError> {
         if offset.epoch == service(&self.core)?.epoch() { Ok(offset.number) } else { Err(QueueError::ForeignEpoch) }
     }
@@ -446,12 +458,19 @@ impl Drop for PullGuard<'_> {
 /// Sends a command to the subscribers' actor and awaits its answer.
 async fn ask<T>(core: &Core, command: impl FnOnce(SubscriberReply<T>) -> SubscriberCommand) -> Result<T, QueueError> {
     let link = core.subscribers.as_ref().ok_or(QueueError::Off)?;
+    answer(core, command).await?.map_err(QueueError::from)
+}
+
+/// Like [`ask`], with the error of the actor as it is.
+async fn answer<T>(
+    core: &Core,
+    command: impl FnOnce(SubscriberReply<T>) -> SubscriberCommand,
+) -> Result<Result<T, SubscriberError>, QueueError> {
     let (reply, answer) = oneshot::channel();
     if !link.offer(command(reply)) {
         return Err(QueueError::Overloaded);
     }
-    let answer = answer.await.unwrap_or(Err(SubscriberError::NoAnswer(NoAnswer::Disconnected)));
-    answer.map_err(QueueError::from)
+    Ok(answer.await.unwrap_or(Err(SubscriberError::NoAnswer(NoAnswer::Disconnected))))
 }
 
 fn service(core: &Core) -> Result<&QueueService, QueueError> {

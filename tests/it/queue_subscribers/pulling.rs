@@ -20,7 +20,9 @@ fn a_pull_gives_events_in_order_and_they_are_in_flight() {
     assert_eq!(rest, [("2", true), ("4", false), ("5", false)]);
     run(worker.ack_up_to(&pulled.events[2].offset)).unwrap();
     wait_for_pending(&worker, 2);
-    run(worker.term(&pulled.events[2].offset, "late")).unwrap_err();
+    let late = pulled.events[2].offset;
+    let refused = run(worker.term(&late, "late")).unwrap_err().to_string();
+    assert_eq!(refused, format!("event {late} is not pending for the subscriber"));
 }
 
 #[test]

@@ -243,7 +243,8 @@ fn a_refused_event_comes_again_and_one_given_up_is_a_dead_letter() {
     subscribe(&mut http, "billing");
     let offset = publish(&mut http, 1);
     let one = json!({"offset": offset});
-    refused(&hub, ("POST", "subscribers/billing/nak", one.clone()), 404, "not_found", "is not in flight");
+    let error = format!("event {offset} is not in flight");
+    refused(&hub, ("POST", "subscribers/billing/nak", one.clone()), 404, "not_found", &error);
     pull(&mut http, "billing", 1, 0);
     assert_eq!(done(&mut http, "POST", "subscribers/billing/in_progress", one.clone()), json!({}));
     done(&mut http, "POST", "subscribers/billing/nak", json!({"offset": offset, "delay": 0}));
