@@ -271,8 +271,9 @@ impl Subscriber {
     /// Pulls at most `limit` events, and at most as many as may be in flight. If none is pending,
     /// waits for the first one, for at most `wait` and
     /// [`limits.queue.pull_wait_max`](crate::limits::QueueLimits::pull_wait_max); then the result
-    /// is empty. A newer pull of the same subscriber ends one that waits, with an empty result.
-    /// Dropping the future ends the pull; an event that it was about to receive is pending again.
+    /// is empty. Of several pulls of the same subscriber that wait (at most 64), the newest receives
+    /// the next events, then the one before it. Dropping the future ends the pull; an event that it
+    /// was about to receive is pending again.
     ///
     /// # Errors
     ///
@@ -419,7 +420,6 @@ impl Subscriber {
         ask(&self.core, |reply| SubscriberCommand::Request { key, request: request(reply) }).await
     }
 
-    /// The number of an event of this queue.
     /// Sends a request about one event, which errors name by its offset.
     async fn request_about(
         &self,
@@ -435,6 +435,7 @@ impl Subscriber {
         })
     }
 
+    /// The number of an event of this queue.
     fn number(&self, offset: &QueueOffset) -> Result<u64, QueueError> {
         if offset.epoch == service(&self.core)?.epoch() { Ok(offset.number) } else { Err(QueueError::ForeignEpoch) }
     }
@@ -457,7 +458,6 @@ impl Drop for PullGuard<'_> {
 
 /// Sends a command to the subscribers' actor and awaits its answer.
 async fn ask<T>(core: &Core, command: impl FnOnce(SubscriberReply<T>) -> SubscriberCommand) -> Result<T, QueueError> {
-    let link = core.subscribers.as_ref().ok_or(QueueError::Off)?;
     answer(core, command).await?.map_err(QueueError::from)
 }
 
@@ -466,6 +466,7 @@ async fn answer<T>(
     core: &Core,
     command: impl FnOnce(SubscriberReply<T>) -> SubscriberCommand,
 ) -> Result<Result<T, SubscriberError>, QueueError> {
+    let link = core.subscribers.as_ref().ok_or(QueueError::Off)?;
     let (reply, answer) = oneshot::channel();
     if !link.offer(command(reply)) {
         return Err(QueueError::Overloaded);

@@ -344,7 +344,7 @@ impl Subscribers {
         if let Some(active) = self.active.get_mut(&id) {
             active.deadline = None;
         }
-        self.end_late_pull(id, now);
+        self.end_late_pulls(id, now);
         self.advance(id);
     }
 

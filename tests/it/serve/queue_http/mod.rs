@@ -163,15 +163,16 @@ fn time_limits_of_requests_do_not_cut_a_pull() {
 }
 
 #[test]
-fn a_newer_pull_of_the_name_ends_one_that_waits() {
+fn the_newest_of_two_pulls_that_wait_receives_the_event() {
     let hub = hub(|_| {});
     let mut http = hub.http();
     subscribe(&mut http, "billing");
     let older = begin_pull(hub.http(), "subscribers/billing/pull");
     let newer = begin_pull(hub.http(), "subscribers/billing/pull");
-    assert_eq!(pulled(older), (200, json!({"events": [], "gaps": []})));
     let offset = publish(&mut http, 1);
     assert_eq!(events(&pulled(newer).1), [(1, offset)]);
+    let offset = publish(&mut http, 2);
+    assert_eq!(events(&pulled(older).1), [(2, offset)]);
 }
 
 #[test]
