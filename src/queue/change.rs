@@ -92,12 +92,13 @@ pub(crate) enum Change {
         subscriber: SubscriberKey,
         events: Acked,
     },
-    /// Confirms a gap as it was reported. Events that were removed since, or that are pending, are
-    /// not confirmed: they are reported by another gap. A gap that is not reported any more, or
-    /// that has grown, is ignored, and so is one of more than 1024 removed events.
-    AckGap {
+    /// Confirms gaps as they were reported. Events that were removed since, or that are pending,
+    /// are not confirmed: they are reported by another gap. A gap that is not reported any more, or
+    /// that has grown, is ignored, and so are those after 1024 events that are remembered one by
+    /// one.
+    AckGaps {
         subscriber: SubscriberKey,
-        gap: Gap,
+        gaps: Vec<Gap>,
     },
     /// Moves a pending event to the subscriber's dead letters. A reason is cut at 1 KiB.
     Term {
@@ -208,13 +209,21 @@ pub(crate) enum Outcome {
     Acked {
         events: u64,
     },
-    /// Old and new numbers of replayed dead letters.
+    /// Dead letters that were replayed.
     Replayed {
+        /// Their old and new numbers.
         events: Vec<(u64, u64)>,
+        /// Others are left of those that were asked for: repeat the change.
+        has_more: bool,
     },
-    /// Not everything that has expired was removed: repeat the change. Only [`Change::Expire`] has
-    /// this outcome. What others leave over has no effect on reads, and is done by later commits.
-    More,
+    /// The outcome of [`Change::Expire`].
+    Expired {
+        /// Not everything that has expired was removed: repeat the change. What other changes leave
+        /// over has no effect on reads, and is done by later commits.
+        has_more: bool,
+        /// Gaps arose since the last such change, by whatever change.
+        has_new_gaps: bool,
+    },
     Refused(Refusal),
 }
 
@@ -311,6 +320,7 @@ impl Change {
             Self::ReplayDead { numbers, .. } => {
                 REPLAYED_BYTES_MAX + numbers.as_ref().map_or(0, |numbers| numbers.len() * 8)
             }
+            Self::AckGaps { gaps, .. } => gaps.len() * size_of::<Gap>(),
             Self::Term { .. } => TERM_BYTES,
             _ => 0,
         };

@@ -154,7 +154,7 @@ impl Bench {
 
     /// Applies a change and its repetitions.
     fn complete(&mut self, change: &Change) {
-        while self.apply(change.clone()) == Outcome::More {}
+        while matches!(self.apply(change.clone()), Outcome::Expired { has_more: true, .. }) {}
     }
 
     fn expire(&mut self) {
@@ -274,7 +274,7 @@ fn ack_up_to(name: &str, up_to: u64) -> Change {
 }
 
 fn ack_gap(name: &str, gap: Gap) -> Change {
-    Change::AckGap { subscriber: key(name), gap }
+    Change::AckGaps { subscriber: key(name), gaps: vec![gap] }
 }
 
 fn failed(name: &str, number: u64, attempts: u32, retry_at: UnixMillis) -> Change {

@@ -132,6 +132,8 @@ struct State {
     future_ids: FutureTimes,
     times: CommitTimes,
     commits: u64,
+    /// Gaps arose since the last [`Change::Expire`].
+    has_new_gaps: bool,
 }
 
 /// The writing side of a queue in memory.
@@ -158,6 +160,7 @@ impl MemoryStore {
             future_ids: FutureTimes::default(),
             times: CommitTimes::default(),
             commits: 0,
+            has_new_gaps: false,
         };
         Self { state: Arc::new(RwLock::new(state)) }
     }

@@ -312,7 +312,7 @@ impl SqliteStore {
             Change::Unsubscribe { subscriber, room } => self.unsubscribe(subscriber, room),
             Change::Ack { subscriber, events: Acked::Numbers(numbers) } => self.ack(subscriber, numbers),
             Change::Ack { subscriber, events: Acked::UpTo(up_to) } => self.ack_up_to(subscriber, *up_to),
-            Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap),
+            Change::AckGaps { subscriber, gaps } => self.ack_gaps(subscriber, gaps),
             Change::Term { subscriber, number, attempts, reason } => {
                 self.term(subscriber, *number, *attempts, reason, now)
             }

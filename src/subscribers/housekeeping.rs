@@ -45,6 +45,8 @@ pub(super) struct Housekeeping {
     is_expiring: bool,
     next_sample: UnixMillis,
     sample: Sample,
+    /// The store has gaps that were not there at the last look.
+    has_new_gaps: bool,
     /// Attached subscribers whose gaps are looked for when no other read waits.
     gap_checks: VecDeque<AttachmentId>,
 }
@@ -73,6 +75,7 @@ impl Housekeeping {
             is_expiring: false,
             next_sample: now.plus(SAMPLE_PAUSE),
             sample: Sample::default(),
+            has_new_gaps: false,
             gap_checks: VecDeque::new(),
         }
     }
@@ -115,14 +118,21 @@ impl Subscribers {
 
     fn expire(&mut self) {
         self.submit(Change::Expire { budget: EXPIRE_BUDGET }, |actor, verdict| {
-            if let Ok(Outcome::More) = outcome(verdict) {
-                return actor.expire();
+            match outcome(verdict) {
+                Ok(Outcome::Expired { has_more, has_new_gaps }) => {
+                    actor.housekeeping.has_new_gaps |= has_new_gaps;
+                    if has_more {
+                        return actor.expire();
+                    }
+                }
+                // The store may have forgotten them when it failed.
+                _ => actor.housekeeping.has_new_gaps = true,
             }
             let now = actor.clock.now();
             actor.housekeeping.is_expiring = false;
             actor.housekeeping.next_expiry = now.plus(actor.housekeeping.round);
             // Attached subscribers receive the gaps.
-            if actor.housekeeping.gap_checks.is_empty() {
+            if actor.housekeeping.gap_checks.is_empty() && std::mem::take(&mut actor.housekeeping.has_new_gaps) {
                 actor.housekeeping.gap_checks = actor.active.keys().copied().collect();
             }
         });
@@ -180,8 +190,14 @@ impl Subscribers {
         metrics.away.set((totals.subscribers as usize).saturating_sub(connected));
         metrics.dead_letters.set(totals.dead_letters as usize);
         let found = self.reader.subscribers(self.housekeeping.sample.after.as_ref(), SAMPLED)?;
+        let (mut counted, mut read) = (0, 0);
         for info in &found {
+            if counted >= SAMPLED_BACKLOG_MAX {
+                break;
+            }
             let backlog = self.reader.backlog(&info.key, SAMPLED_BACKLOG_MAX)?;
+            read += 1;
+            counted += backlog.events as usize + info.rooms.len();
             let sample = &mut self.housekeeping.sample;
             sample.largest_backlog = sample.largest_backlog.max(backlog.events as usize);
             sample.oldest_at = sample.oldest_at.into_iter().chain(backlog.oldest_at).min();
@@ -193,9 +209,6 @@ impl Subscribers {
             sample.last_largest_backlog = std::mem::take(&mut sample.largest_backlog);
             sample.last_oldest_at = sample.oldest_at.take();
         }
-            if counted >= SAMPLED_BACKLOG_MAX {
-                break;
-            }
         metrics.largest_backlog.set(sample.largest_backlog.max(sample.last_largest_backlog));
         let oldest_at = sample.oldest_at.into_iter().chain(sample.last_oldest_at).min();
         metrics.oldest_age_ms.set(oldest_at.map_or(0, |at| now.0.saturating_sub(at.0) as usize));

@@ -250,7 +250,7 @@ fn expiry_works_within_its_budget() {
         let window = b.limits.dedup_window;
         b.wait(window);
         if b.kind == "sqlite" {
-            assert_eq!(b.apply(Change::Expire { budget: 30 }), Outcome::More);
+            assert_eq!(b.apply(Change::Expire { budget: 30 }), Outcome::Expired { has_more: true, has_new_gaps: true });
             assert_eq!(b.totals().dedup_ids, 70);
         }
         b.expire();
@@ -311,5 +311,67 @@ fn dead_letters_are_bounded_in_bytes() {
         assert_eq!(b.totals().bytes, bytes * 10);
         assert_eq!(b.dead("s").iter().map(|dead| dead.number).collect::<Vec<_>>(), [7, 8]);
         assert_eq!(b.gaps("s"), [gap(1, 6, Some(6), GapReason::TooManyDead)]);
+    });
+}
+
+#[test]
+fn an_expiry_says_whether_gaps_arose_since_the_one_before() {
+    let rule = RetentionRule { pattern: "few".into(), max_events: Some(1), ..RetentionRule::default() };
+    let limits = QueueLimits { retention: vec![rule], ..QueueLimits::default() };
+    with_limits(&limits, |mut b| {
+        let expired = |b: &mut Bench| match b.apply(Change::Expire { budget: 100 }) {
+            Outcome::Expired { has_more: false, has_new_gaps } => has_new_gaps,
+            other => panic!("{other:?}"),
+        };
+        b.subscribe("s", &["few", "b"]);
+        b.publish(&["few"], "1");
+        // A store that was opened does not know those that its former process left.
+        assert!(expired(&mut b) == (b.kind == "sqlite") && !expired(&mut b), "{}", b.kind);
+        b.publish(&["few"], "2");
+        assert!(expired(&mut b) && !expired(&mut b), "{}: the first event was trimmed", b.kind);
+        let mut late = event(&["b"], "3");
+        late.expires_at = Some(b.now);
+        b.apply(Change::Publish(Box::new(late)));
+        b.reveal();
+        assert!(expired(&mut b) && !expired(&mut b), "{}: an event has expired", b.kind);
+        b.publish(&["b"], "4");
+        b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("b"), up_to: 4 });
+        assert!(expired(&mut b), "{}: a room was purged", b.kind);
+    });
+}
+
+#[test]
+fn one_change_confirms_several_gaps_within_a_bound() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        for _ in 0..3 {
+            let mut late = event(&["a"], "x");
+            late.expires_at = Some(b.now);
+            b.apply(Change::Publish(Box::new(late)));
+            b.publish(&["a"], "kept");
+        }
+        b.expire();
+        let gaps = b.gaps("s");
+        assert_eq!(gaps.len(), 3);
+        let of = |gaps: Vec<Gap>| Change::AckGaps { subscriber: key("s"), gaps };
+        let large = gap(1, 9, Some(1_024), GapReason::Trimmed);
+        b.apply(of(vec![gaps[0].clone(), large, gaps[1].clone()]));
+        assert_eq!(b.gaps("s"), gaps[1..], "{}: past the bound", b.kind);
+        b.apply(of(gaps[1..].to_vec()));
+        assert_eq!((b.gaps("s"), b.pending("s")), (vec![], vec![2, 4, 6]), "{}", b.kind);
+    });
+}
+
+#[test]
+fn a_stored_range_of_many_events_is_confirmed() {
+    let limits = QueueLimits { dead_letters_max: 1, ..QueueLimits::default() };
+    with_limits(&limits, |mut b| {
+        b.subscribe("s", &["a"]);
+        b.commit(&(0..1_100).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.reveal();
+        b.commit(&(1..=1_100).map(|number| term("s", number)).collect::<Vec<_>>());
+        assert_eq!(b.gaps("s"), [gap(1, 1_099, Some(1_099), GapReason::TooManyDead)], "{}", b.kind);
+        b.ack_gaps("s");
+        assert_eq!(b.gaps("s"), [], "{}", b.kind);
     });
 }

@@ -46,7 +46,7 @@ impl State {
                 self.check_number(*up_to)?;
                 self.handle_up_to(subscriber, *up_to);
             }
-            Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap)?,
+            Change::AckGaps { subscriber, gaps } => self.ack_gaps(subscriber, gaps)?,
             Change::Term { subscriber, number, attempts, reason } => {
                 return self.term(subscriber, *number, *attempts, reason, now);
             }
@@ -75,7 +75,11 @@ impl State {
                 let subscriber = self.subscriber(subscriber)?;
                 subscriber.seen_at = subscriber.seen_at.max(*seen_at);
             }
-            Change::Expire { .. } => self.expire(now),
+            Change::Expire { .. } => {
+                self.expire(now);
+                let has_new_gaps = std::mem::take(&mut self.has_new_gaps);
+                return Ok(Outcome::Expired { has_more: false, has_new_gaps });
+            }
         }
         Ok(Outcome::Done)
     }
@@ -340,6 +344,7 @@ impl State {
             Some(0) => self.free(key, number),
             Some(remaining) => {
                 self.delete_live(key, number);
+                self.has_new_gaps = true;
                 let room = self.room(key);
                 room.gone.insert(number, (remaining, reason));
                 if room.gone.len() as u64 > gaps_max

@@ -98,23 +98,34 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(super) fn ack_gap(&mut self, key: &SubscriberKey, gap: &Gap) -> Result<Outcome> {
+    pub(super) fn ack_gaps(&mut self, key: &SubscriberKey, gaps: &[Gap]) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
+        let mut left = ACKED_MAX as u64;
+        for gap in gaps {
+            if self.delete_gap(subscriber, gap)? {
+                continue;
+            }
+            let events = gap.events.unwrap_or(1).max(1);
+            if events > left {
+                break;
+            }
+            left -= events;
+            self.subscriptions.write_back(&self.connection)?;
+            match gap.events {
+                Some(events) => self.ack_removed(subscriber, gap, events)?,
+                None if gap.reason == GapReason::Trimmed => self.ack_lost(subscriber, gap.from, gap.to)?,
+                None => {}
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Returns false if no such range is stored.
+    fn delete_gap(&self, subscriber: i64, gap: &Gap) -> Result<bool> {
         let Gap { from, to, events, reason } = *gap;
         let sql = "DELETE FROM gap WHERE subscriber = ? AND reason = ? AND first = ? AND last = ? AND events IS ?";
         let values = params![subscriber, reason.code(), i(from), i(to), events.map(i)];
-        if self.connection.prepare_cached(sql)?.execute(values)? > 0 {
-            return Ok(Outcome::Done);
-        }
-        self.subscriptions.write_back(&self.connection)?;
-        match events {
-            // Readers report no larger ones.
-            Some(events) if events > ACKED_MAX as u64 => {}
-            Some(events) => self.ack_removed(subscriber, gap, events)?,
-            None if reason == GapReason::Trimmed => self.ack_lost(subscriber, from, to)?,
-            None => {}
-        }
-        Ok(Outcome::Done)
+        Ok(self.connection.prepare_cached(sql)?.execute(values)? > 0)
     }
 
     /// Confirms removed events of a range, if there are not more than were reported.
@@ -295,11 +306,11 @@ impl SqliteStore {
         let (mut events, mut bytes, mut has_more) = (Vec::new(), 0, is_all && numbers.len() > REPLAYED_MAX);
         for number in numbers {
             if events.len() >= REPLAYED_MAX || bytes >= REPLAYED_BYTES_MAX {
+                has_more = true;
                 break;
             }
             let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number = ?");
             let found = self.connection.prepare_cached(&sql)?.query_row([subscriber, i(number)], read_dead_letter);
-                has_more = true;
             let Some((_, letter)) = found.optional()? else { continue };
             let Ok(dead) = letter else {
                 self.delete_dead_letter(subscriber, number)?;

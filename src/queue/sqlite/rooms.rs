@@ -454,6 +454,7 @@ impl SqliteStore {
         }
         self.delete_live_row(room, number)?;
         self.delete_idle_attempts(number)?;
+        self.work.has_new_gaps = true;
         let sql = "INSERT INTO gone (room, number, remaining, reason) VALUES (?, ?, ?, ?)";
         self.connection.prepare_cached(sql)?.execute([room, i(number), i(remaining), reason.code()])?;
         let gaps_max = self.limits.gaps_per_room_max;

@@ -196,6 +196,7 @@ impl SqliteStore {
     /// Adds a range to the gaps that a subscriber has for its reason.
     pub(super) fn add_gap(&mut self, subscriber: i64, new: Gap) -> Result<()> {
         let reason = new.reason;
+        self.work.has_new_gaps = true;
         let sql = "SELECT first, last, events FROM gap WHERE subscriber = ? AND reason = ? ORDER BY first";
         let mut select = self.connection.prepare_cached(sql)?;
         let rows = select.query_map([subscriber, reason.code()], |row| {

@@ -158,3 +158,54 @@ fn listings_have_one_read_in_eight_while_deliveries_wait() {
         assert_eq!(answered(&mut rig, 16), 14, "all of them, as soon as no delivery waits");
     });
 }
+
+#[test]
+fn gaps_are_looked_for_only_after_some_arose_and_confirmed_in_one_change() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let client = rig.attached("s").await;
+        let expire = Duration::from_secs(61);
+        let before = rig.store.faults().gap_reads;
+        rig.pass(expire).await;
+        assert_eq!(rig.store.faults().gap_reads, before, "nothing was removed");
+        // Each gap is apart from the others, since an event between them is pending.
+        for _ in 0..3 {
+            rig.publish_until(&["a"], false, Some(UnixMillis(1))).await;
+            rig.publish("a", true).await;
+        }
+        rig.commit(Change::Revealed { up_to: 6 }).await;
+        rig.pass(expire).await;
+        assert_eq!(rig.store.faults().gap_reads, before + 1);
+        let gaps = client.log.borrow().iter().filter(|packet| packet.contains("stentor:gap")).count();
+        assert_eq!(gaps, 3);
+        let number = rig.publish("a", true).await;
+        let before = rig.store.changes();
+        rig.ack(&client, number).await;
+        assert_eq!(rig.store.changes() - before, 2, "the ack and its gaps");
+        assert!(rig.actor.active[&client.id].gaps.unconfirmed().is_empty());
+    });
+}
+
+#[test]
+fn a_sample_counts_a_bounded_number_of_events() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        for name in 0..8 {
+            rig.subscribe(&format!("s{name}"), "a").await;
+        }
+        for _ in 0..400 {
+            rig.publish("a", false).await;
+        }
+        let mut counted = 0;
+        for _ in 0..3 {
+            let before = rig.store.faults().events_counted;
+            rig.pass(Duration::from_secs(1)).await;
+            let sample = rig.store.faults().events_counted - before;
+            assert!((400..1_400).contains(&sample), "{sample}");
+            counted += sample;
+        }
+        assert_eq!(counted, 8 * 400, "each subscriber once");
+        assert_eq!(rig.actor.metrics.subscribers.largest_backlog.get(), 400);
+    });
+}

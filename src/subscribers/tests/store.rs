@@ -198,6 +198,7 @@ impl QueueReader for FailingReader {
     }
 
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {
+        self.state.faults.lock().unwrap().gap_reads += 1;
         self.reader.gaps(subscriber, after, limit)
     }
 
