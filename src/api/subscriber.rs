@@ -17,7 +17,7 @@ use crate::messages::answer::{NoAnswer, RequestError};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
 use crate::messages::session::{Request, SessionLink, SocketRef};
 use crate::messages::subscribers::{Description, RoomPage, RoomQuery, SubscriberCommand, SubscriberRequest};
-use crate::queue::change::{Acked, From, Refusal};
+use crate::queue::change::{Acked, Refusal, StartPosition};
 use crate::queue::record::{SubscriberKey, SubscriberName};
 use crate::queue::service::QueueService;
 
@@ -203,7 +203,7 @@ impl Subscriber {
     /// [`QueueError::Overloaded`] and [`QueueError::Indeterminate`], the subscription may be stored
     /// without the join: repeat the call.
     pub async fn subscribe(&self, room: impl AsRef<str>) -> Result<(), QueueError> {
-        self.subscribe_with(room.as_ref(), From::Now).await
+        self.subscribe_with(room.as_ref(), StartPosition::Now).await
     }
 
     /// Subscribes to a room like [`subscribe`](Self::subscribe), beginning after an offset: stored
@@ -214,10 +214,10 @@ impl Subscriber {
     ///
     /// See [`subscribe`](Self::subscribe).
     pub async fn subscribe_from(&self, room: impl AsRef<str>, offset: QueueOffset) -> Result<(), QueueError> {
-        self.subscribe_with(room.as_ref(), From::After(offset)).await
+        self.subscribe_with(room.as_ref(), StartPosition::After(offset)).await
     }
 
-    async fn subscribe_with(&self, room: &str, from: From) -> Result<(), QueueError> {
+    async fn subscribe_with(&self, room: &str, from: StartPosition) -> Result<(), QueueError> {
         let room = room_name(room)?;
         match self.request(|reply| SubscriberRequest::Subscribe { room, from, reply }).await? {
             // A socket that disconnects meanwhile joins when it is attached again.
@@ -299,7 +299,7 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn ack(&self, offset: &QueueOffset) -> Result<bool, QueueError> {
-        self.ack_all(&[*offset]).await.map(|events| events > 0)
+        self.ack_many(&[*offset]).await.map(|events| events > 0)
     }
 
     /// Acknowledges several events, at most 1024, in one commit. Returns how many of them were
@@ -308,7 +308,7 @@ impl Subscriber {
     /// # Errors
     ///
     /// See [`QueueError`].
-    pub async fn ack_all(&self, offsets: &[QueueOffset]) -> Result<u64, QueueError> {
+    pub async fn ack_many(&self, offsets: &[QueueOffset]) -> Result<u64, QueueError> {
         let numbers = offsets.iter().map(|offset| self.number(offset)).collect::<Result<_, _>>()?;
         self.request(|reply| SubscriberRequest::Ack { events: Acked::Numbers(numbers), reply }).await
     }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::attachment::{AttachmentId, EventAnswer, JoinResult, SubscriberReply};
 use super::session::{SessionLink, SocketRef};
 use crate::ids::{NamespacePath, QueueOffset, RoomName};
-use crate::queue::change::{Acked, From};
+use crate::queue::change::{Acked, StartPosition};
 use crate::queue::record::{Backlog, Gap, Payload, SubscriberInfo, SubscriberKey, UnixMillis};
 use crate::queue::store::DeadLetterPage;
 use crate::queue::wake_queue::WakeQueue;
@@ -45,7 +45,7 @@ pub(crate) enum SubscriberRequest {
     Create(SubscriberReply<()>),
     Subscribe {
         room: RoomName,
-        from: From,
+        from: StartPosition,
         reply: SubscriberReply<PendingJoin>,
     },
     Unsubscribe {

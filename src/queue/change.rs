@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::limits::QueueLimits;
+use super::limits::StoreLimits;
 use super::record::{
     ContentHash, DEDUP_ID_BYTES_MAX, Gap, ORIGIN_BYTES_MAX, Payload, QueueOffset, ROOMS_MAX, Receipt, SubscriberKey,
     UnixMillis,
@@ -34,7 +34,7 @@ pub(crate) struct Dedup {
 
 /// First event of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum StartPosition {
     Now,
     /// The first stored event after this offset.
     After(QueueOffset),
@@ -81,7 +81,7 @@ pub(crate) enum Change {
     Subscribe {
         subscriber: SubscriberKey,
         room: RoomName,
-        from: From,
+        from: StartPosition,
     },
     /// Ends a subscription, and with it what is pending through it alone.
     Unsubscribe {
@@ -273,7 +273,7 @@ pub(crate) enum Refusal {
 
 impl Publish {
     /// Checks what does not depend on the state of a store.
-    pub(crate) fn check(&self, limits: &QueueLimits) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, limits: &StoreLimits) -> Result<(), Refusal> {
         let (rooms, bytes) = (self.rooms.len(), self.payload.bytes());
         if !(1..=ROOMS_MAX).contains(&rooms) {
             return Err(Refusal::Rooms { rooms });

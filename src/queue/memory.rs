@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use self::read::MemoryReader;
 use super::change::{Change, Outcome};
-use super::limits::{CommitTimes, FutureTimes, QueueLimits, RetentionRule};
+use super::limits::{CommitTimes, FutureTimes, RetentionRule, StoreLimits};
 use super::record::{ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffset, SubscriberKey, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
@@ -116,7 +116,7 @@ struct DedupEntry {
 #[derive(Debug)]
 struct State {
     epoch: Epoch,
-    limits: QueueLimits,
+    limits: StoreLimits,
     head: u64,
     revealed: u64,
     bytes: u64,
@@ -142,7 +142,7 @@ pub(crate) struct MemoryStore {
 }
 
 impl MemoryStore {
-    pub(crate) fn new(epoch: Epoch, limits: QueueLimits) -> Self {
+    pub(crate) fn new(epoch: Epoch, limits: StoreLimits) -> Self {
         let state = State {
             epoch,
             limits,

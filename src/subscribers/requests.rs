@@ -12,7 +12,7 @@ use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
 use crate::messages::session::SocketRef;
 use crate::messages::subscribers::{Description, PendingJoin, SubscriberRequest};
-use crate::queue::change::{Acked, Change, From, Outcome, Refusal};
+use crate::queue::change::{Acked, Change, Outcome, Refusal, StartPosition};
 use crate::queue::committer::unix_millis;
 use crate::queue::record::{DurableEvent, SubscriberInfo, SubscriberKey, SubscriberState};
 use crate::queue::store::{DeadLetterPage, PageLimit, StoreError};
@@ -157,7 +157,13 @@ impl Subscribers {
         }
     }
 
-    fn on_subscribe(&mut self, key: SubscriberKey, room: RoomName, from: From, reply: SubscriberReply<PendingJoin>) {
+    fn on_subscribe(
+        &mut self,
+        key: SubscriberKey,
+        room: RoomName,
+        from: StartPosition,
+        reply: SubscriberReply<PendingJoin>,
+    ) {
         // A subscriber of another socket's own room would receive the events that are addressed to
         // that socket.
         if let Some(owner) = room.owner()

@@ -24,9 +24,9 @@ use crate::messages::attachment::{EventAnswer, SubscriberError, SubscriberReply}
 use crate::messages::session::SessionLink;
 use crate::messages::socket::tests::socket;
 use crate::messages::subscribers::{PullAnswer, RoomPage, RoomQuery, SubscriberRequest};
-use crate::queue::change::{From, Outcome, Publish, Refusal};
+use crate::queue::change::{Outcome, Publish, Refusal, StartPosition};
 use crate::queue::committer::CommitterOptions;
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::record::{Payload, SubscriberName};
 use crate::queue::service::RevealedEvent;
 
@@ -96,13 +96,13 @@ impl Rig {
     fn new(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        let store = Failing::new(QueueLimits::from(&limits.queue));
+        let store = Failing::new(StoreLimits::from(&limits.queue));
         let options = CommitterOptions {
             retry_min: Duration::from_millis(1),
             retry_max: Duration::from_millis(1),
             ..CommitterOptions::default()
         };
-        let (queue, reader) = QueueService::start(options, QueueLimits::from(&limits.queue), store.open()).unwrap();
+        let (queue, reader) = QueueService::start(options, StoreLimits::from(&limits.queue), store.open()).unwrap();
         let settings = Settings::new(&limits, Parser::Json);
         let woken = Arc::new(Notify::new());
         let actor = Subscribers::new(Arc::new(queue), reader, SubscribersLink::new(), settings, Arc::default());
@@ -158,7 +158,9 @@ impl Rig {
     async fn subscribe(&mut self, name: &str, room: &str) {
         self.request(name, SubscriberRequest::Create).await.unwrap();
         let room = RoomName::parse(room).unwrap();
-        self.request(name, |reply| SubscriberRequest::Subscribe { room, from: From::Now, reply }).await.unwrap();
+        self.request(name, |reply| SubscriberRequest::Subscribe { room, from: StartPosition::Now, reply })
+            .await
+            .unwrap();
     }
 
     fn attach(&mut self, name: &str) -> (Client, oneshot::Receiver<Result<(), SubscriberError>>) {

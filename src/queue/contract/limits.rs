@@ -4,14 +4,14 @@ use super::*;
 use crate::queue::limits::RetentionRule;
 use crate::queue::record::{SubscriberState, event_bytes};
 
-fn ruled(rule: RetentionRule) -> QueueLimits {
-    QueueLimits { retention: vec![RetentionRule { pattern: "kept.*".into(), ..rule }], ..QueueLimits::default() }
+fn ruled(rule: RetentionRule) -> StoreLimits {
+    StoreLimits { retention: vec![RetentionRule { pattern: "kept.*".into(), ..rule }], ..StoreLimits::default() }
 }
 
 #[test]
 fn publishers_are_refused_from_the_high_water_on() {
     let bytes = event_bytes(&payload("x"), b"origin", 1);
-    let limits = QueueLimits { queue_bytes_max: bytes * 10, ..QueueLimits::default() };
+    let limits = StoreLimits { queue_bytes_max: bytes * 10, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a"]);
         for _ in 0..8 {
@@ -28,7 +28,7 @@ fn publishers_are_refused_from_the_high_water_on() {
 
 #[test]
 fn a_new_dedup_id_over_the_bound_is_refused_and_none_forgotten() {
-    let limits = QueueLimits { dedup_ids_max: 2, ..QueueLimits::default() };
+    let limits = StoreLimits { dedup_ids_max: 2, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.commit(&[publish_once("1", &["a"], "x"), publish_once("2", &["a"], "x")]);
         let overloaded = Outcome::Refused(Refusal::Overloaded { what: "dedup_ids", found: 2, limit: 2 });
@@ -44,7 +44,7 @@ fn a_new_dedup_id_over_the_bound_is_refused_and_none_forgotten() {
 
 #[test]
 fn an_event_has_bounded_rooms_bytes_and_ids() {
-    let limits = QueueLimits { event_bytes_max: 10, ..QueueLimits::default() };
+    let limits = StoreLimits { event_bytes_max: 10, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         let names: Vec<String> = (0..1025).map(|number| format!("room {number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -72,16 +72,16 @@ fn an_event_has_bounded_rooms_bytes_and_ids() {
 
 #[test]
 fn subscribers_and_subscriptions_are_bounded() {
-    let limits = QueueLimits { subscribers_max: 2, subscriptions_per_subscriber_max: 2, ..QueueLimits::default() };
+    let limits = StoreLimits { subscribers_max: 2, subscriptions_per_subscriber_max: 2, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a", "b"]);
         b.subscribe("t", &[]);
         let create = Change::CreateSubscriber { subscriber: key("u") };
         assert_eq!(b.apply(create.clone()), Outcome::Refused(Refusal::TooManySubscribers { limit: 2 }));
-        let refused = b.apply(subscribe("s", "c", From::Now));
+        let refused = b.apply(subscribe("s", "c", StartPosition::Now));
         assert_eq!(refused, Outcome::Refused(Refusal::TooManySubscriptions { limit: 2 }));
         b.apply(unsubscribe("s", "a"));
-        b.apply(subscribe("s", "c", From::Now));
+        b.apply(subscribe("s", "c", StartPosition::Now));
         b.apply(Change::RemoveSubscriber { subscriber: key("t") });
         assert_eq!(b.apply(create), Outcome::Created { is_new: true, expired_at: None });
     });
@@ -171,7 +171,7 @@ fn a_rule_bounds_events_and_bytes_of_a_room() {
 #[test]
 fn gaps_of_a_room_past_the_bound_become_one_range() {
     let rule = ruled(RetentionRule { max_events: Some(1), ..Default::default() });
-    let limits = QueueLimits { gaps_per_room_max: 2, ..rule };
+    let limits = StoreLimits { gaps_per_room_max: 2, ..rule };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["kept.a"]);
         for _ in 0..6 {
@@ -298,7 +298,7 @@ fn a_time_in_the_future_does_not_stop_expiry() {
 #[test]
 fn dead_letters_are_bounded_in_bytes() {
     let bytes = event_bytes(&payload("x"), b"origin", 1);
-    let limits = QueueLimits { queue_bytes_max: bytes * 10, ..QueueLimits::default() };
+    let limits = StoreLimits { queue_bytes_max: bytes * 10, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a"]);
         b.subscribe("t", &["a"]);
@@ -317,7 +317,7 @@ fn dead_letters_are_bounded_in_bytes() {
 #[test]
 fn an_expiry_says_whether_gaps_arose_since_the_one_before() {
     let rule = RetentionRule { pattern: "few".into(), max_events: Some(1), ..RetentionRule::default() };
-    let limits = QueueLimits { retention: vec![rule], ..QueueLimits::default() };
+    let limits = StoreLimits { retention: vec![rule], ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         let expired = |b: &mut Bench| match b.apply(Change::Expire { budget: 100 }) {
             Outcome::Expired { has_more: false, has_new_gaps } => has_new_gaps,
@@ -364,7 +364,7 @@ fn one_change_confirms_several_gaps_within_a_bound() {
 
 #[test]
 fn a_stored_range_of_many_events_is_confirmed() {
-    let limits = QueueLimits { dead_letters_max: 1, ..QueueLimits::default() };
+    let limits = StoreLimits { dead_letters_max: 1, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a"]);
         b.commit(&(0..1_100).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());

@@ -12,9 +12,9 @@ use crate::queue::record::SubscriberState;
 const NAMES: [&str; 3] = ["s", "t", "u"];
 const ROOMS: [&str; 4] = ["a", "b", "kept.a", "few.a"];
 
-fn limits() -> QueueLimits {
+fn limits() -> StoreLimits {
     let rule = |pattern: &str| RetentionRule { pattern: pattern.into(), ..Default::default() };
-    QueueLimits {
+    StoreLimits {
         queue_bytes_max: 4_000,
         dead_letters_max: 2,
         dedup_ids_max: 8,
@@ -27,7 +27,7 @@ fn limits() -> QueueLimits {
             RetentionRule { max_age: Some(Duration::from_secs(100)), ..rule("kept.*") },
             RetentionRule { max_events: Some(3), ..rule("few.*") },
         ],
-        ..QueueLimits::default()
+        ..StoreLimits::default()
     }
 }
 
@@ -127,7 +127,7 @@ impl Draft {
             Self::Revealed(back) => Change::Revealed { up_to: to(*back) },
             Self::Create(name) => Change::CreateSubscriber { subscriber: key(NAMES[*name]) },
             Self::Subscribe { name, room, back } => {
-                subscribe(NAMES[*name], ROOMS[*room], back.map_or(From::Now, |back| after(to(back))))
+                subscribe(NAMES[*name], ROOMS[*room], back.map_or(StartPosition::Now, |back| after(to(back))))
             }
             Self::Unsubscribe { name, room } => unsubscribe(NAMES[*name], ROOMS[*room]),
             Self::Ack { name, back } => ack(NAMES[*name], &back.iter().map(|back| to(*back)).collect::<Vec<_>>()),
@@ -244,7 +244,7 @@ proptest! {
     fn unfinished_work_cannot_be_seen(steps in steps(40)) {
         // One row of work a commit, and no gap that becomes a range early because a row is still
         // there.
-        let limits = QueueLimits { gaps_per_room_max: 10_000, ..limits() };
+        let limits = StoreLimits { gaps_per_room_max: 10_000, ..limits() };
         let (mut memory, mut sqlite) = (Bench::memory(limits.clone()), Bench::sqlite_with(limits, 1));
         for step in &steps {
             let Step::Commit(drafts) = step else { continue };
@@ -280,7 +280,7 @@ proptest! {
     /// that nobody waits for.
     #[test]
     fn nothing_is_lost_silently_and_nothing_leaks(steps in steps(40)) {
-        let limits = QueueLimits { retention: Vec::new(), gaps_per_room_max: 10_000, ..limits() };
+        let limits = StoreLimits { retention: Vec::new(), gaps_per_room_max: 10_000, ..limits() };
         let mut b = Bench::sqlite_with(limits, 1);
         let mut lost = NAMES.map(|_| BTreeSet::new());
         for step in &steps {

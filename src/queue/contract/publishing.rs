@@ -14,7 +14,7 @@ fn an_event_is_pending_for_subscriptions_that_began_before_it() {
         assert_eq!(b.pending("late"), [2]);
         b.apply(unsubscribe("early", "a"));
         assert_eq!(b.pending("early"), [0; 0], "an ended subscription has nothing pending");
-        b.apply(subscribe("early", "a", From::Now));
+        b.apply(subscribe("early", "a", StartPosition::Now));
         assert_eq!(b.publish(&["a"], "4").pending_for, 2);
         assert_eq!((b.pending("early"), b.pending("late")), (vec![4], vec![2, 4]));
     });
@@ -49,7 +49,7 @@ fn a_subscriber_belongs_to_its_namespace() {
         b.subscribe("s", &["a"]);
         b.commit(&[
             Change::CreateSubscriber { subscriber: other.clone() },
-            Change::Subscribe { subscriber: other.clone(), room: room("a"), from: From::Now },
+            Change::Subscribe { subscriber: other.clone(), room: room("a"), from: StartPosition::Now },
         ]);
         assert_eq!(b.publish(&["a"], "x").pending_for, 1);
         assert_eq!(b.pending("s"), [1]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Attempts, DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{ACKED_MAX, Acked, Change, From, Outcome, Publish, Refusal};
+use crate::queue::change::{ACKED_MAX, Acked, Change, Outcome, Publish, Refusal, StartPosition};
 use crate::queue::limits::{TRIMMED_MAX, has_passed};
 use crate::queue::record::{GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes};
 
@@ -231,13 +231,13 @@ impl State {
         Ok(Outcome::Attached { is_new, expired_at, sent_up_to })
     }
 
-    fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: From) -> Result<Outcome> {
+    fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: StartPosition) -> Result<Outcome> {
         self.subscriber(key)?;
         let head = self.head;
         let after = match from {
-            From::Now => head,
-            From::After(offset) if offset.epoch != self.epoch => return Err(Refusal::ForeignEpoch),
-            From::After(offset) => {
+            StartPosition::Now => head,
+            StartPosition::After(offset) if offset.epoch != self.epoch => return Err(Refusal::ForeignEpoch),
+            StartPosition::After(offset) => {
                 self.check_number(offset.number)?;
                 offset.number
             }

@@ -14,7 +14,7 @@ use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{
     ACKED_MAX, DEAD_REMOVED_MAX, Outcome, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason,
 };
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::record::{DeadLetter, Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
 
 impl SqliteStore {
@@ -262,7 +262,7 @@ impl SqliteStore {
         let sql = "UPDATE subscriber SET dead_letters = dead_letters + 1 WHERE id = ? RETURNING dead_letters";
         let count = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
         for removed in 0..count.min(DEAD_REMOVED_MAX as u64) {
-            let QueueLimits { dead_letters_max, queue_bytes_max, .. } = self.limits;
+            let StoreLimits { dead_letters_max, queue_bytes_max, .. } = self.limits;
             if count - removed <= dead_letters_max && self.counters.bytes <= queue_bytes_max {
                 break;
             }

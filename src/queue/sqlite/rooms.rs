@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::event::decode_rooms;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::limits::{FutureTimes, QueueLimits, RetentionRule};
+use crate::queue::limits::{FutureTimes, RetentionRule, StoreLimits};
 use crate::queue::record::GapReason;
 
 /// Rooms kept in memory between commits, about 200 bytes each.
@@ -159,7 +159,7 @@ pub(super) struct RuledRooms {
 }
 
 impl RuledRooms {
-    pub(super) fn load(connection: &Connection, limits: &QueueLimits) -> rusqlite::Result<Self> {
+    pub(super) fn load(connection: &Connection, limits: &StoreLimits) -> rusqlite::Result<Self> {
         let mut ruled = Self::default();
         if !limits.retention.is_empty() {
             let mut select = connection.prepare("SELECT id, name FROM room WHERE own = 0")?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::ids::{Epoch, NamespacePath, QueueOffset, RoomName};
 use crate::queue::change::{Change, Outcome};
 use crate::queue::committer::Open;
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::memory::MemoryStore;
 use crate::queue::record::{Backlog, DamagedEvent, DurableEvent, SubscriberInfo, SubscriberKey, Totals, UnixMillis};
 use crate::queue::store::{
@@ -59,7 +59,7 @@ fn failure() -> StoreError {
 }
 
 impl Failing {
-    pub(super) fn new(limits: QueueLimits) -> Self {
+    pub(super) fn new(limits: StoreLimits) -> Self {
         Self { store: MemoryStore::new(Epoch::new(1, 2), limits), state: Arc::default() }
     }
 
