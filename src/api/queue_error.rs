@@ -1,10 +1,12 @@
 //! The error of operations on subscribers of the queue.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
 use super::error::RoomError;
+use crate::ids::QueueOffset;
 use crate::messages::answer::NoAnswer;
 use crate::messages::attachment::SubscriberError;
 use crate::queue::change::Refusal;
@@ -94,16 +96,26 @@ pub enum QueueError {
         head: u64,
     },
     /// The event is not pending for the subscriber: it was handled or removed before.
-    #[error("event {number} is not pending for the subscriber")]
+    #[error("event {offset} is not pending for the subscriber")]
     NotPending {
-        /// Number of the event.
-        number: u64,
+        /// Position of the event.
+        offset: QueueOffset,
     },
     /// The event is not in flight: it was handled, or is to be delivered again.
-    #[error("event {number} is not in flight")]
+    #[error("event {offset} is not in flight")]
     NotInFlight {
-        /// Number of the event.
-        number: u64,
+        /// Position of the event.
+        offset: QueueOffset,
+    },
+    /// There are too many requests of one kind. Nothing was changed. Wait for the answers to some.
+    #[error("queue is overloaded: {requests} {found} of {limit}")]
+    TooManyRequests {
+        /// The kind of requests.
+        requests: &'static str,
+        /// Number of such requests without an answer.
+        found: u64,
+        /// Maximum number.
+        limit: u64,
     },
     /// The queue has too many requests. Nothing was changed. Retry later, at a slower pace.
     #[error("queue is overloaded")]
@@ -137,7 +149,7 @@ impl From<SubscriberError> for QueueError {
             SubscriberError::NoAnswer(error) => error.into(),
             SubscriberError::Busy => Self::Busy,
             SubscriberError::ForeignRoom => Self::Room(RoomError::ForeignRoom),
-            SubscriberError::NotInFlight { number } => Self::NotInFlight { number },
+            SubscriberError::NotInFlight { number } => unexpected(&format_args!("event {number} is not in flight")),
             SubscriberError::OtherSubscriber { name } => Self::OtherSubscriber { name },
             SubscriberError::Off => Self::Off,
         }
@@ -156,16 +168,17 @@ impl From<Refusal> for QueueError {
             Refusal::TooManySubscriptions { limit } => Self::TooManySubscriptions { limit },
             Refusal::ForeignEpoch => Self::ForeignEpoch,
             Refusal::BeyondHead { number, head } => Self::BeyondHead { number, head },
-            Refusal::NotPending { number } => Self::NotPending { number },
             Refusal::TooManyNumbers { numbers } => {
                 Self::TooManyOffsets { numbers, limit: crate::queue::change::ACKED_MAX }
             }
-            Refusal::Overloaded { .. } => Self::Overloaded,
-            // The others concern publishing, or need a new queue.
-            refusal => {
-                log::error!("change of a subscriber refused error=\"{refusal}\"");
-                Self::Unavailable
-            }
+            Refusal::Overloaded { what, found, limit } => Self::TooManyRequests { requests: what, found, limit },
+            // The others concern publishing or one event, or need a new queue.
+            refusal => unexpected(&refusal),
         }
     }
+}
+
+fn unexpected(error: &dyn Display) -> QueueError {
+    log::error!("change of a subscriber refused error=\"{error}\"");
+    QueueError::Unavailable
 }

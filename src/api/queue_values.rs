@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::ids::QueueOffset;
 use crate::messages::subscribers::DeliveredEvent;
 use crate::protocol::socketio::packet::Args;
+use crate::queue::left_out::log_once;
 use crate::queue::record::{DeadLetter, Gap, GapReason, SubscriberInfo, SubscriberState, UnixMillis};
 
 /// A durable event that was pulled, or read from a room.
@@ -147,6 +148,9 @@ pub struct StoredEvents {
     pub removed_to: Option<QueueOffset>,
 }
 
+/// Reason for which an event is left out.
+const NO_EVENT: &str = "its stored payload is not that of an event";
+
 pub(super) fn system_time(at: UnixMillis) -> SystemTime {
     // A time beyond what the clock can represent is that of a damaged row.
     UNIX_EPOCH.checked_add(Duration::from_millis(at.0)).unwrap_or(UNIX_EPOCH)
@@ -158,7 +162,10 @@ pub(super) fn gap(gap: &Gap, offset: impl Fn(u64) -> QueueOffset) -> QueueGap {
 
 /// `None` if the stored payload is not that of an event.
 pub(super) fn pulled(event: DeliveredEvent, offset: impl Fn(u64) -> QueueOffset) -> Option<PulledEvent> {
-    let (name, args) = event.payload.event()?;
+    let Some((name, args)) = event.payload.event() else {
+        log_once(offset(event.number), NO_EVENT);
+        return None;
+    };
     Some(PulledEvent {
         offset: offset(event.number),
         room: event.room.to_string(),
@@ -170,7 +177,10 @@ pub(super) fn pulled(event: DeliveredEvent, offset: impl Fn(u64) -> QueueOffset)
 }
 
 pub(super) fn dead_letter(dead: DeadLetter, offset: impl Fn(u64) -> QueueOffset) -> Option<DeadLetterEvent> {
-    let (name, args) = dead.payload.event()?;
+    let Some((name, args)) = dead.payload.event() else {
+        log_once(offset(dead.number), NO_EVENT);
+        return None;
+    };
     Some(DeadLetterEvent {
         offset: offset(dead.number),
         room: dead.room.to_string(),

@@ -15,9 +15,9 @@ use super::queue_values::{
 use crate::ids::{NamespacePath, QueueOffset, RoomName};
 use crate::messages::answer::{NoAnswer, RequestError};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
-use crate::messages::session::{Request, SocketRef};
-use crate::messages::subscribers::{Description, RoomsRead, RoomsToRead, SubscriberCommand, SubscriberRequest};
-use crate::queue::change::{Acked, From};
+use crate::messages::session::{Request, SessionLink, SocketRef};
+use crate::messages::subscribers::{Description, RoomPage, RoomQuery, SubscriberCommand, SubscriberRequest};
+use crate::queue::change::{Acked, Refusal, StartPosition};
 use crate::queue::record::{SubscriberKey, SubscriberName};
 use crate::queue::service::QueueService;
 
@@ -142,24 +142,48 @@ impl Namespace {
         limit: usize,
         wait: Duration,
     ) -> Result<StoredEvents, QueueError> {
-        let rooms = rooms.into_iter().take(ROOMS_READ_MAX + 1).map(|room| RoomName::parse(room.as_ref()));
-        let rooms = rooms.collect::<Result<Vec<_>, _>>().map_err(|error| QueueError::Room(error.into()))?;
-        if rooms.is_empty() || rooms.len() > ROOMS_READ_MAX {
-            return Err(QueueError::Rooms { rooms: rooms.len(), limit: ROOMS_READ_MAX });
-        }
-        let rooms = RoomsToRead { namespace: self.namespace_path().clone(), rooms, after, limit };
-        let found = ask(self.core(), |reply| SubscriberCommand::ReadRooms { rooms, wait, reply }).await?;
-        let RoomsRead { events, next, head, has_more, removed_to } = found;
-        let offset = offsets(service(self.core())?);
-        let events = events.into_iter().filter_map(|event| pulled(event, &offset)).collect();
-        Ok(StoredEvents {
-            events,
-            next: offset(next),
-            head: offset(head),
-            has_more,
-            removed_to: removed_to.map(offset),
-        })
+        stored_events(self.core(), None, self.namespace_path(), rooms, (after, limit, wait)).await
     }
+}
+
+impl Socket {
+    /// Stored events of rooms, as [`Namespace::stored_events`], for the client of this socket. A
+    /// session has at most 16 such requests at a time; others fail with
+    /// [`QueueError::TooManyRequests`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Namespace::stored_events`].
+    pub async fn stored_events<R: AsRef<str>>(
+        &self,
+        rooms: impl IntoIterator<Item = R>,
+        after: Option<QueueOffset>,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<StoredEvents, QueueError> {
+        let session = self.reference().link.clone();
+        stored_events(&self.core, Some(session), self.path(), rooms, (after, limit, wait)).await
+    }
+}
+
+async fn stored_events<R: AsRef<str>>(
+    core: &Core,
+    session: Option<SessionLink>,
+    namespace: &NamespacePath,
+    rooms: impl IntoIterator<Item = R>,
+    (after, limit, wait): (Option<QueueOffset>, usize, Duration),
+) -> Result<StoredEvents, QueueError> {
+    let rooms = rooms.into_iter().take(ROOMS_READ_MAX + 1).map(|room| RoomName::parse(room.as_ref()));
+    let rooms = rooms.collect::<Result<Vec<_>, _>>().map_err(|error| QueueError::Room(error.into()))?;
+    if rooms.is_empty() || rooms.len() > ROOMS_READ_MAX {
+        return Err(QueueError::Rooms { rooms: rooms.len(), limit: ROOMS_READ_MAX });
+    }
+    let query = RoomQuery { namespace: namespace.clone(), rooms, after, limit };
+    let found = ask(core, |reply| SubscriberCommand::ReadRooms { query, wait, session, reply }).await?;
+    let RoomPage { events, next, head, has_more, removed_to } = found;
+    let offset = offsets(service(core)?);
+    let events = events.into_iter().filter_map(|event| pulled(event, &offset)).collect();
+    Ok(StoredEvents { events, next: offset(next), head: offset(head), has_more, removed_to: removed_to.map(offset) })
 }
 
 impl Subscriber {
@@ -179,7 +203,7 @@ impl Subscriber {
     /// [`QueueError::Overloaded`] and [`QueueError::Indeterminate`], the subscription may be stored
     /// without the join: repeat the call.
     pub async fn subscribe(&self, room: impl AsRef<str>) -> Result<(), QueueError> {
-        self.subscribe_with(room.as_ref(), From::Now).await
+        self.subscribe_with(room.as_ref(), StartPosition::Now).await
     }
 
     /// Subscribes to a room like [`subscribe`](Self::subscribe), beginning after an offset: stored
@@ -190,10 +214,10 @@ impl Subscriber {
     ///
     /// See [`subscribe`](Self::subscribe).
     pub async fn subscribe_from(&self, room: impl AsRef<str>, offset: QueueOffset) -> Result<(), QueueError> {
-        self.subscribe_with(room.as_ref(), From::After(offset)).await
+        self.subscribe_with(room.as_ref(), StartPosition::After(offset)).await
     }
 
-    async fn subscribe_with(&self, room: &str, from: From) -> Result<(), QueueError> {
+    async fn subscribe_with(&self, room: &str, from: StartPosition) -> Result<(), QueueError> {
         let room = room_name(room)?;
         match self.request(|reply| SubscriberRequest::Subscribe { room, from, reply }).await? {
             // A socket that disconnects meanwhile joins when it is attached again.
@@ -247,8 +271,9 @@ impl Subscriber {
     /// Pulls at most `limit` events, and at most as many as may be in flight. If none is pending,
     /// waits for the first one, for at most `wait` and
     /// [`limits.queue.pull_wait_max`](crate::limits::QueueLimits::pull_wait_max); then the result
-    /// is empty. A newer pull of the same subscriber ends one that waits, with an empty result.
-    /// Dropping the future ends the pull; an event that it was about to receive is pending again.
+    /// is empty. Of several pulls of the same subscriber that wait (at most 64), the newest receives
+    /// the next events, then the one before it. Dropping the future ends the pull; an event that it
+    /// was about to receive is pending again.
     ///
     /// # Errors
     ///
@@ -274,7 +299,7 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn ack(&self, offset: &QueueOffset) -> Result<bool, QueueError> {
-        self.ack_all(&[*offset]).await.map(|events| events > 0)
+        self.ack_many(&[*offset]).await.map(|events| events > 0)
     }
 
     /// Acknowledges several events, at most 1024, in one commit. Returns how many of them were
@@ -283,7 +308,7 @@ impl Subscriber {
     /// # Errors
     ///
     /// See [`QueueError`].
-    pub async fn ack_all(&self, offsets: &[QueueOffset]) -> Result<u64, QueueError> {
+    pub async fn ack_many(&self, offsets: &[QueueOffset]) -> Result<u64, QueueError> {
         let numbers = offsets.iter().map(|offset| self.number(offset)).collect::<Result<_, _>>()?;
         self.request(|reply| SubscriberRequest::Ack { events: Acked::Numbers(numbers), reply }).await
     }
@@ -306,8 +331,7 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn nak(&self, offset: &QueueOffset, delay: Option<Duration>) -> Result<(), QueueError> {
-        let number = self.number(offset)?;
-        self.request(|reply| SubscriberRequest::Nak { number, delay, reply }).await
+        self.request_about(offset, |number, reply| SubscriberRequest::Nak { number, delay, reply }).await
     }
 
     /// Gives a pending event up. It becomes a dead letter with this reason, which is cut at 1 KiB.
@@ -316,9 +340,8 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn term(&self, offset: &QueueOffset, reason: &str) -> Result<(), QueueError> {
-        let number = self.number(offset)?;
         let reason = reason[..reason.floor_char_boundary(1_024)].to_owned();
-        self.request(|reply| SubscriberRequest::Term { number, reason, reply }).await
+        self.request_about(offset, |number, reply| SubscriberRequest::Term { number, reason, reply }).await
     }
 
     /// Gives an event in flight more time:
@@ -328,8 +351,7 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn in_progress(&self, offset: &QueueOffset) -> Result<(), QueueError> {
-        let number = self.number(offset)?;
-        self.request(|reply| SubscriberRequest::Progress { number, reply }).await
+        self.request_about(offset, |number, reply| SubscriberRequest::Progress { number, reply }).await
     }
 
     /// Dead letters after an offset, at most `limit` (and 1000) of them.
@@ -398,6 +420,21 @@ impl Subscriber {
         ask(&self.core, |reply| SubscriberCommand::Request { key, request: request(reply) }).await
     }
 
+    /// Sends a request about one event, which errors name by its offset.
+    async fn request_about(
+        &self,
+        offset: &QueueOffset,
+        request: impl FnOnce(u64, SubscriberReply<()>) -> SubscriberRequest,
+    ) -> Result<(), QueueError> {
+        let (key, number) = (self.key.clone(), self.number(offset)?);
+        let command = |reply| SubscriberCommand::Request { key, request: request(number, reply) };
+        answer(&self.core, command).await?.map_err(|error| match error {
+            SubscriberError::NotInFlight { .. } => QueueError::NotInFlight { offset: *offset },
+            SubscriberError::Refused(Refusal::NotPending { .. }) => QueueError::NotPending { offset: *offset },
+            error => error.into(),
+        })
+    }
+
     /// The number of an event of this queue.
     fn number(&self, offset: &QueueOffset) -> Result<u64, QueueError> {
         if offset.epoch == service(&self.core)?.epoch() { Ok(offset.number) } else { Err(QueueError::ForeignEpoch) }
@@ -421,13 +458,20 @@ impl Drop for PullGuard<'_> {
 
 /// Sends a command to the subscribers' actor and awaits its answer.
 async fn ask<T>(core: &Core, command: impl FnOnce(SubscriberReply<T>) -> SubscriberCommand) -> Result<T, QueueError> {
+    answer(core, command).await?.map_err(QueueError::from)
+}
+
+/// Like [`ask`], with the error of the actor as it is.
+async fn answer<T>(
+    core: &Core,
+    command: impl FnOnce(SubscriberReply<T>) -> SubscriberCommand,
+) -> Result<Result<T, SubscriberError>, QueueError> {
     let link = core.subscribers.as_ref().ok_or(QueueError::Off)?;
     let (reply, answer) = oneshot::channel();
     if !link.offer(command(reply)) {
         return Err(QueueError::Overloaded);
     }
-    let answer = answer.await.unwrap_or(Err(SubscriberError::NoAnswer(NoAnswer::Disconnected)));
-    answer.map_err(QueueError::from)
+    Ok(answer.await.unwrap_or(Err(SubscriberError::NoAnswer(NoAnswer::Disconnected))))
 }
 
 fn service(core: &Core) -> Result<&QueueService, QueueError> {

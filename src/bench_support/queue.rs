@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::ids::{Epoch, NamespacePath, RoomName};
-use crate::queue::change::{Acked, Change, Dedup, From, Outcome, Publish};
+use crate::queue::change::{Acked, Change, Dedup, Outcome, Publish, StartPosition};
 use crate::queue::committer::{Committer, CommitterOptions, Verdict, unix_millis};
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::record::{ContentHash, Payload, SubscriberKey, SubscriberName};
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use crate::queue::store::{PageLimit, QueueReader, QueueStore};
@@ -33,7 +33,7 @@ pub struct Latencies {
 }
 
 fn open(folder: &Path) -> Result<Box<dyn QueueStore>, crate::queue::store::StoreError> {
-    let limits = QueueLimits { queue_bytes_max: 1 << 36, dedup_ids_max: 10_000_000, ..QueueLimits::default() };
+    let limits = StoreLimits { queue_bytes_max: 1 << 36, dedup_ids_max: 10_000_000, ..StoreLimits::default() };
     let (folder, epoch) = (folder.to_owned(), Epoch::new(1, 1));
     let options = SqliteOptions { folder, epoch, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None };
     Ok(Box::new(SqliteStore::open(options)?))
@@ -89,7 +89,7 @@ impl Queue {
             let mut changes = Vec::new();
             for name in names {
                 changes.push(Change::CreateSubscriber { subscriber: key(name)? });
-                changes.push(Change::Subscribe { subscriber: key(name)?, room: room(to)?, from: From::Now });
+                changes.push(Change::Subscribe { subscriber: key(name)?, room: room(to)?, from: StartPosition::Now });
             }
             self.commit(&changes)?;
         }

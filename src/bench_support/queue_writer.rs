@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::ids::{Epoch, NamespacePath, RoomName};
-use crate::queue::change::{Acked, Change, Dedup, From, Outcome, Publish};
+use crate::queue::change::{Acked, Change, Dedup, Outcome, Publish, StartPosition};
 use crate::queue::committer::{Committer, CommitterOptions, Verdict};
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::record::{ContentHash, Payload, SubscriberKey, SubscriberName};
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use crate::queue::store::{QueueStore, StoreError};
@@ -54,7 +54,7 @@ struct Writer {
 }
 
 fn open(folder: &Path, synchronous: Option<&str>) -> Result<Box<dyn QueueStore>, StoreError> {
-    let (folder, epoch, limits) = (folder.to_owned(), Epoch::new(1, 1), QueueLimits::default());
+    let (folder, epoch, limits) = (folder.to_owned(), Epoch::new(1, 1), StoreLimits::default());
     let options = SqliteOptions { folder, epoch, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None };
     let store = SqliteStore::open(options)?;
     if let Some(mode) = synchronous {
@@ -77,9 +77,11 @@ impl Writer {
     fn submit(&self, request: Request) -> Result<(), String> {
         let change = match &request {
             Request::Subscribe(0) => Change::CreateSubscriber { subscriber: self.subscriber.clone() },
-            Request::Subscribe(_) => {
-                Change::Subscribe { subscriber: self.subscriber.clone(), room: self.room.clone(), from: From::Now }
-            }
+            Request::Subscribe(_) => Change::Subscribe {
+                subscriber: self.subscriber.clone(),
+                room: self.room.clone(),
+                from: StartPosition::Now,
+            },
             Request::Event { publisher, number } => event(&format!("{publisher}-{number}"), *number, &self.room),
             Request::Ack(number) => {
                 Change::Ack { subscriber: self.subscriber.clone(), events: Acked::Numbers(vec![*number]) }

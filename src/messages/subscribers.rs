@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attachment::{AttachmentId, EventAnswer, JoinResult, SubscriberReply};
-use super::session::SocketRef;
+use super::session::{SessionLink, SocketRef};
 use crate::ids::{NamespacePath, QueueOffset, RoomName};
-use crate::queue::change::{Acked, From};
+use crate::queue::change::{Acked, StartPosition};
 use crate::queue::record::{Backlog, Gap, Payload, SubscriberInfo, SubscriberKey, UnixMillis};
 use crate::queue::store::DeadLetterPage;
 use crate::queue::wake_queue::WakeQueue;
@@ -34,8 +34,8 @@ pub(crate) enum SubscriberCommand {
     Request { key: SubscriberKey, request: SubscriberRequest },
     /// Lists subscribers of a namespace after a name.
     List { after: SubscriberKey, limit: usize, reply: SubscriberReply<Vec<SubscriberInfo>> },
-    /// Reads stored events of rooms.
-    ReadRooms { rooms: RoomsToRead, wait: Duration, reply: SubscriberReply<RoomsRead> },
+    /// Reads stored events of rooms, for the client of a session or for the application.
+    ReadRooms { query: RoomQuery, wait: Duration, session: Option<SessionLink>, reply: SubscriberReply<RoomPage> },
     /// Stores the ends of all attachments, and completes the sender. Sent by the server, once.
     Close(oneshot::Sender<()>),
 }
@@ -45,7 +45,7 @@ pub(crate) enum SubscriberRequest {
     Create(SubscriberReply<()>),
     Subscribe {
         room: RoomName,
-        from: From,
+        from: StartPosition,
         reply: SubscriberReply<PendingJoin>,
     },
     Unsubscribe {
@@ -140,7 +140,7 @@ pub(crate) struct Description {
 
 /// Rooms whose stored events are read, after a number.
 #[derive(Debug, Clone)]
-pub(crate) struct RoomsToRead {
+pub(crate) struct RoomQuery {
     pub namespace: NamespacePath,
     pub rooms: Vec<RoomName>,
     /// `None` for the oldest stored events.
@@ -148,9 +148,9 @@ pub(crate) struct RoomsToRead {
     pub limit: usize,
 }
 
-/// Stored events of rooms.
+/// Stored events of rooms, in order of their numbers.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RoomsRead {
+pub(crate) struct RoomPage {
     pub events: Vec<DeliveredEvent>,
     /// Number to read on from.
     pub next: u64,
@@ -240,7 +240,7 @@ impl SubscriberCommand {
                 numbers.len() * 8
             }
             Self::Request { request: SubscriberRequest::Term { reason, .. }, .. } => reason.len(),
-            Self::ReadRooms { rooms, .. } => rooms.rooms.len() * 64,
+            Self::ReadRooms { query, .. } => query.rooms.len() * 64,
             _ => 0,
         }
     }

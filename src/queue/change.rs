@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::limits::QueueLimits;
+use super::limits::StoreLimits;
 use super::record::{
     ContentHash, DEDUP_ID_BYTES_MAX, Gap, ORIGIN_BYTES_MAX, Payload, QueueOffset, ROOMS_MAX, Receipt, SubscriberKey,
     UnixMillis,
@@ -34,7 +34,7 @@ pub(crate) struct Dedup {
 
 /// First event of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum StartPosition {
     Now,
     /// The first stored event after this offset.
     After(QueueOffset),
@@ -81,7 +81,7 @@ pub(crate) enum Change {
     Subscribe {
         subscriber: SubscriberKey,
         room: RoomName,
-        from: From,
+        from: StartPosition,
     },
     /// Ends a subscription, and with it what is pending through it alone.
     Unsubscribe {
@@ -92,12 +92,13 @@ pub(crate) enum Change {
         subscriber: SubscriberKey,
         events: Acked,
     },
-    /// Confirms a gap as it was reported. Events that were removed since, or that are pending, are
-    /// not confirmed: they are reported by another gap. A gap that is not reported any more, or
-    /// that has grown, is ignored, and so is one of more than 1024 removed events.
-    AckGap {
+    /// Confirms gaps as they were reported. Events that were removed since, or that are pending,
+    /// are not confirmed: they are reported by another gap. A gap that is not reported any more, or
+    /// that has grown, is ignored, and so are those after 1024 events that are remembered one by
+    /// one.
+    AckGaps {
         subscriber: SubscriberKey,
-        gap: Gap,
+        gaps: Vec<Gap>,
     },
     /// Moves a pending event to the subscriber's dead letters. A reason is cut at 1 KiB.
     Term {
@@ -117,7 +118,7 @@ pub(crate) enum Change {
         retry_at: UnixMillis,
     },
     /// Publishes dead letters to their subscriber alone, under new numbers: at most 256 and about
-    /// 1 MiB of them, so repeat the change until it replays none. A damaged one is removed, and the
+    /// 1 MiB of them, so repeat the change while more are left. A damaged one is removed, and the
     /// subscriber gets a gap.
     ReplayDead {
         subscriber: SubscriberKey,
@@ -208,13 +209,21 @@ pub(crate) enum Outcome {
     Acked {
         events: u64,
     },
-    /// Old and new numbers of replayed dead letters.
+    /// Dead letters that were replayed.
     Replayed {
+        /// Their old and new numbers.
         events: Vec<(u64, u64)>,
+        /// Others are left of those that were asked for: repeat the change.
+        has_more: bool,
     },
-    /// Not everything that has expired was removed: repeat the change. Only [`Change::Expire`] has
-    /// this outcome. What others leave over has no effect on reads, and is done by later commits.
-    More,
+    /// The outcome of [`Change::Expire`].
+    Expired {
+        /// Not everything that has expired was removed: repeat the change. What other changes leave
+        /// over has no effect on reads, and is done by later commits.
+        has_more: bool,
+        /// Gaps arose since the last such change, by whatever change.
+        has_new_gaps: bool,
+    },
     Refused(Refusal),
 }
 
@@ -264,7 +273,7 @@ pub(crate) enum Refusal {
 
 impl Publish {
     /// Checks what does not depend on the state of a store.
-    pub(crate) fn check(&self, limits: &QueueLimits) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, limits: &StoreLimits) -> Result<(), Refusal> {
         let (rooms, bytes) = (self.rooms.len(), self.payload.bytes());
         if !(1..=ROOMS_MAX).contains(&rooms) {
             return Err(Refusal::Rooms { rooms });
@@ -311,6 +320,7 @@ impl Change {
             Self::ReplayDead { numbers, .. } => {
                 REPLAYED_BYTES_MAX + numbers.as_ref().map_or(0, |numbers| numbers.len() * 8)
             }
+            Self::AckGaps { gaps, .. } => gaps.len() * size_of::<Gap>(),
             Self::Term { .. } => TERM_BYTES,
             _ => 0,
         };

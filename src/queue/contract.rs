@@ -19,15 +19,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::change::{Acked, Change, Dedup, From, Outcome, Publish, Refusal};
-use super::limits::QueueLimits;
+use super::change::{Acked, Change, Dedup, Outcome, Publish, Refusal, StartPosition};
+use super::limits::StoreLimits;
 use super::memory::MemoryStore;
 use super::record::{
     ContentHash, DeadLetter, DurableEvent, Gap, GapReason, Payload, QueueOffset, Receipt, SubscriberKey,
     SubscriberName, Totals, UnixMillis,
 };
 use super::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
-use super::store::{EventPage, PageLimit, QueueReader, QueueStore, StoreError};
+use super::store::{EventPage, PASSED_MAX, PageLimit, QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 
 const EPOCH: Epoch = Epoch::new(1_700_000_000, 7);
@@ -58,13 +58,13 @@ impl Drop for Scratch {
     }
 }
 
-fn options(folder: &Path, limits: QueueLimits) -> SqliteOptions {
+fn options(folder: &Path, limits: StoreLimits) -> SqliteOptions {
     let folder = folder.to_owned();
     SqliteOptions { folder, epoch: EPOCH, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None }
 }
 
 fn open(folder: &Path) -> SqliteStore {
-    SqliteStore::open(options(folder, QueueLimits::default())).unwrap()
+    SqliteStore::open(options(folder, StoreLimits::default())).unwrap()
 }
 
 /// A store under test, its clock, and what one needs to write facts in a line.
@@ -74,13 +74,13 @@ struct Bench {
     now: UnixMillis,
     kind: &'static str,
     scratch: Option<Scratch>,
-    limits: QueueLimits,
+    limits: StoreLimits,
     /// Instructions of SQLite's virtual machine, in steps of 100.
     instructions: Arc<AtomicU64>,
 }
 
 impl Bench {
-    fn memory(limits: QueueLimits) -> Self {
+    fn memory(limits: StoreLimits) -> Self {
         let store: Box<dyn QueueStore> = Box::new(MemoryStore::new(EPOCH, limits.clone()));
         let reader = store.reader().unwrap();
         Self {
@@ -94,11 +94,11 @@ impl Bench {
         }
     }
 
-    fn sqlite(limits: QueueLimits) -> Self {
+    fn sqlite(limits: StoreLimits) -> Self {
         Self::sqlite_with(limits, WORK_ROWS)
     }
 
-    fn sqlite_with(limits: QueueLimits, work_rows: usize) -> Self {
+    fn sqlite_with(limits: StoreLimits, work_rows: usize) -> Self {
         let scratch = Scratch::new();
         let options = SqliteOptions { work_rows, ..options(scratch.path(), limits.clone()) };
         let mut store = SqliteStore::open(options).unwrap();
@@ -154,7 +154,7 @@ impl Bench {
 
     /// Applies a change and its repetitions.
     fn complete(&mut self, change: &Change) {
-        while self.apply(change.clone()) == Outcome::More {}
+        while matches!(self.apply(change.clone()), Outcome::Expired { has_more: true, .. }) {}
     }
 
     fn expire(&mut self) {
@@ -169,7 +169,7 @@ impl Bench {
     fn subscribe(&mut self, name: &str, rooms: &[&str]) {
         self.apply(Change::CreateSubscriber { subscriber: key(name) });
         for room in rooms {
-            let outcome = self.apply(subscribe(name, room, From::Now));
+            let outcome = self.apply(subscribe(name, room, StartPosition::Now));
             assert!(matches!(outcome, Outcome::Subscribed { is_new: true, .. }), "{} {outcome:?}", self.kind);
         }
     }
@@ -215,10 +215,10 @@ impl Bench {
 }
 
 fn both(check: impl Fn(Bench)) {
-    with_limits(&QueueLimits::default(), check);
+    with_limits(&StoreLimits::default(), check);
 }
 
-fn with_limits(limits: &QueueLimits, check: impl Fn(Bench)) {
+fn with_limits(limits: &StoreLimits, check: impl Fn(Bench)) {
     check(Bench::memory(limits.clone()));
     check(Bench::sqlite(limits.clone()));
 }
@@ -257,7 +257,7 @@ fn publish_once(id: &str, rooms: &[&str], text: &str) -> Change {
     Change::Publish(Box::new(event))
 }
 
-fn subscribe(name: &str, to: &str, from: From) -> Change {
+fn subscribe(name: &str, to: &str, from: StartPosition) -> Change {
     Change::Subscribe { subscriber: key(name), room: room(to), from }
 }
 
@@ -274,7 +274,7 @@ fn ack_up_to(name: &str, up_to: u64) -> Change {
 }
 
 fn ack_gap(name: &str, gap: Gap) -> Change {
-    Change::AckGap { subscriber: key(name), gap }
+    Change::AckGaps { subscriber: key(name), gaps: vec![gap] }
 }
 
 fn failed(name: &str, number: u64, attempts: u32, retry_at: UnixMillis) -> Change {
@@ -285,8 +285,8 @@ fn term(name: &str, number: u64) -> Change {
     Change::Term { subscriber: key(name), number, attempts: None, reason: "poison".to_owned() }
 }
 
-fn after(number: u64) -> From {
-    From::After(QueueOffset { epoch: EPOCH, number })
+fn after(number: u64) -> StartPosition {
+    StartPosition::After(QueueOffset { epoch: EPOCH, number })
 }
 
 fn sizes(b: &mut Bench) -> (u64, u64) {

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
-use super::change::{Change, From, Outcome};
+use super::change::{Change, Outcome, StartPosition};
 use super::committer::unix_millis;
 use super::inspect::{
     QueueChangeError, QueueInspection, QueueOpenError, QueueReadError, find_folder, room_name, subscriber_key,
 };
-use super::limits::{QueueLimits, RetentionRule};
+use super::limits::{RetentionRule, StoreLimits};
 use super::record::SubscriberKey;
 use super::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
 use super::store::{PageLimit, QueueReader, QueueStore};
@@ -39,10 +39,10 @@ impl QueueEditor {
         let epoch = QueueInspection::open(&path)?.offset(0).epoch;
         let folder = find_folder(path.as_ref())?;
         // Replaying begins subscriptions again, which must not be refused when others have ended.
-        let limits = QueueLimits {
+        let limits = StoreLimits {
             retention: vec![RetentionRule::new("*")],
             subscriptions_per_subscriber_max: u64::MAX,
-            ..QueueLimits::from(limits)
+            ..StoreLimits::from(limits)
         };
         let options = SqliteOptions { folder, epoch, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None };
         let store = SqliteStore::open(options)?;
@@ -72,7 +72,12 @@ impl QueueEditor {
         let mut replayed = 0;
         loop {
             match self.commit(std::slice::from_ref(&change))?.pop() {
-                Some(Outcome::Replayed { events }) if !events.is_empty() => replayed += events.len() as u64,
+                Some(Outcome::Replayed { events, has_more }) => {
+                    replayed += events.len() as u64;
+                    if !has_more {
+                        return Ok(replayed);
+                    }
+                }
                 _ => return Ok(replayed),
             }
         }
@@ -96,7 +101,7 @@ impl QueueEditor {
             .flat_map(|room| {
                 [
                     Change::Unsubscribe { subscriber: subscriber.clone(), room: room.clone() },
-                    Change::Subscribe { subscriber: subscriber.clone(), room, from: From::After(after) },
+                    Change::Subscribe { subscriber: subscriber.clone(), room, from: StartPosition::After(after) },
                 ]
             })
             .collect();

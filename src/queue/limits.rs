@@ -13,7 +13,7 @@ pub(crate) const TRIMMED_MAX: usize = 4;
 
 /// Bounds of a store. Each is reached by a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct QueueLimits {
+pub(crate) struct StoreLimits {
     /// Bytes of events and dead letters; publishers are refused from `high_water_percent` of it.
     pub queue_bytes_max: u64,
     pub high_water_percent: u8,
@@ -41,7 +41,7 @@ pub(crate) struct QueueLimits {
     pub retention: Vec<RetentionRule>,
 }
 
-impl Default for QueueLimits {
+impl Default for StoreLimits {
     fn default() -> Self {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         Self {
@@ -61,7 +61,7 @@ impl Default for QueueLimits {
     }
 }
 
-impl From<&limits::QueueLimits> for QueueLimits {
+impl From<&limits::QueueLimits> for StoreLimits {
     fn from(limits: &limits::QueueLimits) -> Self {
         Self {
             queue_bytes_max: limits.bytes_max as u64,
@@ -107,7 +107,7 @@ impl From<&limits::QueueLimits> for CommitterOptions {
     }
 }
 
-impl QueueLimits {
+impl StoreLimits {
     /// Stored bytes from which publishers are refused.
     pub(crate) fn high_water_bytes(&self) -> u64 {
         (u128::from(self.queue_bytes_max) * u128::from(self.high_water_percent) / 100) as u64
@@ -171,7 +171,7 @@ pub(crate) struct CommitTimes {
 }
 
 impl CommitTimes {
-    pub(crate) fn on_commit(&mut self, now: UnixMillis, limits: &QueueLimits) {
+    pub(crate) fn on_commit(&mut self, now: UnixMillis, limits: &StoreLimits) {
         if has_passed(self.last, limits.reconnect_time(), now) {
             self.steady_since = now;
         }
@@ -180,7 +180,7 @@ impl CommitTimes {
     }
 
     /// True if absent subscribers had time to reconnect.
-    pub(crate) fn is_steady(&self, limits: &QueueLimits) -> bool {
+    pub(crate) fn is_steady(&self, limits: &StoreLimits) -> bool {
         has_passed(self.steady_since, limits.reconnect_time(), self.last)
     }
 }
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn defaults_of_the_store_are_those_of_the_public_limits() {
         let public = limits::QueueLimits::default();
-        assert_eq!(QueueLimits::from(&public), QueueLimits::default());
+        assert_eq!(StoreLimits::from(&public), StoreLimits::default());
         let (delivery, committer) = (DeliveryLimits::from(&public), CommitterOptions::from(&public));
         assert_eq!(delivery.back_off, [1_000, 5_000, 30_000, 120_000, 600_000]);
         assert_eq!((delivery.in_flight_max, delivery.in_flight_bytes_max), (64, 1 << 20));
@@ -216,6 +216,6 @@ mod tests {
         assert_eq!(delivery.back_off, [30_000]);
         let committer = CommitterOptions::from(&public);
         assert_eq!((committer.batch_max, committer.waiting_max), (1, 1));
-        assert_eq!(QueueLimits::from(&public).high_water_percent, 100);
+        assert_eq!(StoreLimits::from(&public).high_water_percent, 100);
     }
 }

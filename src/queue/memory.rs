@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use self::read::MemoryReader;
 use super::change::{Change, Outcome};
-use super::limits::{CommitTimes, FutureTimes, QueueLimits, RetentionRule};
+use super::limits::{CommitTimes, FutureTimes, RetentionRule, StoreLimits};
 use super::record::{ContentHash, DeadLetter, Gap, GapReason, Payload, QueueOffset, SubscriberKey, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
@@ -116,7 +116,7 @@ struct DedupEntry {
 #[derive(Debug)]
 struct State {
     epoch: Epoch,
-    limits: QueueLimits,
+    limits: StoreLimits,
     head: u64,
     revealed: u64,
     bytes: u64,
@@ -132,6 +132,8 @@ struct State {
     future_ids: FutureTimes,
     times: CommitTimes,
     commits: u64,
+    /// Gaps arose since the last [`Change::Expire`].
+    has_new_gaps: bool,
 }
 
 /// The writing side of a queue in memory.
@@ -140,7 +142,7 @@ pub(crate) struct MemoryStore {
 }
 
 impl MemoryStore {
-    pub(crate) fn new(epoch: Epoch, limits: QueueLimits) -> Self {
+    pub(crate) fn new(epoch: Epoch, limits: StoreLimits) -> Self {
         let state = State {
             epoch,
             limits,
@@ -158,6 +160,7 @@ impl MemoryStore {
             future_ids: FutureTimes::default(),
             times: CommitTimes::default(),
             commits: 0,
+            has_new_gaps: false,
         };
         Self { state: Arc::new(RwLock::new(state)) }
     }

@@ -15,6 +15,7 @@
 //! | `payload.rs` | the content of an event, as it is stored and as packets |
 //! | `origin.rs` | what the hub needs to reveal an event |
 //! | `wake_queue.rs` | values that the committer's thread passes to an actor |
+//! | `left_out.rs` | the log of events that cannot be read |
 //! | `service.rs` | the shared handle of a server's queue |
 //!
 //! An event is revealed when the hub, after its commit, sends it to the connected members of its
@@ -32,6 +33,7 @@ mod contract;
 pub(crate) mod delivery;
 pub(crate) mod edit;
 pub(crate) mod inspect;
+pub(crate) mod left_out;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod origin;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::change::Change;
 use super::committer::{Availability, Committer, CommitterOptions, Completion, NotSubmitted, Open};
-use super::limits::QueueLimits;
+use super::limits::StoreLimits;
 use super::record::{Payload, QueueOffset, UnixMillis};
 use super::store::{QueueReader, StoreError};
 use super::wake_queue::WakeQueue;
@@ -40,7 +40,7 @@ const LIVE_OVERHEAD_BYTES: usize = 512;
 pub(crate) struct QueueService {
     committer: Committer,
     epoch: Epoch,
-    limits: QueueLimits,
+    limits: StoreLimits,
     waiting_max: usize,
     waiting_bytes_max: usize,
     live: WakeQueue<Live>,
@@ -52,7 +52,7 @@ impl QueueService {
     /// Opens the store, starts the committer and returns a reader of the store.
     pub(crate) fn start(
         options: CommitterOptions,
-        limits: QueueLimits,
+        limits: StoreLimits,
         open: Open,
     ) -> Result<(Self, Box<dyn QueueReader>), StoreError> {
         let CommitterOptions { waiting_max, waiting_bytes_max, .. } = options;
@@ -68,7 +68,7 @@ impl QueueService {
     }
 
     /// The bounds of the store.
-    pub(crate) fn limits(&self) -> &QueueLimits {
+    pub(crate) fn limits(&self) -> &StoreLimits {
         &self.limits
     }
 

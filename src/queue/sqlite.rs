@@ -65,7 +65,7 @@ use self::subscriptions::SubscriptionCache;
 use self::unclaimed::Unclaimed;
 use self::work::Work;
 use super::change::{Acked, Change, Outcome, Refusal};
-use super::limits::{CommitTimes, FutureTimes, QueueLimits};
+use super::limits::{CommitTimes, FutureTimes, StoreLimits};
 use super::record::{GapReason, QueueOffset, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::Epoch;
@@ -97,7 +97,7 @@ pub(crate) struct SqliteOptions {
     pub folder: PathBuf,
     /// Epoch of a new queue; an existing one keeps its own.
     pub epoch: Epoch,
-    pub limits: QueueLimits,
+    pub limits: StoreLimits,
     /// The newest event that is known to have been stored. A file of this epoch that does not have
     /// it was restored from a copy: its next number follows this one, and subscribers get a gap.
     pub head_min: Option<QueueOffset>,
@@ -153,7 +153,7 @@ struct Counters {
 /// The writing side of a queue in a folder.
 pub(crate) struct SqliteStore {
     connection: Connection,
-    limits: QueueLimits,
+    limits: StoreLimits,
     epoch: Epoch,
     counters: Counters,
     rooms: RoomCache,
@@ -192,7 +192,7 @@ impl SqliteStore {
         store.map_err(|error| error_at(&path, &error))
     }
 
-    fn load(folder: Folder, connection: Connection, limits: QueueLimits, work_rows: usize) -> rusqlite::Result<Self> {
+    fn load(folder: Folder, connection: Connection, limits: StoreLimits, work_rows: usize) -> rusqlite::Result<Self> {
         let rules = format!("{:?}", limits.retention);
         let (epoch, mut counters, stored_rules) = connection.query_row("SELECT * FROM queue", [], |row| {
             let n = |at| row.get(at).map(n);
@@ -316,7 +316,7 @@ impl SqliteStore {
             Change::Unsubscribe { subscriber, room } => self.unsubscribe(subscriber, room),
             Change::Ack { subscriber, events: Acked::Numbers(numbers) } => self.ack(subscriber, numbers),
             Change::Ack { subscriber, events: Acked::UpTo(up_to) } => self.ack_up_to(subscriber, *up_to),
-            Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap),
+            Change::AckGaps { subscriber, gaps } => self.ack_gaps(subscriber, gaps),
             Change::Term { subscriber, number, attempts, reason } => {
                 self.term(subscriber, *number, *attempts, reason, now)
             }

@@ -110,6 +110,10 @@ pub(crate) struct PageLimit {
     pub bytes: usize,
 }
 
+/// Pending events that one read of deliverable events passes over: those that wait for a retry, and
+/// those that were excepted.
+pub(crate) const PASSED_MAX: usize = 1_024;
+
 /// Events in order of their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct EventPage {
@@ -120,7 +124,7 @@ pub(crate) struct EventPage {
     pub next: u64,
     /// More events follow after `next`.
     pub has_more: bool,
-    /// Number of the newest event that is no longer stored in the room; 0 if none.
+    /// Number of the newest event that is no longer stored in these rooms; 0 if none.
     pub removed_to: u64,
 }
 
@@ -166,7 +170,8 @@ pub(crate) trait QueueReader: Send {
     fn pending(&mut self, subscriber: &SubscriberKey, after: u64, limit: PageLimit) -> Result<EventPage, StoreError>;
 
     /// Pending events to be delivered at `now`: due retries of any number, and fresh ones after a
-    /// number. Those in `except` are left out everywhere.
+    /// number. Those in `except` are left out everywhere. A page may be empty although `has_more`
+    /// is true, since one read passes over a bounded number of events.
     fn deliverable(
         &mut self,
         subscriber: &SubscriberKey,
@@ -176,11 +181,11 @@ pub(crate) trait QueueReader: Send {
         limit: PageLimit,
     ) -> Result<DeliveryPage, StoreError>;
 
-    /// Stored events of a room, after a number.
+    /// Stored events of rooms, after a number, each once and with the first of its rooms.
     fn events(
         &mut self,
         namespace: &NamespacePath,
-        room: &RoomName,
+        rooms: &[RoomName],
         after: u64,
         limit: PageLimit,
     ) -> Result<EventPage, StoreError>;

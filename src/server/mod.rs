@@ -262,8 +262,8 @@ impl Server {
     /// | `stentor_queue_commit_changes` | histogram | changes | in one commit |
     /// | `stentor_subscribers{state}` | gauge | subscribers | `attached` to a socket, `away` |
     /// | `stentor_subscriber_in_flight_events` | gauge | events | sent to subscribers and not handled |
-    /// | `stentor_subscriber_oldest_age_seconds` | gauge | seconds | age of the oldest event that is not acknowledged; found by a walk over all subscribers, 64 each second |
-    /// | `stentor_subscriber_largest_backlog_events` | gauge | events | pending for the subscriber with most, counted up to 10 000; found by the same walk |
+    /// | `stentor_subscriber_oldest_age_seconds` | gauge | seconds | age of the oldest event that is not acknowledged; found by a walk over all subscribers, at most 64 each second |
+    /// | `stentor_subscriber_largest_backlog_events` | gauge | events | pending for the subscriber with most, counted up to 1 000; found by the same walk |
     /// | `stentor_subscriber_dead_letters` | gauge | events | stored dead letters |
     /// | `stentor_subscriber_sent_events_total` | counter | events | sent to subscribers, repetitions included |
     /// | `stentor_subscriber_answers_total{answer}` | counter | events | `ack` (once committed), `nak`, `term` |

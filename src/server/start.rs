@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::protocol::socketio::Parser;
 use crate::queue::change::ROOM_BYTES;
 use crate::queue::committer::{CommitterOptions, Open};
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::memory::MemoryStore;
 use crate::queue::record::{ROOMS_MAX, Totals};
 use crate::queue::service::QueueService;
@@ -136,7 +136,7 @@ fn open_queue(
     let mut random = [0; 2];
     getrandom::fill(&mut random)?;
     let epoch = epoch_now(random);
-    let queue_limits = QueueLimits::from(&limits.queue);
+    let queue_limits = StoreLimits::from(&limits.queue);
     let open: Open = match queue_kind {
         QueueKind::Off => return Ok(None),
         QueueKind::Memory => {

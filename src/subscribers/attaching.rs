@@ -112,7 +112,7 @@ impl Subscribers {
     fn fail_attach(&mut self, id: AttachmentId, error: &SubscriberError) {
         let Some(pending) = self.attaching.remove(&id) else { return };
         match pending.outlet {
-            Outlet::Pull(pull) => pull.fail(error.clone()),
+            Outlet::Pull(pull) => pull.fail(error),
             Outlet::Socket { socket, .. } => {
                 let (socket, update) = (&socket, AttachmentUpdate::Ended(None));
                 let _ = socket.link.post(SessionCommand::Attachment { socket: socket.info.id, id, update });

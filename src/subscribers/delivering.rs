@@ -12,6 +12,7 @@ use crate::messages::attachment::{AttachmentId, EventAnswer, SubscriberError};
 use crate::queue::change::{ACKED_MAX, Acked, Change, Refusal};
 use crate::queue::committer::Verdict;
 use crate::queue::delivery::{Delivery, Effect, Page, PendingEvent, Refused, Settlement};
+use crate::queue::left_out::log_once;
 use crate::queue::record::{SubscriberKey, UnixMillis};
 use crate::queue::service::{Live, RevealedEvent};
 use crate::queue::store::{PageLimit, StoreError};
@@ -132,7 +133,7 @@ impl Subscribers {
             Outlet::Pull(pull) => pull.push(number, redelivered, content),
             Outlet::Socket { .. } => match content.packet(parser, &active.key.namespace, redelivered) {
                 Some(packet) => active.packets.push(packet),
-                None => log::error!("queue event {number}: payload is not that of an event"),
+                None => drop(log_once(content.offset, "its stored payload is not that of an event")),
             },
         }
     }

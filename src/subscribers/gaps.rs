@@ -12,7 +12,7 @@ use super::attaching::{GAPS_READ, outcome};
 use super::reads::ReadJob;
 use super::{Outlet, Subscribers};
 use crate::messages::attachment::AttachmentId;
-use crate::queue::change::Change;
+use crate::queue::change::{ACKED_MAX, Change};
 use crate::queue::record::Gap;
 use crate::queue::store::StoreError;
 
@@ -94,25 +94,38 @@ impl ReportedGaps {
         confirmed.map(mark).collect()
     }
 
-    /// The confirmation of a gap was committed, or the store has failed.
-    fn on_commit(&mut self, gap: &Gap, is_committed: bool) {
+    /// The confirmation of gaps was committed, or the store has failed.
+    fn on_commit(&mut self, gaps: &[Gap], is_committed: bool) {
         self.reported.retain_mut(|known| {
-            known.is_confirmed &= known.gap != *gap;
-            known.gap != *gap || !is_committed
+            let is_of_commit = gaps.contains(&known.gap);
+            known.is_confirmed &= !is_of_commit;
+            !is_of_commit || !is_committed
         });
     }
+}
+
+/// Number of the first gaps that one change confirms, at least one.
+fn one_change(gaps: &[Gap]) -> usize {
+    let mut events = 0;
+    let fits = |gap: &&Gap| {
+        events += gap.events.unwrap_or(1).clamp(1, ACKED_MAX as u64);
+        events <= ACKED_MAX as u64
+    };
+    gaps.iter().take_while(fits).count()
 }
 
 impl Subscribers {
     /// The subscriber has answered an event.
     pub(super) fn confirm_gaps(&mut self, id: AttachmentId, number: u64) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        let (gaps, subscriber) = (active.gaps.confirm(number), active.key.clone());
-        for gap in gaps {
-            let change = Change::AckGap { subscriber: subscriber.clone(), gap: gap.clone() };
+        let (mut left, subscriber) = (active.gaps.confirm(number), active.key.clone());
+        while !left.is_empty() {
+            let rest = left.split_off(one_change(&left));
+            let gaps = std::mem::replace(&mut left, rest);
+            let change = Change::AckGaps { subscriber: subscriber.clone(), gaps: gaps.clone() };
             self.submit(change, move |actor, verdict| {
                 if let Some(active) = actor.active.get_mut(&id) {
-                    active.gaps.on_commit(&gap, outcome(verdict).is_ok());
+                    active.gaps.on_commit(&gaps, outcome(verdict).is_ok());
                 }
                 // One that has grown was not confirmed, and there may be more than one look reads.
                 actor.look_for_gaps(id);
@@ -171,9 +184,9 @@ mod tests {
         assert_eq!(gaps.confirm(10), [], "never sent");
         assert_eq!(gaps.confirm(9), [gap(1, 4)]);
         assert_eq!((gaps.confirm(9), gaps.unconfirmed()), (vec![], vec![]), "its commit is under way");
-        gaps.on_commit(&gap(1, 4), false);
+        gaps.on_commit(&[gap(1, 4)], false);
         assert_eq!((gaps.confirm(9), gaps.report(&[gap(1, 4)])), (vec![gap(1, 4)], vec![]));
-        gaps.on_commit(&gap(1, 4), true);
+        gaps.on_commit(&[gap(1, 4)], true);
         assert_eq!(gaps.report(&[gap(1, 4)]), [gap(1, 4)], "it is still there");
     }
 }

@@ -27,11 +27,13 @@ const EXPIRE_BUDGET: usize = 1_024;
 const TOUCHED: usize = 256;
 const TOUCH_PAUSE: u64 = 100;
 
-/// Pause between two samples, subscribers of one sample, and pending events that are counted of
-/// each.
+/// Pause between two samples, and the maximum number of subscribers of one sample.
 const SAMPLE_PAUSE: u64 = 1_000;
 const SAMPLED: usize = 64;
-const SAMPLED_BACKLOG_MAX: usize = 10_000;
+
+/// Pending events that are counted of one subscriber. A sample ends when it has counted as many of
+/// all, with their rooms.
+const SAMPLED_BACKLOG_MAX: usize = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Housekeeping {
@@ -43,11 +45,13 @@ pub(super) struct Housekeeping {
     is_expiring: bool,
     next_sample: UnixMillis,
     sample: Sample,
+    /// The store has gaps that were not there at the last look.
+    has_new_gaps: bool,
     /// Attached subscribers whose gaps are looked for when no other read waits.
     gap_checks: VecDeque<AttachmentId>,
 }
 
-/// A walk over all subscribers, which takes a second for each 64 of them. Metrics show the greatest
+/// A walk over all subscribers, which takes a second for each sample. Metrics show the greatest
 /// values of the last walk, or of this one if they are greater.
 #[derive(Debug, Default)]
 struct Sample {
@@ -71,6 +75,7 @@ impl Housekeeping {
             is_expiring: false,
             next_sample: now.plus(SAMPLE_PAUSE),
             sample: Sample::default(),
+            has_new_gaps: false,
             gap_checks: VecDeque::new(),
         }
     }
@@ -113,14 +118,21 @@ impl Subscribers {
 
     fn expire(&mut self) {
         self.submit(Change::Expire { budget: EXPIRE_BUDGET }, |actor, verdict| {
-            if let Ok(Outcome::More) = outcome(verdict) {
-                return actor.expire();
+            match outcome(verdict) {
+                Ok(Outcome::Expired { has_more, has_new_gaps }) => {
+                    actor.housekeeping.has_new_gaps |= has_new_gaps;
+                    if has_more {
+                        return actor.expire();
+                    }
+                }
+                // The store may have forgotten them when it failed.
+                _ => actor.housekeeping.has_new_gaps = true,
             }
             let now = actor.clock.now();
             actor.housekeeping.is_expiring = false;
             actor.housekeeping.next_expiry = now.plus(actor.housekeeping.round);
             // Attached subscribers receive the gaps.
-            if actor.housekeeping.gap_checks.is_empty() {
+            if actor.housekeeping.gap_checks.is_empty() && std::mem::take(&mut actor.housekeeping.has_new_gaps) {
                 actor.housekeeping.gap_checks = actor.active.keys().copied().collect();
             }
         });
@@ -178,14 +190,21 @@ impl Subscribers {
         metrics.away.set((totals.subscribers as usize).saturating_sub(connected));
         metrics.dead_letters.set(totals.dead_letters as usize);
         let found = self.reader.subscribers(self.housekeeping.sample.after.as_ref(), SAMPLED)?;
+        let (mut counted, mut read) = (0, 0);
         for info in &found {
+            if counted >= SAMPLED_BACKLOG_MAX {
+                break;
+            }
             let backlog = self.reader.backlog(&info.key, SAMPLED_BACKLOG_MAX)?;
+            read += 1;
+            counted += backlog.events as usize + info.rooms.len();
             let sample = &mut self.housekeeping.sample;
             sample.largest_backlog = sample.largest_backlog.max(backlog.events as usize);
             sample.oldest_at = sample.oldest_at.into_iter().chain(backlog.oldest_at).min();
         }
         let sample = &mut self.housekeeping.sample;
-        sample.after = found.last().filter(|_| found.len() == SAMPLED).map(|info| info.key.clone());
+        let is_last = read == found.len() && read < SAMPLED;
+        sample.after = found[..read].last().filter(|_| !is_last).map(|info| info.key.clone());
         if sample.after.is_none() {
             sample.last_largest_backlog = std::mem::take(&mut sample.largest_backlog);
             sample.last_oldest_at = sample.oldest_at.take();

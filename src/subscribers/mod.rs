@@ -311,7 +311,9 @@ impl Subscribers {
             SubscriberCommand::Answered { id, number, answer } => self.on_answered(id, number, answer),
             SubscriberCommand::Request { key, request } => self.on_request(key, request),
             SubscriberCommand::List { after, limit, reply } => self.list(after, limit, reply),
-            SubscriberCommand::ReadRooms { rooms, wait, reply } => self.on_read_rooms(rooms, wait, reply),
+            SubscriberCommand::ReadRooms { query, wait, session, reply } => {
+                self.on_read_rooms(query, wait, session, reply);
+            }
             SubscriberCommand::Close(done) => self.on_close(done),
         }
     }
@@ -348,7 +350,7 @@ impl Subscribers {
         if let Some(active) = self.active.get_mut(&id) {
             active.deadline = None;
         }
-        self.end_late_pull(id, now);
+        self.end_late_pulls(id, now);
         self.advance(id);
     }
 

@@ -1,19 +1,27 @@
 //! Pulls: a subscriber without a socket asks for events, which are in flight from the answer on.
+//!
+//! **Rule**: of several pulls that wait, the newest receives the events. The others wait behind it:
+//! if a newer pull ended an older one, two idle workers would end each other's pulls in a loop.
 
 use super::content::Content;
 use super::{Active, Outlet, Subscribers, bounded};
 use crate::messages::attachment::{AttachmentId, SubscriberError, SubscriberReply};
 use crate::messages::subscribers::{DeliveredEvent, PullAnswer};
+use crate::queue::change::Refusal;
 use crate::queue::record::{SubscriberKey, UnixMillis};
 
 /// Time for which a pull may wait for a read of the store in addition to its own time.
 const READ_WAIT: u64 = 5_000;
 
+/// Maximum number of pulls of one subscriber that wait.
+const WAITING_MAX: usize = 64;
+
 /// The state of a subscriber that pulls.
 #[derive(Debug, Default)]
 pub(super) struct PullState {
-    waiting: Option<WaitingPull>,
-    /// Events for the waiting pull.
+    /// Pulls that wait, the newest last.
+    waiting: Vec<WaitingPull>,
+    /// Events for the newest of them.
     collected: Vec<DeliveredEvent>,
 }
 
@@ -30,20 +38,19 @@ impl PullState {
         self.collected.push(DeliveredEvent { number, room, payload, published_at, redelivered });
     }
 
-    pub(super) fn fail(self, error: SubscriberError) {
-        if let Some(waiting) = self.waiting {
-            let _ = waiting.reply.send(Err(error));
+    pub(super) fn fail(self, error: &SubscriberError) {
+        for pull in self.waiting {
+            let _ = pull.reply.send(Err(error.clone()));
         }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+        !self.waiting.is_empty()
     }
 }
 
 impl Subscribers {
-    /// Begins a pull. A pull of the same subscriber that waits is answered without events. While
-    /// the server is closing, a pull is dropped, which notifies its caller.
+    /// Begins a pull. While the server is closing, a pull is dropped, which notifies its caller.
     pub(super) fn on_pull(
         &mut self,
         key: SubscriberKey,
@@ -62,7 +69,7 @@ impl Subscribers {
             }
             Some(id) => self.wait_for_events(id, pull),
             None => {
-                let (id, outlet) = (AttachmentId::next(), PullState { waiting: Some(pull), collected: Vec::new() });
+                let (id, outlet) = (AttachmentId::next(), PullState { waiting: vec![pull], collected: Vec::new() });
                 let (done, _) = tokio::sync::oneshot::channel();
                 self.on_attach(id, key, Outlet::Pull(outlet), done);
             }
@@ -75,16 +82,21 @@ impl Subscribers {
         }
         let Some(active) = self.active.get_mut(&id) else { return };
         let Outlet::Pull(state) = &mut active.outlet else { return };
-        let limit = pull.limit.saturating_sub(state.collected.len());
-        if let Some(before) = state.waiting.replace(pull) {
-            let _ = before.reply.send(Ok(PullAnswer::default()));
+        state.waiting.retain(|other| !other.reply.is_closed());
+        if state.waiting.len() >= WAITING_MAX {
+            let (found, limit) = (state.waiting.len() as u64, WAITING_MAX as u64);
+            let refusal = Refusal::Overloaded { what: "waiting pulls of one subscriber", found, limit };
+            let _ = pull.reply.send(Err(refusal.into()));
+            return;
         }
+        let limit = pull.limit.saturating_sub(state.collected.len());
+        state.waiting.push(pull);
         self.with(id, |delivery, now, effects| delivery.on_pull(limit, now, effects));
     }
 
     /// Passes a pull on to the delivery of an earlier pull.
-    pub(super) fn join_pull(&mut self, id: AttachmentId, mut state: PullState) {
-        if let Some(pull) = state.waiting.take() {
+    pub(super) fn join_pull(&mut self, id: AttachmentId, state: PullState) {
+        for pull in state.waiting {
             self.wait_for_events(id, pull);
         }
     }
@@ -92,12 +104,12 @@ impl Subscribers {
     /// Asks the new delivery for the events of the pull that began it.
     pub(super) fn begin_pull(&mut self, id: AttachmentId) {
         let Some(Active { outlet: Outlet::Pull(state), .. }) = self.active.get_mut(&id) else { return };
-        if let Some(pull) = state.waiting.take() {
+        for pull in std::mem::take(&mut state.waiting) {
             self.wait_for_events(id, pull);
         }
     }
 
-    /// Answers a waiting pull that has events, once no read is outstanding that may bring more.
+    /// Answers the newest pull that has events, once no read is outstanding that may bring more.
     pub(super) fn answer_pull(&mut self, id: AttachmentId) {
         if let Some(active) = self.active.get(&id)
             && let Outlet::Pull(state) = &active.outlet
@@ -108,25 +120,42 @@ impl Subscribers {
         }
     }
 
-    pub(super) fn end_late_pull(&mut self, id: AttachmentId, now: UnixMillis) {
-        if self.active.get(&id).and_then(Active::pull_deadline).is_some_and(|until| until <= now) {
+    /// Answers pulls that have waited long enough.
+    pub(super) fn end_late_pulls(&mut self, id: AttachmentId, now: UnixMillis) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let (pause, gaps) = (active.read_pause(), active.gaps.unconfirmed());
+        let Outlet::Pull(state) = &mut active.outlet else { return };
+        let is_late = |pull: &WaitingPull| pull.until.plus(pause) <= now;
+        let newest = state.waiting.pop();
+        for pull in state.waiting.extract_if(.., |pull| is_late(pull)) {
+            let _ = pull.reply.send(Ok(PullAnswer { events: Vec::new(), gaps: gaps.clone() }));
+        }
+        let is_newest_late = newest.as_ref().is_some_and(is_late);
+        state.waiting.extend(newest);
+        if is_newest_late {
             self.finish_pull(id);
         }
     }
 
-    /// The caller of a pull has gone. It may be another one than that of the pull that waits.
+    /// The caller of a pull has gone. It may be any of those that wait, or another one.
     pub(super) fn end_dropped_pull(&mut self, key: &SubscriberKey) {
         let Some(id) = self.by_key.get(key).copied() else { return };
-        let Some(Active { outlet: Outlet::Pull(state), .. }) = self.active.get(&id) else { return };
-        if state.waiting.as_ref().is_some_and(|pull| pull.reply.is_closed()) {
+        let Some(Active { outlet: Outlet::Pull(state), .. }) = self.active.get_mut(&id) else { return };
+        let newest = state.waiting.pop();
+        state.waiting.retain(|pull| !pull.reply.is_closed());
+        let has_gone = newest.as_ref().is_some_and(|pull| pull.reply.is_closed());
+        state.waiting.extend(newest);
+        if has_gone {
             self.finish_pull(id);
         }
     }
 
+    /// Answers the newest pull. The events that follow are for the one before it.
     fn finish_pull(&mut self, id: AttachmentId) {
         let Some(active) = self.active.get_mut(&id) else { return };
         let Outlet::Pull(state) = &mut active.outlet else { return };
-        let Some(waiting) = state.waiting.take() else { return };
+        let Some(waiting) = state.waiting.pop() else { return };
+        let next = state.waiting.last().map_or(0, |next| next.limit);
         let (mut events, gaps) = (std::mem::take(&mut state.collected), active.gaps.unconfirmed());
         events.sort_unstable_by_key(|event| event.number);
         // Events that a former pull was about to receive may be too many for this one.
@@ -141,21 +170,27 @@ impl Subscribers {
             if !numbers.is_empty() {
                 delivery.on_returned(&numbers, now, effects);
             }
+            delivery.on_pull(next, now, effects);
         });
     }
 
     pub(super) fn fail_pull(&mut self, id: AttachmentId, error: &SubscriberError) {
         if let Some(Active { outlet: Outlet::Pull(state), .. }) = self.active.get_mut(&id) {
-            std::mem::take(state).fail(error.clone());
+            std::mem::take(state).fail(error);
         }
     }
 }
 
 impl Active {
-    /// The time at which a waiting pull is answered without events.
+    /// The time at which a pull is answered without events.
     pub(super) fn pull_deadline(&self) -> Option<UnixMillis> {
         let Outlet::Pull(state) = &self.outlet else { return None };
-        let until = state.waiting.as_ref()?.until;
-        Some(if self.is_reading() { until.plus(READ_WAIT) } else { until })
+        let until = state.waiting.iter().map(|pull| pull.until).min()?;
+        Some(until.plus(self.read_pause()))
+    }
+
+    /// The time for which pulls wait longer, for a read that may bring events.
+    fn read_pause(&self) -> u64 {
+        if self.is_reading() { READ_WAIT } else { 0 }
     }
 }

@@ -12,7 +12,7 @@ use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
 use crate::messages::session::SocketRef;
 use crate::messages::subscribers::{Description, PendingJoin, SubscriberRequest};
-use crate::queue::change::{Acked, Change, From, Outcome, Refusal};
+use crate::queue::change::{Acked, Change, Outcome, Refusal, StartPosition};
 use crate::queue::committer::unix_millis;
 use crate::queue::record::{DurableEvent, SubscriberInfo, SubscriberKey, SubscriberState};
 use crate::queue::store::{DeadLetterPage, PageLimit, StoreError};
@@ -31,9 +31,6 @@ pub(super) const EVENTS_MAX: usize = 1_000;
 
 /// Bytes of one page for the application.
 pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
-
-/// Repetitions of a replay, of at most 256 dead letters each.
-const REPLAYS_MAX: usize = 64;
 
 impl Subscribers {
     pub(super) fn on_request(&mut self, key: SubscriberKey, request: SubscriberRequest) {
@@ -79,7 +76,7 @@ impl Subscribers {
                 actor.answer(reply, page)
             }),
             SubscriberRequest::ReplayDead { numbers, reply } => {
-                self.replay_dead(key, numbers, Vec::new(), REPLAYS_MAX, reply);
+                self.replay_dead(key, numbers, Vec::new(), reply);
             }
             SubscriberRequest::Purge { up_to, reply } => {
                 let change = Change::PurgeSubscriber { subscriber: key.clone(), up_to };
@@ -160,7 +157,13 @@ impl Subscribers {
         }
     }
 
-    fn on_subscribe(&mut self, key: SubscriberKey, room: RoomName, from: From, reply: SubscriberReply<PendingJoin>) {
+    fn on_subscribe(
+        &mut self,
+        key: SubscriberKey,
+        room: RoomName,
+        from: StartPosition,
+        reply: SubscriberReply<PendingJoin>,
+    ) {
         // A subscriber of another socket's own room would receive the events that are addressed to
         // that socket.
         if let Some(owner) = room.owner()
@@ -413,20 +416,21 @@ impl Subscribers {
         key: SubscriberKey,
         numbers: Option<Vec<u64>>,
         mut replayed: Vec<(u64, u64)>,
-        left: usize,
         reply: SubscriberReply<Vec<(u64, u64)>>,
     ) {
         let change = Change::ReplayDead { subscriber: key.clone(), numbers: numbers.clone() };
         self.submit(change, move |actor, verdict| match outcome(verdict) {
-            Ok(Outcome::Replayed { events }) => {
+            Ok(Outcome::Replayed { events, has_more }) => {
                 let first = events.iter().map(|(_, new)| *new).min();
                 let id = actor.by_key.get(&key).copied();
                 if let (Some(id), Some(first)) = (id, first) {
                     actor.with(id, |delivery, now, effects| delivery.on_rewind(first - 1, now, effects));
                 }
                 replayed.extend(events);
-                if first.is_some() && left > 0 {
-                    actor.replay_dead(key, numbers, replayed, left - 1, reply);
+                // One that has become a dead letter again meanwhile is not replayed for ever.
+                let begin = replayed.first().map_or(u64::MAX, |(_, new)| *new);
+                if has_more && replayed.last().is_none_or(|(old, _)| *old < begin) {
+                    actor.replay_dead(key, numbers, replayed, reply);
                 } else {
                     let _ = reply.send(Ok(replayed));
                 }

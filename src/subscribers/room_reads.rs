@@ -1,33 +1,47 @@
 //! Reads of the stored events of rooms, without a subscriber. A read without events may wait for
 //! the next one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::requests::{EVENTS_MAX, PAGE_BYTES_MAX};
 use super::{Subscribers, bounded};
+use crate::ids::{NamespacePath, QueueOffset, RoomName};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
-use crate::messages::subscribers::{DeliveredEvent, RoomsRead, RoomsToRead};
+use crate::messages::session::SessionLink;
+use crate::messages::subscribers::{DeliveredEvent, RoomPage, RoomQuery};
 use crate::queue::change::Refusal;
+use crate::queue::left_out::log_once;
 use crate::queue::record::UnixMillis;
 use crate::queue::service::RevealedEvent;
 use crate::queue::store::{PageLimit, StoreError};
 
-/// Maximum number of reads that wait for events.
-const WAITING_MAX: usize = 4_096;
+/// Maximum number of reads that have no answer yet.
+const READS_MAX: usize = 4_096;
 
+/// Maximum number of those of one session. A client needs one at a time.
+const READS_PER_SESSION_MAX: usize = 16;
+
+/// Reads that have no answer yet.
 #[derive(Default)]
 pub(super) struct RoomReads {
-    ready: VecDeque<RoomRead>,
-    /// Reads that wait for the next event of their rooms.
-    waiting: Vec<RoomRead>,
+    reads: BTreeMap<u64, PendingRead>,
+    /// Reads that are carried out next, in order.
+    ready: VecDeque<u64>,
+    /// The other reads, which wait for the next event of their rooms.
+    by_room: HashMap<(NamespacePath, RoomName), BTreeSet<u64>>,
+    deadlines: BTreeSet<(UnixMillis, u64)>,
+    by_session: HashMap<usize, BTreeSet<u64>>,
+    last: u64,
 }
 
-struct RoomRead {
-    rooms: RoomsToRead,
+struct PendingRead {
+    query: RoomQuery,
     until: UnixMillis,
-    reply: SubscriberReply<RoomsRead>,
+    /// The session of the client that asked.
+    session: Option<SessionLink>,
+    reply: SubscriberReply<RoomPage>,
 }
 
 impl RoomReads {
@@ -36,116 +50,179 @@ impl RoomReads {
     }
 
     pub(super) fn deadline(&self) -> Option<UnixMillis> {
-        self.waiting.iter().map(|read| read.until).min()
+        self.deadlines.first().map(|(until, _)| *until)
     }
 
     pub(super) fn on_event(&mut self, event: &RevealedEvent) {
-        self.wake(|read| {
-            read.rooms.namespace == event.namespace && read.rooms.rooms.iter().any(|room| event.rooms.contains(room))
-        });
+        if self.by_room.is_empty() {
+            return;
+        }
+        let of_room = |room: &RoomName| self.by_room.get(&(event.namespace.clone(), room.clone()));
+        let woken: BTreeSet<u64> = event.rooms.iter().filter_map(of_room).flatten().copied().collect();
+        self.wake(woken);
     }
 
     pub(super) fn on_missed(&mut self) {
-        self.wake(|_| true);
+        let woken: Vec<u64> = self.deadlines.iter().map(|(_, id)| *id).collect();
+        self.wake(woken);
     }
 
-    fn wake(&mut self, is_ready: impl Fn(&RoomRead) -> bool) {
-        if !self.waiting.is_empty() {
-            let (ready, waiting) = self.waiting.drain(..).partition(is_ready);
-            self.waiting = waiting;
-            let ready: Vec<RoomRead> = ready;
-            self.ready.extend(ready);
+    fn end_waits(&mut self, now: UnixMillis) {
+        let late: Vec<u64> = self.deadlines.iter().take_while(|(until, _)| *until <= now).map(|(_, id)| *id).collect();
+        self.wake(late);
+    }
+
+    fn wake(&mut self, ids: impl IntoIterator<Item = u64>) {
+        for id in ids {
+            self.end_wait(id);
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Adds a read, unless there are too many without those whose callers have gone.
+    fn add(&mut self, read: PendingRead) -> Result<(), (Refusal, SubscriberReply<RoomPage>)> {
+        let session = read.session.as_ref().map(SessionLink::address);
+        let of_session =
+            |reads: &Self| session.and_then(|session| reads.by_session.get(&session)).map_or(0, BTreeSet::len);
+        if of_session(self) >= READS_PER_SESSION_MAX {
+            let ids = session.and_then(|session| self.by_session.get(&session)).cloned().unwrap_or_default();
+            self.drop_abandoned(ids);
+        }
+        if self.reads.len() >= READS_MAX {
+            let ids: Vec<u64> = self.reads.keys().copied().collect();
+            self.drop_abandoned(ids);
+        }
+        for (what, found, limit) in [
+            ("reads of rooms of one session", of_session(self), READS_PER_SESSION_MAX),
+            ("reads of rooms", self.reads.len(), READS_MAX),
+        ] {
+            if found >= limit {
+                return Err((Refusal::Overloaded { what, found: found as u64, limit: limit as u64 }, read.reply));
+            }
+        }
+        self.last += 1;
+        if let Some(session) = session {
+            self.by_session.entry(session).or_default().insert(self.last);
+        }
+        self.reads.insert(self.last, read);
+        self.ready.push_back(self.last);
+        Ok(())
+    }
+
+    fn drop_abandoned(&mut self, ids: impl IntoIterator<Item = u64>) {
+        for id in ids {
+            if self.reads.get(&id).is_some_and(|read| read.reply.is_closed()) {
+                self.remove(id);
+            }
+        }
+        self.ready.retain(|id| self.reads.contains_key(id));
+    }
+
+    fn remove(&mut self, id: u64) -> Option<PendingRead> {
+        self.end_wait(id);
+        let read = self.reads.remove(&id)?;
+        if let Some(session) = &read.session
+            && let Some(ids) = self.by_session.get_mut(&session.address())
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_session.remove(&session.address());
+            }
+        }
+        Some(read)
+    }
+
+    fn begin_wait(&mut self, id: u64) {
+        let Some(PendingRead { query, until, .. }) = self.reads.get(&id) else { return };
+        for room in &query.rooms {
+            self.by_room.entry((query.namespace.clone(), room.clone())).or_default().insert(id);
+        }
+        self.deadlines.insert((*until, id));
+    }
+
+    fn end_wait(&mut self, id: u64) {
+        let Some(PendingRead { query, until, .. }) = self.reads.get(&id) else { return };
+        if !self.deadlines.remove(&(*until, id)) {
+            return;
+        }
+        for room in &query.rooms {
+            let key = (query.namespace.clone(), room.clone());
+            if let Some(ids) = self.by_room.get_mut(&key) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.by_room.remove(&key);
+                }
+            }
         }
     }
 }
 
 impl Subscribers {
-    pub(super) fn on_read_rooms(&mut self, rooms: RoomsToRead, wait: Duration, reply: SubscriberReply<RoomsRead>) {
-        let is_foreign = rooms.after.is_some_and(|after| after.epoch != self.queue.epoch());
-        let refusal = if is_foreign {
-            Some(SubscriberError::Refused(Refusal::ForeignEpoch))
-        } else if rooms.rooms.iter().any(|room| room.owner().is_some()) {
-            Some(SubscriberError::ForeignRoom)
-        } else if self.room_reads.waiting.len() + self.room_reads.ready.len() >= WAITING_MAX {
-            Some(SubscriberError::Overloaded)
+    pub(super) fn on_read_rooms(
+        &mut self,
+        query: RoomQuery,
+        wait: Duration,
+        session: Option<SessionLink>,
+        reply: SubscriberReply<RoomPage>,
+    ) {
+        let is_foreign = query.after.is_some_and(|after| after.epoch != self.queue.epoch());
+        let (refusal, reply) = if is_foreign {
+            (SubscriberError::Refused(Refusal::ForeignEpoch), reply)
+        } else if query.rooms.iter().any(|room| room.owner().is_some()) {
+            (SubscriberError::ForeignRoom, reply)
         } else {
-            None
+            let until = self.clock.now().plus(bounded(wait, self.settings.pull_wait_max));
+            match self.room_reads.add(PendingRead { query, until, session, reply }) {
+                Ok(()) => return,
+                Err((refusal, reply)) => (refusal.into(), reply),
+            }
         };
-        if let Some(refusal) = refusal {
-            let _ = reply.send(Err(refusal));
-            return;
-        }
-        let until = self.clock.now().plus(bounded(wait, self.settings.pull_wait_max));
-        self.room_reads.ready.push_back(RoomRead { rooms, until, reply });
+        let _ = reply.send(Err(refusal));
     }
 
     /// Carries out one read that is ready.
     pub(super) fn read_rooms(&mut self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        self.room_reads.wake(|read| read.until <= now);
-        let Some(read) = self.room_reads.ready.pop_front() else { return Ok(()) };
+        self.room_reads.end_waits(now);
+        let Some(id) = self.room_reads.ready.pop_front() else { return Ok(()) };
+        let Some(read) = self.room_reads.reads.get(&id) else { return Ok(()) };
         if read.reply.is_closed() {
+            self.room_reads.remove(id);
             return Ok(());
         }
-        match self.read_page_of(&read.rooms) {
-            Ok(found)
-                if found.events.is_empty() && !found.has_more && found.removed_to.is_none() && read.until > now =>
-            {
-                self.room_reads.waiting.push(read);
+        let (until, query) = (read.until, read.query.clone());
+        let (answer, result) = match self.read_page_of(&query) {
+            Ok(found) if found.events.is_empty() && !found.has_more && found.removed_to.is_none() && until > now => {
+                self.room_reads.begin_wait(id);
+                return Ok(());
             }
-            Ok(found) => {
-                let _ = read.reply.send(Ok(found));
-            }
-            Err(error) => {
-                let _ = read.reply.send(Err(SubscriberError::Unavailable));
-                return Err(error);
-            }
+            Ok(found) => (Ok(found), Ok(())),
+            Err(error) => (Err(SubscriberError::Unavailable), Err(error)),
+        };
+        if let Some(read) = self.room_reads.remove(id) {
+            let _ = read.reply.send(answer);
         }
-        Ok(())
+        result
     }
 
-    fn read_page_of(&mut self, read: &RoomsToRead) -> Result<RoomsRead, StoreError> {
-        let RoomsToRead { namespace, rooms, after, limit } = read;
-        let (limit, after) = ((*limit).clamp(1, EVENTS_MAX), *after);
+    fn read_page_of(&mut self, query: &RoomQuery) -> Result<RoomPage, StoreError> {
+        let RoomQuery { namespace, rooms, after, limit } = query;
+        let limit = PageLimit { events: (*limit).clamp(1, EVENTS_MAX), bytes: PAGE_BYTES_MAX };
         let from = after.map_or(0, |after| after.number);
+        let page = self.reader.events(namespace, rooms, from, limit)?;
+        // Read last, so that it is not before an event of the page.
         let head = self.reader.totals()?.head.number;
-        // Rooms are read one after the other: a new event may be in the later ones only.
-        let (mut events, mut known_to, mut removed_to, mut has_more) = (Vec::new(), head, 0, false);
-        for room in rooms {
-            let page = self.reader.events(namespace, room, from, PageLimit { events: limit, bytes: PAGE_BYTES_MAX })?;
-            if page.has_more {
-                known_to = known_to.min(page.next);
-                has_more = true;
-            }
-            removed_to = removed_to.max(page.removed_to);
-            events.extend(page.events);
+        for damaged in &page.damaged {
+            log_once(QueueOffset { epoch: self.queue.epoch(), number: damaged.number }, &damaged.error);
         }
-        events.sort_by_key(|event| event.number);
-        events.dedup_by_key(|event| event.number);
-        let read = events.len();
-        events.retain(|event| event.number <= known_to);
-        has_more |= events.len() < read;
-        let mut bytes = 0;
-        let fits = |event: &crate::queue::record::DurableEvent| {
-            bytes += event.payload.bytes();
-            bytes
-        };
-        let sizes: Vec<usize> = events.iter().map(fits).collect();
-        let count = sizes.iter().take_while(|sum| **sum <= PAGE_BYTES_MAX).count().max(1).min(limit);
-        let is_cut = events.len() > count;
-        has_more |= is_cut;
-        events.truncate(count);
-        let last = events.last().map_or(from, |last| last.number.max(from));
-        // After the last event there may be damaged ones, which are not read again.
-        let next = if has_more && !is_cut { known_to } else { last };
-        let events = events.into_iter().map(|event| DeliveredEvent {
+        let events = page.events.into_iter().map(|event| DeliveredEvent {
             number: event.number,
             room: event.room,
             payload: Arc::new(event.payload),
             published_at: event.published_at,
             redelivered: false,
         });
-        let removed_to = Some(removed_to).filter(|removed_to| after.is_some() && *removed_to > from);
-        Ok(RoomsRead { events: events.collect(), next, head, has_more, removed_to })
+        let removed_to = Some(page.removed_to).filter(|removed_to| after.is_some() && *removed_to > from);
+        Ok(RoomPage { events: events.collect(), next: page.next, head, has_more: page.has_more, removed_to })
     }
 }

@@ -23,10 +23,10 @@ use crate::ids::QueueOffset;
 use crate::messages::attachment::{EventAnswer, SubscriberError, SubscriberReply};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::tests::socket;
-use crate::messages::subscribers::{PullAnswer, RoomsRead, RoomsToRead, SubscriberRequest};
-use crate::queue::change::{From, Outcome, Publish, Refusal};
+use crate::messages::subscribers::{PullAnswer, RoomPage, RoomQuery, SubscriberRequest};
+use crate::queue::change::{Outcome, Publish, Refusal, StartPosition};
 use crate::queue::committer::CommitterOptions;
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::record::{Payload, SubscriberName};
 use crate::queue::service::RevealedEvent;
 
@@ -34,6 +34,8 @@ use crate::queue::service::RevealedEvent;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 type Log = Rc<RefCell<Vec<String>>>;
+
+type RoomAnswer = oneshot::Receiver<Result<RoomPage, SubscriberError>>;
 
 /// A session that records the updates of its attachments.
 struct Recorder(Log);
@@ -94,13 +96,13 @@ impl Rig {
     fn new(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        let store = Failing::new(QueueLimits::from(&limits.queue));
+        let store = Failing::new(StoreLimits::from(&limits.queue));
         let options = CommitterOptions {
             retry_min: Duration::from_millis(1),
             retry_max: Duration::from_millis(1),
             ..CommitterOptions::default()
         };
-        let (queue, reader) = QueueService::start(options, QueueLimits::from(&limits.queue), store.open()).unwrap();
+        let (queue, reader) = QueueService::start(options, StoreLimits::from(&limits.queue), store.open()).unwrap();
         let settings = Settings::new(&limits, Parser::Json);
         let woken = Arc::new(Notify::new());
         let actor = Subscribers::new(Arc::new(queue), reader, SubscribersLink::new(), settings, Arc::default());
@@ -156,7 +158,9 @@ impl Rig {
     async fn subscribe(&mut self, name: &str, room: &str) {
         self.request(name, SubscriberRequest::Create).await.unwrap();
         let room = RoomName::parse(room).unwrap();
-        self.request(name, |reply| SubscriberRequest::Subscribe { room, from: From::Now, reply }).await.unwrap();
+        self.request(name, |reply| SubscriberRequest::Subscribe { room, from: StartPosition::Now, reply })
+            .await
+            .unwrap();
     }
 
     fn attach(&mut self, name: &str) -> (Client, oneshot::Receiver<Result<(), SubscriberError>>) {
@@ -232,11 +236,16 @@ impl Rig {
     }
 
     /// Reads stored events of rooms, without a wait.
-    fn read_rooms(&self, rooms: &[&str], limit: usize) -> oneshot::Receiver<Result<RoomsRead, SubscriberError>> {
+    fn read_rooms(&self, rooms: &[&str], limit: usize) -> RoomAnswer {
+        self.read_rooms_of(None, rooms, limit, Duration::ZERO)
+    }
+
+    /// Reads stored events of rooms for the client of a session.
+    fn read_rooms_of(&self, session: Option<&SessionLink>, rooms: &[&str], limit: usize, wait: Duration) -> RoomAnswer {
         let (reply, answer) = oneshot::channel();
         let rooms = rooms.iter().map(|room| RoomName::parse(room).unwrap()).collect();
-        let rooms = RoomsToRead { namespace: NamespacePath::root(), rooms, after: None, limit };
-        self.actor.link.post(SubscriberCommand::ReadRooms { rooms, wait: Duration::ZERO, reply });
+        let query = RoomQuery { namespace: NamespacePath::root(), rooms, after: None, limit };
+        self.actor.link.post(SubscriberCommand::ReadRooms { query, wait, session: session.cloned(), reply });
         answer
     }
 

@@ -198,6 +198,7 @@ impl From<QueueError> for ErrorBody {
             QueueError::Expired { .. } => ErrorCode::Expired,
             QueueError::TooManySubscribers { .. }
             | QueueError::TooManySubscriptions { .. }
+            | QueueError::TooManyRequests { .. }
             | QueueError::Overloaded => ErrorCode::Overloaded,
             QueueError::Unavailable => ErrorCode::Unavailable,
             QueueError::Disconnected | QueueError::NotYetConnected => ErrorCode::Disconnected,

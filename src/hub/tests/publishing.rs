@@ -15,7 +15,7 @@ use crate::journal::folder::BootId;
 use crate::messages::event::DurableEmit;
 use crate::queue::change::{Change, Dedup, Outcome, Publish};
 use crate::queue::committer::CommitterOptions;
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::memory::MemoryStore;
 use crate::queue::record::{ContentHash, Payload, UnixMillis};
 use crate::queue::service::{Live, QueueService};
@@ -89,7 +89,7 @@ struct QueueRig {
 }
 
 fn memory() -> Arc<RwLock<MemoryStore>> {
-    Arc::new(RwLock::new(MemoryStore::new(EPOCH, QueueLimits::default())))
+    Arc::new(RwLock::new(MemoryStore::new(EPOCH, StoreLimits::default())))
 }
 
 fn options(reports: &Arc<Reports>) -> CommitterOptions {
@@ -125,7 +125,7 @@ impl QueueRig {
             Ok(Box::new(GatedStore { inner, permits, gate }) as Box<dyn QueueStore>)
         });
         let reports = Arc::<Reports>::default();
-        let (service, mut reader) = QueueService::start(options(&reports), QueueLimits::default(), open).unwrap();
+        let (service, mut reader) = QueueService::start(options(&reports), StoreLimits::default(), open).unwrap();
         let revealed = reveal_stored(writer.as_mut(), &service, &mut *reader, Parser::Json).unwrap();
         let service = Arc::new(service);
         let queue = HubQueue { service: service.clone(), reports, parser: Parser::Json, revealed };

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::ids::NamespacePath;
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::memory::MemoryStore;
 use crate::queue::record::{QueueOffset, SubscriberKey, SubscriberName};
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
@@ -77,7 +77,7 @@ impl QueueStore for Controlled {
 fn start(options: CommitterOptions) -> (Committer, Arc<Controls>) {
     let controls = Arc::new(Controls::default());
     controls.opens.store(true, Ordering::SeqCst);
-    let inner = Arc::new(std::sync::RwLock::new(MemoryStore::new(EPOCH, QueueLimits::default())));
+    let inner = Arc::new(std::sync::RwLock::new(MemoryStore::new(EPOCH, StoreLimits::default())));
     let shared = Arc::clone(&controls);
     let open: Open = Box::new(move || {
         if !shared.opens.load(Ordering::SeqCst) {
@@ -283,7 +283,7 @@ fn dropping_a_committer_of_a_failed_store_ends_it() {
 fn sqlite_committer(folder: &std::path::Path) -> Committer {
     let folder = folder.to_owned();
     let open: Open = Box::new(move || {
-        let limits = QueueLimits::default();
+        let limits = StoreLimits::default();
         let folder = folder.clone();
         let options =
             SqliteOptions { folder, epoch: EPOCH, limits, head_min: None, work_rows: WORK_ROWS, pages_max: None };
@@ -340,7 +340,7 @@ fn a_crash_before_a_commit_stores_nothing_and_one_after_it_all() {
             .unwrap()
             .status;
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6), "{status}");
-        let limits = QueueLimits::default();
+        let limits = StoreLimits::default();
         let (path, head_min) = (folder.clone(), None);
         let options =
             SqliteOptions { folder: path, epoch: EPOCH, limits, head_min, work_rows: WORK_ROWS, pages_max: None };

@@ -43,3 +43,43 @@ fn purging_and_removing_are_complete_although_work_is_left_over() {
         assert_eq!(sizes(&mut b), (0, 0), "{}", b.kind);
     });
 }
+
+#[test]
+fn a_read_passes_over_a_bounded_number_of_events_that_wait() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        let waiting = PASSED_MAX as u64 + 500;
+        b.commit(&(0..=waiting).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        let later = UnixMillis(b.now.0 + 1_000);
+        b.commit(&(1..=waiting).map(|number| failed("s", number, 1, later)).collect::<Vec<_>>());
+        let mut read = |after| {
+            let page = b.reader.deliverable(&key("s"), after, &[], b.now, ALL).unwrap();
+            (page.fresh.len(), page.next, page.has_more, page.next_due)
+        };
+        assert_eq!(read(0), (0, PASSED_MAX as u64, true, Some(later)), "{}", b.kind);
+        assert_eq!(read(PASSED_MAX as u64), (1, waiting + 1, false, Some(later)), "{}", b.kind);
+    });
+}
+
+#[test]
+fn failed_deliveries_end_with_what_is_pending() {
+    both(|mut b| {
+        // Keeps the events.
+        b.subscribe("other", &["a", "b"]);
+        b.subscribe("s", &["a", "b"]);
+        b.publish(&["a"], "1");
+        b.publish(&["a", "b"], "2");
+        b.apply(failed("s", 1, 1, UnixMillis(1)));
+        b.apply(failed("s", 2, 1, UnixMillis(1)));
+        let attempts = |b: &mut Bench| {
+            b.apply(subscribe("s", "a", after(0)));
+            b.page("s", 0, ALL).events.iter().map(|event| (event.number, event.attempts)).collect::<Vec<_>>()
+        };
+        b.apply(unsubscribe("s", "a"));
+        assert_eq!(attempts(&mut b), [(1, 0), (2, 1)], "{}: one is pending through the other room", b.kind);
+        b.apply(unsubscribe("s", "a"));
+        let purge = Change::PurgeRoom { namespace: NamespacePath::root(), room: room("b"), up_to: 2 };
+        b.apply(purge);
+        assert_eq!(attempts(&mut b), [(1, 0), (2, 0)], "{}", b.kind);
+    });
+}

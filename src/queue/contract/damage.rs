@@ -9,7 +9,7 @@ use super::*;
 
 #[test]
 fn a_damaged_event_is_named_and_the_others_are_served() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a", "b"]);
     b.subscribe("t", &["a"]);
     for _ in 0..4 {
@@ -61,7 +61,7 @@ fn damaged(statements: &str) -> (SqliteStore, Scratch) {
         max_age: Some(Duration::from_secs(60)),
         ..Default::default()
     };
-    let limits = QueueLimits { retention: vec![rule], ..QueueLimits::default() };
+    let limits = StoreLimits { retention: vec![rule], ..StoreLimits::default() };
     let mut b = Bench::sqlite(limits.clone());
     b.subscribe("s", &["a", "kept"]);
     for _ in 0..4 {
@@ -102,7 +102,7 @@ fn a_damaged_event_does_not_stop_the_queue() {
 
 #[test]
 fn a_damaged_event_is_reported_when_its_retry_is_due() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a", "b"]);
     for _ in 0..4 {
         b.publish(&["b"], "content");
@@ -153,7 +153,7 @@ fn an_event_on_a_damaged_page_can_be_removed() {
 
 #[test]
 fn a_damaged_dead_letter_is_named_and_not_replayed() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     for number in 1..=3 {
         b.publish(&["a"], "content");
@@ -165,7 +165,7 @@ fn a_damaged_dead_letter_is_named_and_not_replayed() {
     assert_eq!(page.dead_letters.iter().map(|dead| dead.number).collect::<Vec<_>>(), [1, 3]);
     assert!(page.damaged[0].error.starts_with("queue file queue.sqlite3: table dead_letter, row 2: checksum"));
     let replayed = b.apply(Change::ReplayDead { subscriber: key("s"), numbers: None });
-    assert_eq!(replayed, Outcome::Replayed { events: vec![(1, 4), (3, 5)] });
+    assert_eq!(replayed, Outcome::Replayed { events: vec![(1, 4), (3, 5)], has_more: false });
     assert_eq!(b.gaps("s"), [gap(2, 2, Some(1), GapReason::Damaged)]);
     assert_eq!(b.totals().dead_letters, 0);
 }

@@ -27,9 +27,9 @@ pub(super) fn batches() -> Vec<Vec<Change>> {
     let mut batches = vec![vec![
         Change::CreateSubscriber { subscriber: key("s") },
         Change::CreateSubscriber { subscriber: key("t") },
-        subscribe("s", "a", From::Now),
-        subscribe("s", "b", From::Now),
-        subscribe("t", "a", From::Now),
+        subscribe("s", "a", StartPosition::Now),
+        subscribe("s", "b", StartPosition::Now),
+        subscribe("t", "a", StartPosition::Now),
     ]];
     for number in 0..8_u64 {
         let head = number * 4;
@@ -108,7 +108,7 @@ fn a_log_cut_anywhere_holds_the_commits_before_the_cut() {
 #[test]
 fn a_full_disk_fails_the_commit_and_keeps_what_was_confirmed() {
     let scratch = Scratch::new();
-    let bounded = SqliteOptions { pages_max: Some(120), ..options(scratch.path(), QueueLimits::default()) };
+    let bounded = SqliteOptions { pages_max: Some(120), ..options(scratch.path(), StoreLimits::default()) };
     let mut store = SqliteStore::open(bounded).unwrap();
     let now = UnixMillis(1);
     store.commit(&batches()[0], now).unwrap();
@@ -133,7 +133,7 @@ fn a_full_disk_fails_the_commit_and_keeps_what_was_confirmed() {
 }
 
 pub(super) fn refused(folder: &Path) -> String {
-    match SqliteStore::open(options(folder, QueueLimits::default())) {
+    match SqliteStore::open(options(folder, StoreLimits::default())) {
         Ok(_) => panic!("opened"),
         Err(error) => error.to_string().replace(&folder.display().to_string(), "F"),
     }
@@ -203,12 +203,12 @@ fn folder_and_files_are_private() {
 #[test]
 fn a_folder_that_cannot_be_written_is_refused() {
     // Nobody creates folders there, not even root.
-    let error = SqliteStore::open(options(Path::new("/proc/stentor/queue"), QueueLimits::default())).err().unwrap();
+    let error = SqliteStore::open(options(Path::new("/proc/stentor/queue"), StoreLimits::default())).err().unwrap();
     assert!(matches!(error, StoreError::Io { .. } | StoreError::NotPermitted { .. }), "{error}");
     let scratch = Scratch::new();
     drop(open(scratch.path()));
     fs::set_permissions(scratch.path().join(DATABASE), fs::Permissions::from_mode(0o400)).unwrap();
-    match SqliteStore::open(options(scratch.path(), QueueLimits::default())) {
+    match SqliteStore::open(options(scratch.path(), StoreLimits::default())) {
         Err(error) => assert!(matches!(error, StoreError::NotPermitted { .. }), "{error}"),
         // Root may write everywhere.
         Ok(_) => assert!(fs::write("/proc/self/comm", "t").is_ok()),
@@ -228,7 +228,7 @@ fn sqlite_is_new_enough_and_set_up_for_durability() {
 
 #[test]
 fn an_upkeep_moves_the_log_into_the_database_file() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     let file = b.scratch.as_ref().unwrap().path().join(DATABASE);
     let before = fs::metadata(&file).unwrap().len();
@@ -313,7 +313,7 @@ fn a_restored_copy_reuses_no_number_and_reports_a_gap() {
     store.commit(&[publish(&["a"], "2"), publish(&["a"], "3")], UnixMillis(1)).unwrap();
     let head_min = Some(store.head());
     drop(store);
-    let with_head = |folder: &Path| SqliteOptions { head_min, ..options(folder, QueueLimits::default()) };
+    let with_head = |folder: &Path| SqliteOptions { head_min, ..options(folder, StoreLimits::default()) };
     let mut store = SqliteStore::open(with_head(scratch.path())).unwrap();
     let mut reader = store.reader().unwrap();
     assert_eq!(reader.gaps(&key("s"), 0, 9).unwrap().gaps, [], "nothing is missing");

@@ -16,7 +16,7 @@ fn an_event_is_freed_when_its_last_subscriber_has_acknowledged_it() {
         b.apply(ack("s", &[1]));
         assert_eq!(sizes(&mut b), (0, 0), "rows and bytes");
         b.expire();
-        assert_eq!(b.reader.events(&NamespacePath::root(), &room("a"), 0, ALL).unwrap().removed_to, 2);
+        assert_eq!(b.reader.events(&NamespacePath::root(), &[room("a")], 0, ALL).unwrap().removed_to, 2);
     });
 }
 
@@ -139,11 +139,11 @@ fn a_subscription_to_the_past_has_what_is_stored() {
 fn a_subscription_refuses_foreign_and_future_offsets() {
     both(|mut b| {
         b.subscribe("s", &[]);
-        let foreign = From::After(QueueOffset { epoch: Epoch::new(1, 1), number: 0 });
+        let foreign = StartPosition::After(QueueOffset { epoch: Epoch::new(1, 1), number: 0 });
         assert_eq!(b.apply(subscribe("s", "a", foreign)), Outcome::Refused(Refusal::ForeignEpoch));
         let beyond = Outcome::Refused(Refusal::BeyondHead { number: 1, head: 0 });
         assert_eq!(b.apply(subscribe("s", "a", after(1))), beyond);
-        assert_eq!(b.apply(subscribe("t", "a", From::Now)), Outcome::Refused(Refusal::UnknownSubscriber));
+        assert_eq!(b.apply(subscribe("t", "a", StartPosition::Now)), Outcome::Refused(Refusal::UnknownSubscriber));
     });
 }
 
@@ -168,11 +168,11 @@ fn a_given_up_event_is_a_dead_letter_and_can_be_replayed() {
         assert_eq!((dead.number, dead.room.as_str(), dead.attempts), (1, "a", 3));
         assert_eq!((dead.reason.as_str(), &dead.payload, dead.dead_at), ("poison", &payload("poison"), b.now));
         let replay = Change::ReplayDead { subscriber: key("s"), numbers: None };
-        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 2)] });
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 2)], has_more: false });
         let event = b.page("s", 0, ALL).events.remove(0);
         assert_eq!((event.number, event.room.as_str(), event.replay_of, event.attempts), (2, "a", Some(1), 0));
         assert_eq!((b.pending("t"), b.dead("s").len()), (vec![], 0));
-        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![] });
+        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![], has_more: false });
         assert_eq!(b.reader.subscriber(&key("s")).unwrap().unwrap().rooms, [room("a")]);
         b.reveal();
         b.apply(ack("s", &[2]));
@@ -182,7 +182,7 @@ fn a_given_up_event_is_a_dead_letter_and_can_be_replayed() {
 
 #[test]
 fn the_oldest_of_too_many_dead_letters_becomes_a_gap() {
-    let limits = QueueLimits { dead_letters_max: 2, ..QueueLimits::default() };
+    let limits = StoreLimits { dead_letters_max: 2, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a"]);
         for number in 1..=4 {
@@ -291,7 +291,7 @@ fn an_acknowledgement_and_a_reason_are_bounded() {
 fn a_gap_is_confirmed_as_far_as_it_was_reported() {
     let rule =
         crate::queue::limits::RetentionRule { pattern: "kept".into(), max_events: Some(1), ..Default::default() };
-    let limits = QueueLimits { gaps_per_room_max: 1, retention: vec![rule], ..QueueLimits::default() };
+    let limits = StoreLimits { gaps_per_room_max: 1, retention: vec![rule], ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a", "kept"]);
         let expires_at = Some(UnixMillis(b.now.0 + 1_000));
@@ -343,7 +343,7 @@ fn a_gap_has_as_many_events_as_one_change_may_confirm() {
 fn a_lost_range_is_reported_although_its_last_event_was_handled() {
     let rule =
         crate::queue::limits::RetentionRule { pattern: "kept".into(), max_events: Some(1), ..Default::default() };
-    let limits = QueueLimits { gaps_per_room_max: 1, retention: vec![rule], ..QueueLimits::default() };
+    let limits = StoreLimits { gaps_per_room_max: 1, retention: vec![rule], ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["kept"]);
         b.subscribe("t", &["kept"]);
@@ -358,10 +358,10 @@ fn a_lost_range_is_reported_although_its_last_event_was_handled() {
 
 #[test]
 fn acknowledging_freed_events_is_cheap_with_many_subscriptions() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     let rooms: Vec<String> = (0..1_000).map(|number| format!("room {number}")).collect();
     b.apply(Change::CreateSubscriber { subscriber: key("s") });
-    let subscriptions: Vec<Change> = rooms.iter().map(|room| subscribe("s", room, From::Now)).collect();
+    let subscriptions: Vec<Change> = rooms.iter().map(|room| subscribe("s", room, StartPosition::Now)).collect();
     b.commit(&subscriptions);
     b.commit(&(0..1_024).map(|_| publish(&["other"], "x")).collect::<Vec<_>>());
     b.reveal();
@@ -411,9 +411,9 @@ fn a_replay_is_bounded_in_bytes() {
             b.apply(term("s", number));
         }
         let replay = Change::ReplayDead { subscriber: key("s"), numbers: None };
-        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 6), (2, 7), (3, 8)] });
-        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(4, 9), (5, 10)] });
-        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![] });
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(1, 6), (2, 7), (3, 8)], has_more: true });
+        assert_eq!(b.apply(replay.clone()), Outcome::Replayed { events: vec![(4, 9), (5, 10)], has_more: false });
+        assert_eq!(b.apply(replay), Outcome::Replayed { events: vec![], has_more: false });
     });
 }
 
@@ -426,9 +426,10 @@ fn a_long_list_of_dead_letters_is_replayed_in_parts() {
         let replay = |numbers: Vec<u64>| Change::ReplayDead { subscriber: key("s"), numbers: Some(numbers) };
         let list = replay((1..=300).collect());
         assert_eq!(list.bytes(), replay(Vec::new()).bytes() + 300 * 8);
-        for expected in [256, 44, 0] {
+        for expected in [(256, true), (44, false), (0, false)] {
             let outcome = b.apply(list.clone());
-            assert!(matches!(&outcome, Outcome::Replayed { events } if events.len() == expected), "{outcome:?}");
+            let Outcome::Replayed { events, has_more } = outcome else { panic!("{outcome:?}") };
+            assert_eq!((events.len(), has_more), expected, "{}", b.kind);
         }
         assert_eq!(b.totals().dead_letters, 0);
         let refused = Outcome::Refused(Refusal::TooManyNumbers { numbers: 1025 });

@@ -42,7 +42,7 @@ fn edit(scratch: &Scratch) -> QueueEditor {
 
 #[test]
 fn an_inspection_of_an_unused_folder_leaves_no_trace() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     b.publish(&["a"], "content");
     let scratch = closed(b);
@@ -59,7 +59,7 @@ fn an_inspection_of_an_unused_folder_leaves_no_trace() {
 
 #[test]
 fn an_inspection_reads_beside_a_server_and_after_one_was_killed() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     let mut queue = QueueInspection::open(b.scratch.as_ref().unwrap().path()).unwrap();
     assert!(offsets(&mut queue, "s").is_empty());
@@ -82,7 +82,7 @@ fn an_inspection_reads_beside_a_server_and_after_one_was_killed() {
 
 #[test]
 fn a_server_that_starts_during_an_inspection_is_reported() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     let scratch = closed(b);
     let mut queue = QueueInspection::open(scratch.path()).unwrap();
@@ -119,7 +119,7 @@ fn the_folder_of_a_queue_is_found_by_its_data_folder() {
 
 #[test]
 fn subscribers_and_their_backlog_are_listed_page_by_page() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     for number in 0..130 {
         b.subscribe(&format!("s{number:03}"), &["a"]);
     }
@@ -147,7 +147,7 @@ fn subscribers_and_their_backlog_are_listed_page_by_page() {
 
 #[test]
 fn failed_deliveries_and_gaps_are_found() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     for _ in 0..4 {
         b.publish(&["a"], "content");
@@ -174,7 +174,7 @@ fn failed_deliveries_and_gaps_are_found() {
 
 #[test]
 fn a_check_names_file_and_row_of_every_damage() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     for _ in 0..1_100 {
         b.publish(&["a"], "content");
@@ -204,7 +204,7 @@ fn a_check_names_file_and_row_of_every_damage() {
 
 #[test]
 fn a_check_of_damaged_pages_ends_and_names_the_file() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     for _ in 0..200 {
         b.publish(&["a"], &"content".repeat(100));
@@ -225,19 +225,19 @@ fn a_check_of_damaged_pages_ends_and_names_the_file() {
 
 #[test]
 fn an_editor_refuses_a_folder_in_use_and_blocks_a_server() {
-    let b = Bench::sqlite(QueueLimits::default());
+    let b = Bench::sqlite(StoreLimits::default());
     let folder = b.scratch.as_ref().unwrap().path().to_owned();
     let error = QueueEditor::open(&folder, &limits::QueueLimits::default()).unwrap_err();
     let by = format!("process {}", std::process::id());
     assert_eq!(error, QueueOpenError::InUse { path: folder.clone(), by });
     let scratch = closed(b);
     let _editor = edit(&scratch);
-    assert!(matches!(SqliteStore::open(options(&folder, QueueLimits::default())), Err(StoreError::Locked { .. })));
+    assert!(matches!(SqliteStore::open(options(&folder, StoreLimits::default())), Err(StoreError::Locked { .. })));
 }
 
 #[test]
 fn an_operator_purges_replays_and_removes() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a", "b"]);
     b.subscribe("t", &["a"]);
     for _ in 0..4 {
@@ -269,7 +269,7 @@ fn an_operator_purges_replays_and_removes() {
 fn an_operator_replays_what_a_rule_retains_and_skips_nothing() {
     let rule =
         crate::queue::limits::RetentionRule { max_events: Some(100), ..crate::limits::RetentionRule::new("kept") };
-    let mut b = Bench::sqlite(QueueLimits { retention: vec![rule], ..QueueLimits::default() });
+    let mut b = Bench::sqlite(StoreLimits { retention: vec![rule], ..StoreLimits::default() });
     b.subscribe("s", &["kept", "freed"]);
     for _ in 0..3 {
         b.publish(&["kept"], "content");
@@ -293,6 +293,6 @@ fn an_operator_replays_what_a_rule_retains_and_skips_nothing() {
     let mut reader = store.reader().unwrap();
     assert_eq!(numbers(&reader.pending(&key("s"), 0, ALL).unwrap()), [3, 5, 6]);
     let room = |name| RoomName::parse(name).unwrap();
-    assert_eq!(numbers(&reader.events(&ROOT, &room("kept"), 0, ALL).unwrap()), [1, 3, 5]);
+    assert_eq!(numbers(&reader.events(&ROOT, &[room("kept")], 0, ALL).unwrap()), [1, 3, 5]);
     assert_eq!(reader.gaps(&key("s"), 0, 99).unwrap().gaps, [gap(2, 4, None, GapReason::NotRetained)]);
 }

@@ -4,14 +4,14 @@ use super::*;
 use crate::queue::limits::RetentionRule;
 use crate::queue::record::{SubscriberState, event_bytes};
 
-fn ruled(rule: RetentionRule) -> QueueLimits {
-    QueueLimits { retention: vec![RetentionRule { pattern: "kept.*".into(), ..rule }], ..QueueLimits::default() }
+fn ruled(rule: RetentionRule) -> StoreLimits {
+    StoreLimits { retention: vec![RetentionRule { pattern: "kept.*".into(), ..rule }], ..StoreLimits::default() }
 }
 
 #[test]
 fn publishers_are_refused_from_the_high_water_on() {
     let bytes = event_bytes(&payload("x"), b"origin", 1);
-    let limits = QueueLimits { queue_bytes_max: bytes * 10, ..QueueLimits::default() };
+    let limits = StoreLimits { queue_bytes_max: bytes * 10, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a"]);
         for _ in 0..8 {
@@ -28,7 +28,7 @@ fn publishers_are_refused_from_the_high_water_on() {
 
 #[test]
 fn a_new_dedup_id_over_the_bound_is_refused_and_none_forgotten() {
-    let limits = QueueLimits { dedup_ids_max: 2, ..QueueLimits::default() };
+    let limits = StoreLimits { dedup_ids_max: 2, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.commit(&[publish_once("1", &["a"], "x"), publish_once("2", &["a"], "x")]);
         let overloaded = Outcome::Refused(Refusal::Overloaded { what: "dedup_ids", found: 2, limit: 2 });
@@ -44,7 +44,7 @@ fn a_new_dedup_id_over_the_bound_is_refused_and_none_forgotten() {
 
 #[test]
 fn an_event_has_bounded_rooms_bytes_and_ids() {
-    let limits = QueueLimits { event_bytes_max: 10, ..QueueLimits::default() };
+    let limits = StoreLimits { event_bytes_max: 10, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         let names: Vec<String> = (0..1025).map(|number| format!("room {number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -72,16 +72,16 @@ fn an_event_has_bounded_rooms_bytes_and_ids() {
 
 #[test]
 fn subscribers_and_subscriptions_are_bounded() {
-    let limits = QueueLimits { subscribers_max: 2, subscriptions_per_subscriber_max: 2, ..QueueLimits::default() };
+    let limits = StoreLimits { subscribers_max: 2, subscriptions_per_subscriber_max: 2, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a", "b"]);
         b.subscribe("t", &[]);
         let create = Change::CreateSubscriber { subscriber: key("u") };
         assert_eq!(b.apply(create.clone()), Outcome::Refused(Refusal::TooManySubscribers { limit: 2 }));
-        let refused = b.apply(subscribe("s", "c", From::Now));
+        let refused = b.apply(subscribe("s", "c", StartPosition::Now));
         assert_eq!(refused, Outcome::Refused(Refusal::TooManySubscriptions { limit: 2 }));
         b.apply(unsubscribe("s", "a"));
-        b.apply(subscribe("s", "c", From::Now));
+        b.apply(subscribe("s", "c", StartPosition::Now));
         b.apply(Change::RemoveSubscriber { subscriber: key("t") });
         assert_eq!(b.apply(create), Outcome::Created { is_new: true, expired_at: None });
     });
@@ -171,7 +171,7 @@ fn a_rule_bounds_events_and_bytes_of_a_room() {
 #[test]
 fn gaps_of_a_room_past_the_bound_become_one_range() {
     let rule = ruled(RetentionRule { max_events: Some(1), ..Default::default() });
-    let limits = QueueLimits { gaps_per_room_max: 2, ..rule };
+    let limits = StoreLimits { gaps_per_room_max: 2, ..rule };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["kept.a"]);
         for _ in 0..6 {
@@ -250,7 +250,7 @@ fn expiry_works_within_its_budget() {
         let window = b.limits.dedup_window;
         b.wait(window);
         if b.kind == "sqlite" {
-            assert_eq!(b.apply(Change::Expire { budget: 30 }), Outcome::More);
+            assert_eq!(b.apply(Change::Expire { budget: 30 }), Outcome::Expired { has_more: true, has_new_gaps: true });
             assert_eq!(b.totals().dedup_ids, 70);
         }
         b.expire();
@@ -266,7 +266,7 @@ fn idle_rooms_are_forgotten_but_not_that_they_had_events() {
         b.apply(ack("s", &[1]));
         b.apply(unsubscribe("s", "a"));
         b.expire();
-        let page = b.reader.events(&NamespacePath::root(), &room("a"), 0, ALL).unwrap();
+        let page = b.reader.events(&NamespacePath::root(), &[room("a")], 0, ALL).unwrap();
         assert_eq!((page.events.len(), page.removed_to), (0, 1));
         b.apply(subscribe("s", "a", after(0)));
         assert_eq!(b.gaps("s"), [gap(1, 1, None, GapReason::NotRetained)]);
@@ -298,7 +298,7 @@ fn a_time_in_the_future_does_not_stop_expiry() {
 #[test]
 fn dead_letters_are_bounded_in_bytes() {
     let bytes = event_bytes(&payload("x"), b"origin", 1);
-    let limits = QueueLimits { queue_bytes_max: bytes * 10, ..QueueLimits::default() };
+    let limits = StoreLimits { queue_bytes_max: bytes * 10, ..StoreLimits::default() };
     with_limits(&limits, |mut b| {
         b.subscribe("s", &["a"]);
         b.subscribe("t", &["a"]);
@@ -311,5 +311,67 @@ fn dead_letters_are_bounded_in_bytes() {
         assert_eq!(b.totals().bytes, bytes * 10);
         assert_eq!(b.dead("s").iter().map(|dead| dead.number).collect::<Vec<_>>(), [7, 8]);
         assert_eq!(b.gaps("s"), [gap(1, 6, Some(6), GapReason::TooManyDead)]);
+    });
+}
+
+#[test]
+fn an_expiry_says_whether_gaps_arose_since_the_one_before() {
+    let rule = RetentionRule { pattern: "few".into(), max_events: Some(1), ..RetentionRule::default() };
+    let limits = StoreLimits { retention: vec![rule], ..StoreLimits::default() };
+    with_limits(&limits, |mut b| {
+        let expired = |b: &mut Bench| match b.apply(Change::Expire { budget: 100 }) {
+            Outcome::Expired { has_more: false, has_new_gaps } => has_new_gaps,
+            other => panic!("{other:?}"),
+        };
+        b.subscribe("s", &["few", "b"]);
+        b.publish(&["few"], "1");
+        // A store that was opened does not know those that its former process left.
+        assert!(expired(&mut b) == (b.kind == "sqlite") && !expired(&mut b), "{}", b.kind);
+        b.publish(&["few"], "2");
+        assert!(expired(&mut b) && !expired(&mut b), "{}: the first event was trimmed", b.kind);
+        let mut late = event(&["b"], "3");
+        late.expires_at = Some(b.now);
+        b.apply(Change::Publish(Box::new(late)));
+        b.reveal();
+        assert!(expired(&mut b) && !expired(&mut b), "{}: an event has expired", b.kind);
+        b.publish(&["b"], "4");
+        b.apply(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("b"), up_to: 4 });
+        assert!(expired(&mut b), "{}: a room was purged", b.kind);
+    });
+}
+
+#[test]
+fn one_change_confirms_several_gaps_within_a_bound() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        for _ in 0..3 {
+            let mut late = event(&["a"], "x");
+            late.expires_at = Some(b.now);
+            b.apply(Change::Publish(Box::new(late)));
+            b.publish(&["a"], "kept");
+        }
+        b.expire();
+        let gaps = b.gaps("s");
+        assert_eq!(gaps.len(), 3);
+        let of = |gaps: Vec<Gap>| Change::AckGaps { subscriber: key("s"), gaps };
+        let large = gap(1, 9, Some(1_024), GapReason::Trimmed);
+        b.apply(of(vec![gaps[0].clone(), large, gaps[1].clone()]));
+        assert_eq!(b.gaps("s"), gaps[1..], "{}: past the bound", b.kind);
+        b.apply(of(gaps[1..].to_vec()));
+        assert_eq!((b.gaps("s"), b.pending("s")), (vec![], vec![2, 4, 6]), "{}", b.kind);
+    });
+}
+
+#[test]
+fn a_stored_range_of_many_events_is_confirmed() {
+    let limits = StoreLimits { dead_letters_max: 1, ..StoreLimits::default() };
+    with_limits(&limits, |mut b| {
+        b.subscribe("s", &["a"]);
+        b.commit(&(0..1_100).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.reveal();
+        b.commit(&(1..=1_100).map(|number| term("s", number)).collect::<Vec<_>>());
+        assert_eq!(b.gaps("s"), [gap(1, 1_099, Some(1_099), GapReason::TooManyDead)], "{}", b.kind);
+        b.ack_gaps("s");
+        assert_eq!(b.gaps("s"), [], "{}", b.kind);
     });
 }

@@ -14,7 +14,7 @@ fn an_event_is_pending_for_subscriptions_that_began_before_it() {
         assert_eq!(b.pending("late"), [2]);
         b.apply(unsubscribe("early", "a"));
         assert_eq!(b.pending("early"), [0; 0], "an ended subscription has nothing pending");
-        b.apply(subscribe("early", "a", From::Now));
+        b.apply(subscribe("early", "a", StartPosition::Now));
         assert_eq!(b.publish(&["a"], "4").pending_for, 2);
         assert_eq!((b.pending("early"), b.pending("late")), (vec![4], vec![2, 4]));
     });
@@ -49,7 +49,7 @@ fn a_subscriber_belongs_to_its_namespace() {
         b.subscribe("s", &["a"]);
         b.commit(&[
             Change::CreateSubscriber { subscriber: other.clone() },
-            Change::Subscribe { subscriber: other.clone(), room: room("a"), from: From::Now },
+            Change::Subscribe { subscriber: other.clone(), room: room("a"), from: StartPosition::Now },
         ]);
         assert_eq!(b.publish(&["a"], "x").pending_for, 1);
         assert_eq!(b.pending("s"), [1]);
@@ -170,7 +170,7 @@ fn a_page_ends_at_its_limits_and_names_where_to_read_on() {
         assert_eq!((numbers(&page), page.next, page.has_more), (vec![1, 2], 2, true));
         let page = b.page("s", 0, PageLimit { events: 100, bytes: 1 });
         assert_eq!(numbers(&page), [1], "a page has an event if there is one");
-        let page = b.reader.events(&NamespacePath::root(), &room("a"), 4, PageLimit { events: 3, bytes: usize::MAX });
+        let page = b.reader.events(&NamespacePath::root(), &[room("a")], 4, PageLimit { events: 3, bytes: usize::MAX });
         let page = page.unwrap();
         assert_eq!((numbers(&page), page.next, page.has_more), (vec![6, 7, 9], 9, true));
     });

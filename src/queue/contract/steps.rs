@@ -14,8 +14,8 @@ fn seen(b: &mut Bench, names: &[&str]) -> impl Debug + PartialEq + use<> {
 
 /// Applies a change to a store with many events and interrupts it after every commit.
 fn in_steps(change: &Change, names: &[&str]) -> (Bench, Bench) {
-    let mut expected = Bench::memory(QueueLimits::default());
-    let mut b = Bench::sqlite_with(QueueLimits::default(), 200);
+    let mut expected = Bench::memory(StoreLimits::default());
+    let mut b = Bench::sqlite_with(StoreLimits::default(), 200);
     for bench in [&mut expected, &mut b] {
         bench.subscribe("s", &["a", "b"]);
         bench.subscribe("t", &["a"]);
@@ -69,7 +69,7 @@ fn a_subscription_to_the_past_is_counted_in_steps() {
 
 #[test]
 fn a_subscription_to_the_past_may_end_before_it_is_counted() {
-    let mut b = Bench::sqlite_with(QueueLimits::default(), 50);
+    let mut b = Bench::sqlite_with(StoreLimits::default(), 50);
     b.subscribe("s", &["a"]);
     b.commit(&(0..500).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
     b.reveal();
@@ -98,7 +98,7 @@ fn purging_a_room_goes_in_steps() {
 
 #[test]
 fn a_purge_right_after_a_restart_is_carried_out() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("s", &["a"]);
     b.publish(&["a"], "x");
     let mut b = b.reopen();
@@ -112,7 +112,7 @@ fn handling_the_past_in_bulk_takes_nothing_from_other_subscribers() {
     for (work_rows, handled) in
         [1, WORK_ROWS].into_iter().flat_map(|rows| handled.clone().map(|handled| (rows, handled)))
     {
-        let mut b = Bench::sqlite_with(QueueLimits::default(), work_rows);
+        let mut b = Bench::sqlite_with(StoreLimits::default(), work_rows);
         b.subscribe("t", &["a"]);
         b.subscribe("late", &[]);
         for _ in 0..3 {
@@ -137,7 +137,7 @@ fn count(b: &Bench, sql: &str) -> i64 {
 #[test]
 fn acknowledged_ranges_are_deleted_in_steps() {
     for change in [ack_up_to("s", 600), unsubscribe("s", "a")] {
-        let mut b = Bench::sqlite_with(QueueLimits::default(), 50);
+        let mut b = Bench::sqlite_with(StoreLimits::default(), 50);
         b.subscribe("s", &["a"]);
         b.subscribe("t", &["a"]);
         b.commit(&(0..600).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
@@ -159,7 +159,7 @@ fn acknowledged_ranges_are_deleted_in_steps() {
 
 #[test]
 fn a_step_that_ends_with_the_last_row_is_complete() {
-    let mut b = Bench::sqlite_with(QueueLimits::default(), 3);
+    let mut b = Bench::sqlite_with(StoreLimits::default(), 3);
     b.subscribe("t", &["a"]);
     b.subscribe("late", &[]);
     for _ in 0..3 {
@@ -174,7 +174,7 @@ fn a_step_that_ends_with_the_last_row_is_complete() {
 
 #[test]
 fn freeing_events_of_many_rooms_is_cheap() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     let rooms: Vec<String> = (0..1_024).map(|number| format!("room {number:04}")).collect();
     let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
     let storing = b.instructions(|b| b.commit(&(0..8).map(|_| publish(&rooms, "x")).collect::<Vec<_>>()));
@@ -185,7 +185,7 @@ fn freeing_events_of_many_rooms_is_cheap() {
 
 #[test]
 fn revealed_events_that_were_handled_are_freed_as_fast_as_others_are_stored() {
-    let mut b = Bench::sqlite(QueueLimits::default());
+    let mut b = Bench::sqlite(StoreLimits::default());
     b.subscribe("t", &["bulk"]);
     b.commit(&(0..4_000).map(|_| publish(&["bulk"], "x")).collect::<Vec<_>>());
     b.apply(unsubscribe("t", "bulk"));
@@ -197,6 +197,6 @@ fn revealed_events_that_were_handled_are_freed_as_fast_as_others_are_stored() {
         let up_to = b.store.head().number;
         b.store.commit(&batch.iter().cloned().chain([Change::Revealed { up_to }]).collect::<Vec<_>>(), now).unwrap();
     }
-    let freed = b.reader.events(&NamespacePath::root(), &room("room 1"), 4_000, ALL).unwrap();
+    let freed = b.reader.events(&NamespacePath::root(), &[room("room 1")], 4_000, ALL).unwrap();
     assert!(freed.events.len() <= 160, "{} events are left", freed.events.len());
 }

@@ -82,15 +82,27 @@ impl State {
         }
     }
 
-    pub(super) fn ack_gap(&mut self, key: &SubscriberKey, gap: &Gap) -> Result<()> {
-        let subscriber = self.subscriber(key)?;
-        let ranges = subscriber.gaps.entry(gap.reason).or_default();
-        if let Some(at) = ranges.iter().position(|range| range == gap) {
-            ranges.remove(at);
-            return Ok(());
+    pub(super) fn ack_gaps(&mut self, key: &SubscriberKey, gaps: &[Gap]) -> Result<()> {
+        self.subscriber(key)?;
+        let mut left = ACKED_MAX as u64;
+        for gap in gaps {
+            let ranges = self.subscriber(key)?.gaps.entry(gap.reason).or_default();
+            if let Some(at) = ranges.iter().position(|range| range == gap) {
+                ranges.remove(at);
+                continue;
+            }
+            let events = gap.events.unwrap_or(1).max(1);
+            if events > left {
+                break;
+            }
+            left -= events;
+            self.ack_removed(key, gap);
         }
+        Ok(())
+    }
+
+    fn ack_removed(&mut self, key: &SubscriberKey, gap: &Gap) {
         match gap.events {
-            Some(events) if events > ACKED_MAX as u64 => {}
             Some(events) => {
                 let removed = self.removed(&self.subscribers[key], gap.from.saturating_sub(1)).into_iter();
                 let removed = removed.filter(|event| event.number <= gap.to && event.reason == gap.reason);
@@ -114,12 +126,12 @@ impl State {
             }
             None => {}
         }
-        Ok(())
     }
 
     pub(super) fn add_gap(&mut self, key: &SubscriberKey, from: u64, to: u64, events: Option<u64>, reason: GapReason) {
         if let Some(subscriber) = self.subscribers.get_mut(key) {
             Gap { from, to, events, reason }.add_to(subscriber.gaps.entry(reason).or_default());
+            self.has_new_gaps = true;
         }
     }
 
@@ -185,9 +197,10 @@ impl State {
             Some(numbers) => numbers.to_vec(),
             None => subscriber.dead.keys().copied().collect(),
         };
-        let (mut events, mut replayed_bytes) = (Vec::new(), 0);
+        let (mut events, mut replayed_bytes, mut has_more) = (Vec::new(), 0, false);
         for number in numbers {
             if events.len() >= REPLAYED_MAX || replayed_bytes >= REPLAYED_BYTES_MAX {
+                has_more = true;
                 break;
             }
             if !self.subscriber(key)?.dead.contains_key(&number) {
@@ -214,7 +227,7 @@ impl State {
             };
             events.push((number, self.insert(event)));
         }
-        Ok(Outcome::Replayed { events })
+        Ok(Outcome::Replayed { events, has_more })
     }
 
     pub(super) fn purge_subscriber(&mut self, key: &SubscriberKey, up_to: u64) -> Result<Outcome> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Attempts, DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber, Subscription};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::change::{ACKED_MAX, Acked, Change, From, Outcome, Publish, Refusal};
+use crate::queue::change::{ACKED_MAX, Acked, Change, Outcome, Publish, Refusal, StartPosition};
 use crate::queue::limits::{TRIMMED_MAX, has_passed};
 use crate::queue::record::{GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes};
 
@@ -46,7 +46,7 @@ impl State {
                 self.check_number(*up_to)?;
                 self.handle_up_to(subscriber, *up_to);
             }
-            Change::AckGap { subscriber, gap } => self.ack_gap(subscriber, gap)?,
+            Change::AckGaps { subscriber, gaps } => self.ack_gaps(subscriber, gaps)?,
             Change::Term { subscriber, number, attempts, reason } => {
                 return self.term(subscriber, *number, *attempts, reason, now);
             }
@@ -75,7 +75,11 @@ impl State {
                 let subscriber = self.subscriber(subscriber)?;
                 subscriber.seen_at = subscriber.seen_at.max(*seen_at);
             }
-            Change::Expire { .. } => self.expire(now),
+            Change::Expire { .. } => {
+                self.expire(now);
+                let has_new_gaps = std::mem::take(&mut self.has_new_gaps);
+                return Ok(Outcome::Expired { has_more: false, has_new_gaps });
+            }
         }
         Ok(Outcome::Done)
     }
@@ -227,13 +231,13 @@ impl State {
         Ok(Outcome::Attached { is_new, expired_at, sent_up_to })
     }
 
-    fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: From) -> Result<Outcome> {
+    fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: StartPosition) -> Result<Outcome> {
         self.subscriber(key)?;
         let head = self.head;
         let after = match from {
-            From::Now => head,
-            From::After(offset) if offset.epoch != self.epoch => return Err(Refusal::ForeignEpoch),
-            From::After(offset) => {
+            StartPosition::Now => head,
+            StartPosition::After(offset) if offset.epoch != self.epoch => return Err(Refusal::ForeignEpoch),
+            StartPosition::After(offset) => {
                 self.check_number(offset.number)?;
                 offset.number
             }
@@ -272,6 +276,18 @@ impl State {
         self.room(room).subscribers.remove(key);
         for number in open_rows(self.room(room), &subscription, u64::MAX) {
             self.subtract(room, number);
+            self.remove_idle_attempts(key, number);
+        }
+    }
+
+    /// Forgets failed deliveries of an event that is not pending for the subscriber any more.
+    fn remove_idle_attempts(&mut self, key: &SubscriberKey, number: u64) {
+        let has_failed = |subscriber: &Subscriber| subscriber.attempts.contains_key(&number);
+        if self.subscribers.get(key).is_some_and(has_failed)
+            && self.pending_room(key, number).is_err()
+            && let Some(subscriber) = self.subscribers.get_mut(key)
+        {
+            subscriber.attempts.remove(&number);
         }
     }
 
@@ -328,6 +344,7 @@ impl State {
             Some(0) => self.free(key, number),
             Some(remaining) => {
                 self.delete_live(key, number);
+                self.has_new_gaps = true;
                 let room = self.room(key);
                 room.gone.insert(number, (remaining, reason));
                 if room.gone.len() as u64 > gaps_max
@@ -335,6 +352,9 @@ impl State {
                 {
                     room.lost_to = room.lost_to.max(oldest);
                     room.removed_to = room.removed_to.max(oldest);
+                }
+                for subscriber in room.subscribers.clone() {
+                    self.remove_idle_attempts(&subscriber, number);
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::queue::record::{
     UnixMillis,
 };
 use crate::queue::store::{
-    DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent,
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PageLimit, QueueReader, StoreError, UnrevealedEvent,
     UnrevealedPage,
 };
 
@@ -62,18 +62,41 @@ impl Subscriber {
 }
 
 impl State {
-    /// Numbers that are pending for a subscriber, each with the first of its rooms.
-    fn pending(&self, subscriber: &Subscriber, after: u64) -> BTreeMap<u64, RoomName> {
+    /// The first numbers that are pending for a subscriber after a number, at most so many, each
+    /// with the first of its rooms.
+    fn pending<'a>(&self, subscriber: &'a Subscriber, after: u64, limit: usize) -> BTreeMap<u64, &'a RoomName> {
         let mut pending = BTreeMap::new();
         for (key, subscription) in &subscriber.subscriptions {
             let Some(room) = self.rooms.get(key) else { continue };
-            for (number, _) in room.live.range((Bound::Excluded(after.max(subscription.floor)), Bound::Unbounded)) {
-                if subscription.is_open(*number) {
-                    pending.entry(*number).or_insert_with(|| key.name.clone());
+            let rows = room.live.range((Bound::Excluded(after.max(subscription.floor)), Bound::Unbounded));
+            for (number, _) in rows.filter(|(number, _)| subscription.is_open(**number)).take(limit) {
+                if pending.len() >= limit && pending.last_key_value().is_some_and(|(last, _)| number > last) {
+                    break;
+                }
+                pending.entry(*number).or_insert(&key.name);
+                if pending.len() > limit {
+                    pending.pop_last();
                 }
             }
         }
         pending
+    }
+
+    /// The first room through which an event is pending for a subscriber.
+    fn room_of<'a>(&self, subscriber: &'a Subscriber, number: u64) -> Option<&'a RoomName> {
+        let mut subscriptions = subscriber.subscriptions.iter();
+        let is_live = |key: &RoomKey| self.rooms.get(key).is_some_and(|room| room.live.contains_key(&number));
+        let found = subscriptions.find(|(key, subscription)| subscription.is_open(number) && is_live(key));
+        found.map(|(key, _)| &key.name)
+    }
+
+    /// True if an event between two numbers is pending for a subscriber.
+    fn has_pending_between(&self, subscriber: &Subscriber, after: u64, before: u64) -> bool {
+        subscriber.subscriptions.iter().any(|(key, subscription)| {
+            let Some(room) = self.rooms.get(key) else { return false };
+            let mut rows = room.live.range(after + 1..before.max(after + 1));
+            rows.any(|(number, _)| subscription.is_open(*number))
+        })
     }
 
     /// Removed events that a subscriber has not handled, each with the reason of the first of its
@@ -93,11 +116,10 @@ impl State {
 
     /// Those of them that are not pending through another room.
     pub(super) fn removed(&self, subscriber: &Subscriber, after: u64) -> Vec<RemovedEvent> {
-        let (pending, mut before) = (self.pending(subscriber, after), after);
-        let mut removed = Vec::new();
+        let (mut before, mut removed) = (after, Vec::new());
         for (number, reason) in self.gone(subscriber, after) {
-            if !pending.contains_key(&number) {
-                let is_apart = pending.range(before + 1..number).next().is_some();
+            if self.room_of(subscriber, number).is_none() {
+                let is_apart = self.has_pending_between(subscriber, before, number);
                 removed.push(RemovedEvent { number, reason, is_apart });
                 before = number;
             }
@@ -152,8 +174,8 @@ impl QueueReader for MemoryReader {
         let Some(subscriber) = state.subscribers.get(subscriber) else {
             return Ok(EventPage { next: after, ..EventPage::default() });
         };
-        let pending = state.pending(subscriber, after);
-        let mut page = state.page(after, limit, pending.iter().map(|(number, room)| (*number, room)));
+        let pending = state.pending(subscriber, after, limit.events.saturating_add(1));
+        let mut page = state.page(after, limit, pending.into_iter());
         for event in &mut page.events {
             subscriber.read_attempts(event);
         }
@@ -171,22 +193,28 @@ impl QueueReader for MemoryReader {
         let state = self.state()?;
         let mut page = DeliveryPage { next: after, ..DeliveryPage::default() };
         let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(page) };
-        let pending = state.pending(subscriber, 0);
-        let is_retry = |number: &u64| pending.contains_key(number) && !except.contains(number);
-        let retries = subscriber.attempts.iter().filter(|(number, _)| is_retry(number));
+        let fresh = state.pending(subscriber, after, limit.events.saturating_add(PASSED_MAX + except.len() + 1));
+        let retries = subscriber.attempts.iter().filter(|(number, _)| !except.contains(number));
         let mut retries: Vec<(UnixMillis, u64)> = retries.map(|(number, failed)| (failed.retry_at, *number)).collect();
         retries.sort_unstable();
-        page.next_due = retries.iter().map(|(retry_at, _)| *retry_at).find(|retry_at| *retry_at > now);
+        let is_pending = |number: u64| state.room_of(subscriber, number).is_some();
+        let later = retries.iter().filter(|(retry_at, _)| *retry_at > now);
+        page.next_due = later.copied().find(|(_, number)| is_pending(*number)).map(|(retry_at, _)| retry_at);
         let due = retries.into_iter().filter(|(retry_at, _)| *retry_at <= now).map(|(_, number)| number);
-        let fresh = pending.keys().copied().filter(|number| *number > after);
-        let mut bytes = 0;
-        for (is_due, numbers) in [(true, due.collect::<Vec<_>>()), (false, fresh.collect())] {
+        let (mut bytes, mut passed) = (0, 0);
+        for (is_due, numbers) in [(true, due.collect::<Vec<_>>()), (false, fresh.into_keys().collect())] {
             for number in numbers {
                 if !is_due && (except.contains(&number) || subscriber.attempts.contains_key(&number)) {
                     page.next = number;
+                    passed += 1;
+                    if passed >= PASSED_MAX {
+                        page.has_more = true;
+                        break;
+                    }
                     continue;
                 }
-                let (Some(event), Some(room)) = (state.events.get(&number), pending.get(&number)) else { continue };
+                let room = state.room_of(subscriber, number);
+                let (Some(event), Some(room)) = (state.events.get(&number), room) else { continue };
                 let read = page.due.len() + page.fresh.len();
                 bytes += event.payload.bytes();
                 if read >= limit.events || (read > 0 && bytes > limit.bytes) {
@@ -210,17 +238,24 @@ impl QueueReader for MemoryReader {
     fn events(
         &mut self,
         namespace: &NamespacePath,
-        room: &RoomName,
+        rooms: &[RoomName],
         after: u64,
         limit: PageLimit,
     ) -> Result<EventPage, StoreError> {
         let state = self.state()?;
-        let key = RoomKey { namespace: namespace.clone(), name: room.clone(), is_own: false };
-        let Some(found) = state.rooms.get(&key) else {
-            return Ok(EventPage { next: after, removed_to: state.removed_to, ..EventPage::default() });
-        };
-        let numbers = found.live.range((Bound::Excluded(after), Bound::Unbounded)).map(|(number, _)| (*number, room));
-        Ok(EventPage { removed_to: found.removed_to, ..state.page(after, limit, numbers) })
+        let (mut numbers, mut removed_to) = (BTreeMap::new(), 0);
+        let mut rooms: Vec<&RoomName> = rooms.iter().collect();
+        rooms.sort_unstable();
+        for room in rooms {
+            let key = RoomKey { namespace: namespace.clone(), name: room.clone(), is_own: false };
+            let found = state.rooms.get(&key);
+            removed_to = removed_to.max(found.map_or(state.removed_to, |found| found.removed_to));
+            let rows = found.into_iter().flat_map(|found| found.live.range((Bound::Excluded(after), Bound::Unbounded)));
+            for (number, _) in rows.take(limit.events.saturating_add(1)) {
+                numbers.entry(*number).or_insert(room);
+            }
+        }
+        Ok(EventPage { removed_to, ..state.page(after, limit, numbers.into_iter()) })
     }
 
     fn unrevealed(&mut self, after: u64, limit: PageLimit) -> Result<UnrevealedPage, StoreError> {
@@ -265,7 +300,7 @@ impl QueueReader for MemoryReader {
     fn backlog(&mut self, subscriber: &SubscriberKey, events_max: usize) -> Result<Backlog, StoreError> {
         let state = self.state()?;
         let Some(subscriber) = state.subscribers.get(subscriber) else { return Ok(Backlog::default()) };
-        let pending = state.pending(subscriber, 0);
+        let pending = state.pending(subscriber, 0, events_max.saturating_add(1));
         let oldest = pending.keys().next().and_then(|number| state.events.get(number));
         Ok(Backlog {
             events: pending.len().min(events_max) as u64,

@@ -14,7 +14,7 @@ use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{
     ACKED_MAX, DEAD_REMOVED_MAX, Outcome, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason,
 };
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::record::{DeadLetter, Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
 
 impl SqliteStore {
@@ -98,23 +98,34 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(super) fn ack_gap(&mut self, key: &SubscriberKey, gap: &Gap) -> Result<Outcome> {
+    pub(super) fn ack_gaps(&mut self, key: &SubscriberKey, gaps: &[Gap]) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
+        let mut left = ACKED_MAX as u64;
+        for gap in gaps {
+            if self.delete_gap(subscriber, gap)? {
+                continue;
+            }
+            let events = gap.events.unwrap_or(1).max(1);
+            if events > left {
+                break;
+            }
+            left -= events;
+            self.subscriptions.write_back(&self.connection)?;
+            match gap.events {
+                Some(events) => self.ack_removed(subscriber, gap, events)?,
+                None if gap.reason == GapReason::Trimmed => self.ack_lost(subscriber, gap.from, gap.to)?,
+                None => {}
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Returns false if no such range is stored.
+    fn delete_gap(&self, subscriber: i64, gap: &Gap) -> Result<bool> {
         let Gap { from, to, events, reason } = *gap;
         let sql = "DELETE FROM gap WHERE subscriber = ? AND reason = ? AND first = ? AND last = ? AND events IS ?";
         let values = params![subscriber, reason.code(), i(from), i(to), events.map(i)];
-        if self.connection.prepare_cached(sql)?.execute(values)? > 0 {
-            return Ok(Outcome::Done);
-        }
-        self.subscriptions.write_back(&self.connection)?;
-        match events {
-            // Readers report no larger ones.
-            Some(events) if events > ACKED_MAX as u64 => {}
-            Some(events) => self.ack_removed(subscriber, gap, events)?,
-            None if reason == GapReason::Trimmed => self.ack_lost(subscriber, from, to)?,
-            None => {}
-        }
-        Ok(Outcome::Done)
+        Ok(self.connection.prepare_cached(sql)?.execute(values)? > 0)
     }
 
     /// Confirms removed events of a range, if there are not more than were reported.
@@ -179,6 +190,16 @@ impl SqliteStore {
         Ok(Outcome::Done)
     }
 
+    /// Deletes failed deliveries of an event to subscribers for which it is not pending any more.
+    pub(super) fn delete_idle_attempts(&self, number: u64) -> Result<()> {
+        let sql = "DELETE FROM attempt WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM subscription WHERE \
+                   subscription.subscriber = attempt.subscriber AND ended IS NULL AND floor < ?1 AND EXISTS \
+                   (SELECT 1 FROM event_room WHERE event_room.room = subscription.room AND event_room.number = ?1) \
+                   AND NOT EXISTS (SELECT 1 FROM acked WHERE acked.subscription = subscription.id AND first <= ?1 AND last >= ?1))";
+        self.connection.prepare_cached(sql)?.execute([i(number)])?;
+        Ok(())
+    }
+
     pub(super) fn term(
         &mut self,
         key: &SubscriberKey,
@@ -241,7 +262,7 @@ impl SqliteStore {
         let sql = "UPDATE subscriber SET dead_letters = dead_letters + 1 WHERE id = ? RETURNING dead_letters";
         let count = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
         for removed in 0..count.min(DEAD_REMOVED_MAX as u64) {
-            let QueueLimits { dead_letters_max, queue_bytes_max, .. } = self.limits;
+            let StoreLimits { dead_letters_max, queue_bytes_max, .. } = self.limits;
             if count - removed <= dead_letters_max && self.counters.bytes <= queue_bytes_max {
                 break;
             }
@@ -271,7 +292,7 @@ impl SqliteStore {
         numbers: Option<&[u64]>,
         now: UnixMillis,
     ) -> Result<Outcome> {
-        let subscriber = self.subscriber(key)?;
+        let (subscriber, is_all) = (self.subscriber(key)?, numbers.is_none());
         let numbers: Vec<u64> = match numbers {
             Some(numbers) if numbers.len() > ACKED_MAX => {
                 return Err(Refusal::TooManyNumbers { numbers: numbers.len() }.into());
@@ -279,12 +300,13 @@ impl SqliteStore {
             Some(numbers) => numbers.to_vec(),
             None => {
                 let sql = "SELECT number FROM dead_letter WHERE subscriber = ? ORDER BY number LIMIT ?";
-                self.numbers(sql, &[subscriber, REPLAYED_MAX as i64])?
+                self.numbers(sql, &[subscriber, REPLAYED_MAX as i64 + 1])?
             }
         };
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let (mut events, mut bytes, mut has_more) = (Vec::new(), 0, is_all && numbers.len() > REPLAYED_MAX);
         for number in numbers {
             if events.len() >= REPLAYED_MAX || bytes >= REPLAYED_BYTES_MAX {
+                has_more = true;
                 break;
             }
             let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number = ?");
@@ -311,7 +333,7 @@ impl SqliteStore {
             bytes += dead.payload.bytes();
             events.push((number, new));
         }
-        Ok(Outcome::Replayed { events })
+        Ok(Outcome::Replayed { events, has_more })
     }
 
     fn own_room(&mut self, key: &SubscriberKey, subscriber: i64) -> Result<i64> {

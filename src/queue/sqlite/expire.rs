@@ -15,6 +15,12 @@ type Step = fn(&mut SqliteStore, usize, UnixMillis) -> Result<usize>;
 
 impl SqliteStore {
     pub(super) fn expire(&mut self, budget: usize, now: UnixMillis) -> Result<Outcome> {
+        let has_more = self.expire_within(budget, now)?;
+        Ok(Outcome::Expired { has_more, has_new_gaps: std::mem::take(&mut self.work.has_new_gaps) })
+    }
+
+    /// Returns true if something that has expired is left.
+    fn expire_within(&mut self, budget: usize, now: UnixMillis) -> Result<bool> {
         let mut left = budget.max(1);
         let steps: [Step; 5] = [
             Self::expire_dedup,
@@ -26,11 +32,10 @@ impl SqliteStore {
         for step in steps {
             left = left.saturating_sub(step(self, left, now)?);
             if left == 0 {
-                return Ok(Outcome::More);
+                return Ok(true);
             }
         }
-        let has_more_rooms = self.trim_rooms(&mut left, now)?;
-        Ok(if has_more_rooms || left == 0 { Outcome::More } else { Outcome::Done })
+        Ok(self.trim_rooms(&mut left, now)? || left == 0)
     }
 
     fn expire_events(&mut self, limit: usize, now: UnixMillis) -> Result<usize> {

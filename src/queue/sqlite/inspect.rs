@@ -138,8 +138,8 @@ impl Inspector {
                 let (pending, is_capped) = count(connection, std::slice::from_ref(&source), 0, u64::MAX, count_max)?;
                 let sql = "SELECT (SELECT count(*) FROM acked WHERE subscription = ?1), own FROM room WHERE id = ?2";
                 let mut select = connection.prepare_cached(sql)?;
-                let (acked_ranges, is_own) =
-                    select.query_row([source.subscription, source.room], |row| Ok((n(row.get(0)?), row.get(1)?)))?;
+                let (acked_ranges, is_own) = select
+                    .query_row(params![source.subscription, source.room], |row| Ok((n(row.get(0)?), row.get(1)?)))?;
                 let Source { name: room, start, floor, .. } = source;
                 found.push(SubscriptionRow { room, is_own, start, floor, acked_ranges, pending, is_capped });
             }
@@ -194,7 +194,7 @@ impl Inspector {
             let Some(id) = find(connection, subscriber)? else { return Ok(0) };
             // Subscriptions that have handled nothing.
             let sources = sources(connection, id)?.into_iter();
-            let sources: Vec<_> = sources.map(|source| Source { subscription: 0, floor: 0, ..source }).collect();
+            let sources: Vec<_> = sources.map(|source| Source { subscription: None, floor: 0, ..source }).collect();
             Ok(count(connection, &sources, after, u64::MAX, usize::MAX)?.0)
         })
     }

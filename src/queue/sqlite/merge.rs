@@ -18,9 +18,10 @@ const READ_AHEAD_MAX: usize = 256;
 /// Acknowledged ranges that are read at a time.
 const RANGES_STEP: usize = 256;
 
-/// A subscription as a reader sees it.
+/// A subscription as a reader sees it, or a room.
 pub(super) struct Source {
-    pub(super) subscription: i64,
+    /// `None` for a room, of which no event is handled.
+    pub(super) subscription: Option<i64>,
     pub(super) room: i64,
     pub(super) name: RoomName,
     pub(super) start: u64,
@@ -30,6 +31,10 @@ pub(super) struct Source {
 }
 
 impl Source {
+    pub(super) fn room(room: i64, name: RoomName) -> Self {
+        Self { subscription: None, room, name, start: 0, floor: 0, lost_to: 0, lost_confirmed: 0 }
+    }
+
     /// The range of the room in which removed events are not remembered one by one, as far as the
     /// subscriber has not confirmed it.
     pub(super) fn lost_range(&self) -> Option<Gap> {
@@ -123,7 +128,8 @@ impl<'a> Merged<'a> {
         for source in sources {
             let after = after.max(source.floor);
             let (rows, ranges) = (VecDeque::new(), VecDeque::new());
-            merged.cursors.push(Cursor { source, sql, after, read_ahead, rows, ranges, are_ranges_read: false });
+            let are_ranges_read = source.subscription.is_none();
+            merged.cursors.push(Cursor { source, sql, after, read_ahead, rows, ranges, are_ranges_read });
             merged.advance(merged.cursors.len() - 1)?;
         }
         Ok(merged)

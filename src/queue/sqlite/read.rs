@@ -1,5 +1,6 @@
 //! Reading from a connection of its own: every read is one snapshot.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -15,7 +16,7 @@ use crate::queue::record::{
     SubscriberState, Totals, UnixMillis,
 };
 use crate::queue::store::{
-    DeadLetterPage, DeliveryPage, EventPage, GapPage, PageLimit, QueueReader, StoreError, UnrevealedEvent,
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PageLimit, QueueReader, StoreError, UnrevealedEvent,
     UnrevealedPage,
 };
 
@@ -113,20 +114,22 @@ fn next_due(
     connection: &Connection,
     subscriber: i64,
     sources: &[Source],
-    except: &[u64],
+    except: &HashSet<u64>,
     now: UnixMillis,
 ) -> rusqlite::Result<Option<UnixMillis>> {
     let sql = "SELECT number, retry_at FROM attempt WHERE subscriber = ? AND retry_at > ? ORDER BY retry_at, number";
     let mut select = connection.prepare_cached(sql)?;
     let mut retries = select.query([subscriber, i(now.0)])?;
+    let mut passed = 0;
     while let Some(row) = retries.next()? {
         let number = n(row.get(0)?);
         if !except.contains(&number) {
             let stored = load_event(connection, number)?;
-            // The event may have been removed.
-            if room_of_stored(connection, sources, &stored, number)?.is_some() {
+            // A subscription may have ended a moment ago. Then the next read is early.
+            if passed >= PASSED_MAX || room_of_stored(connection, sources, &stored, number)?.is_some() {
                 return Ok(Some(UnixMillis(n(row.get(1)?))));
             }
+            passed += 1;
         }
     }
     Ok(None)
@@ -195,11 +198,13 @@ impl QueueReader for SqliteReader {
                 return Ok(DeliveryPage { next: after, ..DeliveryPage::default() });
             };
             let sources = sources(connection, id)?;
+            let except: HashSet<u64> = except.iter().copied().collect();
             let is_full = |page: &EventPage| page.events.len() + page.damaged.len() >= limit.events;
             let (mut page, mut bytes) = (EventPage::default(), 0);
             let sql = "SELECT number FROM attempt WHERE subscriber = ? AND retry_at <= ? ORDER BY retry_at, number";
             let mut select = connection.prepare_cached(sql)?;
             let mut retries = select.query([id, i(now.0)])?;
+            let mut passed = 0;
             while !page.has_more
                 && let Some(row) = retries.next()?
             {
@@ -208,8 +213,12 @@ impl QueueReader for SqliteReader {
                     continue;
                 }
                 let stored = load_event(connection, number)?;
-                // The event may have been removed.
-                let Some(room) = room_of_stored(connection, &sources, &stored, number)? else { continue };
+                // A subscription may have ended a moment ago: its failed deliveries are being deleted.
+                let Some(room) = room_of_stored(connection, &sources, &stored, number)? else {
+                    passed += 1;
+                    page.has_more = passed >= PASSED_MAX;
+                    continue;
+                };
                 if is_full(&page) {
                     page.has_more = true;
                 } else if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room.clone())) {
@@ -218,14 +227,20 @@ impl QueueReader for SqliteReader {
             }
             let mut due = std::mem::take(&mut page.events);
             due.sort_unstable_by_key(|event| event.number);
-            let next_due = next_due(connection, id, &sources, except, now)?;
+            let next_due = next_due(connection, id, &sources, &except, now)?;
             let mut found =
                 DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
             let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
+            let mut passed = 0;
             while let Some((number, room, _)) = merged.next()? {
                 let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
                 if except.contains(&number) || connection.prepare_cached(sql)?.exists([id, i(number)])? {
                     found.next = number;
+                    passed += 1;
+                    if passed >= PASSED_MAX {
+                        found.has_more = true;
+                        break;
+                    }
                     continue;
                 }
                 let is_first = found.due.is_empty() && page.events.is_empty();
@@ -253,32 +268,35 @@ impl QueueReader for SqliteReader {
     fn events(
         &mut self,
         namespace: &NamespacePath,
-        room: &RoomName,
+        rooms: &[RoomName],
         after: u64,
         limit: PageLimit,
     ) -> Result<EventPage, StoreError> {
         self.read(|connection, _| {
-            let sql = "SELECT id, removed_to FROM room WHERE namespace = ? AND name = ? AND own = 0";
-            let mut select = connection.prepare_cached(sql)?;
-            let found = select
-                .query_row([namespace.as_str(), room.as_str()], |row| Ok((row.get::<_, i64>(0)?, n(row.get(1)?))));
-            let Some((id, removed_to)) = found.optional()? else {
-                // The room has no rows: what it had is known of all such rooms together.
-                let removed_to = connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(n))?;
-                return Ok(EventPage { next: after, removed_to, ..EventPage::default() });
-            };
-            let mut page = EventPage { next: after, removed_to, ..EventPage::default() };
-            let mut select = connection.prepare_cached(LIVE_ROWS)?;
-            let rows = limit.events.saturating_add(1).min(1 << 30) as i64;
-            let numbers = select.query_map(params![id, i(after), rows], |row| row.get(0).map(n))?;
+            let (mut sources, mut page) = (Vec::new(), EventPage { next: after, ..EventPage::default() });
+            for room in rooms {
+                let sql = "SELECT id, removed_to FROM room WHERE namespace = ? AND name = ? AND own = 0";
+                let mut select = connection.prepare_cached(sql)?;
+                let values = [namespace.as_str(), room.as_str()];
+                let found = select.query_row(values, |row| Ok((row.get(0)?, n(row.get(1)?)))).optional()?;
+                let removed_to = match found {
+                    Some((id, removed_to)) => {
+                        sources.push(Source::room(id, room.clone()));
+                        removed_to
+                    }
+                    // The room has no rows: what it had is known of all such rooms together.
+                    None => connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(n))?,
+                };
+                page.removed_to = page.removed_to.max(removed_to);
+            }
+            let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
             let mut bytes = 0;
-            for number in numbers {
-                let number = number?;
+            while let Some((number, room, _)) = merged.next()? {
                 if page.events.len() + page.damaged.len() >= limit.events {
                     page.has_more = true;
                     break;
                 }
-                push(&mut page, &mut bytes, limit, (number, load_event(connection, number)?, room.clone()));
+                push(&mut page, &mut bytes, limit, (number, load_event(connection, number)?, room));
                 if page.has_more {
                     break;
                 }
@@ -316,7 +334,8 @@ impl QueueReader for SqliteReader {
 
     fn subscriber(&mut self, subscriber: &SubscriberKey) -> Result<Option<SubscriberInfo>, StoreError> {
         self.read(|connection, _| {
-            let sql = format!("SELECT * FROM ({SUBSCRIBERS}) WHERE namespace = ?1 AND name = ?2");
+            let of_key = "namespace = ?1 AND name = ?2";
+            let sql = format!("{ACTIVE} AND {of_key} UNION ALL {EXPIRED} WHERE {of_key}");
             let mut select = connection.prepare_cached(&sql)?;
             let values = [subscriber.namespace.as_str(), subscriber.name.as_str()];
             let found = select.query_row(values, |row| info(connection, row)).optional()?;
@@ -327,8 +346,9 @@ impl QueueReader for SqliteReader {
     fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError> {
         self.read(|connection, _| {
             let (namespace, name) = after.map_or(("", ""), |key| (key.namespace.as_str(), key.name.as_str()));
+            let (after, first) = ("(namespace, name) > (?1, ?2)", "ORDER BY namespace, name LIMIT ?3");
             let sql = format!(
-                "SELECT * FROM ({SUBSCRIBERS}) WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT ?3"
+                "SELECT * FROM ({ACTIVE} AND {after} {first}) UNION ALL SELECT * FROM ({EXPIRED} WHERE {after} {first}) {first}"
             );
             let mut select = connection.prepare_cached(&sql)?;
             let found = select.query_map(params![namespace, name, limit as i64], |row| info(connection, row))?;
@@ -452,9 +472,9 @@ pub(super) fn reason(code: i64) -> rusqlite::Result<GapReason> {
     GapReason::from_code(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, code))
 }
 
-/// Active and expired subscribers.
-const SUBSCRIBERS: &str = "SELECT namespace, name, created_at, seen_at, dead_letters, NULL AS expired_at, id FROM subscriber \
-     WHERE name IS NOT NULL UNION ALL SELECT namespace, name, created_at, seen_at, 0, expired_at, 0 FROM expired_subscriber";
+const ACTIVE: &str = "SELECT namespace, name, created_at, seen_at, dead_letters, NULL AS expired_at, id FROM subscriber \
+     WHERE name IS NOT NULL";
+const EXPIRED: &str = "SELECT namespace, name, created_at, seen_at, 0, expired_at, 0 FROM expired_subscriber";
 
 fn info(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<SubscriberInfo> {
     let expired_at = row.get::<_, Option<i64>>(5)?.map(|at| UnixMillis(n(at)));

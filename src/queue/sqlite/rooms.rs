@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::event::decode_rooms;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::{NamespacePath, RoomName};
-use crate::queue::limits::{FutureTimes, QueueLimits, RetentionRule};
+use crate::queue::limits::{FutureTimes, RetentionRule, StoreLimits};
 use crate::queue::record::GapReason;
 
 /// Rooms kept in memory between commits, about 200 bytes each.
@@ -159,7 +159,7 @@ pub(super) struct RuledRooms {
 }
 
 impl RuledRooms {
-    pub(super) fn load(connection: &Connection, limits: &QueueLimits) -> rusqlite::Result<Self> {
+    pub(super) fn load(connection: &Connection, limits: &StoreLimits) -> rusqlite::Result<Self> {
         let mut ruled = Self::default();
         if !limits.retention.is_empty() {
             let mut select = connection.prepare("SELECT id, name FROM room WHERE own = 0")?;
@@ -455,6 +455,8 @@ impl SqliteStore {
             return self.free(room, number, RowKind::Live);
         }
         self.delete_live_row(room, number)?;
+        self.delete_idle_attempts(number)?;
+        self.work.has_new_gaps = true;
         let sql = "INSERT INTO gone (room, number, remaining, reason) VALUES (?, ?, ?, ?)";
         self.connection.prepare_cached(sql)?.execute([room, i(number), i(remaining), reason.code()])?;
         let gaps_max = self.limits.gaps_per_room_max;

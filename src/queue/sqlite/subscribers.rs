@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::subscriptions::Subscription;
 use super::{Result, SqliteStore, i, n};
 use crate::ids::RoomName;
-use crate::queue::change::{From, Outcome, Refusal};
+use crate::queue::change::{Outcome, Refusal, StartPosition};
 use crate::queue::record::{Gap, GapReason, SubscriberKey, UnixMillis};
 
 impl SqliteStore {
@@ -102,16 +102,16 @@ impl SqliteStore {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: From) -> Result<Outcome> {
+    pub(super) fn subscribe(&mut self, key: &SubscriberKey, room: &RoomName, from: StartPosition) -> Result<Outcome> {
         let subscriber = self.subscriber(key)?;
         let head = self.counters.head;
         let after = match from {
-            From::Now => head,
-            From::After(offset) if offset.epoch != self.epoch => return Err(Refusal::ForeignEpoch.into()),
-            From::After(offset) if offset.number > head => {
+            StartPosition::Now => head,
+            StartPosition::After(offset) if offset.epoch != self.epoch => return Err(Refusal::ForeignEpoch.into()),
+            StartPosition::After(offset) if offset.number > head => {
                 return Err(Refusal::BeyondHead { number: offset.number, head }.into());
             }
-            From::After(offset) => offset.number,
+            StartPosition::After(offset) => offset.number,
         };
         if let Some(room) = self.find_room(key.namespace.as_str(), room.as_str(), false)?
             && let Some(existing) = self.active_subscription(subscriber, room)?
@@ -196,6 +196,7 @@ impl SqliteStore {
     /// Adds a range to the gaps that a subscriber has for its reason.
     pub(super) fn add_gap(&mut self, subscriber: i64, new: Gap) -> Result<()> {
         let reason = new.reason;
+        self.work.has_new_gaps = true;
         let sql = "SELECT first, last, events FROM gap WHERE subscriber = ? AND reason = ? ORDER BY first";
         let mut select = self.connection.prepare_cached(sql)?;
         let rows = select.query_map([subscriber, reason.code()], |row| {

@@ -9,12 +9,14 @@ use super::subscriptions::Subscription;
 use super::{Failure, Result, SqliteStore, i, n};
 use crate::queue::record::{GapReason, ROOMS_MAX};
 
-/// Kinds of work that may be left.
+/// Kinds of work that may be left, and what work has done.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) subscriptions: bool,
     pub(super) subscribers: bool,
     pub(super) sweep: bool,
+    /// Gaps arose since the last change that expires.
+    pub(super) has_new_gaps: bool,
     /// Rooms that are being purged.
     pub(super) purges: BTreeSet<i64>,
     /// The rooms being purged have still to be read, after a start.
@@ -24,7 +26,14 @@ pub(super) struct Work {
 impl Work {
     /// All that an earlier process may have left.
     pub(super) fn all() -> Self {
-        Self { subscriptions: true, subscribers: true, sweep: true, purges: BTreeSet::new(), are_purges_unknown: true }
+        Self {
+            subscriptions: true,
+            subscribers: true,
+            sweep: true,
+            has_new_gaps: true,
+            purges: BTreeSet::new(),
+            are_purges_unknown: true,
+        }
     }
 
     pub(super) fn is_left(&self) -> bool {
@@ -136,6 +145,9 @@ impl SqliteStore {
                 self.free_if_handled(room, *number)?;
             }
             subscription.dropped = *number;
+            if ended.is_some() {
+                self.delete_idle_attempts(*number)?;
+            }
         }
         if is_last {
             subscription.dropped = subscription.dropped.max(target);

@@ -60,19 +60,48 @@ fn a_page_of_damaged_events_of_rooms_is_read_on_after_them() {
 }
 
 #[test]
-fn a_page_of_rooms_ends_at_the_head_that_was_read_before_them() {
+fn reads_of_rooms_are_bounded_for_each_session() {
     run(async {
         let mut rig = Rig::new(|_| {});
-        rig.subscribe("s", "a").await;
+        let session = || SessionLink::new(Recorder(Log::default()).start().recipient());
+        let (first, second) = (session(), session());
+        let wait = Duration::from_secs(60);
+        let read = |rig: &Rig, session: &SessionLink| rig.read_rooms_of(Some(session), &["a", "b"], 10, wait);
+        let mut waiting: Vec<RoomAnswer> = (0..16).map(|_| read(&rig, &first)).collect();
+        let refused = read(&rig, &first);
+        let mut other = read(&rig, &second);
+        rig.settle().await;
+        let error = refused.await.unwrap().unwrap_err().to_string();
+        assert_eq!(error, "queue is overloaded: reads of rooms of one session 16 of 16");
+        assert!(waiting.iter_mut().chain([&mut other]).all(|answer| answer.try_recv().is_err()));
+        // One whose caller has gone makes room.
+        waiting.pop();
+        waiting.push(read(&rig, &first));
         rig.subscribe("s", "b").await;
-        rig.publish("a", false).await;
-        rig.publish("b", false).await;
-        // The room "a" was read before an event of it, and "b" after a later one.
-        rig.store.faults().head_max = Some(1);
-        let answer = rig.read_rooms(&["a", "b"], 10);
+        rig.publish("c", true).await;
+        assert!(waiting.iter_mut().chain([&mut other]).all(|answer| answer.try_recv().is_err()), "of another room");
+        rig.publish("b", true).await;
+        assert!(waiting.iter_mut().chain([&mut other]).all(|answer| answer.try_recv().unwrap().unwrap().next == 2));
+        assert_eq!(rig.actor.room_reads.deadline(), None);
+    });
+}
+
+#[test]
+fn a_read_of_many_rooms_reads_as_much_as_it_answers() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        let rooms: Vec<String> = (0..64).map(|room| format!("room {room:02}")).collect();
+        let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+        for room in &rooms {
+            rig.subscribe("s", room).await;
+            rig.publish(room, false).await;
+            rig.publish(room, false).await;
+        }
+        let answer = rig.read_rooms(&rooms, 10);
         rig.settle().await;
         let page = answer.await.unwrap().unwrap();
-        assert_eq!((page.events.len(), page.has_more, page.next), (1, true, 1));
+        assert_eq!((page.events.len(), page.next, page.head, page.has_more), (10, 10, 128, true));
+        assert_eq!(rig.store.faults().events_read, 10);
     });
 }
 
@@ -127,5 +156,56 @@ fn listings_have_one_read_in_eight_while_deliveries_wait() {
         };
         assert_eq!(answered(&mut rig, 16), 2);
         assert_eq!(answered(&mut rig, 16), 14, "all of them, as soon as no delivery waits");
+    });
+}
+
+#[test]
+fn gaps_are_looked_for_only_after_some_arose_and_confirmed_in_one_change() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let client = rig.attached("s").await;
+        let expire = Duration::from_secs(61);
+        let before = rig.store.faults().gap_reads;
+        rig.pass(expire).await;
+        assert_eq!(rig.store.faults().gap_reads, before, "nothing was removed");
+        // Each gap is apart from the others, since an event between them is pending.
+        for _ in 0..3 {
+            rig.publish_until(&["a"], false, Some(UnixMillis(1))).await;
+            rig.publish("a", true).await;
+        }
+        rig.commit(Change::Revealed { up_to: 6 }).await;
+        rig.pass(expire).await;
+        assert_eq!(rig.store.faults().gap_reads, before + 1);
+        let gaps = client.log.borrow().iter().filter(|packet| packet.contains("stentor:gap")).count();
+        assert_eq!(gaps, 3);
+        let number = rig.publish("a", true).await;
+        let before = rig.store.changes();
+        rig.ack(&client, number).await;
+        assert_eq!(rig.store.changes() - before, 2, "the ack and its gaps");
+        assert!(rig.actor.active[&client.id].gaps.unconfirmed().is_empty());
+    });
+}
+
+#[test]
+fn a_sample_counts_a_bounded_number_of_events() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        for name in 0..8 {
+            rig.subscribe(&format!("s{name}"), "a").await;
+        }
+        for _ in 0..400 {
+            rig.publish("a", false).await;
+        }
+        let mut counted = 0;
+        for _ in 0..3 {
+            let before = rig.store.faults().events_counted;
+            rig.pass(Duration::from_secs(1)).await;
+            let sample = rig.store.faults().events_counted - before;
+            assert!((400..1_400).contains(&sample), "{sample}");
+            counted += sample;
+        }
+        assert_eq!(counted, 8 * 400, "each subscriber once");
+        assert_eq!(rig.actor.metrics.subscribers.largest_backlog.get(), 400);
     });
 }

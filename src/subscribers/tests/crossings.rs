@@ -165,7 +165,7 @@ fn a_dropped_pull_returns_its_own_events_only() {
 }
 
 #[test]
-fn a_pull_that_replaces_another_one_keeps_its_own_limit() {
+fn a_newer_pull_keeps_its_own_limit() {
     run(async {
         let mut rig = Rig::new(|_| {});
         rig.subscribe("s", "a").await;
@@ -183,9 +183,7 @@ fn a_pull_that_replaces_another_one_keeps_its_own_limit() {
         rig.actor.on_command(command);
         rig.actor.read_next();
         assert_eq!(rig.actor.active.get(&id).unwrap().delivery.in_flight(), 3);
-        assert_eq!((rig.pulled(third).await, rig.pulled(second).await), (vec![2], vec![]));
-        let last = rig.pull(9, 0);
-        assert_eq!(rig.pulled(last).await, [3]);
+        assert_eq!((rig.pulled(third).await, rig.pulled(second).await), (vec![2], vec![3]));
     });
 }
 
@@ -234,5 +232,48 @@ fn an_event_that_has_expired_takes_no_place_in_a_pull() {
         assert_eq!(rig.actor.metrics.subscribers.expired.get(), 1);
         rig.publish("a", true).await;
         assert_eq!(rig.pulled(pull).await, [2]);
+    });
+}
+
+#[test]
+fn two_idle_workers_do_not_end_each_others_pulls() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let (mut older, newer) = (rig.pull(1, 30), rig.pull(1, 60));
+        rig.settle().await;
+        assert!(older.try_recv().is_err());
+        rig.publish("a", true).await;
+        assert_eq!(rig.pulled(newer).await, [1]);
+        rig.publish("a", true).await;
+        assert_eq!(rig.pulled(older).await, [2]);
+        // Each ends in its own time.
+        let (mut long, short) = (rig.pull(1, 60), rig.pull(1, 10));
+        rig.settle().await;
+        rig.pass(Duration::from_secs(11)).await;
+        assert_eq!(rig.pulled(short).await, [0; 0]);
+        let (mut first, last) = (rig.pull(1, 5), rig.pull(1, 60));
+        rig.settle().await;
+        rig.pass(Duration::from_secs(6)).await;
+        assert!(first.try_recv().unwrap().unwrap().events.is_empty() && long.try_recv().is_err());
+        // Those whose callers have gone receive nothing.
+        drop(last);
+        rig.publish("a", true).await;
+        assert_eq!(rig.pulled(long).await, [3]);
+    });
+}
+
+#[test]
+fn pulls_of_one_name_that_wait_are_bounded() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let mut waiting: Vec<_> = (0..64).map(|_| rig.pull(1, 60)).collect();
+        rig.settle().await;
+        let refused = rig.pull(1, 60);
+        rig.settle().await;
+        let error = refused.await.unwrap().unwrap_err().to_string();
+        assert_eq!(error, "queue is overloaded: waiting pulls of one subscriber 64 of 64");
+        assert!(waiting.iter_mut().all(|pull| pull.try_recv().is_err()));
     });
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::ids::{Epoch, NamespacePath, QueueOffset, RoomName};
 use crate::queue::change::{Change, Outcome};
 use crate::queue::committer::Open;
-use crate::queue::limits::QueueLimits;
+use crate::queue::limits::StoreLimits;
 use crate::queue::memory::MemoryStore;
 use crate::queue::record::{Backlog, DamagedEvent, DurableEvent, SubscriberInfo, SubscriberKey, Totals, UnixMillis};
 use crate::queue::store::{
@@ -31,10 +31,14 @@ pub(super) struct Faults {
     pub(super) rooms: bool,
     /// Events that are damaged.
     pub(super) damaged: BTreeSet<u64>,
-    /// The newest event that the head includes, as if later ones were published after it was read.
-    pub(super) head_max: Option<u64>,
     /// Number of pages that were asked for.
     pub(super) pages: usize,
+    /// Number of events of rooms that were read.
+    pub(super) events_read: usize,
+    /// Number of pending events that were counted.
+    pub(super) events_counted: u64,
+    /// Number of looks at gaps.
+    pub(super) gap_reads: usize,
 }
 
 impl Faults {
@@ -55,7 +59,7 @@ fn failure() -> StoreError {
 }
 
 impl Failing {
-    pub(super) fn new(limits: QueueLimits) -> Self {
+    pub(super) fn new(limits: StoreLimits) -> Self {
         Self { store: MemoryStore::new(Epoch::new(1, 2), limits), state: Arc::default() }
     }
 
@@ -152,15 +156,16 @@ impl QueueReader for FailingReader {
     fn events(
         &mut self,
         namespace: &NamespacePath,
-        room: &RoomName,
+        rooms: &[RoomName],
         after: u64,
         limit: PageLimit,
     ) -> Result<EventPage, StoreError> {
-        let faults = self.state.faults.lock().unwrap();
+        let mut faults = self.state.faults.lock().unwrap();
         if faults.rooms {
             return Err(failure());
         }
-        let mut page = self.reader.events(namespace, room, after, limit)?;
+        let mut page = self.reader.events(namespace, rooms, after, limit)?;
+        faults.events_read += page.events.len();
         page.damaged.extend(faults.take_damaged(&mut page.events));
         Ok(page)
     }
@@ -178,7 +183,9 @@ impl QueueReader for FailingReader {
     }
 
     fn backlog(&mut self, subscriber: &SubscriberKey, events_max: usize) -> Result<Backlog, StoreError> {
-        self.reader.backlog(subscriber, events_max)
+        let backlog = self.reader.backlog(subscriber, events_max)?;
+        self.state.faults.lock().unwrap().events_counted += backlog.events;
+        Ok(backlog)
     }
 
     fn dead_letters(
@@ -191,6 +198,7 @@ impl QueueReader for FailingReader {
     }
 
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError> {
+        self.state.faults.lock().unwrap().gap_reads += 1;
         self.reader.gaps(subscriber, after, limit)
     }
 
@@ -199,10 +207,6 @@ impl QueueReader for FailingReader {
     }
 
     fn totals(&mut self) -> Result<Totals, StoreError> {
-        let mut totals = self.reader.totals()?;
-        if let Some(head_max) = self.state.faults.lock().unwrap().head_max {
-            totals.head.number = totals.head.number.min(head_max);
-        }
-        Ok(totals)
+        self.reader.totals()
     }
 }

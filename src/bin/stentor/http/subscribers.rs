@@ -227,7 +227,7 @@ pub(super) async fn operation(
             answer("POST", subscriber.pull(limit, wait).await.map(PulledBody::from).map_err(failed))
         }
         Operation::Ack(offsets) => {
-            let acked = subscriber.ack_all(&offsets).await;
+            let acked = subscriber.ack_many(&offsets).await;
             answer("POST", acked.map(|acked| AckedBody::Events { acked }).map_err(failed))
         }
         Operation::AckUpTo(up_to) => {

@@ -266,7 +266,7 @@ pub(super) async fn pull(socket: &Socket, args: &Args) -> Result<StoredEventsBod
         .ok_or_else(|| refused("pull", "argument is missing", expected))?;
     let after = after.map(|after| parse_offset(&after, "pull", "after")).transpose()?;
     let wait = Duration::from_millis(wait_ms.unwrap_or(0));
-    Ok(socket.namespace().stored_events(rooms, after, bounded(limit, "pull")?, wait).await?.into())
+    Ok(socket.stored_events(rooms, after, bounded(limit, "pull")?, wait).await?.into())
 }
 
 fn options<T: for<'de> Deserialize<'de> + Default>(args: &Args, event: &str, expected: &str) -> Result<T, ErrorBody> {
