@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint deny clients
 .PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
-.PHONY: test-torture torture torture-queue torture-planted test-disk powercut faults disk-tools test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
+.PHONY: test-torture torture torture-queue torture-planted test-disk powercut faults disk-tools test-hostile hostile compare-recovery bench bench-queue scale load profile perf compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -205,6 +205,10 @@ compare-recovery: npm-torture ## 1000 stock clients with disconnections of 2 s: 
 bench: ## benches in process: codec, rooms, hub, journal (3 minutes)
 	cargo bench --features bench-internals --bench codec --bench rooms --bench hub --bench journal
 	@echo "bench: done. \`make load\` measures a server process over sockets, \`make scale\` a million sessions without"
+
+# The disk is that of STENTOR_BENCH_FOLDER, or of the temporary folder.
+bench-queue: ## durable events in process, on one core: stored per second beside a bare fdatasync (2 minutes)
+	cargo bench --features bench-internals --bench queue
 
 scale: ## a million sessions without sockets, and two workers against one, SCALE="sessions --sessions 100000" (4 GiB, minutes)
 	cargo bench --features bench-internals --bench scale -- $(SCALE)

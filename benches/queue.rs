@@ -1,22 +1,31 @@
-//! Costs of the durable queue on disk: commits of several sizes beside a bare fdatasync, publishers
-//! that wait for their commit, acknowledgements, the drain of a backlog, and bytes of disk per
-//! event.
+//! Costs of the durable queue on disk and on one core: commits of several sizes beside a bare
+//! fdatasync, publishers that wait for their commit, alone and through a server in this process,
+//! acknowledgements, the drain of a backlog, and bytes of disk per event.
 //!
 //! `cargo bench --features bench-internals --bench queue`; `STENTOR_BENCH_FOLDER` names the disk to
-//! measure, and `STENTOR_BENCH_EVENTS` the events of a row (100 000).
+//! measure, `STENTOR_BENCH_EVENTS` the events of a row (100 000), and `STENTOR_BENCH_SECONDS` the
+//! time for a row of publishers (5). All threads are pinned to the first core.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use stentor::bench_support::queue::{Queue, publishers};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use stentor::bench_support::queue::{Latencies, Queue, publishers};
+use stentor::{Limits, Server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Bytes of an event's payload.
-const BYTES: usize = 200;
+const BYTES: usize = 100;
+
+/// Events of a commit, and publishers that wait.
+const BATCHES: [usize; 4] = [1, 8, 64, 512];
+
+/// Budgets of stored events per second on one core, by waiting publishers.
+const BUDGETS: [(usize, f64); 2] = [(64, 50_000.0), (512, 90_000.0)];
 
 const ROOM: &str = "orders";
 
@@ -77,15 +86,19 @@ fn fdatasync(folder: &Path, bytes: usize) -> Duration {
     times[times.len() / 2]
 }
 
+/// Bytes of the log for a commit of so many events.
+fn commit_bytes(events: usize) -> usize {
+    4_096 * 3 + events * (BYTES + 150)
+}
+
 fn commits(scratch: &Scratch, events: u64) {
     println!("commits of one thread, {BYTES} bytes an event, with dedup_id and one subscriber:");
-    for batch in [1, 8, 64, 512] {
+    for batch in BATCHES {
         let mut queue = scratch.queue();
+        let raw = fdatasync(&scratch.0, commit_bytes(batch));
+        let batch = batch as u64;
         let commits = (events / batch).min(3_000);
         let took: Duration = (0..commits).map(|_| checked(queue.publish(ROOM, batch, BYTES))).sum();
-        drop(queue);
-        scratch.clear();
-        let raw = fdatasync(&scratch.0, 4_096 * 3 + batch as usize * (BYTES + 150));
         println!(
             "  batch {batch:>3}: {:>8.0} stored/s, {:>7.3} ms a commit; bare fdatasync of as many bytes {:.3} ms",
             rate(commits * batch, took),
@@ -95,19 +108,72 @@ fn commits(scratch: &Scratch, events: u64) {
     }
 }
 
-fn waiting_publishers(scratch: &Scratch, events: u64) {
-    println!("publishers that wait for their commit:");
-    for count in [1, 8, 64, 512] {
+/// Prints a row of publishers, beside a bare fdatasync of as many events as there are publishers.
+fn print_publishers(scratch: &Scratch, count: usize, latencies: &Latencies) {
+    let raw = fdatasync(&scratch.0, commit_bytes(count));
+    let stored = rate(latencies.events, latencies.took);
+    let budget = BUDGETS
+        .iter()
+        .find(|(publishers, _)| *publishers == count)
+        .map(|(_, budget)| format!("; budget {budget:.0}/s: {}", if stored >= *budget { "kept" } else { "MISSED" }));
+    println!(
+        "  {count:>3} publishers: {stored:>8.0} stored/s, p50 {:.2} ms, p99 {:.2} ms; bare fdatasync {:.3} ms{}",
+        latencies.p50.as_secs_f64() * 1e3,
+        latencies.p99.as_secs_f64() * 1e3,
+        raw.as_secs_f64() * 1e3,
+        budget.unwrap_or_default()
+    );
+}
+
+fn committer_publishers(scratch: &Scratch, time: Duration) {
+    println!("publishers that wait for their commit, on the committer's thread, {BYTES} bytes, with dedup_id:");
+    for count in BATCHES {
         drop(scratch.queue());
-        let events = events.min(count as u64 * 2_000);
-        let times = checked(publishers(&scratch.0, ROOM, count, events, BYTES));
-        println!(
-            "  {count:>3} publishers: {:>8.0} stored/s, p50 {:.2} ms, p99 {:.2} ms",
-            rate(events, times.took),
-            times.p50.as_secs_f64() * 1e3,
-            times.p99.as_secs_f64() * 1e3
-        );
+        let latencies = checked(publishers(&scratch.0, ROOM, count, time, BYTES));
+        print_publishers(scratch, count, &latencies);
     }
+}
+
+/// Tasks that each await `emit_confirmed` of a server without clients.
+fn server_publishers(scratch: &Scratch, time: Duration) {
+    println!("tasks that await emit_confirmed of a server, {BYTES} bytes, with dedup_id:");
+    for count in BATCHES {
+        drop(scratch.queue());
+        let latencies = checked(actix::System::new().block_on(server_tasks(&scratch.0, count, time)));
+        print_publishers(scratch, count, &latencies);
+    }
+}
+
+async fn server_tasks(folder: &Path, count: usize, time: Duration) -> Result<Latencies, String> {
+    let limits = Limits::with(|limits| {
+        (limits.queue.bytes_max, limits.queue.dedup_ids_max) = (1 << 36, 10_000_000);
+    });
+    let io = Server::builder().queue(stentor::Queue::disk(folder)).limits(limits).build();
+    let io = io.map_err(|error| error.to_string())?;
+    let (begun, text) = (Instant::now(), "x".repeat(BYTES));
+    let tasks: Vec<_> =
+        (0..count).map(|number| actix::spawn(publish_until(io.clone(), number, begun + time, text.clone()))).collect();
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.map_err(|error| error.to_string())??);
+    }
+    let took = begun.elapsed();
+    io.close().await;
+    Ok(Latencies::new(times, took))
+}
+
+async fn publish_until(io: Server, publisher: usize, end: Instant, text: String) -> Result<Vec<Duration>, String> {
+    let mut times = Vec::new();
+    while Instant::now() < end {
+        let (id, begun) = (format!("{publisher}-{}", times.len()), Instant::now());
+        let durable = io.all().to(ROOM).durable().dedup_id(id);
+        let stored = durable.emit_confirmed("order", &text).await.map_err(|error| error.to_string())?;
+        if stored.duplicate {
+            return Err(format!("expected a new event, got a duplicate offset={}", stored.offset));
+        }
+        times.push(begun.elapsed());
+    }
+    Ok(times)
 }
 
 fn backlog(scratch: &Scratch, events: u64) {
@@ -142,13 +208,31 @@ fn absent_subscribers(scratch: &Scratch) {
     println!("  batch 64 to all of them: {:.0} stored/s", rate(200 * 64, took));
 }
 
+/// Pins this thread, and all that it starts from now on.
+fn pin() {
+    let mut set = CpuSet::new();
+    set.set(0);
+    sched_setaffinity(None, &set).expect("the first core can be used");
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value}: expected a number")))
+}
+
 fn main() {
-    let events = std::env::var("STENTOR_BENCH_EVENTS").ok().and_then(|events| events.parse().ok()).unwrap_or(100_000);
     // `cargo test --benches` runs benches to see that they run.
-    let events = if std::env::args().any(|argument| argument == "--test") { 1_000 } else { events };
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let events = if is_test { 1_000 } else { setting("STENTOR_BENCH_EVENTS").unwrap_or(100_000) };
+    let time = if is_test {
+        Duration::from_millis(100)
+    } else {
+        Duration::from_secs(setting("STENTOR_BENCH_SECONDS").unwrap_or(5))
+    };
+    pin();
     let scratch = Scratch::new();
     commits(&scratch, events);
-    waiting_publishers(&scratch, events);
+    committer_publishers(&scratch, time);
+    server_publishers(&scratch, time);
     backlog(&scratch, events);
     if events >= 100_000 {
         absent_subscribers(&scratch);

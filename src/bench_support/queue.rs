@@ -2,6 +2,7 @@
 //! commit, acknowledgements, reads.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,23 @@ pub struct Queue {
 
 /// Times of events, from submission to answer.
 pub struct Latencies {
+    /// Number of events.
+    pub events: u64,
     /// Wall-clock time of all of them.
     pub took: Duration,
     /// Median of one.
     pub p50: Duration,
     /// The time that 99 of 100 stay below.
     pub p99: Duration,
+}
+
+impl Latencies {
+    /// The quantiles of these times.
+    pub fn new(mut times: Vec<Duration>, took: Duration) -> Self {
+        times.sort_unstable();
+        let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
+        Self { events: times.len() as u64, took, p50: at(50), p99: at(99) }
+    }
 }
 
 fn open(folder: &Path) -> Result<Box<dyn QueueStore>, crate::queue::store::StoreError> {
@@ -137,40 +149,81 @@ impl Queue {
     }
 }
 
-/// So many publishers, each of which waits for the answer to its event before it submits the next
-/// one.
-pub fn publishers(folder: &Path, to: &str, publishers: usize, events: u64, bytes: usize) -> Result<Latencies, String> {
-    let folder = folder.to_owned();
-    let options = CommitterOptions::default();
+/// State that all publishers share.
+struct Publishing {
+    committer: Committer,
+    rooms: [RoomName; 1],
+    bytes: usize,
+    /// Number of publishers, and the distance of the numbers of one publisher's events.
+    count: u64,
+    end: Instant,
+}
+
+/// A publisher that lives in the completions of its events, on the committer's thread.
+struct Publisher {
+    shared: Arc<Publishing>,
+    /// Number of its next event.
+    next: u64,
+    times: Vec<Duration>,
+    /// The newest event that the queue was notified of as revealed. One publisher does so, about as
+    /// often as a hub.
+    notified: Option<u64>,
+    finished: Sender<Result<Vec<Duration>, String>>,
+}
+
+impl Publisher {
+    fn publish(mut self: Box<Self>) {
+        let Publishing { rooms, bytes, count, .. } = &*self.shared;
+        let change = event(self.next, rooms, *bytes);
+        self.next += count;
+        let (shared, finished, begun) = (self.shared.clone(), self.finished.clone(), Instant::now());
+        let complete = Box::new(move |verdict| self.on_verdict(verdict, begun));
+        if shared.committer.submit(change, complete).is_err() {
+            let _ = finished.send(Err("the committer accepted no further event".to_owned()));
+        }
+    }
+
+    fn on_verdict(mut self: Box<Self>, verdict: Verdict, begun: Instant) {
+        let number = match verdict {
+            Verdict::Committed(Outcome::Published(receipt)) if !receipt.duplicate => receipt.offset.number,
+            other => return drop(self.finished.send(Err(format!("expected a stored event, got {other:?}")))),
+        };
+        self.times.push(begun.elapsed());
+        if let Some(notified) = &mut self.notified
+            && number >= *notified + REVEALED_MAX
+        {
+            *notified = number;
+            let _ = self.shared.committer.submit(Change::Revealed { up_to: number }, Box::new(|_| {}));
+        }
+        if Instant::now() < self.shared.end {
+            self.publish();
+        } else {
+            let _ = self.finished.send(Ok(self.times));
+        }
+    }
+}
+
+/// Number of events after which the hub notifies the queue that they were revealed.
+const REVEALED_MAX: u64 = 256;
+
+/// Publishers that each submit their next event when they receive the answer to the one before, for
+/// so much time. No thread is woken between the commits.
+pub fn publishers(folder: &Path, to: &str, count: usize, time: Duration, bytes: usize) -> Result<Latencies, String> {
+    let (folder, options) = (folder.to_owned(), CommitterOptions::default());
     let (committer, mut reader) =
         Committer::start(options, Box::new(move || open(&folder))).map_err(|error| error.to_string())?;
-    let from = reader.totals().map_err(|error| error.to_string())?.head.number;
-    let rooms = [room(to)?];
-    let (sender, receiver) = channel();
-    let submit = |number: u64| {
-        let (sender, begun): (Sender<_>, _) = (sender.clone(), Instant::now());
-        let complete = Box::new(move |verdict| sender.send((verdict, begun.elapsed())).unwrap_or(()));
-        committer.submit(event(from + number, &rooms, bytes), complete).map_err(|_| "queue is full".to_owned())
-    };
-    let begun = Instant::now();
-    let mut sent = 0;
-    while sent < events.min(publishers as u64) {
-        submit(sent)?;
-        sent += 1;
+    let first = reader.totals().map_err(|error| error.to_string())?.head.number;
+    let (finished, results) = channel();
+    let (begun, count) = (Instant::now(), count as u64);
+    let shared = Arc::new(Publishing { committer, rooms: [room(to)?], bytes, count, end: begun + time });
+    for number in 0..count {
+        let (shared, finished, notified) = (shared.clone(), finished.clone(), (number == 0).then_some(first));
+        let publisher = Publisher { shared, next: first + number, times: Vec::new(), notified, finished };
+        Box::new(publisher).publish();
     }
-    let mut times = Vec::with_capacity(events as usize);
-    for (verdict, took) in receiver.iter().take(events as usize) {
-        match verdict {
-            Verdict::Committed(Outcome::Published(_)) => times.push(took),
-            other => return Err(format!("{other:?}")),
-        }
-        if sent < events {
-            submit(sent)?;
-            sent += 1;
-        }
-    }
+    let results: Result<Vec<Vec<Duration>>, String> = results.iter().take(count as usize).collect();
     let took = begun.elapsed();
-    times.sort_unstable();
-    let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
-    Ok(Latencies { took, p50: at(50), p99: at(99) })
+    // Ends the completions, so that the last handle of the committer is dropped here.
+    shared.committer.close();
+    Ok(Latencies::new(results?.concat(), took))
 }
