@@ -185,7 +185,9 @@ export async function shiftsLineByLine(browser, url, width) {
   try {
     const page = await watchedPage(context);
     const loaded = page.goto(`http://127.0.0.1:${slow.address().port}`);
-    const { response, lines } = await asked;
+    // Its failure is reported where it is awaited.
+    loaded.catch(() => {});
+    const { response, lines } = await Promise.race([asked, loaded]);
     const head = lines.findIndex((line) => line.includes("<body"));
     response.write(lines.splice(0, head + 1).join(""));
     await page.locator("body").waitFor({ state: "attached" });
