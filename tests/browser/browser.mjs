@@ -7,8 +7,31 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { chromium } from "playwright-core";
+import { freshFolder, startHub } from "../clients/harness.mjs";
 
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+/**
+ * Features of Chromium that are off: the pages of its address bar, which take as long as the tested
+ * page, and those of Playwright's own list, which this one replaces.
+ */
+const DISABLED = [
+  "WebUIOmniboxPopup",
+  "WebUIOmniboxAimPopup",
+  "AimEnabled",
+  "AvoidCorsURLLoaderRestartOnRedirect",
+  "AvoidUnnecessaryBeforeUnloadCheckSync",
+  "DestroyProfileOnBrowserClose",
+  "HttpsFirstBalancedModeAutoEnable",
+  "HttpsUpgrades",
+  "LensOverlay",
+  "MediaRouter",
+  "NetworkTimeServiceQuerying",
+  "OptimizationHints",
+  "PaintHolding",
+  "PreconnectToSearch",
+  "ThirdPartyStoragePartitioning",
+];
 
 /** Deadline of a condition, which may need a reconnection; that may wait up to seven seconds. */
 const FACT_MS = 12_000;
@@ -22,7 +45,7 @@ const PREFIX = "/repository/";
 export async function launch(fonts) {
   // Containers run as root without the privileges of the sandbox; all pages come from this
   // repository.
-  const options = { executablePath: EXECUTABLE, args: ["--no-sandbox", "--disable-dev-shm-usage"] };
+  const options = { executablePath: EXECUTABLE, args: ["--no-sandbox", "--disable-dev-shm-usage", `--disable-features=${DISABLED}`] };
   if (!fonts) return chromium.launch(options);
   const folder = mkdtempSync(path.join(tmpdir(), "stentor-fonts-"));
   const file = path.join(folder, "fonts.conf");
@@ -46,6 +69,39 @@ export async function newPage(browser) {
   return page;
 }
 
+/**
+ * Number of tests of a file that run at the same time. They wait for movements and reconnections
+ * most of the time.
+ */
+export const CONCURRENCY = 3;
+
+/**
+ * Starts a hub for one test, and a browser context with its pages. Both end after the test.
+ * @param {import("node:test").TestContext} test
+ * @param {import("playwright-core").Browser} browser
+ * @param {Parameters<typeof startHub>[0]} server
+ * @param {import("playwright-core").BrowserContextOptions} [options]
+ */
+export async function scene(test, browser, server, options) {
+  const folder = freshFolder();
+  const start = (port) => startHub({ ...server, folder, port });
+  let hub = await start();
+  let context;
+  test.after(async () => {
+    await context?.close();
+    hub.assertRunning();
+    if (hub.running()) await hub.stop();
+  });
+  context = await browser.newContext({ viewport: WIDE, ...options });
+  return {
+    url: hub.url,
+    open: () => openTab(context, hub.url),
+    kill: () => hub.kill(),
+    /** Starts a killed hub again, with its port and its folder. */
+    restart: async () => (hub = await start(hub.port)),
+  };
+}
+
 /** Messages that browsers log by themselves when a server does not answer or refuses. */
 const NETWORK = /^(Failed to load resource|WebSocket connection to|Access to fetch)/;
 
@@ -64,11 +120,31 @@ export async function openTab(context, url) {
 }
 
 /**
+ * A page in a window of its own: a tab behind another one draws a frame a second, and clicks wait
+ * for frames.
+ * @param {import("playwright-core").BrowserContext} context
+ */
+async function newWindow(context) {
+  const [first] = context.pages();
+  if (!first) return context.newPage();
+  const ofPage = await context.newCDPSession(first);
+  const { targetInfo } = await ofPage.send("Target.getTargetInfo");
+  const devtools = await context.browser().newBrowserCDPSession();
+  const { browserContextId } = targetInfo;
+  const [page] = await Promise.all([
+    context.waitForEvent("page"),
+    devtools.send("Target.createTarget", { url: "about:blank", newWindow: true, browserContextId }),
+  ]);
+  await Promise.all([ofPage.detach(), devtools.detach()]);
+  return page;
+}
+
+/**
  * A page that records console errors, exceptions, and layout shifts.
  * @param {import("playwright-core").BrowserContext} context
  */
 export async function watchedPage(context) {
-  const page = await context.newPage();
+  const page = await newWindow(context);
   /** @type {string[]} */
   const errors = [];
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && errors.push(message.text()));
@@ -86,18 +162,18 @@ export async function watchedPage(context) {
 }
 
 /**
- * Loads the demo page of `hub` line by line, and paints after each line.
+ * Loads the demo page at `url` line by line, and paints after each line.
  * @param {import("playwright-core").Browser} browser
- * @param {{ url: string }} hub
+ * @param {string} url of a hub
  * @param {number} width in pixels
  * @returns {Promise<string[]>} its layout shifts
  */
-export async function shiftsLineByLine(browser, hub, width) {
+export async function shiftsLineByLine(browser, url, width) {
   let answered;
   const asked = new Promise((resolve) => (answered = resolve));
   const slow = createServer(async (request, response) => {
     // A poll may outlast the page or the hub.
-    const answer = await fetch(hub.url + request.url).catch(() => null);
+    const answer = await fetch(url + request.url).catch(() => null);
     if (!answer) return response.destroy();
     const body = Buffer.from(await answer.arrayBuffer().catch(() => []));
     response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") });
@@ -109,7 +185,9 @@ export async function shiftsLineByLine(browser, hub, width) {
   try {
     const page = await watchedPage(context);
     const loaded = page.goto(`http://127.0.0.1:${slow.address().port}`);
-    const { response, lines } = await asked;
+    // Its failure is reported where it is awaited.
+    loaded.catch(() => {});
+    const { response, lines } = await Promise.race([asked, loaded]);
     const head = lines.findIndex((line) => line.includes("<body"));
     response.write(lines.splice(0, head + 1).join(""));
     await page.locator("body").waitFor({ state: "attached" });

@@ -3,37 +3,27 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { after, afterEach, before, describe, test } from "node:test";
-import { startHub } from "../clients/harness.mjs";
-import { isCalm, launch, nameOf, openTab, picture, says, WIDE } from "./browser.mjs";
+import { after, before, describe, test } from "node:test";
+import { CONCURRENCY, isCalm, launch, nameOf, picture, says, scene, WIDE } from "./browser.mjs";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const SMALL = { width: 320, height: 700 };
 
-describe("the demo page", () => {
+describe("the demo page", { concurrency: CONCURRENCY }, () => {
   let browser;
-  let hub;
-  let context;
-  before(async () => {
-    browser = await launch();
-    hub = await startHub({ recovery: "memory" });
-  });
-  afterEach(() => context?.close());
-  after(async () => {
-    await browser?.close();
-    await hub?.stop();
-  });
+  before(async () => (browser = await launch()));
+  after(() => browser?.close());
 
-  const open = async (count, options) => {
-    context = await browser.newContext({ viewport: WIDE, ...options });
+  const open = async (test, count, options) => {
+    const { open } = await scene(test, browser, { recovery: "memory" }, options);
     const tabs = [];
-    for (let n = 0; n < count; n += 1) tabs.push(await openTab(context, hub.url));
+    for (let n = 0; n < count; n += 1) tabs.push(await open());
     return tabs;
   };
 
-  test("an event of a client reaches the server and no other tab", async () => {
-    const [one, two] = await open(2);
+  test("an event of a client reaches the server and no other tab", async (t) => {
+    const [one, two] = await open(t, 2);
     const other = await nameOf(two);
     await says(one, "#stage", new RegExp(other));
     await one.fill("#text", "a secret");
@@ -45,8 +35,8 @@ describe("the demo page", () => {
     await isCalm(one, two);
   });
 
-  test("an event of the server reaches every member including this tab", async () => {
-    const [one, two] = await open(2);
+  test("an event of the server reaches every member including this tab", async (t) => {
+    const [one, two] = await open(t, 2);
     const [first, second] = [await nameOf(one), await nameOf(two)];
     await says(one, "#stage", new RegExp(second));
     await says(two, "#stage", new RegExp(first));
@@ -61,8 +51,8 @@ describe("the demo page", () => {
     await isCalm(one, two);
   });
 
-  test("rooms are joined and left, and their members are updated", async () => {
-    const [one, two] = await open(2);
+  test("rooms are joined and left, and their members are updated", async (t) => {
+    const [one, two] = await open(t, 2);
     const second = await nameOf(two);
     await two.fill("#join-room", "attic");
     await two.click("#join-form button");
@@ -82,8 +72,8 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("nothing shifts when members join", async () => {
-    const [one] = await open(1);
+  test("nothing shifts when members join", async (t) => {
+    const [one] = await open(t, 1);
     const height = () => one.locator("#rooms li").evaluate((row) => row.offsetHeight);
     await says(one, "#rooms", /this tab/);
     const alone = await height();
@@ -93,8 +83,8 @@ describe("the demo page", () => {
     assert.equal(await height(), alone);
   });
 
-  test("all files are compressed", async () => {
-    const [one] = await open(1);
+  test("all files are compressed", async (t) => {
+    const [one] = await open(t, 1);
     const sizes = await one.evaluate(() =>
       performance.getEntriesByType("resource").map(({ name, encodedBodySize, decodedBodySize }) => ({ name, encodedBodySize, decodedBodySize })),
     );
@@ -103,8 +93,8 @@ describe("the demo page", () => {
     for (const { name, encodedBodySize, decodedBodySize } of files) assert.ok(encodedBodySize < decodedBodySize, name);
   });
 
-  test("the transport in use and the moment of the upgrade are shown", async () => {
-    const [one] = await open(1);
+  test("the transport in use and the moment of the upgrade are shown", async (t) => {
+    const [one] = await open(t, 1);
     await says(one, "#upgraded", /^upgraded after \d+ ms, at \d\d:\d\d:\d\d$/);
     assert.ok(await one.locator("#websocket[data-on]").isVisible());
     assert.equal(await one.locator("#polling[data-on]").count(), 0);
@@ -112,28 +102,27 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  for (const [name, options] of Object.entries({
-    light: {},
-    dark: { colorScheme: "dark" },
-    small: { viewport: SMALL },
-  })) {
-    test(`axe finds nothing wrong: ${name}`, async () => {
-      const [one] = await open(1, options);
+  for (const [name, viewport, schemes] of [["wide", WIDE, ["light", "dark"]], ["small", SMALL, ["light"]]]) {
+    test(`axe finds nothing wrong: ${name}, ${schemes.join(" and ")}`, async (t) => {
+      const [one] = await open(t, 1, { viewport });
       await one.click("#emit");
       await says(one, "#client-outcome", /The server received/);
       await one.click("#elsewhere summary");
       await one.evaluate(AXE);
-      const { violations } = await one.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
-      assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`), []);
-      const overflow = await one.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      assert.equal(overflow, 0, "nothing reaches beyond the side of the screen");
-      await isCalm(one);
-      await picture(one, name, { fullPage: true });
+      for (const colorScheme of schemes) {
+        await one.emulateMedia({ colorScheme });
+        const { violations } = await one.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
+        assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`), [], colorScheme);
+        const overflow = await one.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        assert.equal(overflow, 0, `nothing reaches beyond the side of the screen, ${colorScheme}`);
+        await isCalm(one);
+        await picture(one, `${name}-${colorScheme}`, { fullPage: true });
+      }
     });
   }
 
-  test("every action works by keyboard", async () => {
-    const [one] = await open(1);
+  test("every action works by keyboard", async (t) => {
+    const [one] = await open(t, 1);
     const focused = () => one.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName);
     const seen = [];
     for (let n = 0; n < 30; n += 1) {
@@ -158,8 +147,8 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("the stage turns in a narrow window and keeps received events", async () => {
-    const [one, two] = await open(2);
+  test("the stage turns in a narrow window and keeps received events", async (t) => {
+    const [one, two] = await open(t, 2);
     const other = await nameOf(two);
     await says(one, "#stage", new RegExp(other));
     await one.click("#emit");
@@ -181,8 +170,8 @@ describe("the demo page", () => {
     assert.deepEqual(one.errors, []);
   });
 
-  test("an event travels from place to place on the stage", async () => {
-    const [one, two] = await open(2);
+  test("an event travels from place to place on the stage", async (t) => {
+    const [one, two] = await open(t, 2);
     await says(one, "#stage", new RegExp(await nameOf(two)));
     await one.evaluate(() => {
       globalThis.flights = [];
@@ -213,8 +202,8 @@ describe("the demo page", () => {
     await isCalm(one, two);
   });
 
-  test("a page that is open for days does not grow", async () => {
-    const [one] = await open(1);
+  test("a page that is open for days does not grow", async (t) => {
+    const [one] = await open(t, 1);
     const nodes = () => one.evaluate(() => document.querySelectorAll("*").length);
     await one.evaluate(() => Promise.all(Array.from({ length: 300 }, (_, n) => {
       document.getElementById("text").value = `many ${n}`;
@@ -228,8 +217,8 @@ describe("the demo page", () => {
     assert.equal(await nodes(), before);
   });
 
-  test("with reduced motion nothing moves and all is reported", async () => {
-    const [one] = await open(1, { reducedMotion: "reduce" });
+  test("with reduced motion nothing moves and all is reported", async (t) => {
+    const [one] = await open(t, 1, { reducedMotion: "reduce" });
     await one.evaluate(() => {
       globalThis.animated = 0;
       const { animate } = Element.prototype;
@@ -244,8 +233,8 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("the server answers a publish as its code on the page says", async () => {
-    const [one] = await open(1);
+  test("the server answers a publish as its code on the page says", async (t) => {
+    const [one] = await open(t, 1);
     const code = (await one.locator("pre[data-language=server]").allTextContents()).join("\n");
     const shown = [...code.matchAll(/"(\w+)":/g)].map(([, key]) => key);
     const answer = await one.evaluate(async () => {
@@ -256,36 +245,36 @@ describe("the demo page", () => {
   });
 
   for (const width of [375, 768, 1280, 1920]) {
-    for (const [name, size] of Object.entries({ "16 px": 16, "28 px": 28 })) {
-      test(`nothing is wider than the screen: ${width} pixels, letters of ${name}`, async () => {
-        const [one] = await open(1, { viewport: { width, height: 900 } });
-        const devtools = await context.newCDPSession(one);
-        await devtools.send("Page.enable");
+    test(`nothing is wider than the screen: ${width} pixels, small and large letters`, async (t) => {
+      const [one] = await open(t, 1, { viewport: { width, height: 900 } });
+      const devtools = await one.context().newCDPSession(one);
+      await devtools.send("Page.enable");
+      for (const [n, size] of [16, 28].entries()) {
         await devtools.send("Page.setFontSizes", { fontSizes: { standard: size } });
         await one.waitForFunction((size) => parseFloat(getComputedStyle(document.documentElement).fontSize) === size, size);
         await one.click("#publish");
-        await says(one, "#server-outcome", /received “event 1”/);
+        await says(one, "#server-outcome", new RegExp(`received “event ${n + 1}”`));
         const beyond = await one.evaluate(() =>
           [...document.querySelectorAll("body *")].filter((element) => {
             const { left, right, width } = element.getBoundingClientRect();
             return width > 1 && !element.matches(".skip, .badge *") && (left < 0 || right > innerWidth + 0.5);
           }).map((element) => element.outerHTML.slice(0, 80)),
         );
-        assert.deepEqual(beyond, []);
+        assert.deepEqual(beyond, [], `letters of ${size} px`);
         const [scrolled, seen] = await one.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-        assert.equal(scrolled, seen);
+        assert.equal(scrolled, seen, `letters of ${size} px`);
         for (const button of ["#emit", "#publish", "#order", "#subscribe", "#offline"]) {
           const fits = await one.locator(button).evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth);
-          assert.ok(fits, `the text of ${button} fits`);
+          assert.ok(fits, `the text of ${button} fits, letters of ${size} px`);
         }
         await picture(one, `letters-${width}-${size}`);
-      });
-    }
+      }
+    });
   }
 
   for (const width of [360, 1180, 1366]) {
-    test(`texts fit: ${width} pixels wide`, async () => {
-      const [one, two] = await open(2, { viewport: { width, height: 740 } });
+    test(`texts fit: ${width} pixels wide`, async (t) => {
+      const [one, two] = await open(t, 2, { viewport: { width, height: 740 } });
       const field = one.locator("#text");
       assert.ok(await field.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth), "the publish field shows its default");
       await one.click("#offline");
@@ -300,8 +289,8 @@ describe("the demo page", () => {
     });
   }
 
-  test("on a phone state and log are visible and every target is large enough", async () => {
-    const [one] = await open(1, { viewport: { width: 375, height: 740 } });
+  test("on a phone state and log are visible and every target is large enough", async (t) => {
+    const [one] = await open(t, 1, { viewport: { width: 375, height: 740 } });
     const small = await one.evaluate(() =>
       [...document.querySelectorAll("a:not(.skip), button, input, select, summary")]
         .map((target) => [target.outerHTML.slice(0, 60), target.getBoundingClientRect()])
@@ -318,8 +307,8 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("the code beside an action is the code of the page", async () => {
-    const [one] = await open(1);
+  test("the code beside an action is the code of the page", async (t) => {
+    const [one] = await open(t, 1);
     const shown = await one.locator("pre[data-language=client]").allTextContents();
     const sources = await one.evaluate(async () => {
       const scripts = performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => name.includes("/demo/"));

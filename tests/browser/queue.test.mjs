@@ -3,28 +3,17 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { after, afterEach, before, describe, test } from "node:test";
-import { freshFolder, startHub } from "../clients/harness.mjs";
-import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
+import { after, before, describe, test } from "node:test";
+import { CONCURRENCY, isCalm, launch, nameOf, picture, says, saysOnlyNetwork, scene } from "./browser.mjs";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-describe("the queue on the demo page", () => {
+describe("the queue on the demo page", { concurrency: CONCURRENCY }, () => {
   let browser;
-  let hub;
-  let context;
   before(async () => (browser = await launch()));
-  afterEach(async () => {
-    await context?.close();
-    await hub?.stop();
-  });
   after(() => browser?.close());
 
-  const openContext = async (options, server = { recovery: "memory", flags: ["--queue", "memory"] }) => {
-    hub = await startHub(server);
-    context = await browser.newContext({ viewport: WIDE, ...options });
-  };
-  const open = () => openTab(context, hub.url);
+  const start = (test, options) => scene(test, browser, { recovery: "memory", flags: ["--queue", "memory"] }, options);
   const isOpen = (tab) => tab.waitForSelector("#stage[data-queue=open]");
   const subscribe = async (tab) => {
     await tab.click("#subscribe");
@@ -42,8 +31,8 @@ describe("the queue on the demo page", () => {
   const delivered = (tab, count) => tab.waitForFunction((count) => document.querySelectorAll("#deliveries li").length === count, count);
   const press = (tab, how, text) => tab.click(`#deliveries li:has-text("${text}") [data-how=${how}]`);
 
-  test("orders wait while kitchen is closed, and arrive in order afterwards", async () => {
-    await openContext();
+  test("orders wait while kitchen is closed, and arrive in order afterwards", async (t) => {
+    const { open } = await start(t);
     const [one, two] = [await open(), await open()];
     assert.deepEqual(await one.locator(".primary").allTextContents(), ["Subscribe"], "one next step");
     await subscribe(one);
@@ -77,8 +66,8 @@ describe("the queue on the demo page", () => {
     await isCalm(two, three);
   });
 
-  test("an ack frees an order, a nak brings it back, a dead letter is replayed", async () => {
-    await openContext();
+  test("an ack frees an order, a nak brings it back, a dead letter is replayed", async (t) => {
+    const { open } = await start(t);
     const [one, two] = [await open(), await open()];
     await subscribe(one);
     for (const text of ["soup", "bread", "coffee"]) await order(one, text);
@@ -108,8 +97,8 @@ describe("the queue on the demo page", () => {
     await isCalm(one, two);
   });
 
-  test("the focus stays beside the button of a handled order", async () => {
-    await openContext();
+  test("the focus stays beside the button of a handled order", async (t) => {
+    const { open } = await start(t);
     const one = await open();
     await subscribe(one);
     for (const text of ["soup", "bread"]) await order(one, text);
@@ -123,8 +112,8 @@ describe("the queue on the demo page", () => {
     await says(one, "#pending", /^0 pending$/);
   });
 
-  test("a kitchen opened in a second tab closes the first one's", async () => {
-    await openContext();
+  test("a kitchen opened in a second tab closes the first one's", async (t) => {
+    const { open } = await start(t);
     const [one, two] = [await open(), await open()];
     await subscribe(one);
     await order(one, "soup");
@@ -141,8 +130,8 @@ describe("the queue on the demo page", () => {
     await isCalm(one, two);
   });
 
-  test("a reloaded tab is kitchen again", async () => {
-    await openContext();
+  test("a reloaded tab is kitchen again", async (t) => {
+    const { open } = await start(t);
     const one = await open();
     await subscribe(one);
     await order(one, "soup");
@@ -153,8 +142,8 @@ describe("the queue on the demo page", () => {
     assert.deepEqual(await chips(one), ["soup"]);
   });
 
-  test("without a subscriber nothing is kept, and the page says so", async () => {
-    await openContext();
+  test("without a subscriber nothing is kept, and the page says so", async (t) => {
+    const { open } = await start(t);
     const one = await open();
     await order(one, "soup");
     await says(one, "#durable-outcome", /It is pending for no subscriber, so it is not kept/);
@@ -163,8 +152,8 @@ describe("the queue on the demo page", () => {
     await isCalm(one);
   });
 
-  test("an order travels to the queue and to kitchen, and its ack back", async () => {
-    await openContext();
+  test("an order travels to the queue and to kitchen, and its ack back", async (t) => {
+    const { open } = await start(t);
     const one = await open();
     await subscribe(one);
     await one.evaluate(() => {
@@ -180,8 +169,8 @@ describe("the queue on the demo page", () => {
     assert.deepEqual(await one.evaluate(() => globalThis.flights), ["soup", "soup", "soup", "ack"]);
   });
 
-  test("many orders leave the page small", async () => {
-    await openContext({ reducedMotion: "reduce" });
+  test("many orders leave the page small", async (t) => {
+    const { open } = await start(t, { reducedMotion: "reduce" });
     const one = await open();
     await subscribe(one);
     await one.evaluate(async () => {
@@ -198,8 +187,8 @@ describe("the queue on the demo page", () => {
     assert.deepEqual(one.errors, []);
   });
 
-  test("a server without a queue is labelled as one", async () => {
-    await openContext({}, {});
+  test("a server without a queue is labelled as one", async (t) => {
+    const { open } = await scene(t, browser, {});
     const one = await open();
     await one.waitForSelector("#stage[data-queue=absent]");
     await says(one, "#queue-state", /^This server has no queue/);
@@ -211,23 +200,22 @@ describe("the queue on the demo page", () => {
     await isCalm(one);
   });
 
-  test("a killed server: what was not acknowledged is delivered again", async () => {
-    const folder = freshFolder();
-    await openContext({}, { recovery: "disk", folder });
+  test("a killed server: what was not acknowledged is delivered again", async (t) => {
+    const { open, kill, restart } = await scene(t, browser, { recovery: "disk" });
     const one = await open();
     await subscribe(one);
     for (const text of ["soup", "bread"]) await order(one, text);
     await delivered(one, 2);
     await press(one, "ack", "soup");
     await says(one, "#pending", /^1 pending$/);
-    await hub.kill();
+    await kill();
     await says(one, "#subscriber-state", /^away, retrying$/);
     assert.deepEqual(await deliveries(one), []);
     await one.fill("#text", "coffee");
     await one.click("#order");
     await says(one, "#durable-outcome", /“coffee” waits in this tab for the reconnect/);
     await picture(one, "queue-killed", { fullPage: true });
-    hub = await startHub({ recovery: "disk", folder, port: hub.port });
+    await restart();
     await isOpen(one);
     await delivered(one, 2);
     assert.deepEqual(await deliveries(one), ["bread", "coffee"]);
@@ -237,33 +225,34 @@ describe("the queue on the demo page", () => {
     await saysOnlyNetwork(one);
   });
 
-  for (const colorScheme of ["light", "dark"]) {
-    for (const width of [375, 768, 1280, 1920]) {
-      test(`an order in the kitchen: ${width} pixels, ${colorScheme}`, async () => {
-        await openContext({ colorScheme, viewport: { width, height: 900 } });
-        const one = await open();
-        await subscribe(one);
-        for (const text of ["soup", "a much longer order of bread", "coffee"]) await order(one, text);
-        await delivered(one, 3);
-        await press(one, "term", "coffee");
-        await says(one, "#dead-count", /1 dead letter/);
+  for (const width of [375, 768, 1280, 1920]) {
+    test(`an order in the kitchen: ${width} pixels, light and dark`, async (t) => {
+      const { open } = await start(t, { viewport: { width, height: 900 } });
+      const one = await open();
+      await subscribe(one);
+      for (const text of ["soup", "a much longer order of bread", "coffee"]) await order(one, text);
+      await delivered(one, 3);
+      await press(one, "term", "coffee");
+      await says(one, "#dead-count", /1 dead letter/);
+      // A chip that leaves is on its way to transparent.
+      await one.waitForFunction(() => !document.querySelector(".chip[data-fate=gone]"));
+      await one.evaluate(AXE);
+      for (const colorScheme of ["light", "dark"]) {
+        await one.emulateMedia({ colorScheme });
         const small = await one.evaluate(() =>
           [...document.querySelectorAll("#stage :is(button, a)")]
             .map((target) => [target.outerHTML.slice(0, 80), target.getBoundingClientRect()])
             .filter(([, { width, height }]) => Math.min(width, height) < 44),
         );
-        assert.deepEqual(small, []);
+        assert.deepEqual(small, [], colorScheme);
         const cut = await one.locator("#deliveries li").evaluateAll((rows) => rows.filter((row) => row.scrollWidth > row.clientWidth).length);
-        assert.equal(cut, 0, "every row shows its buttons");
-        assert.equal(await one.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0);
-        // A chip that leaves is on its way to transparent.
-        await one.waitForFunction(() => !document.querySelector(".chip[data-fate=gone]"));
-        await one.evaluate(AXE);
+        assert.equal(cut, 0, `every row shows its buttons, ${colorScheme}`);
+        assert.equal(await one.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0, colorScheme);
         const { violations } = await one.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
-        assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`), []);
+        assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`), [], colorScheme);
         await isCalm(one);
         await picture(one, `queue-${width}-${colorScheme}`);
-      });
-    }
+      }
+    });
   }
 });

@@ -4,28 +4,20 @@
  */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, describe, test } from "node:test";
-import { freshFolder, startHub } from "../clients/harness.mjs";
-import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
+import { after, before, describe, test } from "node:test";
+import { CONCURRENCY, isCalm, launch, nameOf, picture, says, saysOnlyNetwork, scene } from "./browser.mjs";
 
-describe("a tab that was disconnected", () => {
+describe("a tab that was disconnected", { concurrency: CONCURRENCY }, () => {
   let browser;
-  let hub;
-  let context;
-  const folder = freshFolder();
   before(async () => (browser = await launch()));
-  afterEach(async () => {
-    await context?.close();
-    if (hub?.running()) await hub.stop();
-  });
   after(() => browser?.close());
 
-  const start = (recovery, port) => startHub({ recovery, port, folder });
-  const open = async (count, options) => {
-    context = await browser.newContext({ viewport: WIDE, ...options });
+  /** A hub with this recovery, and as many tabs. */
+  const open = async (test, recovery, count) => {
+    const server = await scene(test, browser, { recovery });
     const tabs = [];
-    for (let n = 0; n < count; n += 1) tabs.push(await openTab(context, hub.url));
-    return tabs;
+    for (let n = 0; n < count; n += 1) tabs.push(await server.open());
+    return [...tabs, server];
   };
   const cut = async (tab) => {
     await tab.click("#offline");
@@ -38,9 +30,8 @@ describe("a tab that was disconnected", () => {
     await says(tab, "#server-outcome", new RegExp(`received “${text}”`));
   };
 
-  test("missed events are counted and marked on return, volatile ones lost", async () => {
-    hub = await start("memory");
-    const [one, two] = await open(2);
+  test("missed events are counted and marked on return, volatile ones lost", async (t) => {
+    const [one, two] = await open(t, "memory", 2);
     const name = await nameOf(one);
     const other = await nameOf(two);
     await says(one, "#stage", new RegExp(other));
@@ -80,9 +71,8 @@ describe("a tab that was disconnected", () => {
     await isCalm(one, two);
   });
 
-  test("its own disconnect is not reported as the server's", async () => {
-    hub = await start("memory");
-    const [one] = await open(1);
+  test("its own disconnect is not reported as the server's", async (t) => {
+    const [one] = await open(t, "memory", 1);
     const stage = (name) => one.locator(`[data-stage=${name}] span`).textContent();
     const untouched = async () => assert.deepEqual(await Promise.all(["gone", "retrying", "back"].map(stage)), ["–", "–", "–"]);
     await one.waitForSelector("[data-stage=connected][data-now]");
@@ -96,26 +86,24 @@ describe("a tab that was disconnected", () => {
     await isCalm(one);
   });
 
-  test("a reconnect without a server is reported as the server's fault", async () => {
-    hub = await start("disk");
-    const [one] = await open(1);
+  test("a reconnect without a server is reported as the server's fault", async (t) => {
+    const [one, server] = await open(t, "disk", 1);
     await cut(one);
-    await hub.kill();
+    await server.kill();
     await one.click("#offline");
     await says(one, "[data-stage=gone]", /\d\d:\d\d:\d\d/);
-    hub = await start("disk", hub.port);
+    await server.restart();
     await says(one, "[data-stage=back]", /after \d+ s/);
     await saysOnlyNetwork(one);
   });
 
-  test("without a connection it shows no rooms, gaps or listeners", async () => {
-    hub = await start("disk");
-    const [one, two] = await open(2);
+  test("without a connection it shows no rooms, gaps or listeners", async (t) => {
+    const [one, two, server] = await open(t, "disk", 2);
     await says(one, "#stage", new RegExp(await nameOf(two)));
     await publish(one, "before");
     await says(one, "#rooms-outcome", /receives its events/);
     await says(one, "#away-outcome", /No event missed so far/);
-    await hub.kill();
+    await server.kill();
     await says(one, "#rooms-outcome", /Without a connection this tab receives no events/);
     await says(one, "#away-outcome", /No connection: missed events are shown after the reconnect/);
     assert.equal(await one.locator("#stored").getAttribute("data-empty"), "unknown while disconnected");
@@ -127,7 +115,7 @@ describe("a tab that was disconnected", () => {
       await one.click(button);
       await says(one, ".me[data-mood=waits] .buffered", new RegExp(`^${n + 1} buffered$`));
     }
-    hub = await start("disk", hub.port);
+    await server.restart();
     await says(one, "#rooms-outcome", /This tab is still in its rooms and receives/);
     await says(one, "#away-outcome", /No stored event was missed|recovered/);
     assert.equal(await one.locator("#stored").getAttribute("data-empty"), "none missed");
@@ -136,9 +124,8 @@ describe("a tab that was disconnected", () => {
     await saysOnlyNetwork(one);
   });
 
-  test("its own publishes while disconnected get their outcome", async () => {
-    hub = await start("memory");
-    const [one, two] = await open(2);
+  test("its own publishes while disconnected get their outcome", async (t) => {
+    const [one, two] = await open(t, "memory", 2);
     await says(one, "#stage", new RegExp(await nameOf(two)));
     await publish(one, "before");
     await cut(one);
@@ -157,9 +144,8 @@ describe("a tab that was disconnected", () => {
     await isCalm(one, two);
   });
 
-  test("a join lost in transit is repeated though the session is recovered", async () => {
-    hub = await start("memory");
-    const [one] = await open(1);
+  test("a join lost in transit is repeated though the session is recovered", async (t) => {
+    const [one] = await open(t, "memory", 1);
     await cut(one);
     await one.fill("#join-room", "attic");
     await one.click("#join-form button");
@@ -169,25 +155,26 @@ describe("a tab that was disconnected", () => {
     await says(one, "#rooms [data-room=attic]", /this tab/);
   });
 
-  test("its button names its action and does nothing without a server", async () => {
-    hub = await start("disk");
-    const [one] = await open(1);
+  test("its button names its action and does nothing without a server", async (t) => {
+    const [one, server] = await open(t, "disk", 1);
     const button = one.getByRole("button", { name: "Disconnect" });
+    const beside = () => one.locator("#while-volatile").evaluate((next) => next.getBoundingClientRect().x);
+    const before = await beside();
     assert.ok(await button.isEnabled());
-    await hub.kill();
+    await server.kill();
     await says(one, "#detail", /No answer/);
     await says(one, "#offline", /^Disconnect$/);
     assert.ok(await button.isDisabled());
-    hub = await start("disk", hub.port);
+    await server.restart();
     await one.waitForSelector("#offline[aria-disabled=false]");
     await cut(one);
     assert.ok(await one.getByRole("button", { name: "Reconnect" }).isEnabled());
+    assert.equal(await beside(), before, "its name does not move the next button");
     await saysOnlyNetwork(one);
   });
 
-  test("a server without recovery is labelled as one", async () => {
-    hub = await start("off");
-    const [one] = await open(1);
+  test("a server without recovery is labelled as one", async (t) => {
+    const [one] = await open(t, "off", 1);
     await cut(one);
     await one.click("#while-plain");
     await says(one, "#away-outcome", /1 event not stored: recovery is off/);
@@ -197,12 +184,11 @@ describe("a tab that was disconnected", () => {
     await isCalm(one);
   });
 
-  test("a killed server: gone, retried, back, and no event lost", async () => {
-    hub = await start("disk");
-    const [one, two] = await open(2);
+  test("a killed server: gone, retried, back, and no event lost", async (t) => {
+    const [one, two, server] = await open(t, "disk", 2);
     const name = await nameOf(one);
     await publish(one, "before");
-    await hub.kill();
+    await server.kill();
     await says(one, "#state", /Connection lost|Not connected/);
     await one.fill("#text", "meanwhile");
     await one.click("#emit");
@@ -211,9 +197,14 @@ describe("a tab that was disconnected", () => {
     await says(one, "[data-stage=retrying]", /attempt \d+/);
     await picture(one, "server-gone");
 
-    hub = await start("disk", hub.port);
+    // Until the button is pressed every attempt fails: a successful one would disable it.
+    await one.locator("#try-now").evaluate((button) => button.addEventListener("click", () => (globalThis.pressed = true)));
+    await one.route("**/socket.io/**", async (route) => ((await one.evaluate(() => globalThis.pressed)) ? route.continue() : route.abort()));
+    await server.restart();
     await one.click("#try-now");
+    await says(one, "#log", /Retrying on request\./);
     await says(one, "[data-stage=back]", /after \d+ s/);
+    await one.unrouteAll({ behavior: "ignoreErrors" });
     await says(one, "#client-outcome", /The server received “meanwhile”/);
     assert.equal(await nameOf(one), name);
     assert.deepEqual(
@@ -228,13 +219,12 @@ describe("a tab that was disconnected", () => {
     await saysOnlyNetwork(two);
   });
 
-  test("a server restarted without memory: reported, and rooms joined again", async () => {
-    hub = await start("memory");
-    const [one] = await open(1);
+  test("a server restarted without memory: reported, and rooms joined again", async (t) => {
+    const [one, server] = await open(t, "memory", 1);
     const name = await nameOf(one);
-    await hub.kill();
+    await server.kill();
     await says(one, "#detail", /No answer/);
-    hub = await start("memory", hub.port);
+    await server.restart();
     await says(one, "#survivor-id", /a new one/);
     await says(one, "#survivor-rooms", /joined again/);
     assert.notEqual(await nameOf(one), name);
