@@ -20,7 +20,7 @@ use crate::report::{self, Report, Verdict, line, title};
 
 /// Publishers of each measurement; each waits for the commit of its event.
 const WAITING: [usize; 4] = [1, 8, 64, 512];
-const WARM_UP: Duration = Duration::from_secs(2);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 /// Bytes of a commit's log for one event: a few pages.
 const RAW_BYTES: usize = 3 * 4_096;
 const RAW_SYNCS: usize = 1_000;
@@ -38,10 +38,14 @@ const RATIO_BUDGET: f64 = 1.1;
 /// Unanswered publishes of one publisher; a power of two below the credit of a session.
 const WINDOW: usize = 32;
 
-/// A server with a queue on disk.
-fn start(options: &Options) -> Result<Server, Failure> {
+/// A server with a queue on disk, which accepts what the loads store.
+pub(crate) fn start(options: &Options) -> Result<Server, Failure> {
     Server::adjusted(options, process::PING_INTERVAL, |command| {
-        command.env("STENTOR_QUEUE", "disk").env("STENTOR_DEDUP_IDS_MAX", "100000000");
+        command
+            .env("STENTOR_QUEUE", "disk")
+            .env("STENTOR_QUEUE_BYTES_MAX", "16GiB")
+            .env("STENTOR_SUBSCRIBERS_MAX", "1000000")
+            .env("STENTOR_DEDUP_IDS_MAX", "100000000");
     })
 }
 
@@ -110,8 +114,8 @@ pub(crate) fn measure_neighbours(options: &Options, report: &mut Report) -> Resu
     let room = move |index| (index < members).then(|| "hall-0".to_owned());
     let mut fleet = Fleet::open(server.address, members + 1 + BESIDE_PUBLISHERS, room)?;
     let durable = Publishers::new(members + 1, BESIDE_PUBLISHERS, options.payload, Some(BESIDE_RATE));
-    let mut load = Beside { plain: Fanout::new(1, &options), durable };
-    load.durable.closing = true;
+    let mut load = Beside { plain: Fanout::new(1, &options), first: members + 1, other: durable };
+    load.other.closing = true;
     fleet.send(|outgoing| load.plain.start(outgoing))?;
 
     let mut alone = f64::INFINITY;
@@ -122,15 +126,15 @@ pub(crate) fn measure_neighbours(options: &Options, report: &mut Report) -> Resu
         ("beside durable events", true, true),
         ("alone again", false, false),
     ] {
-        (load.durable.closing, load.durable.is_durable) = (!is_beside, is_durable);
-        load.durable.restart();
+        (load.other.closing, load.other.is_durable) = (!is_beside, is_durable);
+        load.other.restart();
         fleet.run(WARM_UP, &mut load)?;
         load.plain.latencies.take();
-        load.durable.latencies.take();
-        let (start, cpu, stored) = (fleet.sample(), server.cpu()?, load.durable.stored);
+        load.other.latencies.take();
+        let (start, cpu, stored) = (fleet.sample(), server.cpu()?, load.other.stored);
         fleet.run(options.measured, &mut load)?;
-        let (end, cpu, stored) = (fleet.sample(), server.cpu()?.since(cpu), load.durable.stored - stored);
-        let (plain, durable) = (load.plain.latencies.take(), load.durable.latencies.take());
+        let (end, cpu, stored) = (fleet.sample(), server.cpu()?.since(cpu), load.other.stored - stored);
+        let (plain, durable) = (load.plain.latencies.take(), load.other.latencies.take());
         let interval = end.moment.since(&start.moment);
         let name = format!("plain events {what}");
         let rate = options.rate.unwrap_or_default();
@@ -158,34 +162,36 @@ pub(crate) fn measure_neighbours(options: &Options, report: &mut Report) -> Resu
         let budget = options.budget(RATIO_BUDGET);
         report.figure(name, "p99 to plain publishes", durable / plain, "×", budget);
     }
-    (load.plain.closing, load.durable.closing) = (true, true);
-    fleet.drain(&mut load, |load| load.plain.is_drained() && load.durable.is_drained())?;
+    (load.plain.closing, load.other.closing) = (true, true);
+    fleet.drain(&mut load, |load| load.plain.is_drained() && load.other.is_drained())?;
     report.verdict("plain events", &load.plain.verdict());
-    report.verdict("durable events", &load.durable.verdict());
+    report.verdict("durable events", &load.other.verdict());
     Ok(())
 }
 
-/// Plain events to members, and durable ones of other connections.
-struct Beside {
-    plain: Fanout,
-    durable: Publishers,
+/// Plain events to members, and another load of the connections behind them.
+pub(crate) struct Beside<L> {
+    pub(crate) plain: Fanout,
+    /// Index of the first connection of the other load.
+    pub(crate) first: usize,
+    pub(crate) other: L,
 }
 
-impl Workload for Beside {
+impl<L: Workload> Workload for Beside<L> {
     fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure> {
-        if at >= self.durable.first {
-            self.durable.on_packet(at, packet, outgoing)
+        if at >= self.first {
+            self.other.on_packet(at, packet, outgoing)
         } else {
             self.plain.on_packet(at, packet, outgoing)
         }
     }
 
     fn received(&self) -> u64 {
-        self.plain.received() + self.durable.received()
+        self.plain.received() + self.other.received()
     }
 
     fn on_time(&mut self, now: Instant, outgoing: &mut Outgoing) -> Result<bool, Failure> {
-        Ok(self.plain.on_time(now, outgoing)? | self.durable.on_time(now, outgoing)?)
+        Ok(self.plain.on_time(now, outgoing)? | self.other.on_time(now, outgoing)?)
     }
 }
 
@@ -314,13 +320,14 @@ impl Workload for Publishers {
     }
 }
 
-struct Answer {
+/// Answer to a publish.
+pub(crate) struct Answer {
     number: u32,
-    is_stored: bool,
-    is_duplicate: bool,
+    pub(crate) is_stored: bool,
+    pub(crate) is_duplicate: bool,
 }
 
-fn read_answer(packet: &[u8]) -> Option<Answer> {
+pub(crate) fn read_answer(packet: &[u8]) -> Option<Answer> {
     let packet = packet.strip_prefix(b"43")?;
     let at = packet.iter().position(|byte| *byte == b'[')?;
     let contains = |text: &[u8]| packet.windows(text.len()).any(|window| window == text);

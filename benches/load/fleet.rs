@@ -93,7 +93,16 @@ impl Fleet {
 
     /// Connections that resume with these credentials as soon as they are started.
     pub(crate) fn resuming(auth_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
-        Self::new(Shared::new(|_| None, auth_of))
+        Self::of(|_| None, auth_of)
+    }
+
+    /// A fleet without connections. Connection `n` will join `room_of(n)`, and connect with the
+    /// credentials `auth_of(n)`.
+    pub(crate) fn of(
+        room_of: impl Fn(usize) -> Option<String> + 'static,
+        auth_of: impl Fn(usize) -> Option<String> + 'static,
+    ) -> Result<Self, Failure> {
+        Self::new(Shared::new(room_of, auth_of))
     }
 
     /// A fleet without connections; its load starts and drives them itself.
@@ -163,24 +172,27 @@ impl Fleet {
     /// Runs `load` for `time`. If no packet arrives for `STALL`, ends with an error that names the
     /// missing packets.
     pub(crate) fn run(&mut self, time: Duration, load: &mut impl Workload) -> Result<(), Failure> {
-        self.spin_while_moving(time, load, |_| false)
+        self.run_until(time, load, |_| false)
     }
 
     /// Receives packets in flight until `is_drained`, or until no packet arrives for `STALL`.
     pub(crate) fn drain<L: Workload>(&mut self, load: &mut L, is_drained: fn(&L) -> bool) -> Result<(), Failure> {
-        self.spin_while_moving(DRAIN_MAX, load, is_drained)
+        self.run_until(DRAIN_MAX, load, is_drained)
     }
 
-    fn spin_while_moving<L: Workload>(
+    /// Runs `load` until `done`, the end of `time`, or until no packet arrives for `STALL`. A
+    /// completed handshake counts as a packet.
+    pub(crate) fn run_until<L: Workload>(
         &mut self,
         time: Duration,
         load: &mut L,
         done: fn(&L) -> bool,
     ) -> Result<(), Failure> {
-        let mut progress = (load.received(), Instant::now());
-        self.spin(time, load, |load, now| {
-            if load.received() != progress.0 {
-                progress = (load.received(), now);
+        let mut progress = (0, Instant::now());
+        self.spin(time, load, |load, settled, now| {
+            let arrived = load.received() + settled as u64;
+            if arrived != progress.0 {
+                progress = (arrived, now);
             }
             let is_stalled = now.duration_since(progress.1) > STALL;
             if is_stalled {
@@ -190,19 +202,20 @@ impl Fleet {
         })
     }
 
-    /// Runs turns until `done` or the end of `time`.
+    /// Runs turns until `done` or the end of `time`. `done` receives the number of settled
+    /// connections as well.
     ///
     /// Polls without sleeping: otherwise each write of the server would have to wake the generator.
     fn spin<L: Workload>(
         &mut self,
         time: Duration,
         load: &mut L,
-        mut done: impl FnMut(&L, Instant) -> bool,
+        mut done: impl FnMut(&L, usize, Instant) -> bool,
     ) -> Result<(), Failure> {
         let end = Instant::now() + time;
         loop {
             self.turn(Some(Duration::ZERO), load)?;
-            if self.turns.now >= end || done(load, self.turns.now) {
+            if self.turns.now >= end || done(load, self.shared.settled, self.turns.now) {
                 return Ok(());
             }
             if load.on_time(self.turns.now, &mut self.shared.outgoing)? {
@@ -214,7 +227,7 @@ impl Fleet {
 
     /// Answers pings for `time`, and expects no other packet.
     pub(crate) fn answer_pings(&mut self, time: Duration) -> Result<(), Failure> {
-        self.spin(time, &mut Silence, |_, _| false)
+        self.spin(time, &mut Silence, |_, _, _| false)
     }
 
     /// Answers pings for `time`, sleeping in between.

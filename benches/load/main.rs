@@ -17,12 +17,14 @@
 //! - `wire`: bytes of websocket handshake and frames. `http`: bytes of long polling. `connection`:
 //!   one client. `fleet`: all clients. `turns`: the poll.
 //! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`,
-//!   `durable`, `slope`, `side_by_side`: the loads. `payload`: content of their events. `latency`:
-//!   quantiles. `profile`: a perf record of the server.
+//!   `durable`, `backlog`, `restart`, `slope`, `side_by_side`: the loads. `subscribers`: subscribers
+//!   of the queue. `payload`: content of events. `latency`: quantiles. `profile`: a perf record of
+//!   the server.
 //! - `report`: figures and their budgets. `figures`: formatting of numbers.
 //! - `compare`: all servers under all loads. `trial`: those loads and their results. `results`,
 //!   `chart`: the written results.
 
+mod backlog;
 mod chart;
 mod churn;
 mod compare;
@@ -42,11 +44,13 @@ mod polling;
 mod process;
 mod profile;
 mod report;
+mod restart;
 mod results;
 mod resume;
 mod side_by_side;
 mod slope;
 mod storm;
+mod subscribers;
 mod target;
 mod trial;
 mod turns;
@@ -91,6 +95,10 @@ fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
             Load::NoisyNeighbours => noisy_neighbours::measure(options, report)?,
             Load::Durable => durable::measure(options, report)?,
             Load::DurableNeighbours => durable::measure_neighbours(options, report)?,
+            Load::Backlog => backlog::measure_one(options, report)?,
+            Load::Backlogs => backlog::measure_many(options, report)?,
+            Load::Restart => restart::measure(options, report)?,
+            Load::Absent => restart::measure_absent(options, report)?,
             Load::Slope => slope::measure(options, report)?,
             Load::SideBySide => side_by_side::measure(options, report)?,
             Load::All => {

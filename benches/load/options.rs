@@ -36,6 +36,14 @@ pub(crate) enum Load {
     Durable,
     /// Plain events with and without 10 000 durable events a second beside them.
     DurableNeighbours,
+    /// One subscriber that returns to 100 000 durable events, beside plain ones.
+    Backlog,
+    /// 1 000 subscribers that return to 1 000 durable events each, beside plain ones.
+    Backlogs,
+    /// Restarts with 100 000 and 1 000 000 stored events.
+    Restart,
+    /// A restart with 100 000 absent subscribers.
+    Absent,
     /// Idle connections, in growing numbers.
     Slope,
     /// Several server processes.
@@ -46,6 +54,24 @@ pub(crate) enum Load {
     Compare,
     /// All servers under all loads, into benches/RESULTS.md.
     CompareAll,
+}
+
+/// Value of the server's setting `queue`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum QueueMode {
+    Off,
+    Memory,
+    Disk,
+}
+
+impl QueueMode {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
 }
 
 /// A server that runs already and keeps running.
@@ -81,13 +107,14 @@ pub(crate) struct Options {
     /// Unacknowledged publishes of each publisher; 1 is the lock-step in which batching is hardest
     #[arg(long, default_value_t = 1, value_parser = between(1, 1024))]
     pub(crate) window: usize,
-    /// Connections of the loads that open many, or that resume; each load has its own default
+    /// Connections of the loads that open many, or that resume, and subscribers; each load has its
+    /// own default
     #[arg(long, value_parser = between(100, 1_000_000))]
     pub(crate) connections: Option<usize>,
     /// Members of each room of the fan-out; with one member, the cost of a direct emit
     #[arg(long, default_value_t = 1_000, value_parser = between(1, 10_000))]
     pub(crate) members: usize,
-    /// Rooms of the fan-out
+    /// Rooms of the fan-out, and of the subscribers of backlogs and absent
     #[arg(long, default_value_t = 1, value_parser = between(1, 1_000))]
     pub(crate) rooms: usize,
     /// Publishers of the fan-out; one measurement for each number
@@ -96,6 +123,13 @@ pub(crate) struct Options {
     /// Bytes of an event's argument
     #[arg(long, default_value_t = 100, value_parser = between(payload::DIGITS, payload::BYTES_MAX))]
     pub(crate) payload: usize,
+    /// Durable events of each room of the backlog and backlogs, and of restart; one measurement for
+    /// each number
+    #[arg(long, value_delimiter = ',', value_parser = between(1, 10_000_000))]
+    pub(crate) events: Vec<usize>,
+    /// Queue of the server under the idle load; one measurement for each
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) queue: Vec<QueueMode>,
     /// Bytes of events that each resuming client has missed
     #[arg(long, default_value_t = 2_000, value_parser = between(1, 100_000_000))]
     pub(crate) pending: usize,
@@ -135,6 +169,11 @@ impl Options {
             return Err("--profile: expected fanout or echo, which measure one thing at a time".into());
         }
         Ok(self)
+    }
+
+    /// Numbers of events, or the default ones of a load.
+    pub(crate) fn events_or<'a>(&'a self, default: &'a [usize]) -> &'a [usize] {
+        if self.events.is_empty() { default } else { &self.events }
     }
 
     pub(crate) fn running(&self) -> Option<Running> {

@@ -1,14 +1,17 @@
 //! The server under test: start, pinning, readiness, kill; and its CPU time and memory from /proc.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::Failure;
@@ -19,6 +22,12 @@ const GENERATOR_CPU: usize = 1;
 /// Default of Socket.IO.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 const START_DEADLINE: Duration = Duration::from_secs(10);
+/// Time limits for a stop, for a start with stored data, and for the reply to a request.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const RESTART_DEADLINE: Duration = Duration::from_secs(60);
+const REPLY_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause between two looks at a server that starts or stops.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The server under test. Dropping it kills the process that it started, also after an error.
 pub(crate) struct Server {
@@ -26,6 +35,7 @@ pub(crate) struct Server {
     pid: i32,
     /// None if the server was started elsewhere.
     child: Option<Child>,
+    command: Option<Command>,
     /// Folder of its data, removed with it.
     data: PathBuf,
 }
@@ -60,7 +70,9 @@ impl Server {
         adjust: impl FnOnce(&mut Command),
     ) -> Result<Self, Failure> {
         let mut server = match options.running() {
-            Some(running) => Self { address: running.address, pid: running.pid, child: None, data: PathBuf::new() },
+            Some(running) => {
+                Self { address: running.address, pid: running.pid, child: None, command: None, data: PathBuf::new() }
+            }
             None => Self::spawn(options, ping_interval, adjust)?,
         };
         pin(GENERATOR_CPU);
@@ -75,12 +87,72 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         adjust(&mut command);
         die_with_parent(&mut command);
-        // A child inherits the affinity of the forking thread, so none of its threads ever ran on
-        // another CPU.
-        pin(SERVER_CPU);
-        let child = command.spawn().map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
-        let pid = i32::try_from(child.id())?;
-        Ok(Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), pid, child: Some(child), data })
+        let (child, pid) = spawn_pinned(&mut command)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Ok(Self { address, pid, child: Some(child), command: Some(command), data })
+    }
+
+    /// Ends the server with a signal. Its data remains.
+    pub(crate) fn stop(&mut self, signal: Signal) -> Result<(), Failure> {
+        let child = self.child.as_mut().ok_or("a server at --url is not restarted: expected one of this bench")?;
+        kill_process(Pid::from_child(child), signal)?;
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(format!("waited {STOP_DEADLINE:?} for the server to end by {signal:?}").into());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Starts a stopped server with its data. Returns the time until it was ready, to a millisecond.
+    pub(crate) fn start_again(&mut self) -> Result<Duration, Failure> {
+        let command = self.command.as_mut().ok_or("a server at --url is not restarted: expected one of this bench")?;
+        let begun = Instant::now();
+        let (child, pid) = spawn_pinned(command)?;
+        (self.child, self.pid) = (Some(child), pid);
+        pin(GENERATOR_CPU);
+        loop {
+            match self.get("/readyz") {
+                Ok(body) if body == "ok" => return Ok(begun.elapsed()),
+                Ok(body) => return Err(format!("/readyz after a restart: expected \"ok\", got {body:?}").into()),
+                Err(error) if begun.elapsed() > RESTART_DEADLINE => {
+                    return Err(format!("waited {RESTART_DEADLINE:?} for the server to be ready: {error}").into());
+                }
+                Err(_) => {
+                    if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                        return Err(format!("the server ended before it was ready: {status}").into());
+                    }
+                    std::thread::sleep(LOOK);
+                }
+            }
+        }
+    }
+
+    /// Body of the response to a GET request.
+    pub(crate) fn get(&self, path: &str) -> Result<String, Failure> {
+        let mut stream = TcpStream::connect_timeout(&self.address, REPLY_DEADLINE)?;
+        stream.set_read_timeout(Some(REPLY_DEADLINE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        match response.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+            _ => Err(format!("{path}: expected 200, got:\n{response}").into()),
+        }
+    }
+
+    /// Bytes that the files of the queue occupy on disk.
+    pub(crate) fn queue_bytes(&self) -> Result<u64, Failure> {
+        let folder = self.data.join("queue");
+        let failed = |error: io::Error| format!("cannot read {}: {error}", folder.display());
+        let mut bytes = 0;
+        for file in fs::read_dir(&folder).map_err(failed)? {
+            // The unit of st_blocks, whatever the file system's.
+            bytes += 512 * file.and_then(|file| file.metadata()).map_err(failed)?.blocks();
+        }
+        Ok(bytes)
     }
 
     fn wait_until_it_accepts(&mut self) -> Result<(), Failure> {
@@ -190,6 +262,16 @@ pub(crate) fn allow_descriptors(connections: usize) -> Result<(), Failure> {
         .into()),
         _ => Ok(()),
     }
+}
+
+/// Starts a server on its CPU, and returns its process id as well. This thread is left on that CPU.
+fn spawn_pinned(command: &mut Command) -> Result<(Child, i32), Failure> {
+    // A child inherits the affinity of the forking thread, so none of its threads ever ran on
+    // another CPU.
+    pin(SERVER_CPU);
+    let child = command.spawn().map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
+    let pid = i32::try_from(child.id())?;
+    Ok((child, pid))
 }
 
 /// Lets the server end with a killed generator. Otherwise it would disturb the next measurement.
