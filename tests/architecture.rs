@@ -99,7 +99,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("hmac",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
     ("sha2",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
     ("toml",             &["bin/stentor/config/"],      "only the configuration file is TOML"),
-    ("rustix",           &["bin/stentor/process.rs", "queue/committer.rs"], "limits of the process are read in one place, and one thread has a priority"),
+    ("rustix",           &["bin/stentor/process.rs", "server/start.rs"], "limits of the process are read in one place, and priorities of threads are set in one"),
     ("env_logger",       &["bin/"],                     "the application chooses its logger"),
 ];
 

@@ -42,7 +42,7 @@ pub enum QueueError {
         limit: usize,
     },
     /// The socket has disconnected, or the server has ended. Attach again over the next connection.
-    #[error("socket is disconnected")]
+    #[error("socket is disconnected, or the server is closed")]
     Disconnected,
     /// The socket is not connected yet. Attach in
     /// [`on_connection`](crate::Namespace::on_connection), not in connection middleware.

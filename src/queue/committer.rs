@@ -46,6 +46,8 @@ pub(crate) struct CommitterOptions {
     /// Pauses between attempts to open a failed store.
     pub retry_min: Duration,
     pub retry_max: Duration,
+    /// Called once, on the committer's thread.
+    pub on_start: Box<dyn FnMut() + Send>,
     /// Receives events that a failed commit has stored nevertheless, in order, when the store was
     /// opened again: after the verdicts of that commit, before those of any later one.
     pub on_found: Box<dyn FnMut(UnrevealedEvent) + Send>,
@@ -68,6 +70,7 @@ impl Default for CommitterOptions {
             batch_bytes_max: 1 << 20,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
+            on_start: Box::new(|| {}),
             on_found: Box::new(|_| {}),
             on_reopened: Box::new(drop),
             on_commit: Box::new(|_, _| {}),
@@ -251,20 +254,6 @@ impl Drop for Committer {
     }
 }
 
-/// Priority of the committer's thread, as `nice` counts it: while the machine is busy, the thread gets
-/// about a tenth of the time of one that serves connections. Commits then become larger and fewer.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
-
-/// Lets commits wait for the threads that serve connections, where a thread has a priority of its
-/// own.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        log::warn!("priority of the queue's thread is not lowered: {error}");
-    }
-}
-
 /// Idle time after which maintenance runs.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -298,7 +287,7 @@ impl Drop for EndGuard {
 impl Worker {
     fn run(&mut self) {
         let _guard = EndGuard(Arc::clone(&self.availability));
-        lower_priority();
+        (self.options.on_start)();
         self.commit_until_end();
         // Closing may take time, in which further changes are submitted.
         self.store = None;

@@ -163,6 +163,7 @@ fn open_queue(
     let options = CommitterOptions {
         // An event of any admitted size can wait.
         waiting_bytes_max: defaults.waiting_bytes_max.max(2 * (queue_limits.event_bytes_max + ROOMS_MAX * ROOM_BYTES)),
+        on_start: Box::new(lower_priority),
         on_found: found_events(reports.clone()),
         on_commit: Box::new(move |changes, took| metrics.commits.record(changes, took)),
         ..defaults
@@ -175,6 +176,19 @@ fn open_queue(
     );
     let revealed = reveal_stored(writer, &service, &mut *reader, parser).map_err(failed)?;
     Ok(Some((HubQueue { service: Arc::new(service), reports, parser, revealed }, reader)))
+}
+
+/// Priority of the thread that commits, as `nice` counts it: beside a thread that serves connections
+/// it gets about a tenth of a busy core. Commits then become fewer and larger.
+#[cfg(target_os = "linux")]
+const COMMITTER_NICE: i32 = 10;
+
+/// Lowers the priority of this thread, where threads have priorities of their own.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMMITTER_NICE) {
+        log::warn!("queue commits with the priority of a thread that serves connections: {error}");
+    }
 }
 
 /// A new epoch. The time only sorts epochs. A wrong clock is harmless, since the random bits

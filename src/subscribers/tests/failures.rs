@@ -156,3 +156,20 @@ fn a_lost_end_of_an_attachment_marks_everything_as_sent_before() {
         assert_eq!(rig.pending("s"), 0);
     });
 }
+
+#[test]
+fn a_store_that_was_opened_again_has_a_new_reader() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.publish("a", true).await;
+        rig.store.faults().stale_head = Some(1);
+        rig.store.fail_commits(true);
+        rig.actor.submit_lazily(Change::DetachAll);
+        rig.settle().await;
+        rig.reopen().await;
+        rig.publish("a", true).await;
+        // From the store, since the feed was before.
+        assert_eq!(rig.attached("s").await.events(), ["1", "2"]);
+    });
+}

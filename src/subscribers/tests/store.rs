@@ -19,6 +19,8 @@ struct State {
     commits_fail: AtomicBool,
     reads_fail: AtomicBool,
     changes: AtomicUsize,
+    /// Times that the store was opened.
+    openings: AtomicUsize,
     faults: Mutex<Faults>,
 }
 
@@ -31,6 +33,8 @@ pub(super) struct Faults {
     pub(super) rooms: bool,
     /// Events that are damaged.
     pub(super) damaged: BTreeSet<u64>,
+    /// Readers of earlier openings see the events up to here, as those of a file that was replaced.
+    pub(super) stale_head: Option<u64>,
     /// Number of pages that were asked for.
     pub(super) pages: usize,
     /// Number of events of rooms that were read.
@@ -73,6 +77,7 @@ impl Failing {
             if shared.state.commits_fail.load(Ordering::SeqCst) {
                 return Err(failure());
             }
+            shared.state.openings.fetch_add(1, Ordering::SeqCst);
             Ok(Box::new(shared.share()))
         })
     }
@@ -121,13 +126,15 @@ impl QueueStore for Failing {
     }
 
     fn reader(&self) -> Result<Box<dyn QueueReader>, StoreError> {
-        Ok(Box::new(FailingReader { reader: self.store.reader()?, state: self.state.clone() }))
+        let opening = self.state.openings.load(Ordering::SeqCst);
+        Ok(Box::new(FailingReader { reader: self.store.reader()?, state: self.state.clone(), opening }))
     }
 }
 
 struct FailingReader {
     reader: Box<dyn QueueReader>,
     state: Arc<State>,
+    opening: usize,
 }
 
 impl QueueReader for FailingReader {
@@ -150,6 +157,11 @@ impl QueueReader for FailingReader {
         }
         let mut page = self.reader.deliverable(subscriber, after, except, now, limit)?;
         page.damaged.extend(faults.take_damaged(&mut page.fresh));
+        if let Some(head) = faults.stale_head
+            && self.opening < self.state.openings.load(Ordering::SeqCst)
+        {
+            page.fresh.retain(|event| event.number <= head);
+        }
         Ok(page)
     }
 

@@ -138,3 +138,18 @@ fn stored_events_of_rooms_are_read_without_a_subscriber() {
     });
     assert_eq!(waited.events.len(), 1);
 }
+
+#[test]
+fn the_delivery_ends_with_its_server() {
+    let hub = hub(|_| {});
+    let worker = subscriber(&hub, "worker", &["a"]);
+    let waiting = {
+        let worker = worker.clone();
+        std::thread::spawn(move || run(worker.pull(1, DEADLINE)).map(|pulled| pulled.events.len()))
+    };
+    actix::System::new().block_on(hub.io.close());
+    // A pull that waits ends empty, or with the delivery.
+    assert_eq!(waiting.join().expect("the pull completes").unwrap_or(0), 0);
+    let late = run(worker.info()).expect_err("nobody reads the store any more");
+    assert_eq!(late.to_string(), "socket is disconnected, or the server is closed");
+}
