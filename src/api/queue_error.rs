@@ -114,7 +114,7 @@ pub enum QueueError {
         requests: &'static str,
         /// Number of such requests without an answer.
         found: u64,
-        /// Maximum number.
+        /// Maximum number of them.
         limit: u64,
     },
     /// The queue has too many requests. Nothing was changed. Retry later, at a slower pace.

@@ -271,9 +271,9 @@ impl Subscriber {
     /// Pulls at most `limit` events, and at most as many as may be in flight. If none is pending,
     /// waits for the first one, for at most `wait` and
     /// [`limits.queue.pull_wait_max`](crate::limits::QueueLimits::pull_wait_max); then the result
-    /// is empty. Of several pulls of the same subscriber that wait (at most 64), the newest receives
-    /// the next events, then the one before it. Dropping the future ends the pull; an event that it
-    /// was about to receive is pending again.
+    /// is empty. Of several pulls of the same subscriber that wait (at most 64), the newest
+    /// receives the next events, then the one before it. Dropping the future ends the pull; an
+    /// event that it was about to receive is pending again.
     ///
     /// # Errors
     ///

@@ -213,7 +213,8 @@ impl QueueReader for SqliteReader {
                     continue;
                 }
                 let stored = load_event(connection, number)?;
-                // A subscription may have ended a moment ago: its failed deliveries are being deleted.
+                // A subscription may have ended a moment ago: its failed deliveries are being
+                // deleted.
                 let Some(room) = room_of_stored(connection, &sources, &stored, number)? else {
                     passed += 1;
                     page.has_more = passed >= PASSED_MAX;
