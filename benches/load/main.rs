@@ -17,9 +17,9 @@
 //! - `wire`: bytes of websocket handshake and frames. `http`: bytes of long polling. `connection`:
 //!   one client. `fleet`: all clients. `turns`: the poll.
 //! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`,
-//!   `durable`, `backlog`, `restart`, `slope`, `side_by_side`: the loads. `subscribers`: subscribers
-//!   of the queue. `payload`: content of events. `latency`: quantiles. `profile`: a perf record of
-//!   the server.
+//!   `durable`, `backlog`, `restart`, `slope`, `side_by_side`: the loads. `subscribers`: those of
+//!   the queue. `payload`: content of events. `latency`: quantiles. `profile`: a perf record of the
+//!   server.
 //! - `report`: figures and their budgets. `figures`: formatting of numbers.
 //! - `compare`: all servers under all loads. `trial`: those loads and their results. `results`,
 //!   `chart`: the written results.

@@ -106,7 +106,7 @@ impl Server {
         Ok(())
     }
 
-    /// Starts a stopped server with its data. Returns the time until it was ready, to a millisecond.
+    /// Starts a stopped server with its data. Returns the time until it was ready.
     pub(crate) fn start_again(&mut self) -> Result<Duration, Failure> {
         let command = self.command.as_mut().ok_or("a server at --url is not restarted: expected one of this bench")?;
         let begun = Instant::now();
