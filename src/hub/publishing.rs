@@ -23,7 +23,7 @@ use self::reports::{Publisher, Report};
 pub(crate) use self::reports::{Reports, found_events};
 pub(crate) use self::starting::reveal_stored;
 use super::Hub;
-use super::intake::{COMMAND_WORK, CommandSender, ROOM_WORK};
+use super::intake::{CommandSender, ROOM_WORK, TURN_WORK};
 use super::ordering::event_record;
 use crate::ids::{QueueOffset, Recipient, RoomName, SocketId, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
@@ -45,6 +45,10 @@ const REVEALED_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Number of revealed events after which the queue is notified without delay.
 const REVEALED_MAX: u64 = 256;
+
+/// Work of a report, most of which is that of the worker that answers the publisher: a turn
+/// processes at most 64 of a commit's reports, so that other events of the worker are not far behind.
+const REPORT_WORK: usize = TURN_WORK / 64;
 
 /// A server's queue, as the hub uses it.
 pub(crate) struct HubQueue {
@@ -220,7 +224,7 @@ impl Hub {
     }
 
     fn process_report(&mut self) {
-        self.work += COMMAND_WORK;
+        self.work += REPORT_WORK;
         let Some(publishing) = &mut self.publishing else { return };
         match publishing.taken.pop_front() {
             Some(Report::Published(publisher, verdict)) => {

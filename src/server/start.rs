@@ -178,7 +178,7 @@ fn open_queue(
     Ok(Some((HubQueue { service: Arc::new(service), reports, parser, revealed }, reader)))
 }
 
-/// Priority of the thread that commits, as `nice` counts it: beside a thread that serves connections
+/// Priority of the thread that commits, as `nice` counts it: beside a thread that serves clients
 /// it gets about a tenth of a busy core. Commits then become fewer and larger.
 #[cfg(target_os = "linux")]
 const COMMITTER_NICE: i32 = 10;
