@@ -16,8 +16,8 @@ use crate::turns::{Moment, Turns};
 const HANDSHAKES_MAX: usize = 64;
 /// Time without any packet after which missing packets are lost.
 const STALL: Duration = Duration::from_secs(5);
-/// Number of turns without any packet, in addition: on a busy machine, the generator may not run for
-/// seconds between two turns.
+/// Number of turns without any packet, in addition: on a busy machine, the generator may not run
+/// for seconds between two turns.
 const STALL_TURNS: u32 = 1_000;
 /// Time limit for the largest windows with the slowest server.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
