@@ -15,6 +15,10 @@ use super::store::{PageLimit, QueueReader, QueueStore};
 use crate::ids::{NamespacePath, QueueOffset, RoomName};
 use crate::limits;
 
+/// Numbers that are left out after a restore: more than a queue gives between two copies, and two
+/// million times as many are left.
+const RESTORED_NUMBERS: u64 = 1 << 30;
+
 /// Access to a queue on disk for changes. The folder is locked meanwhile, so no server can use it.
 ///
 /// Each operation is durable when it returns. Space is freed completely by the next server.
@@ -53,6 +57,13 @@ impl QueueEditor {
     /// The newest event.
     pub fn head(&self) -> QueueOffset {
         self.store.head()
+    }
+
+    /// Continues with offsets that a restored file cannot have given before: 2^30 further ones are
+    /// left out, and all subscribers with rooms receive a gap over them, `restored`. Returns the
+    /// newest offset that is left out.
+    pub fn restored(&mut self) -> Result<QueueOffset, QueueChangeError> {
+        Ok(self.store.leave_out_numbers(RESTORED_NUMBERS)?)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<Vec<Outcome>, QueueChangeError> {

@@ -66,7 +66,7 @@ use self::unclaimed::Unclaimed;
 use self::work::Work;
 use super::change::{Acked, Change, Outcome, Refusal};
 use super::limits::{CommitTimes, FutureTimes, StoreLimits};
-use super::record::{GapReason, QueueOffset, UnixMillis};
+use super::record::{GapReason, NUMBER_END, QueueOffset, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError};
 use crate::ids::Epoch;
 
@@ -260,6 +260,15 @@ impl SqliteStore {
         let head = n(to);
         (self.counters.head, self.counters.revealed, self.counters.removed_to) = (head, head, head);
         Ok(())
+    }
+
+    /// Continues after so many numbers that are given to no event. Subscribers receive a gap over
+    /// them. Returns the last of these numbers.
+    pub(crate) fn leave_out_numbers(&mut self, count: u64) -> Result<QueueOffset, StoreError> {
+        let head = self.head();
+        let to = QueueOffset { number: (head.number + count).min(NUMBER_END - 1), ..head };
+        self.raise_head(Some(to)).map_err(|error| error_at(self.path(), &error))?;
+        Ok(self.head())
     }
 
     fn path(&self) -> &Path {

@@ -28,8 +28,8 @@ const COUNT_MAX: usize = 1_000;
 const SHOWN_MAX: usize = 20;
 
 const EXAMPLES: &str = "\
-ls, show, peek, dead, stats and check only read, and work while a server uses the folder. replay, purge and rm need a folder that no \
-server uses, or with --url and the server's API key a running server; without --yes they print what they would do. ls, show and dead \
+ls, show, peek, dead, stats and check only read, and work while a server uses the folder. restored needs a folder that no server uses; \
+replay, purge and rm too, or with --url and the server's API key a running server; without --yes they print what they would do. ls, show and dead \
 take --url as well, and then print the JSON of the server. Events are shown with what clients sent in them.
 
 Examples:
@@ -87,6 +87,9 @@ pub(crate) fn command() -> Command {
         ]);
     let purge = purge.group(ArgGroup::new("what").args(["name", "room"]).required(true));
     let rm = Command::new("rm").about("Remove a subscriber with all that is pending for it").args([name(), yes()]);
+    let restored = Command::new("restored")
+        .about("Leave out offsets that events may have had which a restored copy lacks; subscribers receive a gap")
+        .arg(yes());
     let sign = Command::new("sign").about("Print the signature of a subscriber's name by subscriber_key").arg(name());
     let command = Command::new("queue")
         .about("Inspect and change the queue on disk")
@@ -98,7 +101,7 @@ pub(crate) fn command() -> Command {
     let command = config::queue_flags(command);
     command
         .subcommands([ls, show.arg(name()), peek.args([name(), limit()]), dead.args([name(), limit()])])
-        .subcommands([stats, check, replay, purge, rm, sign])
+        .subcommands([stats, check, replay, purge, rm, restored, sign])
 }
 
 /// Subscriber or room of a command.
@@ -117,10 +120,13 @@ pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<()> {
     let subject = Subject { namespace, name: text("name") };
     let mut out = BufWriter::new(out);
     let outcome = match (text("url"), command, subject.name) {
+        (Some(_), "restored", _) => Err(QueueToolError::Wrong(
+            "restored needs the folder, while no server uses it; expected --data-dir in place of --url".to_owned(),
+        )),
         (Some(url), ..) => Client::new(url, config.api_key.as_ref())
             .and_then(|client| remote::run(&client, command, matches, &subject, &mut out)),
         (None, "sign", Some(name)) => sign(&config, &subject.namespace, name, &mut out),
-        (None, "replay" | "purge" | "rm", _) => {
+        (None, "replay" | "purge" | "rm" | "restored", _) => {
             let folder = Folder { path: config.data_dir, limits: config.limits.queue };
             change(&folder, command, matches, &subject, &mut out)
         }
@@ -240,6 +246,7 @@ fn change(
         },
         ("purge", Some(room)) => Change::PurgeRoom { room, up_to: offset("up-to")? },
         ("purge", None) => Change::PurgeSubscriber { name, up_to: offset("up-to")? },
+        ("restored", _) => Change::Restored,
         _ => Change::Remove { name },
     };
     let effect = change.describe(&mut queue, &subject.namespace)?;

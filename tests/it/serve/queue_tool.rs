@@ -144,6 +144,21 @@ fn stored_events_are_replayed_and_none_is_skipped() {
 }
 
 #[test]
+fn a_restored_copy_continues_with_offsets_that_were_never_given() {
+    let data = Data::new();
+    let dry = data.shown("restored");
+    assert!(dry.starts_with("would leave out offsets after OKEl---6--------6, since events may"), "{dry}");
+    assert!(!data.shown("show bar").contains("restored"));
+    assert!(data.refused("restored --url http://127.0.0.1:9").contains("restored needs the folder"));
+    data.shown("restored --yes");
+    assert!(data.shown("show bar").contains("(numbers 8 to 1073741831): restored"), "{}", data.shown("show bar"));
+    assert_eq!(data.pending("bar"), [4, 6, 7]);
+    data.shown("replay kitchen-3 --dead --yes");
+    assert_eq!(data.pending("kitchen-3"), [4, 5, 6, 1_073_741_832]);
+    assert_eq!(data.shown("check"), "checked 5 events and 0 dead letters\n");
+}
+
+#[test]
 fn what_does_not_exist_is_refused_with_the_remedy() {
     let data = Data::new();
     let unknown = "subscriber \"x\" does not exist in namespace /; `stentor queue ls` lists all\n";

@@ -8,13 +8,28 @@ use stentor::{NamespacePath, QueueEditor, QueueInspection, QueueOffset};
 use super::text::{escaped, plural};
 use super::{QueueToolError, Result, find};
 
-/// A change of a subscriber or a room.
+/// A change of a subscriber, of a room, or of all.
 pub(super) enum Change<'a> {
-    ReplayDead { name: &'a str },
-    ReplayFrom { name: &'a str, after: QueueOffset },
-    PurgeSubscriber { name: &'a str, up_to: Option<QueueOffset> },
-    PurgeRoom { room: &'a str, up_to: Option<QueueOffset> },
-    Remove { name: &'a str },
+    ReplayDead {
+        name: &'a str,
+    },
+    ReplayFrom {
+        name: &'a str,
+        after: QueueOffset,
+    },
+    PurgeSubscriber {
+        name: &'a str,
+        up_to: Option<QueueOffset>,
+    },
+    PurgeRoom {
+        room: &'a str,
+        up_to: Option<QueueOffset>,
+    },
+    Remove {
+        name: &'a str,
+    },
+    /// The file was restored from a copy.
+    Restored,
 }
 
 impl Change<'_> {
@@ -22,7 +37,7 @@ impl Change<'_> {
     /// refused.
     pub(super) fn describe(&self, queue: &mut QueueInspection, namespace: &NamespacePath) -> Result<String> {
         let subscriber = match self {
-            Self::PurgeRoom { .. } => None,
+            Self::PurgeRoom { .. } | Self::Restored => None,
             Self::ReplayDead { name }
             | Self::ReplayFrom { name, .. }
             | Self::PurgeSubscriber { name, .. }
@@ -77,6 +92,11 @@ impl Change<'_> {
                     },
                 )
             }
+            Self::Restored => {
+                format!(
+                    "leave out offsets after {head}, since events may have had them that this copy lacks; all subscribers with rooms receive a gap"
+                )
+            }
             Self::Remove { name } => {
                 let events = queue.pending_up_to(namespace, name, head)?;
                 format!(
@@ -120,6 +140,7 @@ impl Folder {
             }
             Change::PurgeRoom { room, up_to } => queue.purge_room(namespace, room, within(*up_to, head)?)?,
             Change::Remove { name } => queue.remove_subscriber(namespace, name)?,
+            Change::Restored => drop(queue.restored()?),
         }
         Ok(())
     }
