@@ -72,7 +72,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "subscribers", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
-                    "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker"] },
+                    "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker", "rustix"] },
     Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },

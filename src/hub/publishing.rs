@@ -46,8 +46,8 @@ const REVEALED_INTERVAL: Duration = Duration::from_millis(50);
 /// Number of revealed events after which the queue is notified without delay.
 const REVEALED_MAX: u64 = 256;
 
-/// Work of a report, most of which is that of the worker that answers the publisher: a turn
-/// processes at most 64 of a commit's reports, so that other events of the worker are not far behind.
+/// Work of a report, most of which is that of the worker that answers the publisher. A turn
+/// processes at most 64 of a commit's reports, so that they do not hold up other events.
 const REPORT_WORK: usize = TURN_WORK / 64;
 
 /// A server's queue, as the hub uses it.
