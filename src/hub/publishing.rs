@@ -177,7 +177,7 @@ impl Hub {
         let complete = publisher.completion(publishing.queue.reports.clone());
         if let Err(not_submitted) = service.submit(Change::Publish(publish), complete) {
             let verdict = match &not_submitted {
-                NotSubmitted::Full(_) => {
+                NotSubmitted::Full(..) => {
                     let (found, limit) = (service.availability().waiting() as u64, service.waiting_max() as u64);
                     Verdict::Committed(Outcome::Refused(Refusal::Overloaded { what: "waiting_changes", found, limit }))
                 }

@@ -139,7 +139,7 @@ impl Availability {
 /// A change that the committer did not accept, and why.
 pub(crate) enum NotSubmitted {
     /// Too many changes wait; nothing was stored.
-    Full(Completion),
+    Full(Change, Completion),
     /// The committer has ended.
     Closed(Completion),
 }
@@ -148,7 +148,7 @@ impl NotSubmitted {
     /// The completion of the change, which was not called.
     pub(crate) fn into_completion(self) -> Completion {
         match self {
-            Self::Full(complete) | Self::Closed(complete) => complete,
+            Self::Full(_, complete) | Self::Closed(complete) => complete,
         }
     }
 }
@@ -207,15 +207,18 @@ impl Committer {
         let state = &self.availability;
         if state.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.waiting_bytes_max {
             state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(NotSubmitted::Full(complete));
+            return Err(NotSubmitted::Full(change, complete));
         }
         state.waiting.fetch_add(1, Ordering::Relaxed);
         sender.try_send(Submitted { change: Some(change), bytes, complete }).map_err(|error| {
             state.waiting.fetch_sub(1, Ordering::Relaxed);
             state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             match error {
-                TrySendError::Full(submitted) => NotSubmitted::Full(submitted.complete),
-                TrySendError::Disconnected(submitted) => NotSubmitted::Closed(submitted.complete),
+                TrySendError::Full(Submitted { change: Some(change), complete, .. }) => {
+                    NotSubmitted::Full(change, complete)
+                }
+                TrySendError::Full(Submitted { complete, .. })
+                | TrySendError::Disconnected(Submitted { complete, .. }) => NotSubmitted::Closed(complete),
             }
         })
     }

@@ -246,9 +246,9 @@ impl Subscribers {
         while self.committing - self.unsubmitted.len() < share
             && let Some((change, complete)) = self.unsubmitted.pop_front()
         {
-            match self.queue.submit(change.clone(), complete) {
+            match self.queue.submit(change, complete) {
                 Ok(()) => {}
-                Err(NotSubmitted::Full(complete)) => return self.unsubmitted.push_front((change, complete)),
+                Err(NotSubmitted::Full(change, complete)) => return self.unsubmitted.push_front((change, complete)),
                 Err(NotSubmitted::Closed(complete)) => complete(Verdict::Unavailable),
             }
         }

@@ -184,7 +184,7 @@ fn too_many_waiting_changes_are_not_accepted() {
         let (sender, receiver) = channel();
         let complete: Completion = Box::new(move |verdict| sender.send(verdict).unwrap_or(()));
         let refused = committer.submit(publish(), complete).err().unwrap();
-        assert!(matches!(refused, NotSubmitted::Full(_)));
+        assert!(matches!(refused, NotSubmitted::Full(..)));
         refused.into_completion()(Verdict::Unavailable);
         assert_eq!(receiver.try_recv(), Ok(Verdict::Unavailable));
         controls.gate.store(0, Ordering::SeqCst);
