@@ -256,7 +256,7 @@ impl Hub {
             hub.turn_scheduled = false;
             hub.begin_turn();
             hub.continue_removals();
-            hub.process_reports(TURN_WORK);
+            hub.process_reports(TURN_WORK / 2);
             hub.execute_queued();
             hub.send_replays();
             hub.end_turn(ctx);

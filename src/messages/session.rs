@@ -337,12 +337,12 @@ impl SessionLink {
         free.then(|| PostClaim { link: self.clone(), done: false })
     }
 
-    /// Returns true if both links are the address of the same session.
     /// Differs from that of every other session of which a link exists.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0) as usize
     }
 
+    /// Returns true if both links are the address of the same session.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -12,7 +12,7 @@ pub(crate) struct SubscriberMetrics {
     pub(crate) away: Gauge,
     /// Age of the oldest event that a subscriber has not acknowledged, in milliseconds. Sampled.
     pub(crate) oldest_age_ms: Gauge,
-    /// Pending events of the subscriber that has most, up to 10 000. Sampled.
+    /// Pending events of the subscriber that has most, up to 1 000. Sampled.
     pub(crate) largest_backlog: Gauge,
     pub(crate) in_flight: Gauge,
     /// Stored dead letters, sampled each second.

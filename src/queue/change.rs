@@ -163,6 +163,10 @@ pub(crate) const ACKED_MAX: usize = 1024;
 /// costs a row.
 pub(crate) const ROOM_BYTES: usize = 1 << 10;
 
+/// Bytes that a confirmed gap counts for bounds of queues and batches: the rooms of the subscriber are
+/// searched for it.
+const GAP_BYTES: usize = 2 << 10;
+
 /// Bytes that a dead letter counts for bounds of queues and batches, whatever its event has.
 const TERM_BYTES: usize = 64 << 10;
 
@@ -221,7 +225,7 @@ pub(crate) enum Outcome {
         /// Not everything that has expired was removed: repeat the change. What other changes leave
         /// over has no effect on reads, and is done by later commits.
         has_more: bool,
-        /// Gaps arose since the last such change, by whatever change.
+        /// Gaps arose since the last such change, by the removal of events.
         has_new_gaps: bool,
     },
     Refused(Refusal),
@@ -320,7 +324,7 @@ impl Change {
             Self::ReplayDead { numbers, .. } => {
                 REPLAYED_BYTES_MAX + numbers.as_ref().map_or(0, |numbers| numbers.len() * 8)
             }
-            Self::AckGaps { gaps, .. } => gaps.len() * size_of::<Gap>(),
+            Self::AckGaps { gaps, .. } => gaps.len() * GAP_BYTES,
             Self::Term { .. } => TERM_BYTES,
             _ => 0,
         };

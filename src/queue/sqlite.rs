@@ -186,7 +186,9 @@ impl SqliteStore {
         let connection = schema::open_writer(&folder.database, options.epoch, options.pages_max)?;
         let path = folder.database.clone();
         let store = Self::load(folder, connection, options.limits, options.work_rows).and_then(|mut store| {
-            store.raise_head(options.head_min)?;
+            if let Some(to) = options.head_min.filter(|min| min.epoch == store.epoch) {
+                store.raise_head(to.number, true)?;
+            }
             Ok(store)
         });
         store.map_err(|error| error_at(&path, &error))
@@ -237,14 +239,15 @@ impl SqliteStore {
         })
     }
 
-    /// Continues after events that the file does not have any more.
-    fn raise_head(&mut self, head_min: Option<QueueOffset>) -> rusqlite::Result<()> {
+    /// Continues after a number, since events up to it were lost. `is_revealed` if the stored ones were
+    /// revealed as well.
+    fn raise_head(&mut self, to: u64, is_revealed: bool) -> rusqlite::Result<()> {
         let head = self.counters.head;
-        let Some(to) = head_min.filter(|min| min.epoch == self.epoch && min.number > head).map(|min| i(min.number))
-        else {
+        if to <= head {
             return Ok(());
-        };
-        let (from, reason) = (i(head + 1), GapReason::Restored.code());
+        }
+        let revealed = if is_revealed { to } else { self.counters.revealed };
+        let (from, to, reason) = (i(head + 1), i(to), GapReason::Restored.code());
         let path = self.path().display();
         log::warn!("queue file {path}: restored from a copy without the newest events from={from} to={to}");
         let transaction = self.connection.transaction()?;
@@ -255,19 +258,19 @@ impl SqliteStore {
             [reason, from, to],
         )?;
         transaction.execute("UPDATE room SET removed_to = ?", [to])?;
-        transaction.execute("UPDATE queue SET head = ?1, revealed = ?1, removed_to = ?1", [to])?;
+        transaction.execute("UPDATE queue SET head = ?1, revealed = ?2, removed_to = ?1", [to, i(revealed)])?;
         transaction.commit()?;
         let head = n(to);
-        (self.counters.head, self.counters.revealed, self.counters.removed_to) = (head, head, head);
+        (self.counters.head, self.counters.revealed, self.counters.removed_to) = (head, revealed, head);
+        self.rooms = RoomCache::default();
         Ok(())
     }
 
     /// Continues after so many numbers that are given to no event. Subscribers receive a gap over
     /// them. Returns the last of these numbers.
     pub(crate) fn leave_out_numbers(&mut self, count: u64) -> Result<QueueOffset, StoreError> {
-        let head = self.head();
-        let to = QueueOffset { number: (head.number + count).min(NUMBER_END - 1), ..head };
-        self.raise_head(Some(to)).map_err(|error| error_at(self.path(), &error))?;
+        let to = (self.counters.head + count).min(NUMBER_END - 1);
+        self.raise_head(to, false).map_err(|error| error_at(self.path(), &error))?;
         Ok(self.head())
     }
 

@@ -104,6 +104,9 @@ impl ReportedGaps {
     }
 }
 
+/// Maximum number of gaps that one change confirms, since the store searches the rooms for each.
+const GAPS_OF_CHANGE: usize = 64;
+
 /// Number of the first gaps that one change confirms, at least one.
 fn one_change(gaps: &[Gap]) -> usize {
     let mut events = 0;
@@ -111,7 +114,7 @@ fn one_change(gaps: &[Gap]) -> usize {
         events += gap.events.unwrap_or(1).clamp(1, ACKED_MAX as u64);
         events <= ACKED_MAX as u64
     };
-    gaps.iter().take_while(fits).count()
+    gaps.iter().take(GAPS_OF_CHANGE).take_while(fits).count()
 }
 
 impl Subscribers {

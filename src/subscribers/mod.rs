@@ -257,9 +257,6 @@ impl Subscribers {
     /// Handles what has come, and what has become due. Returns the time of the next turn, if there
     /// is one without a wake-up.
     fn turn(&mut self) -> Option<UnixMillis> {
-        if let Some(reader) = self.queue.reopened() {
-            self.reader = reader;
-        }
         // What waits elsewhere counts towards the bounds there.
         if self.commands.is_empty() {
             self.commands.extend(self.link.take());
@@ -267,7 +264,12 @@ impl Subscribers {
         if self.live.is_empty() {
             self.live.extend(self.queue.live().take());
         }
-        for (then, verdict) in self.results.take() {
+        let results = self.results.take();
+        // After the verdicts: those of a store that was opened again are followed by reads of it.
+        if let Some(reader) = self.queue.reopened() {
+            self.reader = reader;
+        }
+        for (then, verdict) in results {
             self.committing -= 1;
             then(self, verdict);
         }

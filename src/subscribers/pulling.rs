@@ -62,7 +62,8 @@ impl Subscribers {
             return;
         }
         let until = self.clock.now().plus(bounded(wait, self.settings.pull_wait_max));
-        let pull = WaitingPull { limit, until, reply };
+        // The newest pull holds up the others until it has an event.
+        let pull = WaitingPull { limit: limit.max(1), until, reply };
         match self.by_key.get(&key).copied() {
             Some(id) if self.is_attached(id) => {
                 let _ = pull.reply.send(Err(SubscriberError::Busy));

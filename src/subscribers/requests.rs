@@ -217,6 +217,8 @@ impl Subscribers {
             }
             // They may not be pending any more, or only in another room.
             actor.with(id, |delivery, now, effects| delivery.reread_unsent(now, effects));
+            // An event that was removed from another room was pending through this one.
+            actor.look_for_gaps(id);
         });
     }
 

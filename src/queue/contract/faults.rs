@@ -336,6 +336,22 @@ fn a_restored_copy_reuses_no_number_and_reports_a_gap() {
 }
 
 #[test]
+fn numbers_that_are_left_out_reveal_no_stored_event() {
+    let scratch = Scratch::new();
+    let mut store = SqliteStore::open(options(scratch.path(), StoreLimits::default())).unwrap();
+    store.commit(&batches()[0], UnixMillis(1)).unwrap();
+    store.commit(&[publish(&["a"], "1"), Change::Revealed { up_to: 1 }, publish(&["a"], "2")], UnixMillis(1)).unwrap();
+    assert_eq!(store.leave_out_numbers(10).unwrap().number, 12);
+    store.commit(&[publish(&["a"], "13")], UnixMillis(1)).unwrap();
+    drop(store);
+    let mut reader = open(scratch.path()).reader().unwrap();
+    let revealed = reader.totals().unwrap().revealed;
+    let unrevealed = reader.unrevealed(revealed, ALL).unwrap();
+    assert_eq!(unrevealed.events.iter().map(|event| event.event.number).collect::<Vec<_>>(), [2, 13]);
+    assert_eq!(reader.gaps(&key("s"), 0, 9).unwrap().gaps, [gap(3, 12, None, GapReason::Restored)]);
+}
+
+#[test]
 fn a_writer_of_an_operator_does_not_end_the_store() {
     let scratch = Scratch::new();
     let mut store = open(scratch.path());

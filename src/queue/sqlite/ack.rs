@@ -17,6 +17,12 @@ use crate::queue::change::{
 use crate::queue::limits::StoreLimits;
 use crate::queue::record::{DeadLetter, Gap, GapReason, SubscriberKey, UnixMillis, event_bytes};
 
+/// Attempts for an event (`?1`) of subscribers for which it is not pending.
+const DELETE_IDLE_ATTEMPTS: &str = "DELETE FROM attempt WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM subscription WHERE \
+    subscription.subscriber = attempt.subscriber AND ended IS NULL AND floor < ?1 AND EXISTS (SELECT 1 FROM event_room WHERE \
+    event_room.room = subscription.room AND event_room.number = ?1) AND NOT EXISTS (SELECT 1 FROM acked WHERE \
+    acked.subscription = subscription.id AND first <= ?1 AND last >= ?1))";
+
 impl SqliteStore {
     /// The subscriptions through which an event is open for a subscriber, in order of room names.
     fn open_through(&mut self, subscriber: i64, number: u64) -> Result<Vec<(Subscription, RowKind)>> {
@@ -192,11 +198,14 @@ impl SqliteStore {
 
     /// Deletes failed deliveries of an event to subscribers for which it is not pending any more.
     pub(super) fn delete_idle_attempts(&self, number: u64) -> Result<()> {
-        let sql = "DELETE FROM attempt WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM subscription WHERE \
-                   subscription.subscriber = attempt.subscriber AND ended IS NULL AND floor < ?1 AND EXISTS \
-                   (SELECT 1 FROM event_room WHERE event_room.room = subscription.room AND event_room.number = ?1) \
-                   AND NOT EXISTS (SELECT 1 FROM acked WHERE acked.subscription = subscription.id AND first <= ?1 AND last >= ?1))";
-        self.connection.prepare_cached(sql)?.execute([i(number)])?;
+        self.connection.prepare_cached(DELETE_IDLE_ATTEMPTS)?.execute([i(number)])?;
+        Ok(())
+    }
+
+    /// Deletes the failed deliveries of an event to a subscriber for which it is not pending any more.
+    pub(super) fn delete_idle_attempts_of(&self, subscriber: i64, number: u64) -> Result<()> {
+        let sql = format!("{DELETE_IDLE_ATTEMPTS} AND subscriber = ?2");
+        self.connection.prepare_cached(&sql)?.execute([i(number), subscriber])?;
         Ok(())
     }
 

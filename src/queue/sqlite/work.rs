@@ -134,7 +134,7 @@ impl SqliteStore {
     /// Subtracts a subscription from rows that it has handled in bulk, or that it gave up by
     /// ending.
     fn drop_counts(&mut self, mut subscription: Subscription, limit: usize) -> Result<usize> {
-        let Subscription { id, room, dropped, floor, ended, .. } = subscription;
+        let Subscription { id, subscriber, room, dropped, floor, ended, .. } = subscription;
         let target = ended.unwrap_or(floor);
         let numbers = self.rows_between(room, dropped, target, limit)?;
         let is_last = numbers.len() < limit || numbers.last() == Some(&target);
@@ -146,7 +146,7 @@ impl SqliteStore {
             }
             subscription.dropped = *number;
             if ended.is_some() {
-                self.delete_idle_attempts(*number)?;
+                self.delete_idle_attempts_of(subscriber, *number)?;
             }
         }
         if is_last {

@@ -277,3 +277,32 @@ fn pulls_of_one_name_that_wait_are_bounded() {
         assert!(waiting.iter_mut().all(|pull| pull.try_recv().is_err()));
     });
 }
+
+#[test]
+fn an_event_that_another_room_has_lost_is_a_gap_after_the_last_room_is_left() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.subscribe("s", "b").await;
+        let number = rig.publish_until(&["a", "b"], true, None).await;
+        let client = rig.attached("s").await;
+        let room = |name| RoomName::parse(name).unwrap();
+        rig.commit(Change::PurgeRoom { namespace: NamespacePath::root(), room: room("a"), up_to: number }).await;
+        rig.pass(Duration::from_secs(120)).await;
+        assert!(!client.log.borrow().iter().any(|line| line.contains("stentor:gap")), "pending through the other room");
+        rig.request("s", |reply| SubscriberRequest::Unsubscribe { room: room("b"), reply }).await.unwrap();
+        rig.settle().await;
+        rig.until("a gap", |_| client.last().contains("stentor:gap")).await;
+    });
+}
+
+#[test]
+fn a_pull_of_no_events_is_one_of_a_single_event() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.publish("a", true).await;
+        let answer = rig.pull(0, 1);
+        assert_eq!(rig.pulled(answer).await, [1]);
+    });
+}
