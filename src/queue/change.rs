@@ -163,8 +163,8 @@ pub(crate) const ACKED_MAX: usize = 1024;
 /// costs a row.
 pub(crate) const ROOM_BYTES: usize = 1 << 10;
 
-/// Bytes that a confirmed gap counts for bounds of queues and batches: the rooms of the subscriber are
-/// searched for it.
+/// Bytes that a confirmed gap counts for bounds of queues and batches: the rooms of the subscriber
+/// are searched for it.
 const GAP_BYTES: usize = 2 << 10;
 
 /// Bytes that a dead letter counts for bounds of queues and batches, whatever its event has.

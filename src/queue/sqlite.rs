@@ -239,8 +239,8 @@ impl SqliteStore {
         })
     }
 
-    /// Continues after a number, since events up to it were lost. `is_revealed` if the stored ones were
-    /// revealed as well.
+    /// Continues after a number, since events up to it were lost. `is_revealed` if the stored ones
+    /// were revealed as well.
     fn raise_head(&mut self, to: u64, is_revealed: bool) -> rusqlite::Result<()> {
         let head = self.counters.head;
         if to <= head {
