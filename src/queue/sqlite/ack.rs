@@ -202,7 +202,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Deletes failed deliveries of an event to one subscriber, if it is not pending for it any more.
+    /// Deletes failed deliveries of an event to one subscriber, unless it is pending for it.
     pub(super) fn delete_idle_attempts_of(&self, subscriber: i64, number: u64) -> Result<()> {
         let sql = format!("{DELETE_IDLE_ATTEMPTS} AND subscriber = ?2");
         self.connection.prepare_cached(&sql)?.execute([i(number), subscriber])?;
