@@ -97,6 +97,27 @@ fn a_bad_name_is_refused_at_the_connect() {
 }
 
 #[test]
+fn a_client_that_invents_names_is_refused_past_the_limit() {
+    let mut limits = stentor::Limits::default();
+    limits.queue.subscribers_max = 3;
+    let build = move |builder: stentor::Builder| builder.queue(Queue::memory()).limits(limits);
+    let hub = Hub::start(build, |io| drop(vocabulary::install(io.of("/"), Access::Open)));
+    let auth = |number: usize| json!({ "subscriber": format!("phone-{number}") });
+    for number in 0..3 {
+        attach(&hub, Transport::Websocket, &auth(number));
+    }
+    for number in 3..100 {
+        let (mut client, _) = connect(&hub, &auth(number));
+        let error = r#"{"error":{"code":"overloaded","message":"queue has 3 subscribers, the limit"}}"#;
+        assert_eq!(client.recv_text(), format!(r#"42["stentor:error",{error}]"#));
+        assert_eq!(client.recv_text(), "41");
+    }
+    let (_, attached) = attach(&hub, Transport::Websocket, &auth(0));
+    assert_eq!(attached["status"], "resumed");
+    hub.expect_healthy();
+}
+
+#[test]
 fn a_subscriber_receives_acknowledges_and_returns() {
     let hub = hub(Access::Open);
     on_every_transport(|transport| {
