@@ -261,7 +261,13 @@ export class Queue {
     if (typeof order?.id !== "string" || typeof order.text !== "string") return;
     const own = isOwn(order);
     const text = order.text.slice(0, 40);
-    stage.send([[own ? "me" : order.from, "server"]], () => stage.say("server", "stores it", "sent"), { label: text });
+    const from = own ? "me" : order.from;
+    // Earlier results do not apply any more.
+    stage.send([], () => {
+      stage.reset();
+      stage.say(from, "orders it", "sent");
+    });
+    stage.send([[from, "server"]], () => stage.say("server", "stores it", "sent"), { label: text });
     stage.send([["server", "queue"]], () => {
       if (this.#state.exists) this.#add(order.id, text);
     }, { label: text });

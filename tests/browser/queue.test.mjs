@@ -152,6 +152,22 @@ describe("the queue on the demo page", { concurrency: CONCURRENCY }, () => {
     await isCalm(one);
   });
 
+  test("an order replaces the results of an earlier event on the stage", async (t) => {
+    const { open } = await start(t);
+    const [one, two] = [await open(), await open()];
+    const [first, second] = [await nameOf(one), await nameOf(two)];
+    await says(one, "#others", new RegExp(second));
+    await one.click("#emit");
+    await says(one, "#others", /received nothing/);
+    await subscribe(one);
+    await order(two, "soup");
+    await says(one, "#others", /orders it/);
+    await says(one, ".me .caption", /^listening$/);
+    await says(one, ".server .caption", /^stores it$/);
+    await says(two, "#others", new RegExp(`${first}listening`));
+    await isCalm(one, two);
+  });
+
   test("an order travels to the queue and to kitchen, and its ack back", async (t) => {
     const { open } = await start(t);
     const one = await open();
