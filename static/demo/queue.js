@@ -131,6 +131,8 @@ export class Queue {
     const { stage } = this;
     const text = `${order.text}`;
     stage.send([["queue", "subscriber"]], () => {
+      // The connection may have ended during the movement.
+      if (!this.#subscriber.holds(order.id)) return;
       this.#state.deliver(order.id, text);
       this.#changed();
     }, { label: text });
@@ -142,7 +144,7 @@ export class Queue {
     if (reason !== "lost") store(false);
     this.#mode = reason === "lost" ? "lost" : this.socket.connected ? "ready" : "unknown";
     this.#state.detach();
-    log({ lost: "kitchen lost its connection.", evicted: "kitchen was opened in another tab, so this tab’s subscriber is closed.", removed: "kitchen was removed on the server, with what was pending for it.", closed: "kitchen is closed. What it did not acknowledge waits." }[reason], "bad");
+    log({ lost: "kitchen lost its connection.", evicted: "kitchen was opened in another tab, so this tab’s subscriber is closed.", removed: "kitchen was removed on the server, with what was pending for it.", closed: "kitchen is closed. What it did not acknowledge waits." }[reason], reason === "closed" ? "note" : "bad");
     if (reason === "evicted") this.#show();
     else this.#changed();
   }
@@ -151,6 +153,7 @@ export class Queue {
   #onRefused(message) {
     store(false);
     this.#mode = "ready";
+    this.#state.detach();
     log(`Could not subscribe as kitchen: ${message}.`, "bad");
     byId("durable-outcome").textContent = `Could not subscribe as kitchen: ${message}.`;
     this.#show();
@@ -300,8 +303,11 @@ export class Queue {
     this.#counting = false;
     if (this.#state.at !== before) return this.#count();
     if (!Number.isSafeInteger(answer.events)) return;
-    this.#state.count({ pending: answer.events, dead: answer.dead_letters ?? 0 });
+    const { pending, dead } = this.#state;
+    this.#state.count({ pending: answer.events, dead: answer.dead_letters ?? 0, inFlight: answer.in_flight ?? 0 });
     this.#show();
+    // An event that this tab had yet to add was in the server's count already.
+    if (pending !== this.#state.pending || dead !== this.#state.dead) this.#tell(ROOM);
     // After the running movements the stage has no event that the server does not have.
     this.stage.send([], () => {
       if (this.#state.at !== before) return;

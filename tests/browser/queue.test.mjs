@@ -127,7 +127,45 @@ describe("the queue on the demo page", { concurrency: CONCURRENCY }, () => {
     await two.click("#subscribe");
     for (const tab of [one, two]) await says(tab, "#subscriber-state", /^away$/);
     await says(two, "#deliveries", /^$/);
+    assert.equal(await two.locator("#log li", { hasText: "kitchen is closed" }).count(), 1);
     await isCalm(one, two);
+  });
+
+  test("other tabs show the count of orders that were sent quickly", async (t) => {
+    const { open } = await start(t);
+    const [one, two] = [await open(), await open()];
+    await subscribe(one);
+    await says(two, "#subscriber-state", /^open in/);
+    for (let n = 0; n < 3; n += 1) await one.click("#order");
+    await delivered(one, 3);
+    const isRight = () => document.querySelectorAll(".chip[data-fate=delivered]").length === 3 && document.getElementById("pending").textContent === "3 pending";
+    await two.waitForFunction(isRight, undefined, { timeout: 8_000 });
+    // The stage of the other tab has no movement that would add an order again.
+    await two.waitForFunction(() => document.querySelectorAll(".flight").length === 0);
+    assert.ok(await two.evaluate(isRight));
+    await isCalm(one, two);
+  });
+
+  test("an event that failed twice is sent alone, and the page says so", async (t) => {
+    const { open } = await start(t);
+    const one = await open();
+    await subscribe(one);
+    for (const text of ["soup", "bread"]) await order(one, text);
+    await delivered(one, 2);
+    await says(one, "#queue-state", /^Ack frees an event, nak returns it after 2 s/);
+    for (let n = 0; n < 2; n += 1) {
+      await one.click("#subscribe");
+      await says(one, "#subscriber-state", /^away$/);
+      await subscribe(one);
+    }
+    await says(one, "#queue-state", /An event that failed twice is sent alone/);
+    await delivered(one, 1);
+    assert.deepEqual(await deliveries(one), ["soup"]);
+    await press(one, "ack", "soup");
+    await delivered(one, 1);
+    await says(one, "#queue-state", /^Ack frees/);
+    assert.deepEqual(await deliveries(one), ["bread"]);
+    await isCalm(one);
   });
 
   test("a reloaded tab is kitchen again", async (t) => {
