@@ -37,11 +37,12 @@ export class QueueView {
 
   /**
    * @param {QueueState} state
+   * @param {Item[]} unanswered events that were delivered to this tab and are not answered
    * @param {Role} role
    */
-  show(state, role) {
+  show(state, unanswered, role) {
     this.#showChips(state.waiting);
-    this.#showDeliveries(role.mode === "open" ? state.delivered : []);
+    this.#showDeliveries(role.mode === "open" ? unanswered : []);
     this.#showWords(state, role);
   }
 
@@ -143,8 +144,8 @@ function queueSentence(state, { mode, note, owner }) {
   if (!state.exists) return "Empty. Nothing is kept before kitchen has subscribed.";
   if (mode === "lost") return "Kept by the server. Deliveries continue after the reconnect.";
   if (!state.pending) return "Empty: kitchen has acknowledged everything.";
-  if (mode === "open" && state.isHeldBack) return "An event that failed twice is sent alone; the others wait for its answer.";
-  if (mode === "open") return `Ack frees an event, nak returns it after ${NAK_MS / 1_000} s, term makes it a dead letter.`;
+  if (mode === "open" && state.isHeldBack) return "It failed twice, so it is sent alone. The others wait.";
+  if (mode === "open") return `Ack: handled. Nak: again in ${NAK_MS / 1_000} s. Term: a dead letter.`;
   return owner ? "Kept until kitchen acknowledges it, the oldest on the right." : "Kept while kitchen is away, the oldest on the right.";
 }
 

@@ -17,7 +17,10 @@ const ROOM = "orders";
 const ANSWER_MS = 5_000;
 /** Maximum number of orders that wait for the server's answer. */
 const ORDERS_MAX = 20;
-/** Interval at which this tab looks whether another tab's subscriber is still there, in milliseconds. */
+/**
+ * Interval at which this tab asks for the counts of its own subscriber, or whether that of another
+ * tab is still there, in milliseconds.
+ */
 const ASK_MS = 2_000;
 /** Storage key while the page is reloaded. */
 const STORED = "stentor subscriber";
@@ -63,7 +66,7 @@ export class Queue {
     socket.on("order", (/** @type {Order} */ order) => this.#onPublished(order));
     socket.on("queue news", (/** @type {any} */ news) => this.#onNews(news));
     socket.on("queue asked", (/** @type {any} */ asker) => this.#tell(`${asker}`));
-    setInterval(() => document.hidden || this.#findOwner(), ASK_MS);
+    setInterval(() => this.#check(), ASK_MS);
     this.#show();
   }
 
@@ -91,8 +94,10 @@ export class Queue {
   }
 
   #show() {
-    const { owner } = this.#state;
-    this.#view.show(this.#state, { mode: this.#mode, note: this.#note, owner: owner && owner !== this.socket.id ? this.rooms.nameOf(owner) : "" });
+    const { owner, delivered } = this.#state;
+    // An answered event leaves kitchen immediately, and the queue after its movement.
+    const unanswered = delivered.filter(({ id }) => this.#subscriber.holds(id));
+    this.#view.show(this.#state, unanswered, { mode: this.#mode, note: this.#note, owner: owner && owner !== this.socket.id ? this.rooms.nameOf(owner) : "" });
   }
 
   // The subscriber
@@ -321,6 +326,16 @@ export class Queue {
     const isFirstHand = Boolean(news?.owner) && news.owner === news.from;
     if (this.#subscriber.isOpen || news?.from === this.socket.id || !this.#state.restore(news, isFirstHand)) return;
     this.#show();
+  }
+
+  /**
+   * Corrects what is shown of the queue: an ack may be stored later than the counts that follow it
+   * are asked for, and another tab may have added an event that was acknowledged meanwhile.
+   */
+  #check() {
+    if (this.#mode !== "open") return void (document.hidden || this.#findOwner());
+    this.#tell(ROOM);
+    this.stage.send([], () => this.#count());
   }
 
   /** The subscriber of another tab is away once its socket is no member of the room. */

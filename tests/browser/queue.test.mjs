@@ -152,18 +152,18 @@ describe("the queue on the demo page", { concurrency: CONCURRENCY }, () => {
     await subscribe(one);
     for (const text of ["soup", "bread"]) await order(one, text);
     await delivered(one, 2);
-    await says(one, "#queue-state", /^Ack frees an event, nak returns it after 2 s/);
+    await says(one, "#queue-state", /^Ack: handled\. Nak: again in 2 s/);
     for (let n = 0; n < 2; n += 1) {
       await one.click("#subscribe");
       await says(one, "#subscriber-state", /^away$/);
       await subscribe(one);
     }
-    await says(one, "#queue-state", /An event that failed twice is sent alone/);
+    await says(one, "#queue-state", /^It failed twice, so it is sent alone/);
     await delivered(one, 1);
     assert.deepEqual(await deliveries(one), ["soup"]);
     await press(one, "ack", "soup");
     await delivered(one, 1);
-    await says(one, "#queue-state", /^Ack frees/);
+    await says(one, "#queue-state", /^Ack: handled/);
     assert.deepEqual(await deliveries(one), ["bread"]);
     await isCalm(one);
   });
