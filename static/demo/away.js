@@ -271,7 +271,7 @@ export class Away {
       byId(id).replaceChildren(
         ...rows.map(({ message, from, fate }) => {
           const state = fate === "missed" ? `missed, ${volatile ? "not stored" : this.#storage}` : fate;
-          return make("li", { "data-fate": fate }, make("q", {}, message.text), make("span", {}, state), " ", make("small", {}, `from ${from}`));
+          return make("li", { "data-fate": fate }, make("q", {}, message.text), make("span", {}, state), " · ", make("small", {}, `from ${from}`));
         }),
       );
     }

@@ -96,7 +96,7 @@ export class Connection {
       this.#now("back");
     }
     if (first) {
-      log(`Connected to ${this.url}. Its name is ${personOf(id).name}.`, "good");
+      log(`Connected to ${this.url}. This tab is ${personOf(id).name}.`, "good");
       this.#idBefore = id;
       await this.page.onConnect(at);
       return;

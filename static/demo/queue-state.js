@@ -42,6 +42,11 @@ export class QueueState {
   pending = 0;
   /** Number of dead letters. */
   dead = 0;
+  /**
+   * True if the server sends one event alone and holds the others back: that one has failed several
+   * times, and its connection was lost.
+   */
+  isHeldBack = false;
   /** @type {string[]} texts of the latest dead letters */
   deadTexts = [];
   /** Time of the last change, in milliseconds since 1970. */
@@ -149,9 +154,13 @@ export class QueueState {
     for (const item of this.#items.values()) item.fate = "waits";
   }
 
-  /** @param {{ pending: number, dead: number }} counts as the server reports them */
-  count({ pending, dead }) {
-    Object.assign(this, { pending, dead });
+  /**
+   * @param {{ pending: number, dead: number, inFlight: number }} counts as the server reports them;
+   *   of the pending events, `inFlight` ones are delivered
+   */
+  count({ pending, dead, inFlight }) {
+    const later = this.waiting.filter(({ fate }) => fate === "later").length;
+    Object.assign(this, { pending, dead, isHeldBack: inFlight === 1 && pending - inFlight > later });
     if (!dead) this.deadTexts = [];
   }
 

@@ -1,12 +1,13 @@
 /** The queue and its subscriber on the stage: chips that wait, rows to acknowledge, counts. */
 
 import { allow, byId, make } from "./element.js";
+import { NAK_MS } from "./subscriber.js";
 
 /** Time for which the chip of an acknowledged event stays, in milliseconds. */
 const LEAVE_MS = 400;
 
 /** Text on a chip. */
-const FATES = { waits: "waits", delivered: "delivered", later: "again soon" };
+const FATES = { waits: "waits", delivered: "delivered", later: "sent back" };
 
 /** @typedef {import("./queue-state.js").QueueState} QueueState */
 /** @typedef {import("./queue-state.js").Item} Item */
@@ -36,11 +37,12 @@ export class QueueView {
 
   /**
    * @param {QueueState} state
+   * @param {Item[]} unanswered events that were delivered to this tab and are not answered
    * @param {Role} role
    */
-  show(state, role) {
+  show(state, unanswered, role) {
     this.#showChips(state.waiting);
-    this.#showDeliveries(role.mode === "open" ? state.delivered : []);
+    this.#showDeliveries(role.mode === "open" ? unanswered : []);
     this.#showWords(state, role);
   }
 
@@ -53,6 +55,7 @@ export class QueueView {
     const { mode, note, owner } = role;
     const isKnown = !["unknown", "absent"].includes(mode);
     byId("stage").dataset.queue = mode;
+    byId("stage").toggleAttribute("data-kept", state.exists);
     byId("pending").textContent = isKnown && state.exists ? `${state.pending} pending` : "";
     byId("queue-state").textContent = queueSentence(state, role);
     const where = { unknown: "not known", absent: "a subscriber needs a queue", ready: state.exists ? "away" : "not subscribed yet", opening: "connecting", open: "open in this tab", lost: "away, retrying" }[mode];
@@ -141,7 +144,9 @@ function queueSentence(state, { mode, note, owner }) {
   if (!state.exists) return "Empty. Nothing is kept before kitchen has subscribed.";
   if (mode === "lost") return "Kept by the server. Deliveries continue after the reconnect.";
   if (!state.pending) return "Empty: kitchen has acknowledged everything.";
-  return mode === "open" || owner ? "Kept until kitchen acknowledges it, the oldest on the right." : "Kept while kitchen is away, the oldest on the right.";
+  if (mode === "open" && state.isHeldBack) return "It failed twice, so it is sent alone. The others wait.";
+  if (mode === "open") return `Ack: handled. Nak: again in ${NAK_MS / 1_000} s. Term: a dead letter.`;
+  return owner ? "Kept until kitchen acknowledges it, the oldest on the right." : "Kept while kitchen is away, the oldest on the right.";
 }
 
 /**
@@ -155,6 +160,6 @@ function emptySentence(state, { mode, owner }, note) {
   if (mode === "opening") return "Connecting as kitchen.";
   if (mode === "open") return "Everything is acknowledged. Order something, from this tab or another.";
   if (mode === "lost") return "The connection is lost. What was not acknowledged is delivered again.";
-  if (owner) return `It receives its events in ${owner}.`;
+  if (owner) return `Its events arrive in ${owner}. Take it over to answer them in this tab.`;
   return state.exists ? "Away: what is ordered now waits in the queue. Open it here or in another tab." : "Subscribe, order something, close this tab, and open it again: the order is still there.";
 }

@@ -17,7 +17,10 @@ const ROOM = "orders";
 const ANSWER_MS = 5_000;
 /** Maximum number of orders that wait for the server's answer. */
 const ORDERS_MAX = 20;
-/** Interval at which this tab looks whether another tab's subscriber is still there, in milliseconds. */
+/**
+ * Interval at which this tab asks for the counts of its own subscriber, or whether that of another
+ * tab is still there, in milliseconds.
+ */
 const ASK_MS = 2_000;
 /** Storage key while the page is reloaded. */
 const STORED = "stentor subscriber";
@@ -63,7 +66,7 @@ export class Queue {
     socket.on("order", (/** @type {Order} */ order) => this.#onPublished(order));
     socket.on("queue news", (/** @type {any} */ news) => this.#onNews(news));
     socket.on("queue asked", (/** @type {any} */ asker) => this.#tell(`${asker}`));
-    setInterval(() => document.hidden || this.#findOwner(), ASK_MS);
+    setInterval(() => this.#check(), ASK_MS);
     this.#show();
   }
 
@@ -91,8 +94,10 @@ export class Queue {
   }
 
   #show() {
-    const { owner } = this.#state;
-    this.#view.show(this.#state, { mode: this.#mode, note: this.#note, owner: owner && owner !== this.socket.id ? this.rooms.nameOf(owner) : "" });
+    const { owner, delivered } = this.#state;
+    // An answered event leaves kitchen immediately, and the queue after its movement.
+    const unanswered = delivered.filter(({ id }) => this.#subscriber.holds(id));
+    this.#view.show(this.#state, unanswered, { mode: this.#mode, note: this.#note, owner: owner && owner !== this.socket.id ? this.rooms.nameOf(owner) : "" });
   }
 
   // The subscriber
@@ -131,6 +136,8 @@ export class Queue {
     const { stage } = this;
     const text = `${order.text}`;
     stage.send([["queue", "subscriber"]], () => {
+      // The connection may have ended during the movement.
+      if (!this.#subscriber.holds(order.id)) return;
       this.#state.deliver(order.id, text);
       this.#changed();
     }, { label: text });
@@ -142,7 +149,7 @@ export class Queue {
     if (reason !== "lost") store(false);
     this.#mode = reason === "lost" ? "lost" : this.socket.connected ? "ready" : "unknown";
     this.#state.detach();
-    log({ lost: "kitchen lost its connection.", evicted: "kitchen was opened in another tab, so this tab’s subscriber is closed.", removed: "kitchen was removed on the server, with what was pending for it.", closed: "kitchen is closed. What it did not acknowledge waits." }[reason], "bad");
+    log({ lost: "kitchen lost its connection.", evicted: "kitchen was opened in another tab, so this tab’s subscriber is closed.", removed: "kitchen was removed on the server, with what was pending for it.", closed: "kitchen is closed. What it did not acknowledge waits." }[reason], reason === "closed" ? "note" : "bad");
     if (reason === "evicted") this.#show();
     else this.#changed();
   }
@@ -151,6 +158,7 @@ export class Queue {
   #onRefused(message) {
     store(false);
     this.#mode = "ready";
+    this.#state.detach();
     log(`Could not subscribe as kitchen: ${message}.`, "bad");
     byId("durable-outcome").textContent = `Could not subscribe as kitchen: ${message}.`;
     this.#show();
@@ -261,7 +269,13 @@ export class Queue {
     if (typeof order?.id !== "string" || typeof order.text !== "string") return;
     const own = isOwn(order);
     const text = order.text.slice(0, 40);
-    stage.send([[own ? "me" : order.from, "server"]], () => stage.say("server", "stores it", "sent"), { label: text });
+    const from = own ? "me" : order.from;
+    // Earlier results do not apply any more.
+    stage.send([], () => {
+      stage.reset();
+      stage.say(from, "orders it", "sent");
+    });
+    stage.send([[from, "server"]], () => stage.say("server", "stores it", "sent"), { label: text });
     stage.send([["server", "queue"]], () => {
       if (this.#state.exists) this.#add(order.id, text);
     }, { label: text });
@@ -294,8 +308,11 @@ export class Queue {
     this.#counting = false;
     if (this.#state.at !== before) return this.#count();
     if (!Number.isSafeInteger(answer.events)) return;
-    this.#state.count({ pending: answer.events, dead: answer.dead_letters ?? 0 });
+    const { pending, dead } = this.#state;
+    this.#state.count({ pending: answer.events, dead: answer.dead_letters ?? 0, inFlight: answer.in_flight ?? 0 });
     this.#show();
+    // An event that this tab had yet to add was in the server's count already.
+    if (pending !== this.#state.pending || dead !== this.#state.dead) this.#tell(ROOM);
     // After the running movements the stage has no event that the server does not have.
     this.stage.send([], () => {
       if (this.#state.at !== before) return;
@@ -309,6 +326,16 @@ export class Queue {
     const isFirstHand = Boolean(news?.owner) && news.owner === news.from;
     if (this.#subscriber.isOpen || news?.from === this.socket.id || !this.#state.restore(news, isFirstHand)) return;
     this.#show();
+  }
+
+  /**
+   * Corrects what is shown of the queue: an ack may be stored later than the counts that follow it
+   * are asked for, and another tab may have added an event that was acknowledged meanwhile.
+   */
+  #check() {
+    if (this.#mode !== "open") return void (document.hidden || this.#findOwner());
+    this.#tell(ROOM);
+    this.stage.send([], () => this.#count());
   }
 
   /** The subscriber of another tab is away once its socket is no member of the room. */

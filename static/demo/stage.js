@@ -237,7 +237,7 @@ export class Stage {
     const back = Math.atan2(y1 - y2, x1 - x2);
     const [left, right] = [0.5, -0.5].map((turn) => `${x2 + 8 * Math.cos(back + turn)} ${y2 + 8 * Math.sin(back + turn)}`);
     const wire = document.createElementNS(SVG, "g");
-    wire.setAttribute("class", [from, to].some((end) => end === "queue" || end === "subscriber") ? "of-queue" : "of-tabs");
+    wire.setAttribute("class", from === "subscriber" || to === "subscriber" ? "of-subscriber" : to === "queue" ? "of-queue" : "of-tabs");
     for (const d of [`M${x1} ${y1} L${x2} ${y2}`, `M${left} L${x2} ${y2} L${right}`]) {
       const path = document.createElementNS(SVG, "path");
       path.setAttribute("d", d);

@@ -58,6 +58,14 @@ export class Subscriber {
     return this.#socket !== undefined;
   }
 
+  /**
+   * @param {string} id
+   * @returns {boolean} whether the event was delivered on this connection and has no answer yet
+   */
+  holds(id) {
+    return this.#delivered.has(id);
+  }
+
   open() {
     const { listener } = this;
     const socket = this.connect({ subscriber: this.name });
@@ -87,8 +95,10 @@ export class Subscriber {
 
   /** The connection ends; what is pending waits at the server. */
   close() {
-    this.#socket?.disconnect();
+    const socket = this.#socket;
+    // The listener does not hear of a disconnect that the page itself asked for.
     this.#socket = undefined;
+    socket?.disconnect();
     this.#delivered.clear();
   }
 

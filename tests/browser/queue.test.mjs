@@ -127,7 +127,45 @@ describe("the queue on the demo page", { concurrency: CONCURRENCY }, () => {
     await two.click("#subscribe");
     for (const tab of [one, two]) await says(tab, "#subscriber-state", /^away$/);
     await says(two, "#deliveries", /^$/);
+    assert.equal(await two.locator("#log li", { hasText: "kitchen is closed" }).count(), 1);
     await isCalm(one, two);
+  });
+
+  test("other tabs show the count of orders that were sent quickly", async (t) => {
+    const { open } = await start(t);
+    const [one, two] = [await open(), await open()];
+    await subscribe(one);
+    await says(two, "#subscriber-state", /^open in/);
+    for (let n = 0; n < 3; n += 1) await one.click("#order");
+    await delivered(one, 3);
+    const isRight = () => document.querySelectorAll(".chip[data-fate=delivered]").length === 3 && document.getElementById("pending").textContent === "3 pending";
+    await two.waitForFunction(isRight, undefined, { timeout: 8_000 });
+    // The stage of the other tab has no movement that would add an order again.
+    await two.waitForFunction(() => document.querySelectorAll(".flight").length === 0);
+    assert.ok(await two.evaluate(isRight));
+    await isCalm(one, two);
+  });
+
+  test("an event that failed twice is sent alone, and the page says so", async (t) => {
+    const { open } = await start(t);
+    const one = await open();
+    await subscribe(one);
+    for (const text of ["soup", "bread"]) await order(one, text);
+    await delivered(one, 2);
+    await says(one, "#queue-state", /^Ack: handled\. Nak: again in 2 s/);
+    for (let n = 0; n < 2; n += 1) {
+      await one.click("#subscribe");
+      await says(one, "#subscriber-state", /^away$/);
+      await subscribe(one);
+    }
+    await says(one, "#queue-state", /^It failed twice, so it is sent alone/);
+    await delivered(one, 1);
+    assert.deepEqual(await deliveries(one), ["soup"]);
+    await press(one, "ack", "soup");
+    await delivered(one, 1);
+    await says(one, "#queue-state", /^Ack: handled/);
+    assert.deepEqual(await deliveries(one), ["bread"]);
+    await isCalm(one);
   });
 
   test("a reloaded tab is kitchen again", async (t) => {
@@ -150,6 +188,22 @@ describe("the queue on the demo page", { concurrency: CONCURRENCY }, () => {
     await says(one, "#queue-state", /Nothing is kept before kitchen has subscribed/);
     assert.deepEqual(await chips(one), []);
     await isCalm(one);
+  });
+
+  test("an order replaces the results of an earlier event on the stage", async (t) => {
+    const { open } = await start(t);
+    const [one, two] = [await open(), await open()];
+    const [first, second] = [await nameOf(one), await nameOf(two)];
+    await says(one, "#others", new RegExp(second));
+    await one.click("#emit");
+    await says(one, "#others", /received nothing/);
+    await subscribe(one);
+    await order(two, "soup");
+    await says(one, "#others", /orders it/);
+    await says(one, ".me .caption", /^listening$/);
+    await says(one, ".server .caption", /^stores it$/);
+    await says(two, "#others", new RegExp(`${first}listening`));
+    await isCalm(one, two);
   });
 
   test("an order travels to the queue and to kitchen, and its ack back", async (t) => {

@@ -53,10 +53,10 @@ describe("a tab that was disconnected", { concurrency: CONCURRENCY }, () => {
     await one.click("#offline");
     await says(one, "#away-outcome", /Reconnected after \d+ s\. 2 of 2 missed events recovered\. 1 volatile event lost\./);
     assert.deepEqual(await one.locator("#stored [data-fate=recovered]").allTextContents(), [
-      `for everybodyrecovered from ${other}`,
-      "event 1recovered from this page’s second connection",
+      `for everybodyrecovered · from ${other}`,
+      "event 1recovered · from this page’s second connection",
     ]);
-    assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 1lost from this page’s second connection"]);
+    assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 1lost · from this page’s second connection"]);
     await one.locator("#log .bad", { hasText: /1 volatile event lost/ }).waitFor();
     assert.doesNotMatch((await one.locator("#log .good").allTextContents()).join(), /lost/);
     await says(one, "#log", /Recovered: “event 1”, published in lobby by this page’s second connection/);
