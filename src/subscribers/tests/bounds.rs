@@ -1,5 +1,7 @@
 //! Bounds: what waits, and what one turn or one subscriber costs.
 
+use tokio::sync::oneshot::error::TryRecvError;
+
 use super::reads::ReadJob;
 use super::*;
 
@@ -83,6 +85,32 @@ fn reads_of_rooms_are_bounded_for_each_session() {
         rig.publish("b", true).await;
         assert!(waiting.iter_mut().chain([&mut other]).all(|answer| answer.try_recv().unwrap().unwrap().next == 2));
         assert_eq!(rig.actor.room_reads.deadline(), None);
+    });
+}
+
+#[test]
+fn reads_of_rooms_of_ended_sessions_make_room() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        let session = || SessionLink::new(Recorder(Log::default()).start().recipient());
+        let sessions: Vec<SessionLink> = (0..256).map(|_| session()).collect();
+        let wait = Duration::from_secs(60);
+        // Handlers wait for the answers also after the sessions have ended.
+        let mut waiting: Vec<RoomAnswer> = Vec::new();
+        for session in &sessions {
+            waiting.extend((0..16).map(|_| rig.read_rooms_of(Some(session), &["a"], 10, wait)));
+        }
+        let mut refused = rig.read_rooms(&["a"], 10);
+        rig.settle().await;
+        let error = refused.try_recv().expect("an answer").unwrap_err().to_string();
+        assert_eq!(error, "queue is overloaded: reads of rooms 4096 of 4096");
+        assert!(waiting.iter_mut().all(|answer| matches!(answer.try_recv(), Err(TryRecvError::Empty))));
+        sessions[..255].iter().for_each(SessionLink::close);
+        let mut read = rig.read_rooms(&["a"], 10);
+        rig.settle().await;
+        assert!(read.try_recv().expect("an answer").is_ok());
+        let ended = waiting.iter_mut().filter_map(|answer| answer.try_recv().err());
+        assert_eq!(ended.filter(|error| *error == TryRecvError::Closed).count(), 255 * 16);
     });
 }
 
