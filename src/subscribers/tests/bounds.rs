@@ -219,21 +219,32 @@ fn gaps_are_looked_for_only_after_some_arose_and_confirmed_in_one_change() {
 fn a_sample_counts_a_bounded_number_of_events() {
     run(async {
         let mut rig = Rig::new(|_| {});
-        for name in 0..8 {
+        for name in 0..20 {
             rig.subscribe(&format!("s{name}"), "a").await;
         }
         for _ in 0..400 {
             rig.publish("a", false).await;
         }
         let mut counted = 0;
-        for _ in 0..3 {
-            let before = rig.store.faults().events_counted;
+        for _ in 0..7 {
+            let counts = |rig: &Rig| {
+                let faults = rig.store.faults();
+                (faults.events_counted, faults.subscribers_read)
+            };
+            let before = counts(&rig);
             rig.pass(Duration::from_secs(1)).await;
-            let sample = rig.store.faults().events_counted - before;
-            assert!((400..1_400).contains(&sample), "{sample}");
+            let after = counts(&rig);
+            let (sample, read) = (after.0 - before.0, after.1 - before.1);
+            assert!((400..1_400).contains(&sample) && read <= 8, "{sample} {read}");
             counted += sample;
         }
-        assert_eq!(counted, 8 * 400, "each subscriber once");
+        assert_eq!(counted, 20 * 400, "each subscriber once");
         assert_eq!(rig.actor.metrics.subscribers.largest_backlog.get(), 400);
+        // All subscribers fit into one sample.
+        let (namespace, room) = (NamespacePath::root(), RoomName::parse("a").unwrap());
+        rig.commit(Change::PurgeRoom { namespace, room, up_to: 400 }).await;
+        let before = rig.store.faults().subscribers_read;
+        rig.pass(Duration::from_secs(1)).await;
+        assert_eq!(rig.store.faults().subscribers_read - before, 20);
     });
 }
