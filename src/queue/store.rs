@@ -114,6 +114,10 @@ pub(crate) struct PageLimit {
 /// those that were excepted.
 pub(crate) const PASSED_MAX: usize = 1_024;
 
+/// Milliseconds after which retries are read again, if a read passed over so many events that are
+/// not pending any more and found none that is due.
+pub(crate) const PASSED_PAUSE: u64 = 100;
+
 /// Events in order of their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct EventPage {
@@ -141,7 +145,7 @@ pub(crate) struct DeliveryPage {
     pub next: u64,
     /// More events are due, or fresh after `next`.
     pub has_more: bool,
-    /// The time of the earliest retry that is not due.
+    /// The time of the earliest retry that is not due, or of another look at the due ones.
     pub next_due: Option<UnixMillis>,
 }
 

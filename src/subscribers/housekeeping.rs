@@ -31,6 +31,9 @@ const TOUCH_PAUSE: u64 = 100;
 const SAMPLE_PAUSE: u64 = 1_000;
 const SAMPLED: usize = 64;
 
+/// Subscribers that a sample reads at a time, with their rooms.
+const SAMPLED_AT_ONCE: usize = 8;
+
 /// Pending events that are counted of one subscriber. A sample ends when it has counted as many of
 /// all, with their rooms.
 const SAMPLED_BACKLOG_MAX: usize = 1_000;
@@ -189,23 +192,27 @@ impl Subscribers {
         let connected = usize::try_from(metrics.connected.get()).unwrap_or(0);
         metrics.away.set((totals.subscribers as usize).saturating_sub(connected));
         metrics.dead_letters.set(totals.dead_letters as usize);
-        let found = self.reader.subscribers(self.housekeeping.sample.after.as_ref(), SAMPLED)?;
-        let (mut counted, mut read) = (0, 0);
-        for info in &found {
-            if counted >= SAMPLED_BACKLOG_MAX {
-                break;
+        let (mut counted, mut read, mut is_last) = (0, 0, false);
+        while counted < SAMPLED_BACKLOG_MAX && read < SAMPLED && !is_last {
+            let found = self.reader.subscribers(self.housekeeping.sample.after.as_ref(), SAMPLED_AT_ONCE)?;
+            is_last = found.len() < SAMPLED_AT_ONCE;
+            for info in found {
+                if counted >= SAMPLED_BACKLOG_MAX {
+                    is_last = false;
+                    break;
+                }
+                let backlog = self.reader.backlog(&info.key, SAMPLED_BACKLOG_MAX)?;
+                read += 1;
+                counted += backlog.events as usize + info.rooms.len();
+                let sample = &mut self.housekeeping.sample;
+                sample.largest_backlog = sample.largest_backlog.max(backlog.events as usize);
+                sample.oldest_at = sample.oldest_at.into_iter().chain(backlog.oldest_at).min();
+                sample.after = Some(info.key);
             }
-            let backlog = self.reader.backlog(&info.key, SAMPLED_BACKLOG_MAX)?;
-            read += 1;
-            counted += backlog.events as usize + info.rooms.len();
-            let sample = &mut self.housekeeping.sample;
-            sample.largest_backlog = sample.largest_backlog.max(backlog.events as usize);
-            sample.oldest_at = sample.oldest_at.into_iter().chain(backlog.oldest_at).min();
         }
         let sample = &mut self.housekeeping.sample;
-        let is_last = read == found.len() && read < SAMPLED;
-        sample.after = found[..read].last().filter(|_| !is_last).map(|info| info.key.clone());
-        if sample.after.is_none() {
+        if is_last {
+            sample.after = None;
             sample.last_largest_backlog = std::mem::take(&mut sample.largest_backlog);
             sample.last_oldest_at = sample.oldest_at.take();
         }

@@ -34,6 +34,8 @@ pub(super) struct RoomReads {
     deadlines: BTreeSet<(UnixMillis, u64)>,
     by_session: HashMap<usize, BTreeSet<u64>>,
     last: u64,
+    /// Abandoned reads were dropped in this turn.
+    is_swept: bool,
 }
 
 struct PendingRead {
@@ -42,6 +44,14 @@ struct PendingRead {
     /// The session of the client that asked.
     session: Option<SessionLink>,
     reply: SubscriberReply<RoomPage>,
+}
+
+impl PendingRead {
+    /// True if the answer reaches no caller. A handler of the application waits for it also after
+    /// the client's session has ended.
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed() || self.session.as_ref().is_some_and(|session| !session.is_open())
+    }
 }
 
 impl RoomReads {
@@ -84,13 +94,8 @@ impl RoomReads {
         let session = read.session.as_ref().map(SessionLink::address);
         let of_session =
             |reads: &Self| session.and_then(|session| reads.by_session.get(&session)).map_or(0, BTreeSet::len);
-        if of_session(self) >= READS_PER_SESSION_MAX {
-            let ids = session.and_then(|session| self.by_session.get(&session)).cloned().unwrap_or_default();
-            self.drop_abandoned(ids);
-        }
-        if self.reads.len() >= READS_MAX {
-            let ids: Vec<u64> = self.reads.keys().copied().collect();
-            self.drop_abandoned(ids);
+        if of_session(self) >= READS_PER_SESSION_MAX || self.reads.len() >= READS_MAX {
+            self.drop_abandoned();
         }
         for (what, found, limit) in [
             ("reads of rooms of one session", of_session(self), READS_PER_SESSION_MAX),
@@ -109,11 +114,19 @@ impl RoomReads {
         Ok(())
     }
 
-    fn drop_abandoned(&mut self, ids: impl IntoIterator<Item = u64>) {
-        for id in ids {
-            if self.reads.get(&id).is_some_and(|read| read.reply.is_closed()) {
-                self.remove(id);
-            }
+    /// Drops abandoned reads, once a turn. The requests of one turn are taken before it: their
+    /// callers had dropped earlier reads by then.
+    fn drop_abandoned(&mut self) {
+        if std::mem::replace(&mut self.is_swept, true) {
+            return;
+        }
+        let abandoned = self.reads.iter().filter(|(_, read)| read.is_abandoned()).map(|(id, _)| *id);
+        let abandoned: Vec<u64> = abandoned.collect();
+        if abandoned.is_empty() {
+            return;
+        }
+        for id in abandoned {
+            self.remove(id);
         }
         self.ready.retain(|id| self.reads.contains_key(id));
     }
@@ -172,7 +185,11 @@ impl Subscribers {
             (SubscriberError::ForeignRoom, reply)
         } else {
             let until = self.clock.now().plus(bounded(wait, self.settings.pull_wait_max));
-            match self.room_reads.add(PendingRead { query, until, session, reply }) {
+            let read = PendingRead { query, until, session, reply };
+            if read.is_abandoned() {
+                return;
+            }
+            match self.room_reads.add(read) {
                 Ok(()) => return,
                 Err((refusal, reply)) => (refusal.into(), reply),
             }
@@ -183,10 +200,11 @@ impl Subscribers {
     /// Carries out one read that is ready.
     pub(super) fn read_rooms(&mut self) -> Result<(), StoreError> {
         let now = self.clock.now();
+        self.room_reads.is_swept = false;
         self.room_reads.end_waits(now);
         let Some(id) = self.room_reads.ready.pop_front() else { return Ok(()) };
         let Some(read) = self.room_reads.reads.get(&id) else { return Ok(()) };
-        if read.reply.is_closed() {
+        if read.is_abandoned() {
             self.room_reads.remove(id);
             return Ok(());
         }

@@ -62,6 +62,33 @@ fn a_read_passes_over_a_bounded_number_of_events_that_wait() {
 }
 
 #[test]
+fn retries_that_ended_a_moment_ago_are_read_again_after_a_pause() {
+    both(|b| {
+        let mut b = b.reopen_with(2);
+        // Keeps the events.
+        b.subscribe("other", &["a"]);
+        b.subscribe("s", &["a", "b"]);
+        let ended = PASSED_MAX as u64 + 100;
+        b.commit(&(0..ended).map(|_| publish(&["a"], "x")).collect::<Vec<_>>());
+        b.commit(&[publish(&["b"], "x")]);
+        b.commit(&(1..=ended + 1).map(|number| failed("s", number, 1, UnixMillis(number))).collect::<Vec<_>>());
+        // Without the work that is left over.
+        b.store.commit(&[unsubscribe("s", "a")], b.now).unwrap();
+        let read = |b: &mut Bench| {
+            let page = b.reader.deliverable(&key("s"), ended + 1, &[], b.now, ALL).unwrap();
+            let due: Vec<u64> = page.due.iter().map(|event| event.number).collect();
+            (due, page.has_more, page.next_due)
+        };
+        let passed = (Vec::new(), false, Some(b.now.plus(PASSED_PAUSE)));
+        let found = (vec![ended + 1], false, None);
+        let expected = if b.kind == "sqlite" { &passed } else { &found };
+        assert_eq!(read(&mut b), *expected, "{}", b.kind);
+        b.settle();
+        assert_eq!(read(&mut b), found, "{}", b.kind);
+    });
+}
+
+#[test]
 fn failed_deliveries_end_with_what_is_pending() {
     both(|mut b| {
         // Keeps the events.

@@ -353,7 +353,13 @@ impl State {
                     room.lost_to = room.lost_to.max(oldest);
                     room.removed_to = room.removed_to.max(oldest);
                 }
-                for subscriber in room.subscribers.clone() {
+                let Self { rooms, subscribers, .. } = &*self;
+                let of_room = rooms.get(key).into_iter().flat_map(|room| &room.subscribers);
+                let has_failed = |subscriber: &&SubscriberKey| {
+                    subscribers.get(*subscriber).is_some_and(|found| found.attempts.contains_key(&number))
+                };
+                let failed: Vec<SubscriberKey> = of_room.filter(has_failed).cloned().collect();
+                for subscriber in failed {
                     self.remove_idle_attempts(&subscriber, number);
                 }
             }

@@ -63,6 +63,20 @@ pub(super) fn load_event(connection: &Connection, number: u64) -> rusqlite::Resu
     Ok(check_event(row, number).unwrap_or_else(|error| Stored::Damaged(error.to_string())))
 }
 
+/// Reads the rooms of an event without its payload. `None` if the row is missing or damaged.
+pub(super) fn load_rooms(connection: &Connection, number: u64) -> rusqlite::Result<Option<Vec<i64>>> {
+    let mut select = connection.prepare_cached("SELECT rooms FROM event WHERE number = ?")?;
+    let mut rows = select.query([i(number)])?;
+    match rows.next() {
+        Ok(row) => {
+            let blob = row.and_then(|row| row.get_ref(0).ok()?.as_blob().ok());
+            Ok(blob.and_then(|blob| decode_rooms(number, blob)))
+        }
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn check_event(row: &Row<'_>, number: u64) -> rusqlite::Result<Stored> {
     let (rooms, origin, payload) = (row.get_ref(0)?.as_blob()?, row.get_ref(6)?.as_blob()?, row.get_ref(8)?.as_blob()?);
     let checked = Checked {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::event::{DEAD_LETTER, Stored, load_event, read_dead_letter};
-use super::merge::{LIVE_ROWS, Merged, Source, room_of_stored, sources};
+use super::merge::{LIVE_ROWS, Merged, Source, pending_room, sources};
 use super::read::{SqliteReader, find, read_attempts};
 use super::{i, n, schema};
 use crate::ids::{NamespacePath, RoomName};
@@ -164,10 +164,9 @@ impl Inspector {
                 && let Some(row) = rows.next()?
             {
                 let number = n(row.get(0)?);
-                let stored = load_event(connection, number)?;
-                let room = room_of_stored(connection, &sources, &stored, number)?.cloned();
-                if let (Stored::Event(event), Some(room)) = (stored, room) {
-                    let mut event = event.into_event(number, room);
+                let Some(room) = pending_room(connection, &sources, number)? else { continue };
+                if let Stored::Event(event) = load_event(connection, number)? {
+                    let mut event = event.into_event(number, room.clone());
                     read_attempts(connection, id, &mut event)?;
                     events.push(event);
                 }

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use rusqlite::{Connection, params};
 
-use super::event::Stored;
+use super::event::load_rooms;
 use super::read::{reason, room_name};
 use super::{i, n};
 use crate::ids::RoomName;
@@ -205,8 +205,8 @@ impl<'a> Removed<'a> {
     }
 }
 
-/// The first room through which an event is pending.
-fn pending_room<'a>(
+/// The first of some rooms through which an event is pending.
+fn pending_room_of<'a>(
     connection: &Connection,
     sources: &'a [Source],
     rooms: &[i64],
@@ -225,21 +225,16 @@ fn pending_room<'a>(
     Ok(None)
 }
 
-/// The first room through which an event is pending, as far as the event can be read. The rooms of
-/// a damaged one are not known: all are tried.
-pub(super) fn room_of_stored<'a>(
+/// The first room through which an event is pending. Its payload is not read. The rooms of a
+/// damaged event are not known: all are tried.
+pub(super) fn pending_room<'a>(
     connection: &Connection,
     sources: &'a [Source],
-    stored: &Stored,
     number: u64,
 ) -> rusqlite::Result<Option<&'a RoomName>> {
-    match stored {
-        Stored::Event(event) => pending_room(connection, sources, &event.rooms, number),
-        Stored::Missing | Stored::Damaged(_) => {
-            let rooms: Vec<i64> = sources.iter().map(|source| source.room).collect();
-            pending_room(connection, sources, &rooms, number)
-        }
-    }
+    let all = || sources.iter().map(|source| source.room).collect();
+    let rooms: Vec<i64> = load_rooms(connection, number)?.unwrap_or_else(all);
+    pending_room_of(connection, sources, &rooms, number)
 }
 
 pub(super) fn sources(connection: &Connection, subscriber: i64) -> rusqlite::Result<Vec<Source>> {

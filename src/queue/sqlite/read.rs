@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::event::{DEAD_LETTER, Stored, StoredEvent, load_event, read_dead_letter};
 use super::folder::{DATABASE, error_at};
-use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, room_of_stored, sources};
+use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, pending_room, sources};
 use super::{i, n, schema};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::change::ACKED_MAX;
@@ -16,8 +16,8 @@ use crate::queue::record::{
     SubscriberState, Totals, UnixMillis,
 };
 use crate::queue::store::{
-    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PageLimit, QueueReader, StoreError, UnrevealedEvent,
-    UnrevealedPage,
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PASSED_PAUSE, PageLimit, QueueReader, StoreError,
+    UnrevealedEvent, UnrevealedPage,
 };
 
 /// A reader beside the writer.
@@ -124,9 +124,8 @@ fn next_due(
     while let Some(row) = retries.next()? {
         let number = n(row.get(0)?);
         if !except.contains(&number) {
-            let stored = load_event(connection, number)?;
             // A subscription may have ended a moment ago. Then the next read is early.
-            if passed >= PASSED_MAX || room_of_stored(connection, sources, &stored, number)?.is_some() {
+            if passed >= PASSED_MAX || pending_room(connection, sources, number)?.is_some() {
                 return Ok(Some(UnixMillis(n(row.get(1)?))));
             }
             passed += 1;
@@ -212,23 +211,30 @@ impl QueueReader for SqliteReader {
                 if except.contains(&number) {
                     continue;
                 }
-                let stored = load_event(connection, number)?;
                 // A subscription may have ended a moment ago: its failed deliveries are being
                 // deleted.
-                let Some(room) = room_of_stored(connection, &sources, &stored, number)? else {
+                let Some(room) = pending_room(connection, &sources, number)? else {
                     passed += 1;
                     page.has_more = passed >= PASSED_MAX;
                     continue;
                 };
                 if is_full(&page) {
                     page.has_more = true;
-                } else if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room.clone())) {
+                    break;
+                }
+                let stored = load_event(connection, number)?;
+                if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room.clone())) {
                     read_attempts(connection, id, event)?;
                 }
             }
             let mut due = std::mem::take(&mut page.events);
             due.sort_unstable_by_key(|event| event.number);
-            let next_due = next_due(connection, id, &sources, &except, now)?;
+            let mut next_due = next_due(connection, id, &sources, &except, now)?;
+            if passed >= PASSED_MAX && due.is_empty() && page.damaged.is_empty() {
+                // The same read would find the same rows, until the committer has deleted them.
+                page.has_more = false;
+                next_due = next_due.into_iter().chain([now.plus(PASSED_PAUSE)]).min();
+            }
             let mut found =
                 DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
             let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;

@@ -1,5 +1,7 @@
 //! Bounds: what waits, and what one turn or one subscriber costs.
 
+use tokio::sync::oneshot::error::TryRecvError;
+
 use super::reads::ReadJob;
 use super::*;
 
@@ -83,6 +85,32 @@ fn reads_of_rooms_are_bounded_for_each_session() {
         rig.publish("b", true).await;
         assert!(waiting.iter_mut().chain([&mut other]).all(|answer| answer.try_recv().unwrap().unwrap().next == 2));
         assert_eq!(rig.actor.room_reads.deadline(), None);
+    });
+}
+
+#[test]
+fn reads_of_rooms_of_ended_sessions_make_room() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        let session = || SessionLink::new(Recorder(Log::default()).start().recipient());
+        let sessions: Vec<SessionLink> = (0..256).map(|_| session()).collect();
+        let wait = Duration::from_secs(60);
+        // Handlers wait for the answers also after the sessions have ended.
+        let mut waiting: Vec<RoomAnswer> = Vec::new();
+        for session in &sessions {
+            waiting.extend((0..16).map(|_| rig.read_rooms_of(Some(session), &["a"], 10, wait)));
+        }
+        let mut refused = rig.read_rooms(&["a"], 10);
+        rig.settle().await;
+        let error = refused.try_recv().expect("an answer").unwrap_err().to_string();
+        assert_eq!(error, "queue is overloaded: reads of rooms 4096 of 4096");
+        assert!(waiting.iter_mut().all(|answer| matches!(answer.try_recv(), Err(TryRecvError::Empty))));
+        sessions[..255].iter().for_each(SessionLink::close);
+        let mut read = rig.read_rooms(&["a"], 10);
+        rig.settle().await;
+        assert!(read.try_recv().expect("an answer").is_ok());
+        let ended = waiting.iter_mut().filter_map(|answer| answer.try_recv().err());
+        assert_eq!(ended.filter(|error| *error == TryRecvError::Closed).count(), 255 * 16);
     });
 }
 
@@ -191,21 +219,32 @@ fn gaps_are_looked_for_only_after_some_arose_and_confirmed_in_one_change() {
 fn a_sample_counts_a_bounded_number_of_events() {
     run(async {
         let mut rig = Rig::new(|_| {});
-        for name in 0..8 {
+        for name in 0..20 {
             rig.subscribe(&format!("s{name}"), "a").await;
         }
         for _ in 0..400 {
             rig.publish("a", false).await;
         }
         let mut counted = 0;
-        for _ in 0..3 {
-            let before = rig.store.faults().events_counted;
+        for _ in 0..7 {
+            let counts = |rig: &Rig| {
+                let faults = rig.store.faults();
+                (faults.events_counted, faults.subscribers_read)
+            };
+            let before = counts(&rig);
             rig.pass(Duration::from_secs(1)).await;
-            let sample = rig.store.faults().events_counted - before;
-            assert!((400..1_400).contains(&sample), "{sample}");
+            let after = counts(&rig);
+            let (sample, read) = (after.0 - before.0, after.1 - before.1);
+            assert!((400..1_400).contains(&sample) && read <= 8, "{sample} {read}");
             counted += sample;
         }
-        assert_eq!(counted, 8 * 400, "each subscriber once");
+        assert_eq!(counted, 20 * 400, "each subscriber once");
         assert_eq!(rig.actor.metrics.subscribers.largest_backlog.get(), 400);
+        // All subscribers fit into one sample.
+        let (namespace, room) = (NamespacePath::root(), RoomName::parse("a").unwrap());
+        rig.commit(Change::PurgeRoom { namespace, room, up_to: 400 }).await;
+        let before = rig.store.faults().subscribers_read;
+        rig.pass(Duration::from_secs(1)).await;
+        assert_eq!(rig.store.faults().subscribers_read - before, 20);
     });
 }

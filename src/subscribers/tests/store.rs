@@ -39,6 +39,8 @@ pub(super) struct Faults {
     pub(super) pages: usize,
     /// Number of events of rooms that were read.
     pub(super) events_read: usize,
+    /// Number of subscribers that were listed.
+    pub(super) subscribers_read: usize,
     /// Number of pending events that were counted.
     pub(super) events_counted: u64,
     /// Number of looks at gaps.
@@ -191,7 +193,9 @@ impl QueueReader for FailingReader {
     }
 
     fn subscribers(&mut self, after: Option<&SubscriberKey>, limit: usize) -> Result<Vec<SubscriberInfo>, StoreError> {
-        self.reader.subscribers(after, limit)
+        let found = self.reader.subscribers(after, limit)?;
+        self.state.faults.lock().unwrap().subscribers_read += found.len();
+        Ok(found)
     }
 
     fn backlog(&mut self, subscriber: &SubscriberKey, events_max: usize) -> Result<Backlog, StoreError> {
