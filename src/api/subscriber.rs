@@ -12,10 +12,10 @@ use super::queue_values::{
     DeadLetters, Pulled, StoredEvents, SubscriberDetails, SubscriberSummary, dead_letter, gap, pulled, summary,
     system_time,
 };
-use crate::ids::{NamespacePath, QueueOffset, RoomName};
+use crate::ids::{NamespacePath, QueueOffset, RoomName, SocketId};
 use crate::messages::answer::{NoAnswer, RequestError};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
-use crate::messages::session::{Request, SessionLink, SocketRef};
+use crate::messages::session::{Request, SessionLink};
 use crate::messages::subscribers::{Description, RoomPage, RoomQuery, SubscriberCommand, SubscriberRequest};
 use crate::queue::change::{Acked, Refusal, StartPosition};
 use crate::queue::record::{SubscriberKey, SubscriberName};
@@ -51,8 +51,9 @@ const ROOMS_READ_MAX: usize = 64;
 pub struct Subscriber {
     core: Arc<Core>,
     key: SubscriberKey,
-    /// The attached socket. `None` for code without a socket.
-    socket: Option<SocketRef>,
+    /// The attached socket and its session. `None` for code without a socket. Not a handle of the
+    /// socket, whose extensions may contain this subscriber.
+    socket: Option<(SocketId, SessionLink)>,
 }
 
 impl Socket {
@@ -81,7 +82,7 @@ impl Socket {
         let (socket, requested) = (self.id(), key.clone());
         let link = &self.reference().link;
         Core::ask(link, |done| Request::SubscribeAs { socket, key: requested, done }).await?;
-        Ok(Subscriber { core: self.core.clone(), key, socket: Some(self.reference().clone()) })
+        Ok(Subscriber { core: self.core.clone(), key, socket: Some((self.id(), self.reference().link.clone())) })
     }
 }
 

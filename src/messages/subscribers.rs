@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::attachment::{AttachmentId, EventAnswer, JoinResult, SubscriberReply};
 use super::session::{SessionLink, SocketRef};
-use crate::ids::{NamespacePath, QueueOffset, RoomName};
+use crate::ids::{NamespacePath, QueueOffset, RoomName, SocketId};
 use crate::queue::change::{Acked, StartPosition};
 use crate::queue::record::{Backlog, Gap, Payload, SubscriberInfo, SubscriberKey, UnixMillis};
 use crate::queue::store::DeadLetterPage;
@@ -82,7 +82,7 @@ pub(crate) enum SubscriberRequest {
     /// Ends the attachment of this socket, or without a socket that of pulls. Events in flight are
     /// pending again immediately.
     Release {
-        socket: Option<SocketRef>,
+        socket: Option<(SocketId, SessionLink)>,
     },
     Describe(SubscriberReply<Description>),
     DeadLetters {

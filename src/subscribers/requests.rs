@@ -8,9 +8,9 @@ use super::attaching::{GAPS_READ, outcome};
 use super::delivering::Cause;
 use super::reads::ReadJob;
 use super::{Outlet, REQUESTED_READS_MAX, Subscribers, UNSUBMITTED_MAX, bounded};
-use crate::ids::RoomName;
+use crate::ids::{RoomName, SocketId};
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
-use crate::messages::session::SocketRef;
+use crate::messages::session::{SessionLink, SocketRef};
 use crate::messages::subscribers::{Description, PendingJoin, SubscriberRequest};
 use crate::queue::change::{Acked, Change, Outcome, Refusal, StartPosition};
 use crate::queue::committer::unix_millis;
@@ -356,14 +356,13 @@ impl Subscribers {
         self.confirm_gaps(id, number);
     }
 
-    fn release(&mut self, key: &SubscriberKey, socket: Option<&SocketRef>) {
+    fn release(&mut self, key: &SubscriberKey, socket: Option<&(SocketId, SessionLink)>) {
         let Some(id) = self.by_key.get(key).copied() else { return };
         let Some(active) = self.active.get(&id) else { return };
         match &active.outlet {
             // A socket that was resumed has its id, and another session.
             Outlet::Socket { socket: attached, .. }
-                if socket
-                    .is_some_and(|socket| socket.info.id == attached.info.id && socket.link.is(&attached.link)) =>
+                if socket.is_some_and(|(socket, link)| *socket == attached.info.id && link.is(&attached.link)) =>
             {
                 for room in active.rooms.keys() {
                     active.tell(id, AttachmentUpdate::Leave(room.clone()));

@@ -130,7 +130,7 @@ fn closing_an_old_handle_leaves_the_attachment_of_the_resumed_socket() {
         rig.subscribe("s", "a").await;
         let first = rig.attached("s").await;
         let closed = |rig: &Rig, id| match &rig.actor.active.get(&id).unwrap().outlet {
-            Outlet::Socket { socket, .. } => Some(socket.clone()),
+            Outlet::Socket { socket, .. } => Some((socket.info.id, socket.link.clone())),
             Outlet::Pull(_) => None,
         };
         let old = closed(&rig, first.id);

@@ -153,3 +153,31 @@ fn a_subscribed_room_that_may_not_be_joined_has_its_durable_events() {
     assert!(phone.recv_text().contains(r#"["order",1,{"#));
     wait_for_pending(&api, 1);
 }
+
+#[test]
+fn a_subscriber_kept_with_its_socket_is_dropped_with_it() {
+    struct Kept(#[allow(dead_code)] Subscriber, std::sync::mpsc::Sender<()>);
+    impl Drop for Kept {
+        fn drop(&mut self) {
+            let _ = self.1.send(());
+        }
+    }
+    let (sender, dropped) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let hub = Hub::start(
+        |builder| builder.queue(Queue::memory()),
+        move |io| {
+            io.of("/").on_connection(move |socket| {
+                let sender = sender.lock().expect("no panic").clone();
+                async move {
+                    let subscriber = socket.subscribe_as("phone").await?;
+                    socket.extensions().insert(Kept(subscriber, sender));
+                    Ok(())
+                }
+            });
+        },
+    );
+    let phone = Attached::open(&hub, Transport::Websocket, "phone");
+    phone.leave();
+    dropped.recv_timeout(DEADLINE).expect("the socket's values are dropped");
+}
