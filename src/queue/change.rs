@@ -94,8 +94,7 @@ pub(crate) enum Change {
     },
     /// Confirms gaps as they were reported. Events that were removed since, or that are pending,
     /// are not confirmed: they are reported by another gap. A gap that is not reported any more, or
-    /// that has grown, is ignored, and so are those after 1024 events that are remembered one by
-    /// one.
+    /// that has grown, is ignored, and so are those after 1024 events that are remembered singly.
     AckGaps {
         subscriber: SubscriberKey,
         gaps: Vec<Gap>,
