@@ -38,8 +38,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     Ok(())
 }
 
-/// Measures with this setting of the server's queue. Returns the resident KiB of a further
-/// connection.
+/// Measures with this setting of the queue. Returns the resident KiB of each further connection.
 fn measure_with(queue: Option<QueueMode>, options: &Options, report: &mut Report) -> Result<f64, Failure> {
     let connections = options.connections.unwrap_or(CONNECTIONS);
     process::allow_descriptors(connections)?;
