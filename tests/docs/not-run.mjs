@@ -1,6 +1,49 @@
-/**
- * Blocks of documents that a test cannot run, by page and first line, with the reason. Shell blocks
- * among them are checked without running them: syntax, targets of make, options of `stentor`, files.
- */
+/** Blocks that a test cannot run, and what is checked of them. */
+
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import path from "node:path";
+import { read, ROOT } from "./markdown.mjs";
+
+export const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
+
+/** Blocks that are not run, by page and first line, with the reason. */
 export const NOT_RUN = [
 ];
+
+const options = (command) => new Set(execFileSync(command[0], [...command.slice(1), "--help"], { encoding: "utf8" }).match(/--[a-z][\w-]*|(?<=^\s+)-\w\b/gm));
+
+/** Commands of a shell block as lists of words, without comments and assignments. */
+function commands(text) {
+  const lines = text.replace(/\\\n/g, " ").replace(/(^|\s)#.*$/gm, "").split(/\n|&&|\|\|?|;/);
+  return lines.map((line) => line.trim().replace(/^(?:sudo\s+)?(?:\w+=\S*\s+)*/, "").split(/\s+/).filter(Boolean)).filter((words) => words.length > 0);
+}
+
+/** The facts in a shell block that can be checked without running it. */
+export function checkUnrun(text) {
+  const checked = spawnSync("bash", ["-n"], { input: text, encoding: "utf8" });
+  assert.equal(checked.status, 0, checked.stderr);
+  const targets = new Set([...read("Makefile").matchAll(/^([a-z][\w-]*):/gm)].map(([, target]) => target));
+  const manifest = read("Cargo.toml");
+  for (const [program, ...words] of commands(text)) {
+    if (program === "make") {
+      for (const word of words) assert.ok(word.includes("=") || targets.has(word), `make ${word}: no such target`);
+    }
+    if (path.basename(program) === "stentor") {
+      const subcommand = words.slice(0, words[0] === "serve" ? 1 : 2).filter((word) => !word.startsWith("-"));
+      const known = options([BINARY, ...subcommand]);
+      for (const word of words.filter((each) => each.startsWith("--"))) {
+        assert.ok(known.has(word.split("=")[0]), `stentor ${subcommand.join(" ")} has no option ${word}`);
+      }
+    }
+    const example = words[words.indexOf("--example") + 1];
+    if (words.includes("--example")) assert.ok(existsSync(path.join(ROOT, `examples/${example}.rs`)) || manifest.includes(`name = "${example}"`), `no example ${example}`);
+    const features = words[words.indexOf("--features") + 1];
+    if (words.includes("--features") && words.includes("stentor")) assert.match(manifest, new RegExp(`^${features} = \\[`, "m"));
+    for (const word of words) {
+      const file = /^\.?\/?((?:deploy|examples|static|src|docs|tests|benches|fuzz)\/[\w./-]+)$/.exec(word)?.[1];
+      if (file) assert.ok(existsSync(path.join(ROOT, file)), `${file} does not exist`);
+    }
+  }
+}

@@ -11,9 +11,9 @@ import os from "node:os";
 import path from "node:path";
 import { freePort } from "../free-port.mjs";
 import { ROOT } from "./markdown.mjs";
+import { BINARY } from "./not-run.mjs";
 
 const HERE = import.meta.dirname;
-const BINARY = path.resolve(HERE, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
 const CLIENTS = path.join(HERE, "../clients");
 const PYTHON = path.join(CLIENTS, "python/.venv/bin");
 
@@ -23,20 +23,26 @@ const POLL_MS = 20;
 /** Programs that change the machine, or fetch from elsewhere. A block that needs one is not run. */
 const FORBIDDEN = "apt apt-get brew cargo docker git journalctl kill killall make npm npx pip pip3 podman rustup sudo systemctl yarn";
 
-/** Names that a block may use without declaring them, and what declares them. */
+/** Names that a JavaScript block may use without declaring them, and what declares them then. */
 const IMPLIED = [
-  [/\bio\(/, /\bio\b[^;=]*\bfrom\b|\bio\s*=/, 'import { io } from "socket.io-client";'],
-  [/\bio\.(use|on|of|to|emit)\(/, /\bio\s*=/, 'import { Server } from "socket.io"; const io = new Server();'],
-  [/\bsocket\b/, /\b(let|var) socket\b|\bsocket\s*=|[(,]\s*socket\b[^()]*\)\s*(=>|\{)/, 'import { io as connect } from "socket.io-client"; const socket = connect("http://127.0.0.1:3000");'],
-  [/\bpublishDurable\(/, /\bpublishDurable\b[^;]*\bfrom\b/, 'import { publishDurable } from "/client/durable.js";'],
-  [/\bsubscriber\(/, /\bsubscriber\b[^;]*\bfrom\b/, 'import { subscriber } from "/client/durable.js";'],
+  ["io", /\bio\(/, 'import { io } from "socket.io-client";'],
+  ["io", /\bio\.(use|on|of|to|emit)\(/, 'import { Server } from "socket.io"; const io = new Server();'],
+  ["socket", /\bsocket\./, 'import { io as connect } from "socket.io-client"; const socket = connect("http://127.0.0.1:3000");'],
+  ["publishDurable", /\bpublishDurable\(/, 'import { publishDurable } from "/client/durable.js";'],
+  ["subscriber", /\bsubscriber\(/, 'import { subscriber } from "/client/durable.js";'],
 ];
+
+function declares(source, name) {
+  const forms = [`import [^;]*\\b${name}\\b[^;]* from`, `\\b(const|let|var) ${name}\\b`, `\\{[^}]*\\b${name}\\b[^}]*\\} =`, `[(,]\\s*${name}\\b[^()]*\\)\\s*(=>|\\{)`];
+  return forms.some((form) => new RegExp(form).test(source));
+}
 
 export const startsServer = (block) => block.words.includes("service") && block.language === "sh" && /^\s*(\S+=\S* )*stentor serve\b/m.test(block.text);
 
 /** Declarations that a JavaScript block leaves out. */
 export function implied(source) {
-  return IMPLIED.filter(([use, declaration]) => use.test(source) && !declaration.test(source)).map(([, , text]) => text);
+  const code = source.replace(/(^|\s)\/\/.*$/gm, "");
+  return IMPLIED.filter(([name, use]) => use.test(code) && !declares(code, name)).map(([, , text]) => text);
 }
 
 /** A JavaScript block as a module of Node. */

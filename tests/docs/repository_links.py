@@ -1,0 +1,35 @@
+"""Preprocessor of mdBook: relative links that leave docs/ become links to the repository that
+Cargo.toml names. https://rust-lang.github.io/mdBook/for_developers/preprocessors.html"""
+
+import json
+import posixpath
+import re
+import sys
+import tomllib
+
+if sys.argv[1:2] == ["supports"]:
+    sys.exit(0)
+
+with open("Cargo.toml", "rb") as manifest:
+    REPOSITORY = tomllib.load(manifest)["package"]["repository"]
+LINK = re.compile(r"(\]\(|\]: +|(?:href|src)=\")(\.\./[^)\s\"]*)")
+
+
+def rewrite(chapter):
+    def outside(link):
+        target, hash, anchor = link[2].partition("#")
+        path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(chapter["path"] or ""), target))
+        is_inside = path.startswith("docs/")
+        return link[0] if is_inside else f"{link[1]}{REPOSITORY}/blob/main/{path}{hash}{anchor}"
+
+    chapter["content"] = LINK.sub(outside, chapter["content"])
+    for item in chapter["sub_items"]:
+        if "Chapter" in item:
+            rewrite(item["Chapter"])
+
+
+_, book = json.load(sys.stdin)
+for item in book.get("items", book.get("sections", [])):
+    if "Chapter" in item:
+        rewrite(item["Chapter"])
+json.dump(book, sys.stdout)
