@@ -2,6 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint deny clients
+.PHONY: test-docs npm-docs mdbook book publish-check release-check deb
 .PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
 .PHONY: test-torture torture torture-queue torture-planted test-disk powercut faults disk-tools test-hostile hostile compare-recovery bench bench-queue scale load profile perf compare compare-all peers fuzz clean
 
@@ -15,6 +16,8 @@ TORTURE := tests/torture
 TORTURE_STAMP := $(TORTURE)/node_modules/.stamp
 HOSTILE := tests/hostile
 POWERCUT := tests/powercut
+DOCS := tests/docs
+DOCS_STAMP := $(DOCS)/node_modules/.stamp
 PEERS := benches/peers
 PEERS_STAMP := $(PEERS)/node_modules/.stamp
 OXIDE := $(PEERS)/oxide
@@ -31,6 +34,8 @@ LOAD ?= all
 SCALE ?= sessions workers
 REPETITIONS ?= 3
 SEED ?= $(shell date +%s)
+TARGET ?=
+TAG ?=
 SERVER ?= stentor, disk
 QUEUE_SERVER ?= stentor, queue
 ONLY ?=
@@ -43,7 +48,7 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-browser test-python test-rust-client test-torture test-hostile test-disk ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; torture, hostile and disk suites
+test: test-rust test-node test-browser test-python test-rust-client test-docs test-torture test-hostile test-disk ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; documents; torture, hostile and disk suites
 	@node $(CLIENTS)/interop.mjs --check
 
 test-rust: ## cargo test
@@ -65,6 +70,10 @@ test-python: python ## tests with the Python client (builds the binary first)
 test-rust-client: openssl ## tests with the client rust_socketio (builds the binary first; the client takes a minute or two the first time)
 	@cargo build --bin stentor
 	@cd $(RUST_CLIENT) && cargo test --locked --quiet && echo "rust_socketio: passed" || { echo "rust_socketio: FAILED"; exit 1; }
+
+test-docs: npm-clients npm-browser npm-docs chromium python mdbook ## blocks and links of the documents, the book, and the workflows (under half a minute; builds the binary first)
+	@cargo build --bin stentor
+	@cd $(DOCS) && CHROMIUM=$(CHROMIUM) npm test --silent && echo "documents: passed" || { echo "documents: FAILED"; exit 1; }
 
 interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in README.md, from test results
 	@cargo build --bin stentor --example tour
@@ -96,6 +105,9 @@ npm-browser: node $(BROWSER_STAMP) ## npm packages of tests/browser, from their 
 npm-torture: node $(TORTURE_STAMP) ## npm packages of tests/torture, from their lock file
 	@echo "npm: $(TORTURE)/node_modules is up to date"
 
+npm-docs: node $(DOCS_STAMP) ## npm packages of tests/docs, from their lock file
+	@echo "npm: $(DOCS)/node_modules is up to date"
+
 venv: ## Python's venv module (Debian's, if missing, as root)
 	@if python3 -c 'import venv, ensurepip' 2> /dev/null; then echo "venv: found $$(python3 --version)"; \
 	else $(call debian,venv,python3 python3-venv); fi
@@ -116,6 +128,13 @@ fonts: ## fonts for tests of the layout, if missing (as root)
 	@if [ -d /usr/share/fonts/truetype/dejavu ] && [ -d /usr/share/fonts/opentype/inter ] \
 		&& [ -d /usr/share/fonts/truetype/liberation ] && [ -d /usr/share/fonts/truetype/open-sans ]; then echo "fonts: found"; \
 	else $(call debian,fonts,fonts-dejavu-core fonts-inter fonts-liberation fonts-open-sans); fi
+
+mdbook: ## mdBook in cargo's bin folder, if missing (two minutes)
+	@if command -v mdbook > /dev/null; then echo "mdbook: found $$(mdbook --version)"; \
+	else echo "mdbook: installing into cargo's bin folder"; cargo install --locked mdbook --no-default-features --features search; fi
+
+book: mdbook ## the documents as a book, target/book/index.html (installs mdbook)
+	@mdbook build && echo "book: target/book/index.html"
 
 # Documentation of private items is built as well, so that its links are checked.
 lint: ## formatting, clippy and documentation, warnings are errors
@@ -139,10 +158,32 @@ deny: ## crates: duplicates, licences, sources, and known vulnerabilities if the
 clients: npm-clients npm-browser npm-torture python ## install the clients that the tests use, from their lock files
 	@echo "clients: ready in $(CLIENTS)/node_modules, $(BROWSER)/node_modules, $(TORTURE)/node_modules and $(VENV)"
 
-$(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(PEERS_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json | node
+$(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(DOCS_STAMP) $(PEERS_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json | node
 	@echo "npm: installing into $*/node_modules"
 	@cd $* && npm ci --no-audit --no-fund
 	@touch $@
+
+# cargo publish accepts any address, so a placeholder is found here.
+publish-check: ## the crate as it would be published; fails while a placeholder is left
+	@if grep -n OWNER Cargo.toml SECURITY.md; then \
+		echo "publish-check: FAILED, replace OWNER by the owner of the repository, its name and its contact"; exit 1; \
+	fi
+	@cargo publish --dry-run --locked && echo "publish-check: passed"
+
+release-check: publish-check ## versions, changelog and tag agree, TAG=v0.1.0
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1); \
+	[ "$(TAG)" = "v$$version" ] || { echo "release-check: FAILED, the tag is \"$(TAG)\" and Cargo.toml has $$version"; exit 1; }; \
+	grep -q "\"version\": \"$$version\"" static/client/package.json || { echo "release-check: FAILED, static/client/package.json has another version than $$version"; exit 1; }; \
+	grep -q "^## $$version " CHANGELOG.md || { echo "release-check: FAILED, CHANGELOG.md has no heading \"## $$version <date>\""; exit 1; }; \
+	echo "release-check: passed"
+
+# Debian keeps programs of packages in /usr/bin.
+deb: ## a Debian package of the release binary, TARGET=x86_64-unknown-linux-musl (installs cargo-deb)
+	@command -v cargo-deb > /dev/null || { echo "deb: installing cargo-deb into cargo's bin folder"; cargo install --locked cargo-deb; }
+	cargo build --release --locked --bin stentor $(addprefix --target ,$(TARGET))
+	@mkdir -p target/deb && sed 's,/usr/local/bin,/usr/bin,; s,/etc/systemd/system,/usr/lib/systemd/system,' deploy/stentor.service > target/deb/stentor.service
+	@target/$(TARGET)/release/stentor config default > target/deb/stentor.toml
+	cargo deb --no-build $(addprefix --target ,$(TARGET))
 
 $(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt | venv
 	@echo "clients: installing the Python client into $(VENV)"
@@ -271,4 +312,5 @@ clean: ## remove everything that was built or installed
 	rm -rf $(PEERS)/node_modules $(OXIDE)/target
 	rm -rf $(RUST_CLIENT)/target
 	rm -rf fuzz/target fuzz/found fuzz/artifacts
+	rm -rf $(DOCS)/node_modules
 	rm -rf $(CLIENTS)/node_modules $(BROWSER)/node_modules $(TORTURE)/node_modules screenshots $(VENV) $(CLIENTS)/python/__pycache__
