@@ -75,7 +75,7 @@ test-docs: npm-clients npm-browser npm-docs chromium python mdbook ## blocks and
 	@cargo build --bin stentor
 	@cd $(DOCS) && CHROMIUM=$(CHROMIUM) npm test --silent && echo "documents: passed" || { echo "documents: FAILED"; exit 1; }
 
-interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in README.md, from test results
+interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in docs/clients.md, from test results
 	@cargo build --bin stentor --example tour
 	@cd $(CLIENTS) && npm run --silent interop
 	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm run --silent interop
