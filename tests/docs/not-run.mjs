@@ -10,6 +10,11 @@ export const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN 
 
 /** Blocks that are not run, by page and first line, with the reason. */
 export const NOT_RUN = [
+  { page: "README.md", first: "make run                 # builds and serves the hub; open http://127.0.0.1:3000 in several tabs", reason: "builds for minutes, and runs the tests of which this is one" },
+  { page: "README.md", first: "podman build -f deploy/Containerfile -t stentor .", reason: "needs podman, and images from a registry" },
+  { page: "docs/deployment.md", first: "cargo build --release --locked --bin stentor", reason: "installs as root" },
+  { page: "docs/deployment.md", first: "podman build -f deploy/Containerfile -t stentor .", reason: "needs podman, and images from a registry" },
+  { page: "docs/server-api.md", first: "cargo new chat", reason: "needs a registry, and builds for minutes" },
 ];
 
 const options = (command) => new Set(execFileSync(command[0], [...command.slice(1), "--help"], { encoding: "utf8" }).match(/--[a-z][\w-]*|(?<=^\s+)-\w\b/gm));
@@ -26,6 +31,8 @@ export function checkUnrun(text) {
   assert.equal(checked.status, 0, checked.stderr);
   const targets = new Set([...read("Makefile").matchAll(/^([a-z][\w-]*):/gm)].map(([, target]) => target));
   const manifest = read("Cargo.toml");
+  const settings = new Set(execFileSync(BINARY, ["config", "default"], { encoding: "utf8" }).match(/^(?:# )?[a-z_]+(?= =)/gm).map((name) => name.replace("# ", "")));
+  for (const [variable, name] of text.matchAll(/\bSTENTOR_([A-Z_]+)/g)) assert.ok(settings.has(name.toLowerCase()), `${variable} is no setting`);
   for (const [program, ...words] of commands(text)) {
     if (program === "make") {
       for (const word of words) assert.ok(word.includes("=") || targets.has(word), `make ${word}: no such target`);

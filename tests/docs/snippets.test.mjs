@@ -133,7 +133,7 @@ test("what a JavaScript block leaves out is added", () => {
 
 test("unrun shell blocks are checked as far as they can be", () => {
   checkUnrun("make run # builds\nsudo cp deploy/nginx.conf /etc/nginx/conf.d/\nstentor serve --port 80 && make lint PORT=1");
-  for (const wrong of ["make no-such-target", "cp deploy/none.conf /etc", "stentor serve --no-such-option", "if true", "cargo run --example none"]) {
+  for (const wrong of ["make no-such-target", "cp deploy/none.conf /etc", "stentor serve --no-such-option", "if true", "cargo run --example none", "podman run -e STENTOR_NONE=1 stentor"]) {
     assert.throws(() => checkUnrun(wrong), wrong);
   }
 });

@@ -27,7 +27,7 @@ const FORBIDDEN = "apt apt-get brew cargo docker git journalctl kill killall mak
 const IMPLIED = [
   ["io", /\bio\(/, 'import { io } from "socket.io-client";'],
   ["io", /\bio\.(use|on|of|to|emit)\(/, 'import { Server } from "socket.io"; const io = new Server();'],
-  ["socket", /\bsocket\./, 'import { io as connect } from "socket.io-client"; const socket = connect("http://127.0.0.1:3000");'],
+  ["socket", /\bsocket\b[.,)]/, 'import { io as connect } from "socket.io-client"; const socket = connect("http://127.0.0.1:3000");'],
   ["publishDurable", /\bpublishDurable\(/, 'import { publishDurable } from "/client/durable.js";'],
   ["subscriber", /\bsubscriber\(/, 'import { subscriber } from "/client/durable.js";'],
 ];
@@ -218,9 +218,9 @@ export class Terminal {
     if (existsSync(cwd)) this.cwd = cwd;
   }
 
-  /** Ends everything, and fails if a service has ended by itself. */
+  /** Ends everything, and fails if a service has failed. */
   async close() {
-    const dead = this.#processes.filter((child) => child.isService && child.end && child.end.signal !== "SIGKILL").map((child) => child.said());
+    const dead = this.#processes.filter((child) => child.isService && child.end && child.end.code !== 0 && child.end.signal !== "SIGKILL").map((child) => child.said());
     for (const child of this.#processes) {
       try {
         process.kill(-child.pid, "SIGKILL");
@@ -230,6 +230,6 @@ export class Terminal {
     }
     await Promise.all(this.#processes.map((child) => child.ended));
     rmSync(this.folder, { recursive: true, force: true });
-    if (dead.length > 0) throw new Error(`a service ended: ${dead.join("\n")}`);
+    if (dead.length > 0) throw new Error(`a service failed: ${dead.join("\n")}`);
   }
 }
