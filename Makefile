@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint deny clients
-.PHONY: test-docs npm-docs mdbook book publish-check release-check deb
+.PHONY: test-docs npm-docs doc-tools mdbook book publish-check release-check deb
 .PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
 .PHONY: test-torture torture torture-queue torture-planted test-disk powercut faults disk-tools test-hostile hostile compare-recovery bench bench-queue scale load profile perf compare compare-all peers fuzz clean
 
@@ -71,7 +71,7 @@ test-rust-client: openssl ## tests with the client rust_socketio (builds the bin
 	@cargo build --bin stentor
 	@cd $(RUST_CLIENT) && cargo test --locked --quiet && echo "rust_socketio: passed" || { echo "rust_socketio: FAILED"; exit 1; }
 
-test-docs: npm-clients npm-browser npm-docs chromium python mdbook ## blocks and links of the documents, the book, and the workflows (under half a minute; builds the binary first)
+test-docs: npm-clients npm-browser npm-docs chromium python doc-tools mdbook ## blocks and links of the documents, the book, and the workflows (under half a minute; builds the binary first)
 	@cargo build --bin stentor
 	@cd $(DOCS) && CHROMIUM=$(CHROMIUM) npm test --silent && echo "documents: passed" || { echo "documents: FAILED"; exit 1; }
 
@@ -128,6 +128,10 @@ fonts: ## fonts for tests of the layout, if missing (as root)
 	@if [ -d /usr/share/fonts/truetype/dejavu ] && [ -d /usr/share/fonts/opentype/inter ] \
 		&& [ -d /usr/share/fonts/truetype/liberation ] && [ -d /usr/share/fonts/truetype/open-sans ]; then echo "fonts: found"; \
 	else $(call debian,fonts,fonts-dejavu-core fonts-inter fonts-liberation fonts-open-sans); fi
+
+doc-tools: ## curl, jq and sqlite3, which documents use, if missing (as root)
+	@if command -v curl > /dev/null && command -v jq > /dev/null && command -v sqlite3 > /dev/null; then echo "doc-tools: found"; \
+	else $(call debian,doc-tools,curl jq sqlite3); fi
 
 mdbook: ## mdBook in cargo's bin folder, if missing (two minutes)
 	@if command -v mdbook > /dev/null; then echo "mdbook: found $$(mdbook --version)"; \
