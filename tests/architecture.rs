@@ -5,7 +5,7 @@
 //! lists it.
 //!
 //! A failure names file and line, the finding, the rule, and the remedy. If the rule itself is
-//! wrong, change the table here and the one in ARCHITECTURE.md in one commit.
+//! wrong, change the table here and the one in docs/architecture.md in one commit.
 
 mod architecture {
     mod circles;
