@@ -1,5 +1,7 @@
 """Preprocessor of mdBook: relative links that leave docs/ become links to the repository that
-Cargo.toml names. https://rust-lang.github.io/mdBook/for_developers/preprocessors.html"""
+Cargo.toml names, and links to a README.md those to its page.
+
+https://rust-lang.github.io/mdBook/for_developers/preprocessors.html"""
 
 import json
 import posixpath
@@ -12,17 +14,19 @@ if sys.argv[1:2] == ["supports"]:
 
 with open("Cargo.toml", "rb") as manifest:
     REPOSITORY = tomllib.load(manifest)["package"]["repository"]
-LINK = re.compile(r"(\]\(|\]: +|(?:href|src)=\")(\.\./[^)\s\"]*)")
+LINK = re.compile(r"(\]\(|\]: +|(?:href|src)=\")(?![a-z]+:|#)([^)\s\"]+)")
 
 
 def rewrite(chapter):
-    def outside(link):
-        target, hash, anchor = link[2].partition("#")
+    def link(found):
+        target, hash, anchor = found[2].partition("#")
         path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(chapter["path"] or ""), target))
-        is_inside = path.startswith("docs/")
-        return link[0] if is_inside else f"{link[1]}{REPOSITORY}/blob/main/{path}{hash}{anchor}"
+        if path.startswith("docs/"):
+            # The book has such pages as index.html.
+            return found[1] + re.sub(r"\bREADME\.md$", "index.md", target) + hash + anchor
+        return f"{found[1]}{REPOSITORY}/blob/main/{path}{hash}{anchor}"
 
-    chapter["content"] = LINK.sub(outside, chapter["content"])
+    chapter["content"] = LINK.sub(link, chapter["content"])
     for item in chapter["sub_items"]:
         if "Chapter" in item:
             rewrite(item["Chapter"])
