@@ -169,7 +169,7 @@ $(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(DOCS_STAMP) $(PEERS_STAMP): %/
 
 # cargo publish accepts any address, so a placeholder is found here.
 publish-check: ## the crate as it would be published; fails while a placeholder is left
-	@if grep -n OWNER Cargo.toml SECURITY.md; then \
+	@if grep -n OWNER Cargo.toml SECURITY.md static/client/package.json; then \
 		echo "publish-check: FAILED, replace OWNER by the owner of the repository, its name and its contact"; exit 1; \
 	fi
 	@cargo publish --dry-run --locked && echo "publish-check: passed"
