@@ -25,18 +25,28 @@ function commands(text) {
   return lines.map((line) => line.trim().replace(/^(?:sudo\s+)?(?:\w+=\S*\s+)*/, "").split(/\s+/).filter(Boolean)).filter((words) => words.length > 0);
 }
 
+let settings;
+
+/**
+ * Fails if a text names a variable that is no setting of the server and none of the benches, or, in
+ * code, a target of make that does not exist.
+ */
+export function checkNames(text) {
+  settings ??= new Set(execFileSync(BINARY, ["config", "default"], { encoding: "utf8" }).match(/(?<=^(?:# )?)[a-z_]+(?= =)/gm));
+  for (const [variable, name] of text.matchAll(/\bSTENTOR_((?!BENCH_)[A-Z_]+)\b/g)) {
+    assert.ok(name === "CONFIG" || settings.has(name.toLowerCase()), `${variable} is no setting`);
+  }
+  const targets = new Set([...read("Makefile").matchAll(/^([a-z][\w-]*):/gm)].map(([, target]) => target));
+  for (const [, target] of text.matchAll(/(?:^|`|&& )make ([a-z][\w-]*)/gm)) assert.ok(targets.has(target), `make ${target}: no such target`);
+}
+
 /** The facts in a shell block that can be checked without running it. */
 export function checkUnrun(text) {
   const checked = spawnSync("bash", ["-n"], { input: text, encoding: "utf8" });
   assert.equal(checked.status, 0, checked.stderr);
-  const targets = new Set([...read("Makefile").matchAll(/^([a-z][\w-]*):/gm)].map(([, target]) => target));
   const manifest = read("Cargo.toml");
-  const settings = new Set(execFileSync(BINARY, ["config", "default"], { encoding: "utf8" }).match(/^(?:# )?[a-z_]+(?= =)/gm).map((name) => name.replace("# ", "")));
-  for (const [variable, name] of text.matchAll(/\bSTENTOR_([A-Z_]+)/g)) assert.ok(settings.has(name.toLowerCase()), `${variable} is no setting`);
+  checkNames(text);
   for (const [program, ...words] of commands(text)) {
-    if (program === "make") {
-      for (const word of words) assert.ok(word.includes("=") || targets.has(word), `make ${word}: no such target`);
-    }
     if (path.basename(program) === "stentor") {
       const subcommand = words.slice(0, words[0] === "serve" ? 1 : 2).filter((word) => !word.startsWith("-"));
       const known = options([BINARY, ...subcommand]);

@@ -19,7 +19,7 @@ import path from "node:path";
 import { after, test } from "node:test";
 import { launch, newPage } from "../browser/browser.mjs";
 import { files, markdownFiles, parse, read, ROOT } from "./markdown.mjs";
-import { BINARY, checkUnrun, NOT_RUN } from "./not-run.mjs";
+import { BINARY, checkNames, checkUnrun, NOT_RUN } from "./not-run.mjs";
 import { asModule, implied, startsServer, Terminal } from "./terminal.mjs";
 
 const STOCK_BUNDLE = path.join(import.meta.dirname, "../clients/node_modules/socket.io-client/dist");
@@ -65,7 +65,7 @@ async function load(block, terminal) {
   await page.route(/^https:.*\/socket\.io(\.esm)?(\.min)?\.js$/, (route) => route.fulfill({ path: path.join(STOCK_BUNDLE, path.basename(new URL(route.request().url()).pathname)) }));
   const address = `http://127.0.0.1:${terminal.port}/page-of-a-document`;
   await page.route(address, (route) => route.fulfill({ contentType: "text/html", body: block.text.replace(/\b3000\b/g, String(terminal.port)) }));
-  const connection = /socket\.io|\/client\//.test(block.text) ? page.waitForEvent("websocket", { timeout: 10_000 }) : undefined;
+  const connection = /socket\.io|\/client\//.test(block.text) ? page.waitForEvent("websocket", { timeout: 20_000 }) : undefined;
   await page.goto(address, { waitUntil: "load" });
   await connection;
   await page.waitForTimeout(300);
@@ -112,6 +112,17 @@ test("every entry of the table of blocks that are not run has a block", () => {
   const unused = NOT_RUN.filter(({ page, first }) => !PAGES.includes(page) || !parse(read(page)).blocks.some((block) => firstLine(block) === first));
   assert.deepEqual(unused, []);
   for (const { first, reason } of NOT_RUN) assert.ok(reason, `${first} has no reason`);
+});
+
+test("settings and targets that documents name exist", () => {
+  for (const page of markdownFiles()) {
+    try {
+      checkNames(read(page));
+    } catch (error) {
+      error.message = `${page}: ${error.message}`;
+      throw error;
+    }
+  }
 });
 
 test("pages with Rust blocks are doc tests of the crate", () => {

@@ -21,7 +21,7 @@ const BLOCK_MS = 30_000;
 const POLL_MS = 20;
 
 /** Programs that change the machine, or fetch from elsewhere. A block that needs one is not run. */
-const FORBIDDEN = "apt apt-get brew cargo docker git journalctl kill killall make npm npx pip pip3 podman rustup sudo systemctl yarn";
+const FORBIDDEN = "apt apt-get brew cargo docker git journalctl kill killall make npm npx pgrep pidof pip pip3 podman rustup sudo systemctl yarn";
 
 /** Names that a JavaScript block may use without declaring them, and what declares them then. */
 const IMPLIED = [
