@@ -33,6 +33,7 @@ const WORDS = { sh: ["service", "stopped"], js: ["service"], python: ["service"]
 
 const firstLine = (block) => block.text.split("\n").find((line) => line.trim() !== "")?.trim() ?? "";
 const notRun = (page, block) => NOT_RUN.find((entry) => entry.page === page && entry.first === firstLine(block));
+
 function checkToml(block) {
   const file = path.join(os.tmpdir(), `stentor-docs-${process.pid}.toml`);
   writeFileSync(file, block.text);
@@ -146,5 +147,29 @@ test("unrun shell blocks are checked as far as they can be", () => {
   checkUnrun("make run # builds\nsudo cp deploy/nginx.conf /etc/nginx/conf.d/\nstentor serve --port 80 && make lint PORT=1");
   for (const wrong of ["make no-such-target", "cp deploy/none.conf /etc", "stentor serve --no-such-option", "if true", "cargo run --example none", "podman run -e STENTOR_NONE=1 stentor"]) {
     assert.throws(() => checkUnrun(wrong), wrong);
+  }
+});
+
+test("blocks that fail are found", async (t) => {
+  const failing = {
+    "a request that is refused": ["sh", "curl http://127.0.0.1:3000/api/v1/rooms"],
+    "a variable that is not set": ["sh", "echo $NOT_SET"],
+    "a program that changes the machine": ["sh", "pip install socketio"],
+    "an event that is answered by an error": ["js", 'socket.emit("no such event", () => {});'],
+    "an event without ack that fails": ["js", 'socket.emit("publish");'],
+    "a handler that throws": ["js", 'socket.on("connect", () => { throw new Error("planted"); });'],
+    "an address without a server": ["js", 'import { io } from "socket.io-client"; io("http://127.0.0.1:1");'],
+    "a handler in Python that raises": ["python", 'import socketio\nclient = socketio.Client()\n@client.event\ndef connect():\n    raise ValueError\nclient.connect("http://127.0.0.1:3000")\nclient.wait()'],
+  };
+  const terminal = await Terminal.open(false);
+  try {
+    for (const [name, [language, text]] of Object.entries(failing)) {
+      await t.test(name, () => assert.rejects(terminal.run({ language, text, words: [], prelude: "" }), /ended with/));
+    }
+    await terminal.run({ language: "sh", text: "export A=1", words: [], prelude: "" });
+    await terminal.run({ language: "sh", text: "[ $A = 1 ]", words: ["stopped"], prelude: "" });
+    await terminal.run({ language: "js", text: 'await socket.emitWithAck("join", "lobby");', words: [], prelude: "" });
+  } finally {
+    await terminal.close();
   }
 });
