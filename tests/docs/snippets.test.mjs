@@ -1,6 +1,6 @@
 /**
  * The fenced blocks of README.md and docs/. A page has a folder and a server, and its blocks run in
- * order, as for somebody who follows it:
+ * order, as for a reader who follows it:
  *
  * - `sh` runs with `bash -eu`, `js` as a module of Node with watched clients, `python` with the
  *   client of tests/clients/python, `html` in Chromium. Port 3000 is replaced. With `service` behind

@@ -1,5 +1,5 @@
 /**
- * The terminals of somebody who follows a page: a temporary folder, a server, and the blocks, one
+ * The terminals of a reader who follows a page: a temporary folder, a server, and the blocks, one
  * after the other.
  */
 
