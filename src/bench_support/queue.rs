@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::change::{Acked, Change, Dedup, Outcome, Publish, StartPosition};
-use crate::queue::committer::{Committer, CommitterOptions, Verdict, unix_millis};
+use crate::queue::committer::{CommitResult, Committer, CommitterOptions, unix_millis};
 use crate::queue::limits::StoreLimits;
 use crate::queue::record::{ContentHash, Payload, SubscriberKey, SubscriberName};
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
@@ -177,15 +177,15 @@ impl Publisher {
         let change = event(self.next, rooms, *bytes);
         self.next += count;
         let (shared, finished, begun) = (self.shared.clone(), self.finished.clone(), Instant::now());
-        let complete = Box::new(move |verdict| self.on_verdict(verdict, begun));
+        let complete = Box::new(move |result| self.on_result(result, begun));
         if shared.committer.submit(change, complete).is_err() {
             let _ = finished.send(Err("the committer accepted no further event".to_owned()));
         }
     }
 
-    fn on_verdict(mut self: Box<Self>, verdict: Verdict, begun: Instant) {
-        let number = match verdict {
-            Verdict::Committed(Outcome::Published(receipt)) if !receipt.duplicate => receipt.offset.number,
+    fn on_result(mut self: Box<Self>, result: CommitResult, begun: Instant) {
+        let number = match result {
+            CommitResult::Committed(Outcome::Published(receipt)) if !receipt.duplicate => receipt.offset.number,
             other => return drop(self.finished.send(Err(format!("expected a stored event, got {other:?}")))),
         };
         self.times.push(begun.elapsed());

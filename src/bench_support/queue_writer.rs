@@ -1,5 +1,5 @@
 //! Publishers that keep publishing while the disk fails, as the power-cut rig needs them: one line
-//! of text for each verdict, as soon as it is known.
+//! of text for each result, as soon as it is known.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::change::{Acked, Change, Dedup, Outcome, Publish, StartPosition};
-use crate::queue::committer::{Committer, CommitterOptions, Verdict};
+use crate::queue::committer::{CommitResult, Committer, CommitterOptions};
 use crate::queue::limits::StoreLimits;
 use crate::queue::record::{ContentHash, Payload, SubscriberKey, SubscriberName};
 use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
@@ -38,7 +38,7 @@ pub struct WriterOptions {
     pub synchronous: Option<String>,
 }
 
-/// A change whose verdict is awaited.
+/// A change whose result is awaited.
 #[derive(Clone)]
 enum Request {
     Subscribe(usize),
@@ -48,7 +48,7 @@ enum Request {
 
 struct Writer {
     committer: Committer,
-    sender: Sender<(Request, Verdict)>,
+    sender: Sender<(Request, CommitResult)>,
     room: RoomName,
     subscriber: SubscriberKey,
 }
@@ -88,7 +88,7 @@ impl Writer {
             }
         };
         let sender = self.sender.clone();
-        let complete = Box::new(move |verdict| sender.send((request, verdict)).unwrap_or(()));
+        let complete = Box::new(move |result| sender.send((request, result)).unwrap_or(()));
         self.committer.submit(change, complete).map_err(|_| "the queue is full".to_owned())
     }
 }
@@ -104,7 +104,7 @@ pub fn run(options: &WriterOptions, wait: impl FnOnce(), mut print: impl FnMut(&
     let (committer, _reader) = Committer::start(committer, Box::new(move || open(&folder, synchronous.as_deref())))
         .map_err(|error: StoreError| error.to_string())?;
     let name = SubscriberName::parse("kitchen").map_err(|error| error.to_string())?;
-    let (sender, verdicts) = channel();
+    let (sender, results) = channel();
     let writer = Writer {
         committer,
         sender,
@@ -116,9 +116,9 @@ pub fn run(options: &WriterOptions, wait: impl FnOnce(), mut print: impl FnMut(&
     writer.submit(Request::Subscribe(0))?;
     writer.submit(Request::Subscribe(1))?;
     let mut stored = 0;
-    for (request, verdict) in &verdicts {
-        let failure = match verdict {
-            Verdict::Committed(outcome) => {
+    for (request, result) in &results {
+        let failure = match result {
+            CommitResult::Committed(outcome) => {
                 match (request, outcome) {
                     (Request::Subscribe(0), _) => {}
                     (Request::Subscribe(_), _) => {
@@ -149,8 +149,8 @@ pub fn run(options: &WriterOptions, wait: impl FnOnce(), mut print: impl FnMut(&
                 }
                 continue;
             }
-            Verdict::Indeterminate => "indeterminate",
-            Verdict::Unavailable => "unavailable",
+            CommitResult::Indeterminate => "indeterminate",
+            CommitResult::Unavailable => "unavailable",
         };
         if let Request::Event { publisher, number } = &request {
             print(&format!("{failure} {publisher}-{number}"));

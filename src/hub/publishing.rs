@@ -32,7 +32,7 @@ use crate::messages::event::DurableEmit;
 use crate::protocol::draft::Draft;
 use crate::protocol::socketio::Parser;
 use crate::queue::change::{Change, Outcome, Refusal};
-use crate::queue::committer::{NotSubmitted, Verdict, crash_if_planted};
+use crate::queue::committer::{CommitResult, NotSubmitted, crash_if_planted};
 use crate::queue::origin::Origin;
 use crate::queue::record::{Receipt, UnixMillis};
 use crate::queue::service::{QueueService, RevealedEvent};
@@ -127,8 +127,8 @@ impl Publishing {
             return;
         }
         let reports = self.queue.reports.clone();
-        let complete = Box::new(move |verdict: Verdict| {
-            let is_committed = matches!(verdict, Verdict::Committed(_));
+        let complete = Box::new(move |result: CommitResult| {
+            let is_committed = matches!(result, CommitResult::Committed(_));
             reports.push(Report::Notified { up_to, is_committed });
         });
         // Tried again later if too many changes wait.
@@ -176,14 +176,18 @@ impl Hub {
         };
         let complete = publisher.completion(publishing.queue.reports.clone());
         if let Err(not_submitted) = service.submit(Change::Publish(publish), complete) {
-            let verdict = match &not_submitted {
+            let result = match &not_submitted {
                 NotSubmitted::Full(..) => {
                     let (found, limit) = (service.availability().waiting() as u64, service.waiting_max() as u64);
-                    Verdict::Committed(Outcome::Refused(Refusal::Overloaded { what: "waiting_changes", found, limit }))
+                    CommitResult::Committed(Outcome::Refused(Refusal::Overloaded {
+                        what: "waiting_changes",
+                        found,
+                        limit,
+                    }))
                 }
-                NotSubmitted::Closed(_) => Verdict::Unavailable,
+                NotSubmitted::Closed(_) => CommitResult::Unavailable,
             };
-            not_submitted.into_completion()(verdict);
+            not_submitted.into_completion()(result);
         }
         Ok(())
     }
@@ -227,10 +231,10 @@ impl Hub {
         self.work += REPORT_WORK;
         let Some(publishing) = &mut self.publishing else { return };
         match publishing.taken.pop_front() {
-            Some(Report::Published(publisher, verdict)) => {
+            Some(Report::Published(publisher, result)) => {
                 publishing.unrevealed -= 1;
                 publishing.unrevealed_bytes -= publisher.bytes;
-                self.on_published(*publisher, verdict);
+                self.on_published(*publisher, result);
             }
             Some(Report::Found(event)) => self.on_found(*event),
             Some(Report::Notified { up_to, is_committed }) => {
@@ -244,10 +248,10 @@ impl Hub {
         }
     }
 
-    fn on_published(&mut self, publisher: Publisher, verdict: Verdict) {
+    fn on_published(&mut self, publisher: Publisher, result: CommitResult) {
         let Publisher { sender, to, namespace, rooms, payload, expires_at, draft, exclude, .. } = publisher;
-        let answer = match verdict {
-            Verdict::Committed(Outcome::Published(receipt)) => {
+        let answer = match result {
+            CommitResult::Committed(Outcome::Published(receipt)) => {
                 let Receipt { offset, duplicate, pending_for, published_at } = receipt;
                 if !duplicate {
                     let event = RevealedEvent { offset, namespace, rooms, payload, published_at, expires_at };
@@ -255,13 +259,13 @@ impl Hub {
                 }
                 Ok(Stored { offset, duplicate, pending_for })
             }
-            Verdict::Committed(Outcome::Refused(refusal)) => Err(refusal.into()),
-            Verdict::Committed(outcome) => {
+            CommitResult::Committed(Outcome::Refused(refusal)) => Err(refusal.into()),
+            CommitResult::Committed(outcome) => {
                 log::error!("queue answered a publish with another outcome={outcome:?}");
                 Err(PublishRefusal::Indeterminate)
             }
-            Verdict::Indeterminate => Err(PublishRefusal::Indeterminate),
-            Verdict::Unavailable => Err(PublishRefusal::Unavailable),
+            CommitResult::Indeterminate => Err(PublishRefusal::Indeterminate),
+            CommitResult::Unavailable => Err(PublishRefusal::Unavailable),
         };
         match &answer {
             Ok(stored) if stored.duplicate => self.metrics.publishes.duplicates.add(1),

@@ -19,7 +19,7 @@ use crate::ids::Epoch;
 
 /// Result of a change, for its publisher or subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum CommitResult {
     /// Applied and durable, or refused.
     Committed(Outcome),
     /// The commit failed; the change may be stored or not. Publish again under the same `dedup_id`.
@@ -28,10 +28,10 @@ pub(crate) enum Verdict {
     Unavailable,
 }
 
-/// Receives the verdict, on the committer's thread: it must not block. Dropped uncalled if the
+/// Receives the result, on the committer's thread: it must not block. Dropped uncalled if the
 /// committer has panicked, or if the change was submitted in the moment in which the committer
 /// ended. The receiver cannot tell these, so the change counts as indeterminate.
-pub(crate) type Completion = Box<dyn FnOnce(Verdict) + Send>;
+pub(crate) type Completion = Box<dyn FnOnce(CommitResult) + Send>;
 
 /// Opens the store, at the start and after each failure.
 pub(crate) type Open = Box<dyn FnMut() -> Result<Box<dyn QueueStore>, StoreError> + Send>;
@@ -49,14 +49,14 @@ pub(crate) struct CommitterOptions {
     /// Called once, on the committer's thread.
     pub on_start: Box<dyn FnMut() + Send>,
     /// Receives events that a failed commit has stored nevertheless, in order, when the store was
-    /// opened again: after the verdicts of that commit, before those of any later one.
+    /// opened again: after the results of that commit, before those of any later one.
     pub on_found: Box<dyn FnMut(UnrevealedEvent) + Send>,
     /// Receives a new reader each time that the store was opened again, since the file may have
     /// been replaced.
     pub on_reopened: Box<dyn FnMut(Box<dyn QueueReader>) + Send>,
     /// Called after each commit of changes with their number and the time that the commit took.
     pub on_commit: Box<dyn FnMut(usize, Duration) + Send>,
-    /// Called after the verdicts of a batch were given, so that their receiver is woken once.
+    /// Called after the results of a batch were given, so that their receiver is woken once.
     pub on_batch: Box<dyn FnMut() + Send>,
     pub clock: fn() -> UnixMillis,
 }
@@ -297,7 +297,7 @@ impl Worker {
         while let Ok(Submitted { change, bytes, complete }) = self.receiver.try_recv() {
             if change.is_some() {
                 self.forget_waiting(bytes);
-                complete(Verdict::Unavailable);
+                complete(CommitResult::Unavailable);
             }
         }
         (self.options.on_batch)();
@@ -376,7 +376,7 @@ impl Worker {
                 self.availability.commits.fetch_add(1, Ordering::Relaxed);
                 self.availability.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
                 for (complete, outcome) in completions.into_iter().zip(outcomes) {
-                    complete(Verdict::Committed(outcome));
+                    complete(CommitResult::Committed(outcome));
                 }
             }
             Err(error @ StoreError::Busy { .. }) => {
@@ -384,13 +384,13 @@ impl Worker {
                 self.availability.failures.fetch_add(1, Ordering::Relaxed);
                 self.availability.has_failed.store(true, Ordering::Release);
                 for complete in completions {
-                    complete(Verdict::Unavailable);
+                    complete(CommitResult::Unavailable);
                 }
             }
             Err(error) => {
                 self.fail(&error);
                 for complete in completions {
-                    complete(Verdict::Indeterminate);
+                    complete(CommitResult::Indeterminate);
                 }
             }
         }
@@ -459,7 +459,7 @@ impl Worker {
                 }
                 Ok(Submitted { bytes, complete, .. }) => {
                     self.forget_waiting(bytes);
-                    complete(Verdict::Unavailable);
+                    complete(CommitResult::Unavailable);
                     (self.options.on_batch)();
                 }
                 Err(RecvTimeoutError::Timeout) => return true,

@@ -1,6 +1,7 @@
 //! The shared handle of a server's queue.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::change::Change;
 use super::committer::{Availability, Committer, CommitterOptions, Completion, NotSubmitted, Open};
@@ -26,7 +27,7 @@ pub(crate) struct RevealedEvent {
 pub(crate) enum Live {
     Event(RevealedEvent),
     /// Events were left out, since the feed was full. They are in the store.
-    Missed,
+    LeftOut,
 }
 
 /// Bytes of events that may wait in the live feed.
@@ -44,6 +45,8 @@ pub(crate) struct QueueService {
     waiting_max: usize,
     waiting_bytes_max: usize,
     live: WakeQueue<Live>,
+    /// True while a subscriber or a read of rooms may wait for events.
+    live_is_wanted: AtomicBool,
     /// Readers of a store that was opened again.
     reopened: Arc<WakeQueue<Box<dyn QueueReader>>>,
 }
@@ -63,8 +66,8 @@ impl QueueService {
         let epoch = reader.totals()?.head.epoch;
         // Before anything else is committed: what an earlier process sent ends at the head.
         let _ = committer.submit(Change::DetachAll, Box::new(drop));
-        let live = WakeQueue::default();
-        Ok((Self { committer, epoch, limits, waiting_max, waiting_bytes_max, live, reopened }, reader))
+        let (live, live_is_wanted) = (WakeQueue::default(), AtomicBool::new(false));
+        Ok((Self { committer, epoch, limits, waiting_max, waiting_bytes_max, live, live_is_wanted, reopened }, reader))
     }
 
     /// The bounds of the store.
@@ -101,19 +104,28 @@ impl QueueService {
         self.committer.availability()
     }
 
-    /// Passes a revealed event to the subscribers. A full feed leaves it out: subscribers then read
-    /// it from the store.
+    /// Passes a revealed event to the subscribers. A full feed leaves it out, and so does one that
+    /// nobody waits for: subscribers then read it from the store.
     pub(crate) fn feed(&self, event: RevealedEvent) {
+        if !self.live_is_wanted.load(Ordering::SeqCst) {
+            return;
+        }
         let bytes = event.payload.bytes() + LIVE_OVERHEAD_BYTES;
         if !self.live.push_within(Live::Event(event), bytes, LIVE_BYTES_MAX) {
             // Fits once into a full feed.
-            self.live.push_within(Live::Missed, LIVE_BYTES_MAX, 2 * LIVE_BYTES_MAX);
+            self.live.push_within(Live::LeftOut, LIVE_BYTES_MAX, 2 * LIVE_BYTES_MAX);
         }
     }
 
     /// The reader to use from now on, if the store was opened again.
     pub(crate) fn reopened(&self) -> Option<Box<dyn QueueReader>> {
         self.reopened.take().pop()
+    }
+
+    /// Says whether anybody waits for events. It is said before the store is read: an event that
+    /// was revealed earlier is in the store then, a later one is in the feed.
+    pub(crate) fn want_live(&self, is_wanted: bool) {
+        self.live_is_wanted.store(is_wanted, Ordering::SeqCst);
     }
 
     /// The live feed, which one actor takes from.

@@ -10,7 +10,7 @@ use super::{Active, Outlet, Subscribers};
 use crate::messages::attachment::{AttachmentId, AttachmentUpdate, SubscriberError, SubscriberReply};
 use crate::messages::session::SessionCommand;
 use crate::queue::change::{Change, Outcome, Refusal};
-use crate::queue::committer::Verdict;
+use crate::queue::committer::CommitResult;
 use crate::queue::delivery::{Delivery, Effect, Mode, Settlement};
 use crate::queue::record::{Backlog, Gap, SubscriberInfo, SubscriberKey, UnixMillis};
 use crate::queue::store::StoreError;
@@ -72,7 +72,7 @@ impl Subscribers {
         let create = matches!(pending.outlet, Outlet::Socket { .. });
         let key = pending.key.clone();
         let change = Change::Attach { subscriber: key.clone(), create };
-        self.submit(change, move |actor, verdict| actor.on_attached(id, key, verdict));
+        self.submit(change, move |actor, result| actor.on_attached(id, key, result));
     }
 
     fn repeat_attach(&mut self, id: AttachmentId) {
@@ -93,8 +93,8 @@ impl Subscribers {
         }
     }
 
-    fn on_attached(&mut self, id: AttachmentId, key: SubscriberKey, verdict: Verdict) {
-        let (is_new, expired_at, sent_up_to) = match outcome(verdict) {
+    fn on_attached(&mut self, id: AttachmentId, key: SubscriberKey, result: CommitResult) {
+        let (is_new, expired_at, sent_up_to) = match outcome(result) {
             Ok(Outcome::Attached { is_new, expired_at, sent_up_to }) => (is_new, expired_at, sent_up_to),
             Ok(_) => return self.fail_attach(id, &SubscriberError::Indeterminate),
             Err(error) => return self.fail_attach(id, &error),
@@ -287,11 +287,11 @@ impl Subscribers {
 }
 
 /// The outcome of a commit, or why there is none.
-pub(super) fn outcome(verdict: Verdict) -> Result<Outcome, SubscriberError> {
-    match verdict {
-        Verdict::Committed(Outcome::Refused(refusal)) => Err(refusal.into()),
-        Verdict::Committed(outcome) => Ok(outcome),
-        Verdict::Indeterminate => Err(SubscriberError::Indeterminate),
-        Verdict::Unavailable => Err(SubscriberError::Unavailable),
+pub(super) fn outcome(result: CommitResult) -> Result<Outcome, SubscriberError> {
+    match result {
+        CommitResult::Committed(Outcome::Refused(refusal)) => Err(refusal.into()),
+        CommitResult::Committed(outcome) => Ok(outcome),
+        CommitResult::Indeterminate => Err(SubscriberError::Indeterminate),
+        CommitResult::Unavailable => Err(SubscriberError::Unavailable),
     }
 }

@@ -10,7 +10,7 @@ use super::{Active, LIVE_PER_TURN, Outlet, Subscribers};
 use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, EventAnswer, SubscriberError};
 use crate::queue::change::{ACKED_MAX, Acked, Change, Refusal};
-use crate::queue::committer::Verdict;
+use crate::queue::committer::CommitResult;
 use crate::queue::delivery::{Delivery, Effect, Page, PendingEvent, Refused, Settlement};
 use crate::queue::left_out::log_once;
 use crate::queue::record::{SubscriberKey, UnixMillis};
@@ -96,7 +96,7 @@ impl Subscribers {
                     }
                     let (key, reason) = (active.key.clone(), active.terms.get(&number).cloned().unwrap_or_default());
                     let change = self.change(&key, number, settlement, reason);
-                    self.submit(change, move |actor, verdict| actor.on_settled(id, &[number], settlement, &verdict));
+                    self.submit(change, move |actor, result| actor.on_settled(id, &[number], settlement, &result));
                 }
             }
         }
@@ -146,12 +146,12 @@ impl Subscribers {
             let rest = acks.split_off(acks.len().min(ACKED_MAX));
             let numbers = std::mem::replace(&mut acks, rest);
             let change = Change::Ack { subscriber: key.clone(), events: Acked::Numbers(numbers.clone()) };
-            self.submit(change, move |actor, verdict| actor.on_settled(id, &numbers, Settlement::Acked, &verdict));
+            self.submit(change, move |actor, result| actor.on_settled(id, &numbers, Settlement::Acked, &result));
         }
     }
 
-    fn on_settled(&mut self, id: AttachmentId, numbers: &[u64], settlement: Settlement, verdict: &Verdict) {
-        let result = outcome(verdict.clone());
+    fn on_settled(&mut self, id: AttachmentId, numbers: &[u64], settlement: Settlement, result: &CommitResult) {
+        let result = outcome(result.clone());
         let is_committed = matches!(result, Ok(_) | Err(SubscriberError::Refused(_)));
         let (metrics, count) = (&self.metrics.subscribers, numbers.len() as u64);
         match settlement {
@@ -226,7 +226,7 @@ impl Subscribers {
         for damaged in page.damaged {
             log::error!("queue event is damaged and removed, its subscribers get a gap: {}", damaged.error);
             let number = damaged.number;
-            self.submit(Change::RemoveDamaged { number }, move |actor, verdict| match outcome(verdict) {
+            self.submit(Change::RemoveDamaged { number }, move |actor, result| match outcome(result) {
                 Ok(_) => actor.look_for_gaps(id),
                 Err(error) => actor.on_damage_kept(id, number, &error),
             });
@@ -271,7 +271,7 @@ impl Subscribers {
         {
             count += match live {
                 Live::Event(event) => self.on_live(&event),
-                Live::Missed => self.on_missed(),
+                Live::LeftOut => self.on_left_out(),
             };
         }
     }
@@ -304,12 +304,12 @@ impl Subscribers {
     }
 
     /// Live events were left out: every delivery reads from the store.
-    fn on_missed(&mut self) -> usize {
+    fn on_left_out(&mut self) -> usize {
         let ids: Vec<AttachmentId> = self.active.keys().copied().collect();
         for id in &ids {
             self.with(*id, |delivery, now, effects| delivery.reread_unsent(now, effects));
         }
-        self.room_reads.on_missed();
+        self.room_reads.on_left_out();
         ids.len()
     }
 

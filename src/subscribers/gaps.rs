@@ -126,9 +126,9 @@ impl Subscribers {
             let rest = left.split_off(one_change(&left));
             let gaps = std::mem::replace(&mut left, rest);
             let change = Change::AckGaps { subscriber: subscriber.clone(), gaps: gaps.clone() };
-            self.submit(change, move |actor, verdict| {
+            self.submit(change, move |actor, result| {
                 if let Some(active) = actor.active.get_mut(&id) {
-                    active.gaps.on_commit(&gaps, outcome(verdict).is_ok());
+                    active.gaps.on_commit(&gaps, outcome(result).is_ok());
                 }
                 // One that has grown was not confirmed, and there may be more than one look reads.
                 actor.look_for_gaps(id);

@@ -120,8 +120,8 @@ impl Subscribers {
     }
 
     fn expire(&mut self) {
-        self.submit(Change::Expire { budget: EXPIRE_BUDGET }, |actor, verdict| {
-            match outcome(verdict) {
+        self.submit(Change::Expire { budget: EXPIRE_BUDGET }, |actor, result| {
+            match outcome(result) {
                 Ok(Outcome::Expired { has_more, has_new_gaps }) => {
                     actor.housekeeping.has_new_gaps |= has_new_gaps;
                     if has_more {

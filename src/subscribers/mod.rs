@@ -52,7 +52,7 @@ use crate::metrics::Metrics;
 use crate::protocol::encoded::Message as Packet;
 use crate::protocol::socketio::Parser;
 use crate::queue::change::Change;
-use crate::queue::committer::{Completion, NotSubmitted, Verdict};
+use crate::queue::committer::{CommitResult, Completion, NotSubmitted};
 use crate::queue::delivery::{Delivery, DeliveryLimits};
 use crate::queue::record::{SubscriberKey, UnixMillis};
 use crate::queue::service::{Live, QueueService};
@@ -92,27 +92,27 @@ impl Settings {
 }
 
 /// Continuation of the actor's work after a commit.
-type Continuation = Box<dyn FnOnce(&mut Subscribers, Verdict) + Send>;
+type Continuation = Box<dyn FnOnce(&mut Subscribers, CommitResult) + Send>;
 
-type Results = Arc<WakeQueue<(Continuation, Verdict)>>;
+type Results = Arc<WakeQueue<(Continuation, CommitResult)>>;
 
-/// Passes a verdict back to the actor. A committer that drops it has panicked.
+/// Passes a result back to the actor. A committer that drops it has panicked.
 struct PendingResult {
     results: Results,
     then: Option<Continuation>,
 }
 
 impl PendingResult {
-    fn finish(&mut self, verdict: Verdict) {
+    fn finish(&mut self, result: CommitResult) {
         if let Some(then) = self.then.take() {
-            self.results.push((then, verdict));
+            self.results.push((then, result));
         }
     }
 }
 
 impl Drop for PendingResult {
     fn drop(&mut self) {
-        self.finish(Verdict::Indeterminate);
+        self.finish(CommitResult::Indeterminate);
     }
 }
 
@@ -180,7 +180,7 @@ pub(crate) struct Subscribers {
     is_closing: bool,
     /// Nothing is left to do, and the actor ends.
     is_done: bool,
-    /// Changes whose verdicts are outstanding.
+    /// Changes whose results are outstanding.
     committing: usize,
     timer: Option<(UnixMillis, SpawnHandle)>,
     is_woken: bool,
@@ -226,11 +226,11 @@ impl Subscribers {
         }
     }
 
-    /// Commits a change, after all that were submitted before, and continues with the verdict.
-    fn submit(&mut self, change: Change, then: impl FnOnce(&mut Self, Verdict) + Send + 'static) {
+    /// Commits a change, after all that were submitted before, and continues with the result.
+    fn submit(&mut self, change: Change, then: impl FnOnce(&mut Self, CommitResult) + Send + 'static) {
         let mut pending = PendingResult { results: self.results.clone(), then: Some(Box::new(then)) };
         self.committing += 1;
-        self.unsubmitted.push_back((change, Box::new(move |verdict| pending.finish(verdict))));
+        self.unsubmitted.push_back((change, Box::new(move |result| pending.finish(result))));
         self.submit_waiting();
     }
 
@@ -249,7 +249,7 @@ impl Subscribers {
             match self.queue.submit(change, complete) {
                 Ok(()) => {}
                 Err(NotSubmitted::Full(change, complete)) => return self.unsubmitted.push_front((change, complete)),
-                Err(NotSubmitted::Closed(complete)) => complete(Verdict::Unavailable),
+                Err(NotSubmitted::Closed(complete)) => complete(CommitResult::Unavailable),
             }
         }
     }
@@ -265,13 +265,13 @@ impl Subscribers {
             self.live.extend(self.queue.live().take());
         }
         let results = self.results.take();
-        // After the verdicts: those of a store that was opened again are followed by reads of it.
+        // After the results: those of a store that was opened again are followed by reads of it.
         if let Some(reader) = self.queue.reopened() {
             self.reader = reader;
         }
-        for (then, verdict) in results {
+        for (then, result) in results {
             self.committing -= 1;
-            then(self, verdict);
+            then(self, result);
         }
         self.submit_waiting();
         // Live events before commands: a pull then finds the events that were published before it.
@@ -280,6 +280,7 @@ impl Subscribers {
             let Some(command) = self.commands.pop_front() else { break };
             self.on_command(command);
         }
+        self.queue.want_live(self.waits_for_events());
         self.read_next();
         let now = self.clock.now();
         while let Some((deadline, id)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) {
@@ -290,6 +291,10 @@ impl Subscribers {
         self.finish_changed();
         self.close_if_done();
         self.next_turn()
+    }
+
+    fn waits_for_events(&self) -> bool {
+        !self.attaching.is_empty() || !self.active.is_empty() || !self.room_reads.is_empty()
     }
 
     fn next_turn(&self) -> Option<UnixMillis> {

@@ -104,8 +104,8 @@ impl Subscribers {
         reply: SubscriberReply<T>,
         then: impl FnOnce(&mut Self, Outcome) -> T + Send + 'static,
     ) {
-        self.submit(change, move |actor, verdict| {
-            let result = outcome(verdict).map(|outcome| then(actor, outcome));
+        self.submit(change, move |actor, result| {
+            let result = outcome(result).map(|outcome| then(actor, outcome));
             // Packets of this turn precede the answer: an acknowledged event does not arrive after
             // it.
             actor.finish_changed();
@@ -311,7 +311,7 @@ impl Subscribers {
         let numbers: Vec<u64> = page.events.iter().filter(|event| is_acked(event)).map(|event| event.number).collect();
         let is_last = !page.has_more || page.next >= up_to;
         let change = Change::Ack { subscriber: key.clone(), events: Acked::Numbers(numbers.clone()) };
-        self.submit(change, move |actor, verdict| match outcome(verdict) {
+        self.submit(change, move |actor, result| match outcome(result) {
             Ok(outcome) => {
                 for number in numbers {
                     actor.on_handled_elsewhere(&key, number);
@@ -420,7 +420,7 @@ impl Subscribers {
         reply: SubscriberReply<Vec<(u64, u64)>>,
     ) {
         let change = Change::ReplayDead { subscriber: key.clone(), numbers: numbers.clone() };
-        self.submit(change, move |actor, verdict| match outcome(verdict) {
+        self.submit(change, move |actor, result| match outcome(result) {
             Ok(Outcome::Replayed { events, has_more }) => {
                 let first = events.iter().map(|(_, new)| *new).min();
                 let id = actor.by_key.get(&key).copied();

@@ -55,6 +55,10 @@ impl PendingRead {
 }
 
 impl RoomReads {
+    pub(super) fn is_empty(&self) -> bool {
+        self.reads.is_empty()
+    }
+
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -72,7 +76,7 @@ impl RoomReads {
         self.wake(woken);
     }
 
-    pub(super) fn on_missed(&mut self) {
+    pub(super) fn on_left_out(&mut self) {
         let woken: Vec<u64> = self.deadlines.iter().map(|(_, id)| *id).collect();
         self.wake(woken);
     }

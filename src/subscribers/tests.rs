@@ -196,8 +196,8 @@ impl Rig {
             dedup: None,
             expires_at,
         };
-        let verdict = self.commit(Change::Publish(Box::new(publish))).await;
-        let Verdict::Committed(Outcome::Published(receipt)) = verdict else { panic!("{verdict:?}") };
+        let result = self.commit(Change::Publish(Box::new(publish))).await;
+        let CommitResult::Committed(Outcome::Published(receipt)) = result else { panic!("{result:?}") };
         if is_fed {
             self.feed_event(receipt.offset, &rooms, payload, expires_at);
         }
@@ -216,9 +216,9 @@ impl Rig {
         });
     }
 
-    async fn commit(&self, change: Change) -> Verdict {
+    async fn commit(&self, change: Change) -> CommitResult {
         let (sender, done) = oneshot::channel();
-        let complete: Completion = Box::new(move |verdict| drop(sender.send(verdict)));
+        let complete: Completion = Box::new(move |result| drop(sender.send(result)));
         assert!(self.actor.queue.submit(change, complete).is_ok());
         tokio::time::timeout(DEADLINE, done).await.unwrap().unwrap()
     }
@@ -291,7 +291,7 @@ fn an_event_that_the_feed_has_left_out_is_read_from_the_store() {
         let client = rig.attached("s").await;
         rig.publish("a", false).await;
         assert!(client.events().is_empty());
-        rig.actor.live.push_back(Live::Missed);
+        rig.actor.live.push_back(Live::LeftOut);
         rig.settle().await;
         rig.publish("a", true).await;
         assert_eq!(client.events(), ["1", "2"]);
@@ -349,11 +349,11 @@ fn an_end_stored_after_a_newer_attach_does_not_detach_it() {
         assert_eq!(second.events(), ["1+"]);
         // A crash now must find the subscriber attached.
         let (sender, committed) = oneshot::channel();
-        let complete: Completion = Box::new(move |verdict| drop(sender.send(verdict)));
+        let complete: Completion = Box::new(move |result| drop(sender.send(result)));
         let change = Change::Attach { subscriber: key("s"), create: false };
         assert!(rig.actor.queue.submit(change, complete).is_ok());
-        let verdict = committed.await.unwrap();
-        assert!(matches!(verdict, Verdict::Committed(Outcome::Attached { sent_up_to: None, .. })), "{verdict:?}");
+        let result = committed.await.unwrap();
+        assert!(matches!(result, CommitResult::Committed(Outcome::Attached { sent_up_to: None, .. })), "{result:?}");
     });
 }
 

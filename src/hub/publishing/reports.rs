@@ -7,7 +7,7 @@ use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::answer::ReplyTo;
 use crate::protocol::draft::Draft;
 use crate::queue::change::Outcome;
-use crate::queue::committer::{Completion, Verdict};
+use crate::queue::committer::{CommitResult, Completion};
 use crate::queue::record::{Payload, UnixMillis};
 use crate::queue::store::UnrevealedEvent;
 use crate::queue::wake_queue::WakeQueue;
@@ -17,8 +17,8 @@ use crate::queue::wake_queue::WakeQueue;
 pub(crate) type Reports = WakeQueue<Report>;
 
 pub(crate) enum Report {
-    /// The verdict on a durable event.
-    Published(Box<Publisher>, Verdict),
+    /// The result on a durable event.
+    Published(Box<Publisher>, CommitResult),
     /// An event that a failed commit has stored.
     Found(Box<UnrevealedEvent>),
     /// The result of notifying the queue that events were revealed.
@@ -29,7 +29,7 @@ impl Report {
     /// Number of the event that is revealed by processing the report.
     pub(super) fn new_event(&self) -> Option<u64> {
         match self {
-            Self::Published(_, Verdict::Committed(Outcome::Published(receipt))) if !receipt.duplicate => {
+            Self::Published(_, CommitResult::Committed(Outcome::Published(receipt))) if !receipt.duplicate => {
                 Some(receipt.offset.number)
             }
             Self::Found(found) => Some(found.event.number),
@@ -53,14 +53,14 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Reports the verdict to the hub.
+    /// Reports the result to the hub.
     pub(super) fn completion(self, reports: Arc<Reports>) -> Completion {
         let waiting = Waiting { publisher: Some(Box::new(self)), reports };
-        Box::new(move |verdict| waiting.complete(verdict))
+        Box::new(move |result| waiting.complete(result))
     }
 }
 
-/// A publisher without a verdict. If the committer ends without one, by a panic or just after the
+/// A publisher without a result. If the committer ends without one, by a panic or just after the
 /// event was submitted, the event is indeterminate.
 struct Waiting {
     publisher: Option<Box<Publisher>>,
@@ -68,20 +68,20 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn complete(mut self, verdict: Verdict) {
-        self.report(verdict);
+    fn complete(mut self, result: CommitResult) {
+        self.report(result);
     }
 
-    fn report(&mut self, verdict: Verdict) {
+    fn report(&mut self, result: CommitResult) {
         if let Some(publisher) = self.publisher.take() {
-            self.reports.push(Report::Published(publisher, verdict));
+            self.reports.push(Report::Published(publisher, result));
         }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.report(Verdict::Indeterminate);
+        self.report(CommitResult::Indeterminate);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::hub::ordering::event_record;
 use crate::ids::QueueOffset;
 use crate::protocol::socketio::Parser;
 use crate::queue::change::Change;
-use crate::queue::committer::Verdict;
+use crate::queue::committer::CommitResult;
 use crate::queue::origin::Origin;
 use crate::queue::service::QueueService;
 use crate::queue::store::{PageLimit, QueueReader, StoreError, UnrevealedEvent};
@@ -56,10 +56,10 @@ pub(crate) fn reveal_stored(
     }
     let up_to = totals.head.number.max(after);
     if up_to > totals.revealed {
-        let (verdict, committed) = mpsc::channel();
-        let complete = Box::new(move |given| verdict.send(given).unwrap_or(()));
+        let (result, committed) = mpsc::channel();
+        let complete = Box::new(move |given| result.send(given).unwrap_or(()));
         let is_submitted = queue.submit(Change::Revealed { up_to }, complete).is_ok();
-        let is_committed = is_submitted && matches!(committed.recv(), Ok(Verdict::Committed(_)));
+        let is_committed = is_submitted && matches!(committed.recv(), Ok(CommitResult::Committed(_)));
         if !is_committed {
             log::warn!("queue not notified of revealed events, the next notification covers them up_to={up_to}");
         }

@@ -127,6 +127,7 @@ impl QueueRig {
         let reports = Arc::<Reports>::default();
         let (service, mut reader) = QueueService::start(options(&reports), StoreLimits::default(), open).unwrap();
         let revealed = reveal_stored(writer.as_mut(), &service, &mut *reader, Parser::Json).unwrap();
+        service.want_live(true);
         let service = Arc::new(service);
         let queue = HubQueue { service: service.clone(), reports, parser: Parser::Json, revealed };
         let rig = Rig::new(limits, Stores { writer, queue: Some(queue), ..Stores::default() });
@@ -175,7 +176,7 @@ impl QueueRig {
     fn fed(&self) -> Vec<u64> {
         let numbers = self.service.live().take().into_iter().map(|live| match live {
             Live::Event(event) => event.offset.number,
-            Live::Missed => 0,
+            Live::LeftOut => 0,
         });
         numbers.collect()
     }

@@ -106,20 +106,20 @@ fn publish() -> Change {
     Change::Publish(Box::new(event))
 }
 
-/// Submits a change, whose verdict arrives at the receiver.
-fn submit(committer: &Committer) -> Result<Receiver<Verdict>, NotSubmitted> {
+/// Submits a change, whose result arrives at the receiver.
+fn submit(committer: &Committer) -> Result<Receiver<CommitResult>, NotSubmitted> {
     let (sender, receiver) = channel();
-    let complete: Completion = Box::new(move |verdict| sender.send(verdict).unwrap_or(()));
+    let complete: Completion = Box::new(move |result| sender.send(result).unwrap_or(()));
     committer.submit(publish(), complete).map(|()| receiver)
 }
 
-fn verdict(committer: &Committer) -> Verdict {
+fn result(committer: &Committer) -> CommitResult {
     submit(committer).unwrap_or_else(|_| panic!("not submitted")).recv_timeout(DEADLINE).unwrap()
 }
 
-fn number(verdict: &Verdict) -> Option<u64> {
-    match verdict {
-        Verdict::Committed(Outcome::Published(receipt)) => Some(receipt.offset.number),
+fn number(result: &CommitResult) -> Option<u64> {
+    match result {
+        CommitResult::Committed(Outcome::Published(receipt)) => Some(receipt.offset.number),
         _ => None,
     }
 }
@@ -182,46 +182,46 @@ fn too_many_waiting_changes_are_not_accepted() {
         wait_until("the first commit runs", || controls.batches.load(Ordering::SeqCst) == 1);
         receivers.extend((0..3).map(|_| submit(&committer).ok().unwrap()));
         let (sender, receiver) = channel();
-        let complete: Completion = Box::new(move |verdict| sender.send(verdict).unwrap_or(()));
+        let complete: Completion = Box::new(move |result| sender.send(result).unwrap_or(()));
         let refused = committer.submit(publish(), complete).err().unwrap();
         assert!(matches!(refused, NotSubmitted::Full(..)));
-        refused.into_completion()(Verdict::Unavailable);
-        assert_eq!(receiver.try_recv(), Ok(Verdict::Unavailable));
+        refused.into_completion()(CommitResult::Unavailable);
+        assert_eq!(receiver.try_recv(), Ok(CommitResult::Unavailable));
         controls.gate.store(0, Ordering::SeqCst);
         for receiver in receivers {
             assert!(number(&receiver.recv_timeout(DEADLINE).unwrap()).is_some());
         }
-        assert!(number(&verdict(&committer)).is_some(), "there is room again");
+        assert!(number(&result(&committer)).is_some(), "there is room again");
     }
 }
 
 #[test]
 fn a_failed_store_refuses_until_it_was_opened_again() {
     let (committer, controls) = start(quick());
-    assert_eq!(number(&verdict(&committer)), Some(1));
+    assert_eq!(number(&result(&committer)), Some(1));
     controls.opens.store(false, Ordering::SeqCst);
     controls.fails.store(true, Ordering::SeqCst);
-    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    assert_eq!(result(&committer), CommitResult::Indeterminate);
     assert!(!committer.availability().is_available());
-    assert_eq!(verdict(&committer), Verdict::Unavailable);
+    assert_eq!(result(&committer), CommitResult::Unavailable);
     controls.fails.store(false, Ordering::SeqCst);
     wait_until("several attempts failed", || committer.availability().failures() > 3);
-    assert_eq!(verdict(&committer), Verdict::Unavailable);
+    assert_eq!(result(&committer), CommitResult::Unavailable);
     controls.opens.store(true, Ordering::SeqCst);
     wait_until("it is available again", || committer.availability().is_available());
-    assert_eq!(number(&verdict(&committer)), Some(2));
+    assert_eq!(number(&result(&committer)), Some(2));
 }
 
 #[test]
 fn a_store_that_lost_a_confirmed_commit_stays_refused() {
     let (committer, controls) = start(quick());
-    assert_eq!(number(&verdict(&committer)), Some(1));
+    assert_eq!(number(&result(&committer)), Some(1));
     controls.has_lost.store(true, Ordering::SeqCst);
     controls.fails.store(true, Ordering::SeqCst);
-    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    assert_eq!(result(&committer), CommitResult::Indeterminate);
     controls.fails.store(false, Ordering::SeqCst);
     wait_until("several attempts failed", || committer.availability().failures() > 3);
-    assert_eq!(verdict(&committer), Verdict::Unavailable);
+    assert_eq!(result(&committer), CommitResult::Unavailable);
     controls.has_lost.store(false, Ordering::SeqCst);
     wait_until("it is available again", || committer.availability().is_available());
 }
@@ -243,8 +243,8 @@ fn closing_commits_what_waits_and_refuses_later_changes() {
     let (committer, _) = start(quick());
     let waiting: Vec<_> = (0..10).map(|_| submit(&committer).unwrap_or_else(|_| panic!("not submitted"))).collect();
     committer.close();
-    for verdict in waiting {
-        assert!(number(&verdict.try_recv().unwrap()).is_some());
+    for result in waiting {
+        assert!(number(&result.try_recv().unwrap()).is_some());
     }
     assert!(matches!(submit(&committer), Err(NotSubmitted::Closed(_))));
 }
@@ -260,14 +260,14 @@ fn a_change_behind_the_end_is_unavailable() {
     let second = submit(&committer).unwrap_or_else(|_| panic!("not submitted"));
     controls.gate.store(0, Ordering::SeqCst);
     assert!(number(&first.recv_timeout(DEADLINE).unwrap()).is_some());
-    assert_eq!(second.recv_timeout(DEADLINE).unwrap(), Verdict::Unavailable);
+    assert_eq!(second.recv_timeout(DEADLINE).unwrap(), CommitResult::Unavailable);
 }
 
 #[test]
 fn closing_a_committer_of_a_failed_store_does_not_wait_for_it() {
     let (committer, controls) = start(CommitterOptions { retry_min: DEADLINE * 10, ..quick() });
     controls.fails.store(true, Ordering::SeqCst);
-    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    assert_eq!(result(&committer), CommitResult::Indeterminate);
     committer.close();
     committer.close();
 }
@@ -276,7 +276,7 @@ fn closing_a_committer_of_a_failed_store_does_not_wait_for_it() {
 fn dropping_a_committer_of_a_failed_store_ends_it() {
     let (committer, controls) = start(CommitterOptions { retry_min: DEADLINE * 10, ..quick() });
     controls.fails.store(true, Ordering::SeqCst);
-    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    assert_eq!(result(&committer), CommitResult::Indeterminate);
     drop(committer);
 }
 
@@ -311,11 +311,11 @@ fn a_committer_runs_on_a_store_in_a_folder_and_continues_its_work() {
         Change::Revealed { up_to: 1 },
     ] {
         let sender = sender.clone();
-        let complete: Completion = Box::new(move |verdict| sender.send(verdict).unwrap_or(()));
+        let complete: Completion = Box::new(move |result| sender.send(result).unwrap_or(()));
         assert!(committer.submit(change, complete).is_ok());
     }
     for _ in 0..4 {
-        assert!(matches!(receiver.recv_timeout(DEADLINE).unwrap(), Verdict::Committed(_)));
+        assert!(matches!(receiver.recv_timeout(DEADLINE).unwrap(), CommitResult::Committed(_)));
     }
     drop(committer);
     std::fs::remove_dir_all(folder).unwrap();
@@ -326,7 +326,7 @@ fn a_committer_runs_on_a_store_in_a_folder_and_continues_its_work() {
 fn a_crash_before_a_commit_stores_nothing_and_one_after_it_all() {
     if let Ok(folder) = std::env::var("STENTOR_QUEUE_CRASH_FOLDER") {
         let committer = sqlite_committer(folder.as_ref());
-        verdict(&committer);
+        result(&committer);
         unreachable!("the committer has aborted the process");
     }
     for (point, stored) in [("before_commit", 0), ("after_commit", 1)] {
@@ -353,7 +353,7 @@ fn a_crash_before_a_commit_stores_nothing_and_one_after_it_all() {
 fn a_store_that_opens_but_cannot_commit_stays_unavailable() {
     let (committer, controls) = start(quick());
     controls.fails.store(true, Ordering::SeqCst);
-    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    assert_eq!(result(&committer), CommitResult::Indeterminate);
     std::thread::sleep(Duration::from_millis(100));
     assert!(!committer.availability().is_available());
     controls.fails.store(false, Ordering::SeqCst);
@@ -366,12 +366,12 @@ fn a_store_that_fails_with_changes_is_opened_less_and_less_often() {
     controls.fails_with_changes.store(true, Ordering::SeqCst);
     let begun = Instant::now();
     for _ in 0..8 {
-        assert_eq!(verdict(&committer), Verdict::Indeterminate);
+        assert_eq!(result(&committer), CommitResult::Indeterminate);
         wait_until("it is available again", || committer.availability().is_available());
     }
     assert!(begun.elapsed() > Duration::from_millis(200), "{:?}", begun.elapsed());
     controls.fails_with_changes.store(false, Ordering::SeqCst);
-    assert!(number(&verdict(&committer)).is_some());
+    assert!(number(&result(&committer)).is_some());
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn a_committer_that_panicked_is_not_available() {
 fn dropping_a_committer_does_not_wait_for_leftover_work() {
     let (committer, controls) = start(quick());
     controls.has_work.store(true, Ordering::SeqCst);
-    assert!(number(&verdict(&committer)).is_some());
+    assert!(number(&result(&committer)).is_some());
     let dropping = std::thread::spawn(move || drop(committer));
     std::thread::sleep(Duration::from_millis(500));
     let is_finished = dropping.is_finished();
@@ -401,7 +401,7 @@ fn a_store_is_opened_again_while_changes_arrive() {
     let on_batch = Box::new(|| std::thread::sleep(Duration::from_millis(1)));
     let (committer, controls) = start(CommitterOptions { on_batch, ..quick() });
     controls.fails.store(true, Ordering::SeqCst);
-    assert_eq!(verdict(&committer), Verdict::Indeterminate);
+    assert_eq!(result(&committer), CommitResult::Indeterminate);
     controls.fails.store(false, Ordering::SeqCst);
     let begun = Instant::now();
     while !committer.availability().is_available() && begun.elapsed() < Duration::from_secs(2) {
@@ -415,11 +415,11 @@ fn a_busy_store_refuses_changes_and_is_not_opened_again() {
     let (committer, controls) = start(quick());
     controls.is_busy.store(true, Ordering::SeqCst);
     controls.opens.store(false, Ordering::SeqCst);
-    assert_eq!(verdict(&committer), Verdict::Unavailable);
+    assert_eq!(result(&committer), CommitResult::Unavailable);
     assert!(!committer.availability().is_available());
     controls.is_busy.store(false, Ordering::SeqCst);
     wait_until("it is available again", || committer.availability().is_available());
-    assert_eq!(number(&verdict(&committer)), Some(1));
+    assert_eq!(number(&result(&committer)), Some(1));
 }
 
 #[test]

@@ -37,11 +37,46 @@ fn live_events_that_a_turn_does_not_handle_count_towards_the_feed() {
                 rig.feed(80 * turn + number, "a", 100_000);
             }
             rig.actor.turn();
-            missed += rig.actor.live.iter().filter(|live| matches!(live, Live::Missed)).count();
+            missed += rig.actor.live.iter().filter(|live| matches!(live, Live::LeftOut)).count();
         }
         assert!(rig.actor.live.len() <= 84 && missed > 0, "{} {missed}", rig.actor.live.len());
         rig.settle().await;
         assert!(rig.actor.live.is_empty() && rig.actor.queue.live().is_empty());
+    });
+}
+
+#[test]
+fn events_are_fed_only_while_a_subscriber_or_a_read_waits() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        rig.feed(1, "a", 1);
+        assert!(rig.actor.queue.live().is_empty(), "nobody waits");
+        let read = rig.read_rooms_of(None, &["a"], 10, Duration::from_secs(60));
+        rig.settle().await;
+        rig.feed(1, "a", 1);
+        assert_eq!(rig.actor.queue.live().take().len(), 1, "a read waits");
+        drop(read);
+        rig.pass(Duration::from_secs(61)).await;
+        rig.settle().await;
+        let client = rig.attached("s").await;
+        rig.feed(1, "a", 1);
+        assert_eq!(rig.actor.queue.live().take().len(), 1, "a subscriber is attached");
+        rig.actor.link.post(SubscriberCommand::Detach { id: client.id });
+        rig.settle().await;
+        rig.feed(1, "a", 1);
+        assert!(rig.actor.queue.live().is_empty(), "nobody waits any more");
+    });
+}
+
+#[test]
+fn an_event_that_was_not_fed_is_received_after_the_next_attach() {
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        rig.subscribe("s", "a").await;
+        let number = rig.publish("a", true).await;
+        let client = rig.attached("s").await;
+        assert_eq!(client.events(), [number.to_string()]);
     });
 }
 

@@ -81,7 +81,7 @@ fn a_failed_read_of_rooms_holds_up_no_subscriber() {
         rig.store.faults().rooms = true;
         let client = rig.attached("s").await;
         let answers: Vec<_> = (0..3).map(|_| rig.read_rooms(&["a"], 10)).collect();
-        rig.actor.live.push_back(Live::Missed);
+        rig.actor.live.push_back(Live::LeftOut);
         rig.publish("a", false).await;
         assert_eq!(client.events(), ["1", "2"]);
         for answer in answers {
@@ -99,7 +99,7 @@ fn a_damaged_event_that_cannot_be_removed_is_read_again_after_a_pause() {
         rig.publish("a", false).await;
         rig.store.faults().damaged.insert(1);
         rig.store.fail_commits(true);
-        rig.actor.live.push_back(Live::Missed);
+        rig.actor.live.push_back(Live::LeftOut);
         for _ in 0..3 {
             let before = rig.store.faults().pages;
             rig.pass(Duration::from_secs(1)).await;
