@@ -49,8 +49,8 @@ test: test-rust test-node test-browser test-python test-rust-client test-torture
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
 
-test-node: node npm-clients ## tests with the JavaScript client (builds the binary and two examples first)
-	@cargo build --bin stentor --example tour --example recovery
+test-node: node npm-clients ## tests with the JavaScript client (builds the binary and the servers of the tests first)
+	@cargo build --bin stentor --example tour --example newsroom
 	@cd $(CLIENTS) && npm test --silent && echo "node:test: passed" || { echo "node:test: FAILED"; exit 1; }
 
 test-browser: node npm-clients npm-browser chromium fonts ## tests of client library and demo page in Chromium (installs Debian's if missing)

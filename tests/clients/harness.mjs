@@ -20,7 +20,7 @@ export * from "./actions.mjs";
 const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
 const TOUR = path.resolve(import.meta.dirname, process.env.STENTOR_TOUR ?? "../../target/debug/examples/tour");
 
-const RECOVERY_EXAMPLE = path.resolve(import.meta.dirname, process.env.STENTOR_RECOVERY_EXAMPLE ?? "../../target/debug/examples/recovery");
+const NEWSROOM = path.resolve(import.meta.dirname, process.env.STENTOR_NEWSROOM ?? "../../target/debug/examples/newsroom");
 
 const START_MS = 10_000;
 const STOP_MS = 10_000;
@@ -73,15 +73,15 @@ export function startQueueHub() {
   return startHub({ recovery: "disk", flags: ["--ack-wait", `${actions.ACK_WAIT_MS}ms`, "--back-off", "50ms"] });
 }
 
-/** Starts `examples/recovery.rs`, which stores events in memory, or in `folder`. */
-export async function startRecoveryExample({ folder, port } = {}) {
+/** Starts `tests/servers/newsroom.rs`, which stores events in memory, or in `folder`. */
+export async function startNewsroom({ folder, port } = {}) {
   port ??= await freePort();
-  return start(port, RECOVERY_EXAMPLE, [String(port), ...(folder ? [folder] : [])]);
+  return start(port, NEWSROOM, [String(port), ...(folder ? [folder] : [])]);
 }
 
 /**
  * Starts Node's socket.io with its connection state recovery and the events of
- * `examples/recovery.rs`.
+ * `tests/servers/newsroom.rs`.
  */
 export async function startNodeRecovery({ port, window = 120_000, pingTimeout = 20_000 } = {}) {
   port ??= await freePort();
@@ -90,7 +90,8 @@ export async function startNodeRecovery({ port, window = 120_000, pingTimeout = 
 }
 
 /**
- * Servers with the events of `examples/tour.rs`: ours, ours inside a host application, and Node's.
+ * Servers with the events of `tests/servers/tour.rs`: ours, ours inside a host application, and
+ * Node's.
  */
 export const TOURS = {
   "its own port": (port) => [TOUR, [port]],

@@ -1,8 +1,8 @@
 //! Newsroom whose readers miss no event: recovery with middleware, rooms and data.
 //!
 //! ```text
-//! cargo run --example recovery -- 3000               stores events in memory
-//! cargo run --example recovery -- 3000 ./newsroom    on disk: readers recover after kill -9 as well
+//! cargo run --example newsroom -- 3000               stores events in memory
+//! cargo run --example newsroom -- 3000 ./newsroom    on disk: readers recover after kill -9 as well
 //! ```
 //!
 //! Connect a `socket.io-client` with `auth: { name: "kim" }` and emit the events below. The tests
@@ -44,7 +44,7 @@ type SharedRegistry = Arc<watch::Sender<Registry>>;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init();
     let mut args = std::env::args().skip(1);
-    let port: u16 = args.next().ok_or("usage: recovery PORT [DIRECTORY]")?.parse()?;
+    let port: u16 = args.next().ok_or("usage: newsroom PORT [DIRECTORY]")?.parse()?;
     let recovery = args.next().map_or_else(Recovery::memory, Recovery::disk);
     actix::System::new().block_on(async move {
         let io = Server::builder().recovery(recovery).build()?;
