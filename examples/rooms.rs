@@ -19,31 +19,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
-fn reply(refusal: Option<String>) -> Value {
-    refusal.map_or_else(|| json!({}), |message| json!({"error": {"code": "refused", "message": message}}))
+fn reply<T>(result: Result<T, impl ToString>) -> Value {
+    result.map_or_else(|reason| json!({"error": {"code": "refused", "message": reason.to_string()}}), |_| json!({}))
 }
 
 async fn join(socket: Socket, event: Event<String>) -> Result<(), HandlerError> {
-    // Fails if the name is empty or too long, or if the socket is in too many rooms.
-    Ok(event.ack.send(reply(socket.join(event.data).await.err().map(|error| error.to_string())))?)
+    Ok(event.ack.send(reply(socket.join(event.data).await))?)
 }
 
 async fn leave(socket: Socket, event: Event<String>) -> Result<(), HandlerError> {
-    Ok(event.ack.send(reply(socket.leave(event.data).await.err().map(|error| error.to_string())))?)
+    Ok(event.ack.send(reply(socket.leave(event.data).await))?)
 }
 
 async fn say(socket: Socket, event: Event<(String, String)>) -> Result<(), HandlerError> {
     let (room, text) = event.data;
-    if text.is_empty() || text.len() > 2000 || !socket.rooms().await?.contains(&room) {
-        return Ok(event.ack.send(reply(Some("expected 1 to 2000 bytes, from a member of the room".into())))?);
+    if !(1..=2000).contains(&text.len()) || !socket.rooms().await?.contains(&room) {
+        return Ok(event.ack.send(reply(Err::<(), _>("expected 1 to 2000 bytes, from a member of the room")))?);
     }
     socket.all().to(&room).emit("message", (&room, socket.id().to_string(), text)).await?;
-    Ok(event.ack.send(reply(None))?)
+    Ok(event.ack.send(json!({}))?)
 }
 
 /// Volatile: dropped for members whose connection is not ready. The sender does not receive it.
 async fn typing(socket: Socket, event: Event<String>) -> Result<(), HandlerError> {
-    Ok(socket.to(&event.data).volatile().emit("typing", (&event.data, socket.id().to_string())).await?)
+    if socket.rooms().await?.contains(&event.data) {
+        socket.to(&event.data).volatile().emit("typing", (&event.data, socket.id().to_string())).await?;
+    }
+    Ok(())
 }
 
 /// Emits the members of a room to it after each change. One task does, so the newest list is last.
@@ -51,8 +53,7 @@ async fn announce(namespace: Namespace) {
     let mut changes = namespace.room_events();
     while let Some(change) = changes.next().await {
         let Ok(RoomEvent::Joined { room, .. } | RoomEvent::Left { room, .. }) = change else { continue };
-        // An overloaded hub fails here: then the members see the next change only.
-        let Ok(members) = namespace.to(&room).socket_ids().await else { continue };
+        let Ok(members) = namespace.to(&room).socket_ids().await else { continue }; // overloaded
         let members: Vec<_> = members.iter().map(ToString::to_string).collect();
         let _ = namespace.to(&room).emit("members", (&room, members)).await;
     }

@@ -134,6 +134,7 @@ describe("example rooms", () => {
     const [typing, message] = [next(two, "typing"), next(one, "message")];
     const outside = listen(three, "message");
     const own = listen(one, "typing");
+    three.emit("typing", "cellar");
     one.emit("typing", "cellar");
     assert.deepEqual(await typing, ["cellar", one.id]);
     assert.deepEqual(await ask(one, "message", "cellar", "hello"), [{}]);
