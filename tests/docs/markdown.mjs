@@ -1,7 +1,7 @@
 /** Fenced blocks, headings and links of Markdown files. */
 
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 
 export const ROOT = path.resolve(process.env.STENTOR_DOCUMENTS ?? path.resolve(import.meta.dirname, "../.."));
@@ -12,7 +12,7 @@ export function files() {
   return [...new Set(listed.split("\0"))].filter(Boolean);
 }
 
-export const markdownFiles = () => files().filter((file) => file.endsWith(".md"));
+export const markdownFiles = () => files().filter((file) => file.endsWith(".md") && existsSync(path.join(ROOT, file)));
 
 export const read = (file) => readFileSync(path.join(ROOT, file), "utf8");
 

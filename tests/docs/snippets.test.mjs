@@ -1,11 +1,12 @@
 /**
- * The fenced blocks of README.md and docs/. A page has a folder and a server, and its blocks run in
- * order, as for a reader who follows it:
+ * The fenced blocks of README.md, docs/ and two more pages. A page has a folder and a server, and its
+ * blocks run in order, as for a reader who follows it:
  *
  * - `sh` runs with `bash -eu`, `js` as a module of Node with watched clients, `python` with the
- *   client of tests/clients/python, `html` in Chromium. Port 3000 is replaced. With `service` behind
- *   the language, the block runs until the page ends; with `stopped`, the server does not run
- *   meanwhile. A service that starts `stentor serve` takes the place of the page's own server.
+ *   client of tests/clients/python, `html` in Chromium. Ports 3000 and 8000 are replaced. With
+ *   `service` behind the language, the block runs until the page ends; with `stopped`, the server
+ *   does not run meanwhile. A service that starts `stentor serve` takes the place of the page's own
+ *   server.
  * - `toml` is checked by `stentor config check` or, with dependencies, against Cargo.toml; `json` is
  *   parsed; `rust` is compiled by `cargo test --doc`.
  * - `<!-- snippet: … -->` above a block holds code that the block leaves out.
@@ -13,7 +14,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -24,7 +25,7 @@ import { asModule, implied, startsServer, Terminal } from "./terminal.mjs";
 
 const STOCK_BUNDLE = path.join(import.meta.dirname, "../clients/node_modules/socket.io-client/dist");
 
-const PAGES = markdownFiles().filter((file) => (file === "README.md" || file.startsWith("docs/")) && existsSync(path.join(ROOT, file)));
+const PAGES = markdownFiles().filter((file) => ["README.md", "examples/README.md", "static/client/README.md"].includes(file) || file.startsWith("docs/"));
 
 const RUN = ["sh", "js", "python", "html"];
 /** Output, drawings, and the configuration of other programs. */
@@ -65,7 +66,7 @@ async function load(block, terminal) {
   });
   await page.route(/^https:.*\/socket\.io(\.esm)?(\.min)?\.js$/, (route) => route.fulfill({ path: path.join(STOCK_BUNDLE, path.basename(new URL(route.request().url()).pathname)) }));
   const address = `http://127.0.0.1:${terminal.port}/page-of-a-document`;
-  await page.route(address, (route) => route.fulfill({ contentType: "text/html", body: block.text.replace(/\b3000\b/g, String(terminal.port)) }));
+  await page.route(address, (route) => route.fulfill({ contentType: "text/html", body: terminal.local(block.text) }));
   const connection = /socket\.io|\/client\//.test(block.text) ? page.waitForEvent("websocket", { timeout: 20_000 }) : undefined;
   await page.goto(address, { waitUntil: "load" });
   await connection;

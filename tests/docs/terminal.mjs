@@ -92,6 +92,7 @@ export class Terminal {
     terminal.folder = mkdtempSync(path.join(os.tmpdir(), "stentor-docs-"));
     terminal.home = path.join(terminal.folder, "home");
     terminal.port = await freePort();
+    terminal.pagesPort = await freePort();
     const bin = path.join(terminal.folder, "bin");
     const state = path.join(terminal.folder, "state");
     for (const folder of [bin, terminal.home, state]) mkdirSync(folder);
@@ -126,7 +127,10 @@ export class Terminal {
     return terminal;
   }
 
-  #local = (text) => text.replace(/\b3000\b/g, String(this.port));
+  /** A text with free ports in the place of the server's, and of that of a reader's own pages. */
+  local(text) {
+    return text.replace(/\b3000\b/g, String(this.port)).replace(/\b8000\b/g, String(this.pagesPort));
+  }
 
   /** Starts a block, and returns its process and a function that reads its output. */
   #spawn(block) {
@@ -136,13 +140,13 @@ export class Terminal {
     let command;
     if (block.language === "sh") {
       const keep = `trap 'env -0 > ${this.state}/env; pwd > ${this.state}/cwd' EXIT`;
-      writeFileSync(file, this.#local([mode === "once" ? keep : "", block.prelude, block.text, ""].join("\n")));
+      writeFileSync(file, this.local([mode === "once" ? keep : "", block.prelude, block.text, ""].join("\n")));
       command = ["bash", "-eu", file];
     } else if (block.language === "js") {
-      writeFileSync(file, this.#local(asModule(block)));
+      writeFileSync(file, this.local(asModule(block)));
       command = [process.execPath, path.join(HERE, "run-js.mjs"), file, `http://127.0.0.1:${this.port}/`, mode];
     } else {
-      writeFileSync(file, this.#local(`${block.prelude}\n${block.text}`));
+      writeFileSync(file, this.local(`${block.prelude}\n${block.text}`));
       command = [path.join(PYTHON, "python"), path.join(HERE, "run_py.py"), file, mode];
     }
     const log = path.join(this.state, `output-${this.#started}`);
@@ -182,7 +186,7 @@ export class Terminal {
   /** Stores the text under the name in the comment of its first line, as a reader would. */
   save(block) {
     const name = /^(?:\/\/|#|<!--)\s*([\w./-]+\.(?:mjs|js|py|html|toml))\b/.exec(block.text)?.[1];
-    if (name) writeFileSync(path.join(this.home, path.basename(name)), this.#local(block.text));
+    if (name) writeFileSync(path.join(this.home, path.basename(name)), this.local(block.text));
   }
 
   async run(block) {
