@@ -66,7 +66,7 @@ test-rust-client: openssl ## tests with the client rust_socketio (builds the bin
 	@cargo build --bin stentor
 	@cd $(RUST_CLIENT) && cargo test --locked --quiet && echo "rust_socketio: passed" || { echo "rust_socketio: FAILED"; exit 1; }
 
-interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in README.md, from test results
+interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in docs/clients.md, from test results
 	@cargo build --bin stentor --example tour
 	@cd $(CLIENTS) && npm run --silent interop
 	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm run --silent interop

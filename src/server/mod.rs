@@ -409,10 +409,18 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Compiles the programs of the README as doc tests.
+/// Compiles the Rust blocks of the documents as doc tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/migrating-from-node.md")]
+    struct MigratingFromNode;
+    #[doc = include_str!("../../docs/queue.md")]
+    struct Queue;
+    #[doc = include_str!("../../docs/server-api.md")]
+    struct ServerApi;
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,14 @@
 /**
  * Writes the results of the last runs of `surface.test.mjs` and `durable-hub.test.mjs` in Node and
- * in Chromium into the README, between two marks. With `--check` it writes nothing, and fails if
- * the README differs.
+ * in Chromium into the page of clients, between two marks. With `--check` it writes nothing, and
+ * fails if the page differs.
  */
 
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
-const README = path.join(ROOT, "README.md");
+const PAGE = "docs/clients.md";
 const [BEGIN, END] = ["<!-- interop: written by `make interop` -->", "<!-- /interop -->"];
 
 const PLACES = { Node: "interop-node.json", Chromium: "interop-chromium.json" };
@@ -50,16 +50,16 @@ const tables = Object.entries(FILES).map(([file, servers]) => {
 });
 const table = [BEGIN, tables.join("\n\n"), END].join("\n");
 
-const readme = await readFile(README, "utf8");
-const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
-if (begin < 0 || end < begin) throw new Error(`no ${BEGIN} … ${END} in README.md`);
-const written = readme.slice(0, begin) + table + readme.slice(end + END.length);
-if (written === readme) {
-  console.log("interop: README.md says what the tests found");
+const page = await readFile(path.join(ROOT, PAGE), "utf8");
+const [begin, end] = [page.indexOf(BEGIN), page.indexOf(END)];
+if (begin < 0 || end < begin) throw new Error(`no ${BEGIN} … ${END} in ${PAGE}`);
+const written = page.slice(0, begin) + table + page.slice(end + END.length);
+if (written === page) {
+  console.log(`interop: ${PAGE} says what the tests found`);
 } else if (process.argv.includes("--check")) {
-  console.error(`interop: README.md says something else than the tests found; \`make interop\` writes it:\n${table}`);
+  console.error(`interop: ${PAGE} says something else than the tests found; \`make interop\` writes it:\n${table}`);
   process.exitCode = 1;
 } else {
-  await writeFile(README, written);
-  console.log("interop: written into README.md");
+  await writeFile(path.join(ROOT, PAGE), written);
+  console.log(`interop: written into ${PAGE}`);
 }
