@@ -256,7 +256,8 @@ impl Hub {
             hub.turn_scheduled = false;
             hub.begin_turn();
             hub.continue_removals();
-            hub.process_reports(TURN_WORK / 2);
+            // Also beside removals that have used their half.
+            hub.process_reports((hub.work + TURN_WORK / 4).max(TURN_WORK / 2));
             hub.execute_queued();
             hub.send_replays();
             hub.end_turn(ctx);

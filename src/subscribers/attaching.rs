@@ -1,6 +1,7 @@
 //! Begin and end of attachments. One attachment of a subscriber is active; a newer one of a socket
 //! ends it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use super::content::AttachStatus;
@@ -38,6 +39,48 @@ struct Attached {
     is_new: bool,
     has_expired: bool,
     sent_up_to: Option<u64>,
+}
+
+/// All attaches whose commits or first reads are outstanding.
+#[derive(Default)]
+pub(super) struct Attaching {
+    pending: HashMap<AttachmentId, PendingAttach>,
+    /// Their number for each subscriber.
+    counts: HashMap<SubscriberKey, usize>,
+}
+
+impl Attaching {
+    pub(super) fn get(&self, id: &AttachmentId) -> Option<&PendingAttach> {
+        self.pending.get(id)
+    }
+
+    fn get_mut(&mut self, id: &AttachmentId) -> Option<&mut PendingAttach> {
+        self.pending.get_mut(id)
+    }
+
+    fn contains_subscriber(&self, key: &SubscriberKey) -> bool {
+        self.counts.contains_key(key)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    fn insert(&mut self, id: AttachmentId, attach: PendingAttach) {
+        *self.counts.entry(attach.key.clone()).or_default() += 1;
+        self.pending.insert(id, attach);
+    }
+
+    fn remove(&mut self, id: &AttachmentId) -> Option<PendingAttach> {
+        let attach = self.pending.remove(id)?;
+        if let Entry::Occupied(mut count) = self.counts.entry(attach.key.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        Some(attach)
+    }
 }
 
 impl PendingAttach {
@@ -86,8 +129,7 @@ impl Subscribers {
     fn undo_attach(&mut self, subscriber: SubscriberKey, sent_up_to: Option<u64>) {
         // Another attach that follows leaves the subscriber attached: what it may have received is
         // then everything.
-        let is_wanted =
-            self.by_key.contains_key(&subscriber) || self.attaching.values().any(|pending| pending.key == subscriber);
+        let is_wanted = self.by_key.contains_key(&subscriber) || self.attaching.contains_subscriber(&subscriber);
         if let (Some(sent_up_to), false) = (sent_up_to, is_wanted) {
             self.submit_lazily(Change::Detach { subscriber, sent_up_to });
         }

@@ -165,9 +165,6 @@ impl Subscribers {
         }
         for number in numbers {
             if let Some(active) = self.active.get_mut(&id) {
-                if is_committed {
-                    active.terms.remove(number);
-                }
                 for (_, reply) in active.naks.extract_if(.., |(waiting, _)| waiting == number) {
                     let _ = reply.send(result.clone().map(|_| ()));
                 }
@@ -175,6 +172,12 @@ impl Subscribers {
             self.with(id, |delivery, now, effects| {
                 delivery.on_commit(*number, settlement, is_committed, now, effects);
             });
+            // The reason is used again only if an event in flight is committed again.
+            if let Some(active) = self.active.get_mut(&id)
+                && (is_committed || !active.delivery.is_in_flight(*number))
+            {
+                active.terms.remove(number);
+            }
         }
     }
 
@@ -196,7 +199,8 @@ impl Subscribers {
             }
             EventAnswer::Term(reason) => {
                 self.metrics.subscribers.terms.add(1);
-                // Bounded by the settlements under way, since others are refused.
+                // Bounded by the events in flight and the settlements under way, since others are
+                // refused.
                 active.terms.insert(number, reason);
                 let answered = self.with(id, |delivery, now, effects| delivery.on_term(number, now, effects));
                 if answered != Some(Ok(()))

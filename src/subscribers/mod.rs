@@ -33,7 +33,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Message, SpawnHandle};
 use tokio::sync::oneshot;
 
-use self::attaching::PendingAttach;
+use self::attaching::Attaching;
 use self::clock::{Clock, millis};
 use self::content::{Content, Notices};
 use self::delivering::ReadWanted;
@@ -163,7 +163,7 @@ pub(crate) struct Subscribers {
     live: VecDeque<Live>,
     /// Changes that the committer had no room for, in order.
     unsubmitted: VecDeque<(Change, Completion)>,
-    attaching: HashMap<AttachmentId, PendingAttach>,
+    attaching: Attaching,
     active: HashMap<AttachmentId, Active>,
     by_key: HashMap<SubscriberKey, AttachmentId>,
     /// Active subscribers of each room.
@@ -209,7 +209,7 @@ impl Subscribers {
             commands: VecDeque::new(),
             live: VecDeque::new(),
             unsubmitted: VecDeque::new(),
-            attaching: HashMap::new(),
+            attaching: Attaching::default(),
             active: HashMap::new(),
             by_key: HashMap::new(),
             by_room: HashMap::new(),
@@ -367,7 +367,7 @@ impl Subscribers {
             self.end(id);
         }
         // Dropping them notifies their callers.
-        self.attaching.clear();
+        self.attaching = Attaching::default();
         self.room_reads = RoomReads::default();
         (self.is_closing, self.closing) = (true, Some(done));
     }

@@ -173,3 +173,23 @@ fn a_store_that_was_opened_again_has_a_new_reader() {
         assert_eq!(rig.attached("s").await.events(), ["1", "2"]);
     });
 }
+
+#[test]
+fn reasons_of_terms_that_were_not_committed_are_bounded() {
+    run(async {
+        let mut rig = Rig::new(|limits| limits.queue.in_flight_max = 4);
+        rig.subscribe("s", "a").await;
+        let client = rig.attached("s").await;
+        for _ in 0..40 {
+            let number = rig.publish("a", true).await;
+            rig.ack(&client, number).await;
+        }
+        rig.store.fail_commits(true);
+        for number in 1..=40 {
+            rig.answer(&client, number, EventAnswer::Term("bad".into()));
+            rig.settle().await;
+        }
+        let terms = rig.actor.active[&client.id].terms.len();
+        assert!(terms <= 4, "{terms} reasons are kept");
+    });
+}
