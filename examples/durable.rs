@@ -1,6 +1,6 @@
-//! Orders for kitchens whose displays may be off, and a printer inside the server. `cargo run --example
-//! durable -- 3000 ./queue` stores orders on disk, and without a folder in memory. Open
-//! http://127.0.0.1:3000/?kitchen=grill, close it, order at http://127.0.0.1:3000/, open it again.
+//! Orders for kitchens whose displays may be off, and a printer inside the server. Run
+//! `cargo run --example durable -- 3000 ./queue`, or without the folder to store orders in memory.
+//! Open http://127.0.0.1:3000/?kitchen=grill, close it, order at http://127.0.0.1:3000/, reopen it.
 
 mod page;
 

@@ -1,7 +1,7 @@
 //! Private messages: each user has a room, which all tabs of the user join.
 //!
-//! `cargo run --example private_messages`, then open http://127.0.0.1:3000/?user=ada in two tabs and
-//! http://127.0.0.1:3000/?user=bob in a third one.
+//! `cargo run --example private_messages`, then open http://127.0.0.1:3000/?user=ada in two tabs
+//! and http://127.0.0.1:3000/?user=bob in a third one.
 
 mod page;
 
