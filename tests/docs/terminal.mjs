@@ -37,7 +37,9 @@ function declares(source, name) {
   return forms.some((form) => new RegExp(form).test(source));
 }
 
-export const startsServer = (block) => block.words.includes("service") && block.language === "sh" && /^\s*(\S+=\S* )*stentor serve\b/m.test(block.text);
+const SERVE = /^(\s*(?:\S+=\S* )*)(stentor serve\b)/m;
+
+export const startsServer = (block) => block.words.includes("service") && block.language === "sh" && SERVE.test(block.text);
 
 /** Declarations that a JavaScript block leaves out. */
 export function implied(source) {
@@ -139,8 +141,10 @@ export class Terminal {
     const mode = block.words.includes("service") ? "service" : "once";
     let command;
     if (block.language === "sh") {
+      // The server takes the place of the shell, so that its end is the end of the process.
+      const text = mode === "service" ? block.text.replace(SERVE, "$1exec $2") : block.text;
       const keep = `trap 'env -0 > ${this.state}/env; pwd > ${this.state}/cwd' EXIT`;
-      writeFileSync(file, this.local([mode === "once" ? keep : "", block.prelude, block.text, ""].join("\n")));
+      writeFileSync(file, this.local([mode === "once" ? keep : "", block.prelude, text, ""].join("\n")));
       command = ["bash", "-eu", file];
     } else if (block.language === "js") {
       writeFileSync(file, this.local(asModule(block)));
