@@ -49,12 +49,12 @@ test: test-rust test-node test-browser test-python test-rust-client test-torture
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
 
-test-node: node npm-clients ## tests with the JavaScript client (builds the binary and two examples first)
-	@cargo build --bin stentor --example tour --example recovery
+test-node: node npm-clients ## tests with the JavaScript client (builds the binary and the servers of the tests first)
+	@cargo build --bin stentor --examples
 	@cd $(CLIENTS) && npm test --silent && echo "node:test: passed" || { echo "node:test: FAILED"; exit 1; }
 
-test-browser: node npm-clients npm-browser chromium fonts ## tests of client library and demo page in Chromium (installs Debian's if missing)
-	@cargo build --bin stentor --example tour
+test-browser: node npm-clients npm-browser chromium fonts ## tests of client library, demo page and examples in Chromium (installs Debian's if missing)
+	@cargo build --bin stentor --examples
 	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm test --silent && echo "browser: passed" || { echo "browser: FAILED"; exit 1; }
 
 test-python: python ## tests with the Python client (builds the binary first)

@@ -1,96 +1,59 @@
-//! Orders for kitchens whose displays may be off, and a worker inside the server that prints them.
-//!
-//! ```text
-//! cargo run --example durable -- 3000             stores orders in memory
-//! cargo run --example durable -- 3000 ./queue     on disk: orders survive kill -9 as well
-//! ```
-//!
-//! A display is a stock `socket.io-client`. It receives each order until it acknowledges it:
-//!
-//! ```js
-//! const socket = io("http://127.0.0.1:3000", { auth: { kitchen: "grill" } });
-//! socket.on("stentor:attached", ({ status, pending }) => console.log(status, pending));
-//! socket.on("order", (order, { offset, redelivered }, ack) => { console.log(order); ack(); });
-//! ```
-//!
-//! A till emits `order`, and its ack says for how many subscribers the order is pending.
+//! Orders for kitchens whose displays may be off, and a printer inside the server. Run
+//! `cargo run --example durable -- 3000 ./queue`, or without the folder to store orders in memory.
+//! Open http://127.0.0.1:3000/?kitchen=grill, close it, order at http://127.0.0.1:3000/, reopen it.
+
+mod page;
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use actix_web::rt::{System, spawn, time::sleep};
 use serde_json::{Value, json};
-use stentor::{ConnectError, Event, Namespace, Queue, QueueError, Server};
-
-/// Credentials of a CONNECT. A till has no kitchen.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Auth {
-    kitchen: Option<String>,
-}
+use stentor::{Event, HandlerError, Namespace, PublishError, Queue, QueueError, Server, Socket};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    env_logger::init();
     let mut args = std::env::args().skip(1);
-    let port: u16 = args.next().ok_or("usage: durable PORT [DIRECTORY]")?.parse()?;
+    let port: u16 = args.next().as_deref().unwrap_or("3000").parse()?;
     let queue = args.next().map_or_else(Queue::memory, Queue::disk);
-    actix::System::new().block_on(async move {
-        let io = Server::builder().queue(queue).build()?;
-        register(io.of("/"));
-        actix::spawn(print(io.of("/")));
-        io.run(("127.0.0.1", port)).await?;
-        Ok(())
+    System::new().block_on(async move {
+        let io = Server::builder().queue(queue).ack_errors(true).build()?;
+        let namespace = io.of("/").on_connection(attach).on("order", order);
+        spawn(async move {
+            while let Err(error) = print(&namespace).await {
+                eprintln!("printer fails, next attempt in a second: {error}");
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let listener = io.bind(("127.0.0.1", port))?.configure(page::serve(include_str!("durable.html")));
+        println!("durable: open http://127.0.0.1:{port}/ and http://127.0.0.1:{port}/?kitchen=grill");
+        Ok(listener.run().await?)
     })
 }
 
-fn register(namespace: Namespace) {
-    namespace
-        // A real program checks here that this client is that kitchen.
-        .with(|socket| async move {
-            match socket.auth::<Option<Auth>>() {
-                Ok(_) => Ok(()),
-                Err(_) => Err(ConnectError::new("auth.kitchen: expected the name of a kitchen")),
-            }
-        })
-        .on_connection(|socket| async move {
-            if let Some(kitchen) = socket.auth::<Option<Auth>>()?.unwrap_or_default().kitchen {
-                // From here on the display receives what it has missed, then new orders.
-                socket.subscribe_as(kitchen).await?.subscribe("orders").await?;
-            }
-            Ok(())
-        })
-        .on("order", |socket, event: Event<Value>| async move {
-            // The ack is sent when the order is stored. A till that gets none sends the order again
-            // under the same id, and it is stored once.
-            let id = event.data["id"].to_string();
-            let stored = socket.to("orders").durable().dedup_id(id).emit_confirmed("order", &event.data).await;
-            event.ack.send(match stored {
-                Ok(stored) => json!({ "pending_for": stored.pending_for, "duplicate": stored.duplicate }),
-                Err(error) => json!({ "error": error.to_string() }),
-            })?;
-            Ok(())
-        });
-}
-
-/// A subscriber without a socket: it pulls orders, and acknowledges each one after its work.
-async fn print(namespace: Namespace) {
-    loop {
-        if let Err(error) = print_until_failure(&namespace).await {
-            log::warn!("printing pauses error=\"{error}\"");
-        }
-        actix_web::rt::time::sleep(Duration::from_secs(1)).await;
+/// A display receives missed orders, then new ones. A real program checks that it is that kitchen.
+async fn attach(socket: Socket) -> Result<(), HandlerError> {
+    let auth: Value = socket.auth()?;
+    let Some(kitchen) = auth["kitchen"].as_str() else { return Ok(()) };
+    match socket.subscribe_as(format!("kitchen:{kitchen}")).await {
+        Ok(display) => Ok(display.subscribe("orders").await?),
+        Err(error) => Ok(socket.emit("refused", error.to_string()).await?),
     }
 }
 
-async fn print_until_failure(namespace: &Namespace) -> Result<(), QueueError> {
+/// The ack is sent when the order is stored. A till that gets none sends the same id again.
+async fn order(socket: Socket, event: Event<(String, String)>) -> Result<(), HandlerError> {
+    let (id, dish) = event.data;
+    let stored = socket.to("orders").durable().dedup_id(id).emit_confirmed("order", dish).await;
+    let refusal = |error: PublishError| json!({"error": {"code": "not_stored", "message": error.to_string()}});
+    Ok(event.ack.send(stored.map_or_else(refusal, |stored| json!({"pending_for": stored.pending_for})))?)
+}
+
+/// A subscriber without a socket pulls orders, and acknowledges each one after its work.
+async fn print(namespace: &Namespace) -> Result<(), QueueError> {
     let printer = namespace.subscriber("printer").await?;
     printer.subscribe("orders").await?;
     loop {
-        let pulled = printer.pull(10, Duration::from_secs(60)).await?;
-        for gap in pulled.gaps {
-            println!("orders are missing: {} to {}, {}", gap.from, gap.to, gap.reason.as_str());
-        }
-        for order in pulled.events {
-            println!("{} {}{}", order.offset, order.args.json(), if order.redelivered { " (again)" } else { "" });
+        for order in printer.pull(10, Duration::from_secs(60)).await?.events {
+            println!("printed {}", order.args.json());
             printer.ack(&order.offset).await?;
         }
     }

@@ -18,9 +18,8 @@ import * as actions from "./actions.mjs";
 export * from "./actions.mjs";
 
 const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
-const TOUR = path.resolve(import.meta.dirname, process.env.STENTOR_TOUR ?? "../../target/debug/examples/tour");
-
-const RECOVERY_EXAMPLE = path.resolve(import.meta.dirname, process.env.STENTOR_RECOVERY_EXAMPLE ?? "../../target/debug/examples/recovery");
+const EXAMPLES = path.resolve(import.meta.dirname, process.env.STENTOR_EXAMPLES ?? "../../target/debug/examples");
+const TOUR = path.join(EXAMPLES, "tour");
 
 const START_MS = 10_000;
 const STOP_MS = 10_000;
@@ -73,15 +72,21 @@ export function startQueueHub() {
   return startHub({ recovery: "disk", flags: ["--ack-wait", `${actions.ACK_WAIT_MS}ms`, "--back-off", "50ms"] });
 }
 
-/** Starts `examples/recovery.rs`, which stores events in memory, or in `folder`. */
-export async function startRecoveryExample({ folder, port } = {}) {
+/** Starts `tests/servers/newsroom.rs`, which stores events in memory, or in `folder`. */
+export async function startNewsroom({ folder, port } = {}) {
   port ??= await freePort();
-  return start(port, RECOVERY_EXAMPLE, [String(port), ...(folder ? [folder] : [])]);
+  return start(port, path.join(EXAMPLES, "newsroom"), [String(port), ...(folder ? [folder] : [])]);
+}
+
+/** Starts a program of `examples` on a free port. Ctrl-C, which is SIGINT, ends it. */
+export async function startExample(name, ...args) {
+  const port = await freePort();
+  return start(port, path.join(EXAMPLES, name), [String(port), ...args]);
 }
 
 /**
  * Starts Node's socket.io with its connection state recovery and the events of
- * `examples/recovery.rs`.
+ * `tests/servers/newsroom.rs`.
  */
 export async function startNodeRecovery({ port, window = 120_000, pingTimeout = 20_000 } = {}) {
   port ??= await freePort();
@@ -90,7 +95,8 @@ export async function startNodeRecovery({ port, window = 120_000, pingTimeout = 
 }
 
 /**
- * Servers with the events of `examples/tour.rs`: ours, ours inside a host application, and Node's.
+ * Servers with the events of `tests/servers/tour.rs`: ours, ours inside a host application, and
+ * Node's.
  */
 export const TOURS = {
   "its own port": (port) => [TOUR, [port]],
@@ -126,18 +132,21 @@ async function start(port, program, args) {
 
     running: () => ended === null,
 
+    /** Text that the process has printed. */
+    output: () => output,
+
     /** Fails with the output of the process if it has ended by itself. */
     assertRunning() {
       if (ended && !stopping) throw new Error(`the hub ended by itself: ${JSON.stringify(ended)}; it had printed:\n${said()}`);
     },
 
-    /** Ends the process by SIGTERM; fails unless it exits in time with status 0. */
-    async stop() {
+    /** Ends the process by a signal; fails unless it exits in time with status 0. */
+    async stop(signal = "SIGTERM") {
       hub.assertRunning();
       stopping = true;
-      process.kill("SIGTERM");
+      process.kill(signal);
       try {
-        await actions.within("exit after SIGTERM", exit, STOP_MS);
+        await actions.within(`exit after ${signal}`, exit, STOP_MS);
       } catch (error) {
         process.kill("SIGKILL");
         await exit;

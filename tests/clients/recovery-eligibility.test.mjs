@@ -13,7 +13,7 @@ import {
   cut,
   leftRoom,
   members,
-  serveExample,
+  serveNewsroom,
   NO_RECOVERIES,
   onEveryTransport,
   PING_MS,
@@ -27,7 +27,7 @@ import {
 } from "./recovery-setup.mjs";
 
 describe("recovered state", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   for (const [library, io] of Object.entries(CLIENTS)) {
     describe(library, () => {
       onEveryTransport((transports) => {
@@ -249,7 +249,7 @@ describe("invalid credentials", () => {
 });
 
 describe("clients without recovery", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   const WAYS = { "in its credentials": { auth: { recovery: false } }, "in its query": { query: { recovery: 0 } } };
 
   onEveryTransport((transports) => {
@@ -321,7 +321,7 @@ describe("clients without recovery", () => {
 });
 
 describe("disconnects that end the session", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   const ENDS = {
     "the client leaves the namespace": ({ socket, peer, room, id }) => (socket.disconnect(), leftRoom(peer, room, id)),
     "the server disconnects it": ({ peer, room }) => ask(peer, "kick", room, false),

@@ -1,6 +1,6 @@
 /**
- * `examples/recovery.rs` in JavaScript on Node's socket.io with its connection state recovery. The
- * recovery tests run against it by hand (`RECOVERY_AGAINST=node`) to show that each finds the
+ * `tests/servers/newsroom.rs` in JavaScript on Node's socket.io with its connection state recovery.
+ * The recovery tests run against it by hand (`RECOVERY_AGAINST=node`) to show that each finds the
  * defect it is about.
  */
 

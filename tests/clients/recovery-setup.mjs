@@ -13,7 +13,7 @@ import {
   listen,
   next,
   startHub,
-  startRecoveryExample,
+  startNewsroom,
   startNodeRecovery,
   TRANSPORTS,
   within,
@@ -36,9 +36,9 @@ export async function serve({ window = 120_000, pingTimeout = 20_000, recovery =
   return startHub({ recovery, flags: ["--namespaces", "/other", ...set, ...flags], ...options });
 }
 
-/** The example with its own middleware and handlers. */
-export async function serveExample(options) {
-  return AGAINST_NODE ? startNodeRecovery({ ...options, pingTimeout: 1_000 }) : startRecoveryExample(options);
+/** The server with middleware and handlers of its own. */
+export async function serveNewsroom(options) {
+  return AGAINST_NODE ? startNodeRecovery({ ...options, pingTimeout: 1_000 }) : startNewsroom(options);
 }
 
 /** One server for all tests of a suite. */

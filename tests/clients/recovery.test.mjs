@@ -26,7 +26,7 @@ import {
   connections,
   cut,
   members,
-  serveExample,
+  serveNewsroom,
   NO_RECOVERIES,
   onEveryTransport,
   packets,
@@ -44,7 +44,7 @@ import {
 const EVENT = 2;
 
 describe("A: middleware runs before any event is replayed", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   onEveryTransport((transports) => {
     test("a client banned while disconnected is refused and receives nothing", async () => {
       const name = `banned over ${transports}`;
@@ -64,7 +64,7 @@ describe("A: middleware runs before any event is replayed", () => {
 });
 
 describe("B: a private id has one owner", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   onEveryTransport((transports) => {
     test("a resumed session closes its stale connection and misses nothing", async () => {
       const setup = await setUp(hub, { transports });
@@ -111,7 +111,7 @@ describe("B: a private id has one owner", () => {
 });
 
 describe("C: a volatile event has an offset too", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   onEveryTransport((transports) => {
     test("a volatile event that ends in a string does not prevent recovery", async () => {
       const setup = await setUp(hub, { transports });
@@ -130,7 +130,7 @@ describe("C: a volatile event has an offset too", () => {
 });
 
 describe("D: recovered is never true after a loss", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   const binary = sharedServer(serve);
   onEveryTransport((transports) => {
     test("a session without any event yet recovers", async () => {
@@ -207,7 +207,7 @@ describe("E: a client may reconnect before the server notices the loss", () => {
 });
 
 describe("F: replay follows the rooms at the time of each event", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   onEveryTransport((transports) => {
     test("events before the client joined the room are not replayed", async () => {
       const setup = await setUp(hub, { transports });
@@ -259,7 +259,7 @@ describe("G: a ping is outstanding when an upgrade completes", () => {
 });
 
 describe("H: live events and replay meet without a gap", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   onEveryTransport((transports) => {
     test("events published while middleware runs are received", async () => {
       const name = `slow over ${transports}`;
@@ -309,7 +309,7 @@ describe("H: live events and replay meet without a gap", () => {
 });
 
 describe("I: events to a room and to one socket keep their order", () => {
-  const hub = sharedServer(serveExample);
+  const hub = sharedServer(serveNewsroom);
   const TIMES = 20;
   const TURNS = Array.from({ length: TIMES }, (_, n) => [[`room ${n}`], [`you ${n}`]]).flat();
   onEveryTransport((transports) => {
@@ -462,14 +462,14 @@ describe("K: the process may end in any way", () => {
 
     test("rooms and data survive the process too", async () => {
       const folder = freshFolder();
-      const first = await started(await serveExample({ folder }));
+      const first = await started(await serveNewsroom({ folder }));
       const setup = await setUp(first, { transports, auth: { name: "kim" } });
       const { socket } = setup;
       await ask(socket, "bookmark", { page: 17 });
       const [before] = await ask(socket, "me");
       const returned = reconnected(socket);
       await first.kill();
-      await started(await serveExample({ folder, port: first.port }));
+      await started(await serveNewsroom({ folder, port: first.port }));
       await returned;
       assert.deepEqual(await ask(socket, "me"), [{ ...before, recovered: true }]);
     });

@@ -1,4 +1,4 @@
-/** `examples/tour.rs` in JavaScript on Node's socket.io: the tests expect the same of both. */
+/** `tests/servers/tour.rs` in JavaScript on Node's socket.io: the tests expect the same of both. */
 
 import { Server } from "socket.io";
 
