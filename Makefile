@@ -1,7 +1,7 @@
 # Targets of this repository; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint deny clients
+.PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop pictures lint deny clients
 .PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
 .PHONY: test-torture torture torture-queue torture-planted test-disk powercut faults disk-tools test-hostile hostile compare-recovery bench bench-queue scale load profile perf compare compare-all peers fuzz clean
 
@@ -71,6 +71,10 @@ interop: node npm-clients npm-browser chromium ## the table of clients, servers 
 	@cd $(CLIENTS) && npm run --silent interop
 	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm run --silent interop
 	@node $(CLIENTS)/interop.mjs
+
+pictures: node npm-clients npm-browser chromium fonts ## pictures of the demo page in docs/pictures, from the running page
+	@cargo build --bin stentor
+	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm run --silent pictures
 
 # Requirements of tests beside Rust: each target checks one and installs it if missing. See CONTRIBUTING.md.
 

@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
 import { CONCURRENCY, isCalm, launch, nameOf, picture, says, saysOnlyNetwork, scene } from "./browser.mjs";
+import { STORY, tellStory } from "./story.mjs";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -277,6 +278,16 @@ describe("the queue on the demo page", { concurrency: CONCURRENCY }, () => {
     await says(one, "#log", /kitchen received “bread” again/);
     await says(one, "#pending", /^2 pending$/);
     await saysOnlyNetwork(one);
+  });
+
+  test("the pictures show orders that wait for a lost connection", async (t) => {
+    const { open } = await start(t, { ...STORY, reducedMotion: "reduce" });
+    const [one, two] = [await open(), await open()];
+    const states = [];
+    await tellStory(one, two, (state) => states.push(state));
+    assert.ok(states.includes("2 pending"), `${states}`);
+    await saysOnlyNetwork(one);
+    await isCalm(two);
   });
 
   for (const width of [375, 768, 1280, 1920]) {
