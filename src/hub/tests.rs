@@ -123,9 +123,13 @@ struct Rig {
 impl Rig {
     fn new(limits: Limits, stores: Stores) -> Self {
         let (sender, lines) = mpsc::channel();
+        Self::with_worker(limits, stores, Listener(sender).start(), lines)
+    }
+
+    fn with_worker(limits: Limits, stores: Stores, worker: Addr<Listener>, lines: mpsc::Receiver<String>) -> Self {
         let (room_changes, _) = tokio::sync::broadcast::channel(1);
         let hub = Hub::new(limits, stores, room_changes).start();
-        let fanout = Listener(sender).start().recipient();
+        let fanout = worker.recipient();
         let rig = Self { hub, lines, ticket: 0, slot: SLOT };
         rig.tell(ImmediateCommand::Register { fanout });
         rig
@@ -228,11 +232,12 @@ fn run<F: Future<Output = ()>>(test: F) {
     System::new().block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() });
 }
 
-/// A memory journal whose appends are observed, whose reads are counted, and whose flushes fail
-/// once the head reaches a position.
+/// A memory journal whose appends and flushes are observed, whose reads are counted, and whose
+/// flushes fail once the head reaches a position.
 struct TestJournal {
     inner: MemoryJournal,
     on_append: Box<dyn FnMut(&Record) + Send>,
+    on_flush: Box<dyn FnMut() + Send>,
     reads: Arc<AtomicUsize>,
     flush_fails_at: Lsn,
     record_bytes_max: Option<usize>,
@@ -243,6 +248,7 @@ impl TestJournal {
         Self {
             inner,
             on_append: Box::new(|_| {}),
+            on_flush: Box::new(|| {}),
             reads: Arc::default(),
             flush_fails_at: Lsn(Lsn::END),
             record_bytes_max: None,
@@ -269,6 +275,7 @@ impl Journal for TestJournal {
         self.inner.trimmed_to()
     }
     fn flush(&mut self) -> Result<(), JournalError> {
+        (self.on_flush)();
         let full = || JournalError::Io { path: "x".into(), kind: std::io::ErrorKind::StorageFull };
         if self.head() < self.flush_fails_at { Ok(()) } else { Err(full()) }
     }

@@ -4,18 +4,17 @@ use std::fs;
 
 use super::files::{files_in, root};
 use super::reader;
-use crate::{COMMENT_COLUMNS_MAX, OPENERS, TEST_NAME_LENGTH_MAX, WORDS};
+use crate::{OPENERS, TEST_NAME_LENGTH_MAX, TEXT_COLUMNS_MAX, WORDS};
 
-const FOLDERS: &[&str] = &["src", "static", "tests", "benches", "examples", "fuzz", "docs", "deploy"];
-const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"];
+const FOLDERS: &[&str] = &["src/", "static/", "tests/", "benches/", "examples/", "fuzz/", "docs/", "deploy/"];
 
-/// Path and text of all texts with one of these endings, and of the documents at the root. Of the
-/// changelog only what is not yet released.
-fn texts(endings: &[&str]) -> Vec<(String, String)> {
-    let in_folders =
-        FOLDERS.iter().flat_map(|folder| files_in(folder).into_iter().map(move |path| format!("{folder}/{path}")));
-    let documents = DOCUMENTS.iter().map(|path| (*path).to_owned());
-    let paths = in_folders.chain(documents).filter(|path| endings.iter().any(|ending| path.ends_with(ending)));
+/// Path and text of all texts with one of these endings: those in the folders, the Makefile, and
+/// Markdown anywhere. Of the changelog only what is not yet released.
+pub(super) fn texts(endings: &[&str]) -> Vec<(String, String)> {
+    let is_text = |path: &String| {
+        FOLDERS.iter().any(|folder| path.starts_with(folder)) || path == "Makefile" || path.ends_with(".md")
+    };
+    let paths = files_in("").into_iter().filter(is_text).filter(|path| endings.iter().any(|end| path.ends_with(end)));
     let read = |path: String| {
         let text = fs::read_to_string(root().join(&path)).expect("a text is readable UTF-8");
         let released = text.match_indices("\n## ").nth(1).filter(|_| path == "CHANGELOG.md");
@@ -61,7 +60,7 @@ fn too_wide(text: &str) -> Vec<usize> {
         let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
         let comment = comment.trim_start_matches(['/', '!', ' ']);
         is_code ^= comment.starts_with("```");
-        if line.chars().count() > COMMENT_COLUMNS_MAX && !is_code && !comment.starts_with('|') {
+        if line.chars().count() > TEXT_COLUMNS_MAX && !is_code && !comment.starts_with('|') {
             found.push(at + 1);
         }
     }
@@ -74,7 +73,7 @@ fn comment_lines_have_a_bounded_width() {
     for (path, text) in texts(&[".rs"]) {
         found.extend(too_wide(&text).into_iter().map(|line| format!("{path}:{line}")));
     }
-    assert!(found.is_empty(), "comments of more than {COMMENT_COLUMNS_MAX} columns:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "comments of more than {TEXT_COLUMNS_MAX} columns:\n{}", found.join("\n"));
     assert_eq!(too_wide(&format!("let a;\n    // {}", "x".repeat(94))), [2]);
     assert!(too_wide(&format!("    // {}", "x".repeat(93))).is_empty());
     assert!(too_wide(&format!("//! | {} |", "x".repeat(100))).is_empty());

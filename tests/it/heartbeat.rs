@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use stentor::Event;
+
 use crate::support::{Client, Ended, Hub, Reports, Transport, on_every_transport, report_channel, report_disconnects};
 
 fn hub(interval: u64, timeout: u64) -> (Hub, Reports) {
@@ -75,6 +77,33 @@ fn a_pong_keeps_the_session_open_and_the_next_ping_follows() {
         client.send("1");
         assert_eq!(reports.next(), "transport close");
     });
+}
+
+#[test]
+fn the_pong_deadline_is_suspended_while_a_session_does_not_read() {
+    let hub = Hub::limited(
+        |limits| {
+            limits.sessions.ping_interval = Duration::from_millis(100);
+            limits.sessions.ping_timeout = Duration::from_millis(200);
+            limits.handlers.pending_max = 1;
+            limits.handlers.held_events_max = 1;
+        },
+        |io| {
+            io.of("/").on("wait", |_, event: Event<u32>| async move {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                event.ack.send(event.data)?;
+                Ok(())
+            });
+        },
+    );
+    let mut client = hub.join(Transport::Websocket);
+    for n in 0..3 {
+        client.send(&format!(r#"42{n}["wait",{n}]"#));
+    }
+    for n in 0..3 {
+        client.expect(&format!("43{n}[{n}]"));
+    }
+    client.expect_echo();
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Invariant 8, order: random programs of several clients on two workers, checked against the one
-//! order that all must see.
+//! The invariant of order: random programs of several clients on two workers, checked against the
+//! one order that all must see.
 //!
 //! In each round every client sends one program, all concurrently; a handler runs its steps and
 //! acks with the results. A barrier is then emitted to all sockets, so an event that has not

@@ -49,6 +49,42 @@ fn a_reader_of_dropped_records_falls_behind() {
 }
 
 #[test]
+fn events_are_sent_after_the_journal_is_flushed() {
+    run(async {
+        let (sender, lines) = mpsc::channel::<String>();
+        let (seen, order) = mpsc::channel();
+        let appended = seen.clone();
+        let mut journal = TestJournal::observed(move |record: &Record| {
+            if matches!(record.body, RecordBody::Event(_)) {
+                let _ = appended.send("event appended".to_owned());
+            }
+        });
+        // A flush takes longer than the worker, on its own thread, needs to receive an event.
+        journal.on_flush = Box::new(move || {
+            while let Ok(line) = lines.recv_timeout(Duration::from_millis(50)) {
+                let _ = seen.send(line);
+            }
+            let _ = seen.send("flushed".to_owned());
+        });
+        let worker = Listener::start_in_arbiter(&actix::Arbiter::new().handle(), |_| Listener(sender));
+        let stores = Stores { writer: writer(journal), ..Stores::default() };
+        let mut rig = Rig::with_worker(Limits::default(), stores, worker, mpsc::channel().1);
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.received().await;
+        let mut lines = Vec::new();
+        while !lines.iter().any(|line: &String| line.starts_with("deliver")) {
+            rig.emit("a", "e", Grade::Plain);
+            rig.received().await;
+            lines.extend(order.try_iter());
+        }
+        let after_append = lines.iter().skip_while(|line| *line != "event appended");
+        let next = after_append.clone().find(|line| *line == "flushed" || line.starts_with("deliver"));
+        assert_eq!(next.map(String::as_str), Some("flushed"), "{lines:?}");
+    });
+}
+
+#[test]
 fn a_failed_journal_affects_recovery_only() {
     run(async {
         let journal = TestJournal { flush_fails_at: Lsn(4), ..TestJournal::new(journal()) };
