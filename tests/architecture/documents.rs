@@ -20,7 +20,7 @@ fn architecture_page() -> String {
 fn is_exempt(line: &str) -> bool {
     let line = line.trim_start().trim_start_matches("- ");
     let is_link = line.starts_with(['[', '!', '(']) && line.matches("](").count() == 1;
-    line.starts_with(['|']) || line.starts_with("<!--") || is_link && line.rfind(") ").is_none()
+    line.starts_with('|') || line.starts_with("<!--") || is_link && line.rfind(") ").is_none()
 }
 
 /// Numbers of the lines of prose that are too wide. Code blocks are not prose.

@@ -29,7 +29,10 @@ pub(super) fn files_in(folder: &str) -> Vec<String> {
             if !path.is_dir() {
                 let relative = path.strip_prefix(start).expect("the walk stays in its folder");
                 found.push(relative.to_string_lossy().replace('\\', "/"));
-            } else if ![".git", "node_modules", ".venv", "target", "__pycache__"].iter().any(|name| path.ends_with(name)) {
+            } else if ![".git", "node_modules", ".venv", "target", "__pycache__"]
+                .iter()
+                .any(|name| path.ends_with(name))
+            {
                 walk(&path, start, found);
             }
         }

@@ -78,7 +78,7 @@ async function nextConnection(tab) {
   await tab.routeWebSocket(/./, (client) => {
     const server = client.connectToServer();
     const cut = async () => {
-      // What the page still sends is lost.
+      // Messages that the page still sends are lost.
       client.onMessage(() => {});
       await tab.route(POLLING, (route) => route.abort());
       await Promise.all([client.close(), server.close()]);
