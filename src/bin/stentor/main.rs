@@ -112,7 +112,11 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
-        Some(("queue", matches)) => Ok(queue_tool::run(matches, &mut io::stdout().lock())?),
+        Some(("queue", matches)) => {
+            // The command itself says what it changes.
+            start_log("stentor::queue::sqlite::folder=warn")?;
+            Ok(queue_tool::run(matches, &mut io::stdout().lock())?)
+        }
         _ => Ok(()),
     }
 }

@@ -159,6 +159,24 @@ fn a_restored_copy_continues_with_offsets_that_were_never_given() {
 }
 
 #[test]
+fn a_change_by_root_leaves_the_folder_to_its_owner() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const OWNER: u32 = 65_534;
+    let data = Data::new();
+    let folder = data.0.join("queue");
+    let owned = [&data.0, &folder, &data.database()].map(|path| chown(path, Some(OWNER), Some(OWNER)));
+    if owned.iter().any(Result::is_err) {
+        return eprintln!("skipped: only root may give files to another user");
+    }
+    data.shown("restored --yes");
+    let files = fs::read_dir(&folder).unwrap().map(Result::unwrap);
+    let mut owners: Vec<_> =
+        files.map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().uid())).collect();
+    owners.sort();
+    assert_eq!(owners, [("queue.lock".into(), OWNER), ("queue.sqlite3".into(), OWNER)]);
+}
+
+#[test]
 fn what_does_not_exist_is_refused_with_the_remedy() {
     let data = Data::new();
     let unknown = "subscriber \"x\" does not exist in namespace /; `stentor queue ls` lists all\n";
