@@ -279,7 +279,9 @@ impl Subscriber {
     /// # Errors
     ///
     /// Fails with [`QueueError::Busy`] while a socket is attached to the subscriber, or if one is
-    /// attached while the pull waits, and with [`QueueError::Disconnected`] when the server closes.
+    /// attached while the pull waits, with [`QueueError::UnknownSubscriber`] or
+    /// [`QueueError::Closed`] if the subscriber is removed or closed meanwhile, and with
+    /// [`QueueError::Disconnected`] when the server closes.
     /// See [`QueueError`] for others.
     pub async fn pull(&self, limit: usize, wait: Duration) -> Result<Pulled, QueueError> {
         let mut guard = PullGuard(Some(self));

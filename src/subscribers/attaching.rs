@@ -4,7 +4,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use super::content::AttachStatus;
+use super::content::{AttachStatus, Eviction};
 use super::gaps::ReportedGaps;
 use super::reads::ReadJob;
 use super::{Active, Outlet, Subscribers};
@@ -183,7 +183,7 @@ impl Subscribers {
                 self.join_pull(other, state);
                 return Ok(());
             }
-            self.evict(other, "replaced");
+            self.evict(other, Eviction::Replaced);
             // The commits of the other delivery end before this one.
             self.repeat_attach(id);
             return Ok(());
@@ -281,17 +281,23 @@ impl Subscribers {
     }
 
     /// Ends an attachment in favour of another one, or since its subscriber was removed.
-    pub(super) fn evict(&mut self, id: AttachmentId, reason: &'static str) {
+    pub(super) fn evict(&mut self, id: AttachmentId, eviction: Eviction) {
         let Some(active) = self.active.get_mut(&id) else { return };
         match &active.outlet {
             Outlet::Socket { .. } => {
                 self.metrics.subscribers.evictions.add(1);
                 let packets = std::mem::take(&mut active.packets);
                 active.tell(id, AttachmentUpdate::Packets(packets));
-                let packet = self.notices.evicted(&active.key.namespace, reason);
+                let packet = self.notices.evicted(&active.key.namespace, eviction);
                 active.tell(id, AttachmentUpdate::Ended(Some(packet)));
             }
-            Outlet::Pull(_) => self.fail_pull(id, &SubscriberError::Busy),
+            Outlet::Pull(_) => {
+                let error = match eviction {
+                    Eviction::Replaced => SubscriberError::Busy,
+                    Eviction::Removed => SubscriberError::Refused(Refusal::UnknownSubscriber),
+                };
+                self.fail_pull(id, &error);
+            }
         }
         self.end(id);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::attaching::outcome;
-use super::content::Content;
+use super::content::{Content, Eviction};
 use super::reads::{READ_PAUSE, ReadJob};
 use super::{Active, LIVE_PER_TURN, Outlet, Subscribers};
 use crate::ids::RoomName;
@@ -161,7 +161,7 @@ impl Subscribers {
             Settlement::Retry { .. } => {}
         }
         if let Err(SubscriberError::Refused(Refusal::UnknownSubscriber | Refusal::SubscriberExpired { .. })) = result {
-            return self.evict(id, "removed");
+            return self.evict(id, Eviction::Removed);
         }
         for number in numbers {
             if let Some(active) = self.active.get_mut(&id) {

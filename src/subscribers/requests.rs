@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attaching::{GAPS_READ, outcome};
+use super::content::Eviction;
 use super::delivering::Cause;
 use super::reads::ReadJob;
 use super::{Outlet, REQUESTED_READS_MAX, Subscribers, UNSUBMITTED_MAX, bounded};
@@ -90,7 +91,7 @@ impl Subscribers {
             SubscriberRequest::Remove(reply) => {
                 self.change_then(Change::RemoveSubscriber { subscriber: key.clone() }, reply, move |actor, _| {
                     if let Some(id) = actor.by_key.get(&key).copied() {
-                        actor.evict(id, "removed");
+                        actor.evict(id, Eviction::Removed);
                     }
                 });
             }
@@ -369,7 +370,7 @@ impl Subscribers {
                 }
                 active.tell(id, AttachmentUpdate::Ended(None));
             }
-            Outlet::Pull(_) if socket.is_none() => self.fail_pull(id, &SubscriberError::Busy),
+            Outlet::Pull(_) if socket.is_none() => self.fail_pull(id, &SubscriberError::Closed),
             _ => return,
         }
         self.end(id);
