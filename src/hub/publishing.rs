@@ -56,12 +56,14 @@ pub(crate) struct HubQueue {
     pub(crate) reports: Arc<Reports>,
     pub(crate) parser: Parser,
     /// Events up to here were revealed before the hub started.
-    pub(crate) revealed: u64,
+    pub(crate) revealed_before_start: u64,
 }
 
 /// State of the hub's durable events.
 pub(super) struct Publishing {
     queue: HubQueue,
+    /// The newest revealed event. Written by `reveal`.
+    revealed: u64,
     /// Reports that were taken and not processed.
     taken: VecDeque<Report>,
     /// Events that were submitted and not revealed or refused, and their bytes.
@@ -89,13 +91,14 @@ struct Revealing {
 
 impl Publishing {
     pub(super) fn new(queue: HubQueue) -> Self {
-        let notified = queue.revealed;
+        let revealed = queue.revealed_before_start;
         Self {
             queue,
+            revealed,
             taken: VecDeque::new(),
             unrevealed: 0,
             unrevealed_bytes: 0,
-            notified,
+            notified: revealed,
             is_notifying: false,
             notify_scheduled: false,
             notify_failed: false,
@@ -122,7 +125,7 @@ impl Publishing {
 
     /// Commits that events were revealed.
     fn notify(&mut self) {
-        let up_to = self.queue.revealed;
+        let up_to = self.revealed;
         if self.is_notifying || up_to == self.notified {
             return;
         }
@@ -321,11 +324,11 @@ impl Hub {
         crash_if_planted("before_reveal");
         let Revealing { offset: stored, draft, exclude, event } = revealing;
         let Some(publishing) = &mut self.publishing else { return };
-        if stored.number <= publishing.queue.revealed {
+        if stored.number <= publishing.revealed {
             log::error!("stored event was revealed before number={}", stored.number);
             return;
         }
-        publishing.queue.revealed = stored.number;
+        publishing.revealed = stored.number;
         self.metrics.hub.events.add(1);
         let offset = self.next_offset();
         let message = draft.seal(None, offset.as_ref());
@@ -348,7 +351,7 @@ impl Hub {
     /// later.
     pub(super) fn notify_queue(&mut self, ctx: &mut Context<Self>) {
         let Some(publishing) = &mut self.publishing else { return };
-        let unnotified = publishing.queue.revealed - publishing.notified;
+        let unnotified = publishing.revealed - publishing.notified;
         if publishing.is_closed {
             return;
         }

@@ -174,8 +174,8 @@ fn open_queue(
         "queue starts head={} events={events} bytes={bytes} subscribers={subscribers} dead_letters={dead_letters}",
         head.number
     );
-    let revealed = reveal_stored(writer, &service, &mut *reader, parser).map_err(failed)?;
-    Ok(Some((HubQueue { service: Arc::new(service), reports, parser, revealed }, reader)))
+    let revealed_before_start = reveal_stored(writer, &service, &mut *reader, parser).map_err(failed)?;
+    Ok(Some((HubQueue { service: Arc::new(service), reports, parser, revealed_before_start }, reader)))
 }
 
 /// Priority of the thread that commits, as `nice` counts it: beside a thread that serves clients

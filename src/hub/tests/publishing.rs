@@ -126,10 +126,10 @@ impl QueueRig {
         });
         let reports = Arc::<Reports>::default();
         let (service, mut reader) = QueueService::start(options(&reports), StoreLimits::default(), open).unwrap();
-        let revealed = reveal_stored(writer.as_mut(), &service, &mut *reader, Parser::Json).unwrap();
+        let revealed_before_start = reveal_stored(writer.as_mut(), &service, &mut *reader, Parser::Json).unwrap();
         service.want_live(true);
         let service = Arc::new(service);
-        let queue = HubQueue { service: service.clone(), reports, parser: Parser::Json, revealed };
+        let queue = HubQueue { service: service.clone(), reports, parser: Parser::Json, revealed_before_start };
         let rig = Rig::new(limits, Stores { writer, queue: Some(queue), ..Stores::default() });
         Self { rig, gate: Gate { permits, is_gated: gate }, service, reader }
     }
