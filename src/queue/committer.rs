@@ -380,7 +380,7 @@ impl Worker {
                 }
             }
             Err(error @ StoreError::Busy { .. }) => {
-                log::error!("queue refuses durable events: {error}");
+                log::error!("queue refuses durable events error=\"{error}\"");
                 self.availability.failures.fetch_add(1, Ordering::Relaxed);
                 self.availability.has_failed.store(true, Ordering::Release);
                 for complete in completions {
@@ -400,7 +400,7 @@ impl Worker {
     }
 
     fn fail(&mut self, error: &StoreError) {
-        log::error!("queue failed, durable events are refused until it is opened again: {error}");
+        log::error!("queue failed, durable events are refused until it is opened again error=\"{error}\"");
         self.availability.failures.fetch_add(1, Ordering::Relaxed);
         self.availability.has_failed.store(true, Ordering::Release);
         self.store = None;
@@ -425,7 +425,7 @@ impl Worker {
                 }
                 Err(error) => {
                     self.availability.failures.fetch_add(1, Ordering::Relaxed);
-                    log::error!("queue not opened, next attempt in {:?}: {error}", self.pause);
+                    log::error!("queue not opened, the next attempt follows pause={:?} error=\"{error}\"", self.pause);
                 }
             }
         }

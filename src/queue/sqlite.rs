@@ -249,7 +249,7 @@ impl SqliteStore {
         let revealed = if is_revealed { to } else { self.counters.revealed };
         let (from, to, reason) = (i(head + 1), i(to), GapReason::Restored.code());
         let path = self.path().display();
-        log::warn!("queue file {path}: restored from a copy without the newest events from={from} to={to}");
+        log::warn!("queue file was restored from a copy without the newest events path={path} from={from} to={to}");
         let transaction = self.connection.transaction()?;
         transaction.execute(
             "INSERT INTO gap (subscriber, reason, first, last) SELECT id, ?1, ?2, ?3 FROM subscriber WHERE name IS NOT NULL \
@@ -460,7 +460,10 @@ impl SqliteStore {
             self.restarted_at = Some(Instant::now());
             if schema::checkpoint(&self.connection, "TRUNCATE")?.left > 0 {
                 let path = self.path().display();
-                log::warn!("queue file {path}: a reader keeps the log from starting over frames={}", log.frames);
+                log::warn!(
+                    "queue file has a reader that keeps its log from starting over path={path} frames={}",
+                    log.frames
+                );
             }
         } else if log.left > frames_max {
             schema::checkpoint(&self.connection, "PASSIVE")?;

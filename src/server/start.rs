@@ -187,7 +187,7 @@ const COMMITTER_NICE: i32 = 10;
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMMITTER_NICE) {
-        log::warn!("queue commits with the priority of a thread that serves connections: {error}");
+        log::warn!("queue commits with the priority of a thread that serves connections error=\"{error}\"");
     }
 }
 

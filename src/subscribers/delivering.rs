@@ -13,7 +13,7 @@ use crate::queue::change::{ACKED_MAX, Acked, Change, Refusal};
 use crate::queue::committer::CommitResult;
 use crate::queue::delivery::{Delivery, Effect, Page, PendingEvent, Refused, Settlement};
 use crate::queue::left_out::log_once;
-use crate::queue::record::{SubscriberKey, UnixMillis};
+use crate::queue::record::{DamagedEvent, SubscriberKey, UnixMillis};
 use crate::queue::service::{Live, RevealedEvent};
 use crate::queue::store::{PageLimit, StoreError};
 
@@ -227,11 +227,12 @@ impl Subscribers {
         let head = self.reader.totals()?.head.number;
         let page = self.reader.deliverable(&active.key, read.after, &read.except, now, read.limit)?;
         active.read = None;
-        for damaged in page.damaged {
-            log::error!("queue event is damaged and removed, its subscribers get a gap: {}", damaged.error);
-            let number = damaged.number;
+        for DamagedEvent { number, error: damage } in page.damaged {
             self.submit(Change::RemoveDamaged { number }, move |actor, result| match outcome(result) {
-                Ok(_) => actor.look_for_gaps(id),
+                Ok(_) => {
+                    log::error!("queue event removed, its stored bytes are damaged number={number} error=\"{damage}\"");
+                    actor.look_for_gaps(id);
+                }
                 Err(error) => actor.on_damage_kept(id, number, &error),
             });
         }
@@ -258,6 +259,7 @@ impl Subscribers {
     /// An event that was not read was not removed: it is not damaged, or the store has failed. It
     /// is read again.
     fn on_damage_kept(&mut self, id: AttachmentId, number: u64, error: &SubscriberError) {
+        log::error!("damaged queue event not removed number={number} error=\"{error}\"");
         let now = self.clock.now();
         if let Some(active) = self.active.get_mut(&id)
             && !matches!(error, SubscriberError::Refused(_))

@@ -114,7 +114,7 @@ impl Subscribers {
             if !self.reads.has_ready()
                 && let Err(error) = self.sample(now)
             {
-                log::debug!("queue not sampled: {error}");
+                log::debug!("queue not sampled error=\"{error}\"");
             }
         }
     }

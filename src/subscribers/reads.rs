@@ -100,7 +100,7 @@ impl Subscribers {
         let now = self.clock.now();
         if self.reads.logged_until <= now {
             self.reads.logged_until = now.plus(READ_PAUSE);
-            log::error!("queue not read, deliveries repeat the read after {READ_PAUSE} ms: {error}");
+            log::error!("queue not read, deliveries repeat the read pause_ms={READ_PAUSE} error=\"{error}\"");
         }
     }
 
