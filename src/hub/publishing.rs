@@ -297,12 +297,9 @@ impl Hub {
     fn on_found(&mut self, found: UnrevealedEvent) {
         let Some(publishing) = &self.publishing else { return };
         let HubQueue { service, parser, .. } = &publishing.queue;
+        let Some(draft) = draft_of(&found, *parser, self.writer.is_some()) else { return };
         let UnrevealedEvent { namespace, rooms, event } = found;
         let offset = QueueOffset { epoch: service.epoch(), number: event.number };
-        let Some(draft) = event.payload.draft(*parser, namespace.clone(), self.writer.is_some()) else {
-            log::error!("stored event has no event's payload, it is not revealed number={}", event.number);
-            return;
-        };
         let exclude = Origin::decode(&event.origin).exclude;
         let (payload, rooms) = (Arc::new(event.payload), rooms.into());
         let (published_at, expires_at): (UnixMillis, _) = (event.published_at, event.expires_at);
@@ -337,9 +334,7 @@ impl Hub {
         // Journalled also if no session may miss it, so that the next start knows that it was
         // revealed.
         if !self.journal(offset, || event_record(namespace, &target, &message, Some(stored))) {
-            log::error!(
-                "revealed event is not in the journal, clients that missed it are not recovered stored={stored}"
-            );
+            log_not_journalled(stored);
         }
         self.deliver(namespace, &target, &message, offset, false, None);
         if let Some(publishing) = &self.publishing {
@@ -387,6 +382,20 @@ fn check_bound(what: &'static str, found: usize, more: usize, limit: usize) -> R
         return Ok(());
     }
     Err(Refusal::Overloaded { what, found: found as u64, limit: limit as u64 })
+}
+
+/// The packet of a stored event. `None`, which is logged, if its payload is not that of an event.
+fn draft_of(stored: &UnrevealedEvent, parser: Parser, token_hole: bool) -> Option<Draft> {
+    let UnrevealedEvent { namespace, event, .. } = stored;
+    let draft = event.payload.draft(parser, namespace.clone(), token_hole);
+    if draft.is_none() {
+        log::error!("stored event has no event's payload, it is not revealed number={}", event.number);
+    }
+    draft
+}
+
+fn log_not_journalled(stored: QueueOffset) {
+    log::error!("revealed event is not in the journal, clients that missed it are not recovered stored={stored}");
 }
 
 /// The connected sockets that receive a durable event: the members of its rooms, except durable

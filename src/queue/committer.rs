@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::change::{Change, Outcome};
 use super::record::{QueueOffset, UnixMillis};
-use super::store::{PageLimit, QueueReader, QueueStore, StoreError, UnrevealedEvent};
+use super::store::{QueueReader, QueueStore, StoreError, UnrevealedEvent, for_each_unrevealed};
 use crate::ids::Epoch;
 
 /// Result of a change, for its publisher or subscriber.
@@ -471,18 +471,9 @@ impl Worker {
 
 /// Reads the events after a number, which are those of one commit.
 fn read_after(store: &dyn QueueStore, head: u64) -> Result<Vec<UnrevealedEvent>, StoreError> {
-    let (mut reader, mut events, mut after) = (store.reader()?, Vec::new(), head);
-    loop {
-        let page = reader.unrevealed(after, PageLimit { events: 1_024, bytes: 4 << 20 })?;
-        for damaged in page.damaged {
-            log::error!("stored event is not revealed number={} error=\"{}\"", damaged.number, damaged.error);
-        }
-        events.extend(page.events);
-        after = page.next;
-        if !page.has_more {
-            return Ok(events);
-        }
-    }
+    let mut events = Vec::new();
+    for_each_unrevealed(&mut *store.reader()?, head, |event| events.push(event))?;
+    Ok(events)
 }
 
 /// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH` names a point
