@@ -248,14 +248,14 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn info(&self) -> Result<SubscriberDetails, QueueError> {
-        let Description { info, is_attached, backlog, gaps, in_flight, oldest_in_flight, head } =
+        let Description { info, has_socket, backlog, gaps, in_flight, oldest_in_flight, head } =
             self.request(SubscriberRequest::Describe).await?;
         let offset = offsets(service(&self.core)?);
         let SubscriberSummary { name, rooms, dead_letters, created_at, seen_at, .. } = summary(info);
         Ok(SubscriberDetails {
             name,
             rooms,
-            is_attached,
+            is_attached: has_socket,
             pending: backlog.events,
             pending_capped: backlog.is_capped,
             oldest_at: backlog.oldest_at.map(system_time),

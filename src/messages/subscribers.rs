@@ -128,7 +128,7 @@ pub(crate) struct PullAnswer {
 pub(crate) struct Description {
     pub info: SubscriberInfo,
     /// A socket is attached to the subscriber.
-    pub is_attached: bool,
+    pub has_socket: bool,
     pub backlog: Backlog,
     pub gaps: Vec<Gap>,
     pub in_flight: usize,

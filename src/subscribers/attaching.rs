@@ -28,14 +28,14 @@ pub(super) struct PendingAttach {
     outlet: Outlet,
     replies: Vec<SubscriberReply<()>>,
     /// The outcome of the commit, once there is one.
-    committed: Option<Attached>,
+    committed: Option<FormerState>,
     /// The attach was committed again.
     is_repeated: bool,
 }
 
 /// The state of a subscriber before it was attached.
 #[derive(Debug, Clone, Copy, Default)]
-struct Attached {
+struct FormerState {
     is_new: bool,
     has_expired: bool,
     sent_up_to: Option<u64>,
@@ -143,7 +143,7 @@ impl Subscribers {
         };
         let Some(pending) = self.attaching.get_mut(&id) else { return self.undo_attach(key, sent_up_to) };
         let before = pending.committed.unwrap_or_default();
-        pending.committed = Some(Attached {
+        pending.committed = Some(FormerState {
             is_new: is_new || before.is_new,
             has_expired: expired_at.is_some() || before.has_expired,
             sent_up_to,
@@ -175,7 +175,7 @@ impl Subscribers {
             return Ok(());
         }
         if let Some(other) = self.by_key.get(&key).copied() {
-            if !is_socket && self.is_attached(other) {
+            if !is_socket && self.has_socket(other) {
                 self.fail_attach(id, &SubscriberError::Busy);
                 return Ok(());
             }
@@ -215,7 +215,7 @@ impl Subscribers {
         head: u64,
     ) {
         let PendingAttach { key, outlet, replies, committed, .. } = pending;
-        let Attached { is_new, has_expired, sent_up_to } = committed.unwrap_or_default();
+        let FormerState { is_new, has_expired, sent_up_to } = committed.unwrap_or_default();
         let mode = match &outlet {
             Outlet::Socket { .. } => Mode::Push,
             Outlet::Pull(_) => Mode::Pull { demand: 0 },
@@ -264,7 +264,8 @@ impl Subscribers {
         self.advance(id);
     }
 
-    pub(super) fn is_attached(&self, id: AttachmentId) -> bool {
+    /// True if the outlet is a socket, not pulls.
+    pub(super) fn has_socket(&self, id: AttachmentId) -> bool {
         self.active.get(&id).is_some_and(|active| matches!(active.outlet, Outlet::Socket { .. }))
     }
 

@@ -65,7 +65,7 @@ impl Subscribers {
         // The newest pull holds up the others until it has an event.
         let pull = WaitingPull { limit: limit.max(1), until, reply };
         match self.by_key.get(&key).copied() {
-            Some(id) if self.is_attached(id) => {
+            Some(id) if self.has_socket(id) => {
                 let _ = pull.reply.send(Err(SubscriberError::Busy));
             }
             Some(id) => self.wait_for_events(id, pull),

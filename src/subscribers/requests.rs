@@ -388,7 +388,7 @@ impl Subscribers {
         let delivery = id.and_then(|id| self.active.get(&id)).map(|active| &active.delivery);
         Ok(Ok(Description {
             info,
-            is_attached: id.is_some_and(|id| self.is_attached(id)),
+            has_socket: id.is_some_and(|id| self.has_socket(id)),
             backlog,
             gaps,
             in_flight: delivery.map_or(0, |delivery| delivery.in_flight()),
