@@ -117,7 +117,7 @@ impl Hub {
         let needs_rooms = rooms_reply.is_some() || self.is_watched();
         let rooms = if needs_rooms { self.rooms.rooms_of(&socket) } else { Vec::new() };
         for (room, members) in &rooms {
-            self.publish_left(&socket, room, members - 1);
+            self.announce_left(&socket, room, members - 1);
         }
         let counted = if needs_rooms { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_REMOVAL) };
         self.work += counted * ROOM_WORK;
@@ -154,7 +154,7 @@ impl Hub {
             let offset = self.writer.as_ref().map(JournalWriter::applied);
             return Ok(Joined { members: joined.members, offset });
         }
-        self.publish_joined(&socket, &room, joined.members);
+        self.announce_joined(&socket, &room, joined.members);
         // The record shares the allocation of the room's name with the table of rooms, since recent
         // records stay in memory.
         let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
@@ -185,7 +185,7 @@ impl Hub {
         if self.is_owned_by(&socket, worker, slot)
             && let Some(left) = self.rooms.leave(&socket, &room)
         {
-            self.publish_left(&socket, &room, left.members);
+            self.announce_left(&socket, &room, left.members);
             self.journal_change(socket, offset, || RecordBody::Leave { socket, room });
             let member = left.location.member;
             self.workers.queue_command(worker, FanoutCommand::Leave { member, room: left.room });
