@@ -27,7 +27,7 @@ use super::record::{
     SubscriberName, Totals, UnixMillis,
 };
 use super::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
-use super::store::{EventPage, PASSED_MAX, PASSED_PAUSE, PageLimit, QueueReader, QueueStore, StoreError};
+use super::store::{EventPage, PASSED_MAX, PASSED_PAUSE_MS, PageLimit, QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 
 const EPOCH: Epoch = Epoch::new(1_700_000_000, 7);

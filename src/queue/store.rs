@@ -117,9 +117,9 @@ const UNREVEALED_PAGE: PageLimit = PageLimit { events: 1_024, bytes: 4 << 20 };
 /// those that were excepted.
 pub(crate) const PASSED_MAX: usize = 1_024;
 
-/// Milliseconds after which retries are read again, if a read passed over so many events that are
+/// Time after which retries are read again, if a read passed over so many events that are
 /// not pending any more and found none that is due.
-pub(crate) const PASSED_PAUSE: u64 = 100;
+pub(crate) const PASSED_PAUSE_MS: u64 = 100;
 
 /// Events in order of their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

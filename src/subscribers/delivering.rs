@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::attaching::outcome;
 use super::content::{Content, Eviction};
-use super::reads::{READ_PAUSE, ReadJob};
+use super::reads::{READ_PAUSE_MS, ReadJob};
 use super::{Active, LIVE_PER_TURN, Outlet, Subscribers};
 use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, EventAnswer, SubscriberError};
@@ -264,7 +264,7 @@ impl Subscribers {
         if let Some(active) = self.active.get_mut(&id)
             && !matches!(error, SubscriberError::Refused(_))
         {
-            active.read_after = now.plus(READ_PAUSE);
+            active.read_after = now.plus(READ_PAUSE_MS);
         }
         self.with(id, |delivery, now, effects| delivery.on_rewind(number - 1, now, effects));
     }

@@ -11,7 +11,7 @@ use crate::queue::change::Refusal;
 use crate::queue::record::{SubscriberKey, UnixMillis};
 
 /// Time for which a pull may wait for a read of the store in addition to its own time.
-const READ_WAIT: u64 = 5_000;
+const READ_WAIT_MS: u64 = 5_000;
 
 /// Maximum number of pulls of one subscriber that wait.
 const WAITING_MAX: usize = 64;
@@ -192,6 +192,6 @@ impl Active {
 
     /// The time for which pulls wait longer, for a read that may bring events.
     fn read_pause(&self) -> u64 {
-        if self.is_reading() { READ_WAIT } else { 0 }
+        if self.is_reading() { READ_WAIT_MS } else { 0 }
     }
 }

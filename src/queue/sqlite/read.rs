@@ -16,7 +16,7 @@ use crate::queue::record::{
     SubscriberState, Totals, UnixMillis,
 };
 use crate::queue::store::{
-    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PASSED_PAUSE, PageLimit, QueueReader, StoreError,
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PASSED_PAUSE_MS, PageLimit, QueueReader, StoreError,
     UnrevealedEvent, UnrevealedPage,
 };
 
@@ -233,7 +233,7 @@ impl QueueReader for SqliteReader {
             if passed >= PASSED_MAX && due.is_empty() && page.damaged.is_empty() {
                 // The same read would find the same rows, until the committer has deleted them.
                 page.has_more = false;
-                next_due = next_due.into_iter().chain([now.plus(PASSED_PAUSE)]).min();
+                next_due = next_due.into_iter().chain([now.plus(PASSED_PAUSE_MS)]).min();
             }
             let mut found =
                 DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
