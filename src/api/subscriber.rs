@@ -16,7 +16,7 @@ use crate::ids::{NamespacePath, QueueOffset, RoomName, SocketId};
 use crate::messages::answer::{NoAnswer, RequestError};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
 use crate::messages::session::{Request, SessionLink};
-use crate::messages::subscribers::{Description, RoomPage, RoomQuery, SubscriberCommand, SubscriberRequest};
+use crate::messages::subscribers::{Description, RoomQuery, StoredEventsPage, SubscriberCommand, SubscriberRequest};
 use crate::queue::change::{Acked, Refusal, StartPosition};
 use crate::queue::record::{SubscriberKey, SubscriberName};
 use crate::queue::service::QueueService;
@@ -181,7 +181,7 @@ async fn stored_events<R: AsRef<str>>(
     }
     let query = RoomQuery { namespace: namespace.clone(), rooms, after, limit };
     let found = ask(core, |reply| SubscriberCommand::ReadRooms { query, wait, session, reply }).await?;
-    let RoomPage { events, next, head, has_more, removed_to } = found;
+    let StoredEventsPage { events, next, head, has_more, removed_to } = found;
     let offset = offsets(service(core)?);
     let events = events.into_iter().filter_map(|event| pulled(event, &offset)).collect();
     Ok(StoredEvents { events, next: offset(next), head: offset(head), has_more, removed_to: removed_to.map(offset) })

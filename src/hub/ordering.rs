@@ -13,7 +13,7 @@ use crate::ids::{
     AckId, AckOwner, MemberKey, NamespacePath, Offset, QueueOffset, RoomName, SlotKey, SocketId, WorkerId,
 };
 use crate::journal::{EventRecord, RecordBody};
-use crate::messages::answer::{Answer, EmitRefusal, Joined, ROOMS_PER_PAGE, Receipt, ReplyTo, RoomPage};
+use crate::messages::answer::{Answer, EmitRefusal, Joined, ROOMS_PER_PAGE, Receipt, ReplyTo, RoomListPage};
 use crate::messages::event::{AckWanted, Emit, Grade};
 use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets};
 use crate::messages::hub::OrderedCommand;
@@ -192,12 +192,12 @@ impl Hub {
         }
     }
 
-    fn list(&mut self, listing: Listing) -> RoomPage {
+    fn list(&mut self, listing: Listing) -> RoomListPage {
         let page = match listing {
-            Listing::OfSocket(socket) => RoomPage { rooms: self.rooms.rooms_of(&socket), next: None },
+            Listing::OfSocket(socket) => RoomListPage { rooms: self.rooms.rooms_of(&socket), next: None },
             Listing::InNamespace { namespace, from } => {
                 let (rooms, next) = self.rooms.rooms_in(&namespace, from, ROOMS_PER_PAGE);
-                RoomPage { rooms, next }
+                RoomListPage { rooms, next }
             }
         };
         self.work += page.rooms.len() * ROOM_WORK;

@@ -34,7 +34,7 @@ use crate::protocol::socketio::Parser;
 use crate::queue::change::{Change, Outcome, Refusal};
 use crate::queue::committer::{CommitResult, NotSubmitted, crash_if_planted};
 use crate::queue::origin::Origin;
-use crate::queue::record::{Receipt, UnixMillis};
+use crate::queue::record::{PublishReceipt, UnixMillis};
 use crate::queue::service::{QueueService, RevealedEvent};
 use crate::queue::store::UnrevealedEvent;
 use crate::state::rooms::Target;
@@ -255,7 +255,7 @@ impl Hub {
         let Publisher { sender, to, namespace, rooms, payload, expires_at, draft, exclude, .. } = publisher;
         let answer = match result {
             CommitResult::Committed(Outcome::Published(receipt)) => {
-                let Receipt { offset, duplicate, pending_for, published_at } = receipt;
+                let PublishReceipt { offset, duplicate, pending_for, published_at } = receipt;
                 if !duplicate {
                     let event = RevealedEvent { offset, namespace, rooms, payload, published_at, expires_at };
                     self.reveal_for(sender, Revealing { offset, draft, exclude, event });

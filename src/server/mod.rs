@@ -45,7 +45,7 @@ use crate::messages::subscribers::SubscriberCommand;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
 use crate::queue::service::QueueService;
-use crate::transport::{Endpoint, Refusal};
+use crate::transport::{Endpoint, HttpRefusal};
 
 pub use self::builder::{BuildError, Builder};
 pub use self::embedding::on_connect;
@@ -182,7 +182,7 @@ impl Server {
             Ok(()) if self.http_permits.is_accept_failing(Instant::now()) => Err(NotAccepting::AcceptFails),
             Ok(()) if self.http_permits.is_full() => Err(NotAccepting::HttpFull),
             Ok(()) => Ok(()),
-            Err(Refusal::Closing) => Err(NotAccepting::Closing),
+            Err(HttpRefusal::Closing) => Err(NotAccepting::Closing),
             Err(_) => Err(NotAccepting::Full),
         }
     }

@@ -23,7 +23,7 @@ use crate::ids::QueueOffset;
 use crate::messages::attachment::{EventAnswer, SubscriberError, SubscriberReply};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::tests::socket;
-use crate::messages::subscribers::{PullAnswer, RoomPage, RoomQuery, SubscriberRequest};
+use crate::messages::subscribers::{PullAnswer, RoomQuery, StoredEventsPage, SubscriberRequest};
 use crate::queue::change::{Outcome, Publish, Refusal, StartPosition};
 use crate::queue::committer::CommitterOptions;
 use crate::queue::limits::StoreLimits;
@@ -35,7 +35,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-type RoomAnswer = oneshot::Receiver<Result<RoomPage, SubscriberError>>;
+type RoomAnswer = oneshot::Receiver<Result<StoredEventsPage, SubscriberError>>;
 
 /// A session that records the updates of its attachments.
 struct Recorder(Log);

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use super::{Result, SqliteStore, i, n};
 use crate::queue::change::{Dedup, Refusal};
 use crate::queue::limits::has_passed;
-use crate::queue::record::{QueueOffset, Receipt, UnixMillis};
+use crate::queue::record::{PublishReceipt, QueueOffset, UnixMillis};
 
 /// Hashes of namespace and id, each with the number of its event. The row decides between equal
 /// hashes.
@@ -41,7 +41,7 @@ impl DedupIndex {
 
 impl SqliteStore {
     /// The first receipt of an id, if it was used within the window.
-    pub(super) fn find_dedup(&self, namespace: &str, dedup: &Dedup, now: UnixMillis) -> Result<Option<Receipt>> {
+    pub(super) fn find_dedup(&self, namespace: &str, dedup: &Dedup, now: UnixMillis) -> Result<Option<PublishReceipt>> {
         let hash = self.dedup.hash(namespace, &dedup.id);
         for (_, number) in self.dedup.entries.range((hash, 0)..=(hash, u64::MAX)).rev() {
             let sql = "SELECT at, namespace, id, content, pending_for FROM dedup WHERE number = ?";
@@ -58,7 +58,7 @@ impl SqliteStore {
                 return Err(Refusal::Conflict { first: *number }.into());
             }
             let offset = QueueOffset { epoch: self.epoch, number: *number };
-            return Ok(Some(Receipt { offset, duplicate: true, pending_for, published_at: at }));
+            return Ok(Some(PublishReceipt { offset, duplicate: true, pending_for, published_at: at }));
         }
         Ok(None)
     }

@@ -6,7 +6,7 @@ use super::event::{Checked, encode_payload, encode_rooms};
 use super::{Result, SqliteStore, i};
 use crate::queue::change::{Outcome, Publish, Refusal};
 use crate::queue::limits::TRIMMED_MAX;
-use crate::queue::record::{GapReason, NUMBER_END, Payload, QueueOffset, Receipt, UnixMillis, event_bytes};
+use crate::queue::record::{GapReason, NUMBER_END, Payload, PublishReceipt, QueueOffset, UnixMillis, event_bytes};
 
 /// An event about to be stored in rooms that exist.
 pub(super) struct NewEvent<'a> {
@@ -61,7 +61,7 @@ impl SqliteStore {
             self.trim_to_rule(room, TRIMMED_MAX)?;
         }
         let offset = QueueOffset { epoch: self.epoch, number };
-        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for, published_at: now }))
+        Ok(Outcome::Published(PublishReceipt { offset, duplicate: false, pending_for, published_at: now }))
     }
 
     pub(super) fn check_head(&self) -> Result<(), Refusal> {
