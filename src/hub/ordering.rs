@@ -44,10 +44,7 @@ impl Hub {
                 self.workers.answer(worker, from, Answer::Connect(connected));
             }
             OrderedCommand::Data { from, socket, data } => {
-                let offset = self.next_offset();
-                if self.is_owned_by(&socket, worker, from.slot) {
-                    self.journal_change(socket, offset, || RecordBody::Data { socket, data });
-                }
+                self.apply_data(worker, from.slot, socket, data);
                 self.workers.answer(worker, from, Answer::Done);
             }
             OrderedCommand::Disconnect { slot, socket, forever, rooms } => {
@@ -66,18 +63,11 @@ impl Hub {
                 self.workers.answer(worker, from, Answer::Join(joined));
             }
             OrderedCommand::LeaveDurable { from, socket, room } => {
-                self.apply_leave(worker, from.slot, socket, RoomName::shadow_of(&room));
-                self.apply_leave(worker, from.slot, socket, room);
+                self.apply_leave_durable(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Leave);
             }
             OrderedCommand::KeepDurable { from, socket, rooms } => {
-                let kept: HashSet<RoomName> = rooms.into_iter().collect();
-                let joined = self.rooms.durable_rooms_of(&socket);
-                self.work += joined.len() * ROOM_WORK;
-                for room in joined.into_iter().filter(|room| !kept.contains(room)) {
-                    self.apply_leave(worker, from.slot, socket, RoomName::shadow_of(&room));
-                    self.apply_leave(worker, from.slot, socket, room);
-                }
+                self.apply_keep_durable(worker, from.slot, socket, rooms);
                 self.workers.answer(worker, from, Answer::Leave);
             }
             OrderedCommand::Broadcast { from, emit, ack } => {
@@ -98,6 +88,13 @@ impl Hub {
                 let page = self.list(listing);
                 self.workers.answer(worker, from, Answer::List(page));
             }
+        }
+    }
+
+    fn apply_data(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, data: Option<Box<str>>) {
+        let offset = self.next_offset();
+        if self.is_owned_by(&socket, worker, slot) {
+            self.journal_change(socket, offset, || RecordBody::Data { socket, data });
         }
     }
 
@@ -189,6 +186,22 @@ impl Hub {
             self.journal_change(socket, offset, || RecordBody::Leave { socket, room });
             let member = left.location.member;
             self.workers.queue_command(worker, FanoutCommand::Leave { member, room: left.room });
+        }
+    }
+
+    /// Leaves the shadow room and the room.
+    fn apply_leave_durable(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, room: RoomName) {
+        self.apply_leave(worker, slot, socket, RoomName::shadow_of(&room));
+        self.apply_leave(worker, slot, socket, room);
+    }
+
+    /// Leaves the durable rooms of a socket, except some.
+    fn apply_keep_durable(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, kept: Vec<RoomName>) {
+        let kept: HashSet<RoomName> = kept.into_iter().collect();
+        let joined = self.rooms.durable_rooms_of(&socket);
+        self.work += joined.len() * ROOM_WORK;
+        for room in joined.into_iter().filter(|room| !kept.contains(room)) {
+            self.apply_leave_durable(worker, slot, socket, room);
         }
     }
 

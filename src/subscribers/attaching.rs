@@ -174,7 +174,7 @@ impl Subscribers {
             self.on_detach(id);
             return Ok(());
         }
-        if let Some(other) = self.by_key.get(&key).copied() {
+        if let Some(other) = self.id_of(&key) {
             if !is_socket && self.has_socket(other) {
                 self.fail_attach(id, &SubscriberError::Busy);
                 return Ok(());
@@ -262,6 +262,11 @@ impl Subscribers {
         }
         self.begin_pull(id);
         self.advance(id);
+    }
+
+    /// The attachment of an active subscriber.
+    pub(super) fn id_of(&self, key: &SubscriberKey) -> Option<AttachmentId> {
+        self.by_key.get(key).copied()
     }
 
     /// True if the outlet is a socket, not pulls.

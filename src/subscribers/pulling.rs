@@ -64,7 +64,7 @@ impl Subscribers {
         let until = self.clock.now().plus(bounded(wait, self.settings.pull_wait_max));
         // The newest pull holds up the others until it has an event.
         let pull = WaitingPull { limit: limit.max(1), until, reply };
-        match self.by_key.get(&key).copied() {
+        match self.id_of(&key) {
             Some(id) if self.has_socket(id) => {
                 let _ = pull.reply.send(Err(SubscriberError::Busy));
             }
@@ -140,7 +140,7 @@ impl Subscribers {
 
     /// The caller of a pull has gone. It may be any of those that wait, or another one.
     pub(super) fn end_dropped_pull(&mut self, key: &SubscriberKey) {
-        let Some(id) = self.by_key.get(key).copied() else { return };
+        let Some(id) = self.id_of(key) else { return };
         let Some(Active { outlet: Outlet::Pull(state), .. }) = self.active.get_mut(&id) else { return };
         let newest = state.waiting.pop();
         state.waiting.retain(|pull| !pull.reply.is_closed());
