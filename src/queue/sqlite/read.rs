@@ -67,7 +67,8 @@ fn key(namespace: &str, name: &str) -> rusqlite::Result<SubscriberKey> {
 
 const MISSING: &str = "the row is missing";
 
-/// Adds an event to a page. False if the page was full before.
+/// Adds an event to a page, and returns it unless it is damaged. An event that does not fit is left
+/// out, and the page has more.
 fn push<'a>(
     page: &'a mut EventPage,
     bytes: &mut usize,
@@ -109,29 +110,98 @@ pub(super) fn read_attempts(
     Ok(())
 }
 
-/// The time of the earliest retry of a pending event that is not due.
-fn next_due(
-    connection: &Connection,
+/// Events that are pending for a subscriber, except some.
+struct Pending<'a> {
+    connection: &'a Connection,
     subscriber: i64,
-    sources: &[Source],
-    except: &HashSet<u64>,
-    now: UnixMillis,
-) -> rusqlite::Result<Option<UnixMillis>> {
-    let sql = "SELECT number, retry_at FROM attempt WHERE subscriber = ? AND retry_at > ? ORDER BY retry_at, number";
-    let mut select = connection.prepare_cached(sql)?;
-    let mut retries = select.query([subscriber, i(now.0)])?;
-    let mut passed = 0;
-    while let Some(row) = retries.next()? {
-        let number = n(row.get(0)?);
-        if !except.contains(&number) {
-            // A subscription may have ended a moment ago. Then the next read is early.
-            if passed >= PASSED_MAX || pending_room(connection, sources, number)?.is_some() {
-                return Ok(Some(UnixMillis(n(row.get(1)?))));
+    sources: &'a [Source],
+    except: HashSet<u64>,
+}
+
+impl Pending<'_> {
+    /// Adds the events whose retry is due, those that have waited longest first. Returns the number
+    /// of retries that were passed over, since their events are not pending any more.
+    fn add_due(
+        &self,
+        page: &mut EventPage,
+        bytes: &mut usize,
+        now: UnixMillis,
+        limit: PageLimit,
+    ) -> rusqlite::Result<usize> {
+        let sql = "SELECT number FROM attempt WHERE subscriber = ? AND retry_at <= ? ORDER BY retry_at, number";
+        let mut select = self.connection.prepare_cached(sql)?;
+        let mut retries = select.query([self.subscriber, i(now.0)])?;
+        let mut passed = 0;
+        while !page.has_more
+            && let Some(row) = retries.next()?
+        {
+            let number = n(row.get(0)?);
+            if self.except.contains(&number) {
+                continue;
             }
-            passed += 1;
+            // A subscription may have ended a moment ago: its failed deliveries are being deleted.
+            let Some(room) = pending_room(self.connection, self.sources, number)? else {
+                passed += 1;
+                page.has_more = passed >= PASSED_MAX;
+                continue;
+            };
+            if is_full(page, limit) {
+                page.has_more = true;
+                break;
+            }
+            let stored = load_event(self.connection, number)?;
+            if let Some(event) = push(page, bytes, limit, (number, stored, room.clone())) {
+                read_attempts(self.connection, self.subscriber, event)?;
+            }
         }
+        Ok(passed)
     }
-    Ok(None)
+
+    /// The time of the earliest retry of a pending event that is not due.
+    fn next_due(&self, now: UnixMillis) -> rusqlite::Result<Option<UnixMillis>> {
+        let sql =
+            "SELECT number, retry_at FROM attempt WHERE subscriber = ? AND retry_at > ? ORDER BY retry_at, number";
+        let mut select = self.connection.prepare_cached(sql)?;
+        let mut retries = select.query([self.subscriber, i(now.0)])?;
+        let mut passed = 0;
+        while let Some(row) = retries.next()? {
+            let number = n(row.get(0)?);
+            if !self.except.contains(&number) {
+                // A subscription may have ended a moment ago. Then the next read is early.
+                if passed >= PASSED_MAX || pending_room(self.connection, self.sources, number)?.is_some() {
+                    return Ok(Some(UnixMillis(n(row.get(1)?))));
+                }
+                passed += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds the events without failed deliveries, after `page.next`.
+    fn add_fresh(&self, page: &mut EventPage, bytes: &mut usize, limit: PageLimit) -> rusqlite::Result<()> {
+        let mut merged = Merged::new(self.connection, self.sources, LIVE_ROWS, page.next, limit.events)?;
+        let mut passed = 0;
+        while !page.has_more
+            && let Some((number, room, _)) = merged.next()?
+        {
+            let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
+            let values = [self.subscriber, i(number)];
+            if self.except.contains(&number) || self.connection.prepare_cached(sql)?.exists(values)? {
+                page.next = number;
+                passed += 1;
+                page.has_more = passed >= PASSED_MAX;
+            } else if is_full(page, limit) {
+                page.has_more = true;
+            } else {
+                push(page, bytes, limit, (number, load_event(self.connection, number)?, room));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_full(page: &EventPage, limit: PageLimit) -> bool {
+    page.events.len() + page.damaged.len() >= limit.events
 }
 
 fn damaged(table: &str, number: u64, damage: &str) -> DamagedEvent {
@@ -175,8 +245,8 @@ impl QueueReader for SqliteReader {
                 if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room)) {
                     read_attempts(connection, id, event)?;
                 }
-                page.has_more |= page.events.len() + page.damaged.len() >= limit.events && merged.peek().is_some();
-                if page.has_more || page.events.len() + page.damaged.len() >= limit.events {
+                page.has_more |= is_full(&page, limit) && merged.peek().is_some();
+                if page.has_more || is_full(&page, limit) {
                     break;
                 }
             }
@@ -196,79 +266,24 @@ impl QueueReader for SqliteReader {
             let Some(id) = find(connection, subscriber)? else {
                 return Ok(DeliveryPage { next: after, ..DeliveryPage::default() });
             };
-            let sources = sources(connection, id)?;
-            let except: HashSet<u64> = except.iter().copied().collect();
-            let is_full = |page: &EventPage| page.events.len() + page.damaged.len() >= limit.events;
+            let (sources, except) = (sources(connection, id)?, except.iter().copied().collect());
+            let pending = Pending { connection, subscriber: id, sources: &sources, except };
             let (mut page, mut bytes) = (EventPage::default(), 0);
-            let sql = "SELECT number FROM attempt WHERE subscriber = ? AND retry_at <= ? ORDER BY retry_at, number";
-            let mut select = connection.prepare_cached(sql)?;
-            let mut retries = select.query([id, i(now.0)])?;
-            let mut passed = 0;
-            while !page.has_more
-                && let Some(row) = retries.next()?
-            {
-                let number = n(row.get(0)?);
-                if except.contains(&number) {
-                    continue;
-                }
-                // A subscription may have ended a moment ago: its failed deliveries are being
-                // deleted.
-                let Some(room) = pending_room(connection, &sources, number)? else {
-                    passed += 1;
-                    page.has_more = passed >= PASSED_MAX;
-                    continue;
-                };
-                if is_full(&page) {
-                    page.has_more = true;
-                    break;
-                }
-                let stored = load_event(connection, number)?;
-                if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room.clone())) {
-                    read_attempts(connection, id, event)?;
-                }
-            }
-            let mut due = std::mem::take(&mut page.events);
-            due.sort_unstable_by_key(|event| event.number);
-            let mut next_due = next_due(connection, id, &sources, &except, now)?;
-            if passed >= PASSED_MAX && due.is_empty() && page.damaged.is_empty() {
+            let passed = pending.add_due(&mut page, &mut bytes, now, limit)?;
+            let due_count = page.events.len();
+            let mut next_due = pending.next_due(now)?;
+            let mut has_more = std::mem::take(&mut page.has_more);
+            if passed >= PASSED_MAX && due_count == 0 && page.damaged.is_empty() {
                 // The same read would find the same rows, until the committer has deleted them.
-                page.has_more = false;
+                has_more = false;
                 next_due = next_due.into_iter().chain([now.plus(PASSED_PAUSE_MS)]).min();
             }
-            let mut found =
-                DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
-            let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
-            let mut passed = 0;
-            while let Some((number, room, _)) = merged.next()? {
-                let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
-                if except.contains(&number) || connection.prepare_cached(sql)?.exists([id, i(number)])? {
-                    found.next = number;
-                    passed += 1;
-                    if passed >= PASSED_MAX {
-                        found.has_more = true;
-                        break;
-                    }
-                    continue;
-                }
-                let is_first = found.due.is_empty() && page.events.is_empty();
-                let read = found.due.len() + page.events.len() + page.damaged.len();
-                let stored = load_event(connection, number)?;
-                if let Stored::Event(event) = &stored {
-                    bytes += event.payload.bytes();
-                }
-                if read >= limit.events || !is_first && bytes > limit.bytes {
-                    found.has_more = true;
-                    break;
-                }
-                found.next = number;
-                match stored {
-                    Stored::Event(event) => page.events.push(event.into_event(number, room)),
-                    Stored::Missing => page.damaged.push(damaged("event", number, MISSING)),
-                    Stored::Damaged(damage) => page.damaged.push(damaged("event", number, &damage)),
-                }
-            }
-            (found.fresh, found.damaged) = (page.events, page.damaged);
-            Ok(found)
+            page.next = after;
+            pending.add_fresh(&mut page, &mut bytes, limit)?;
+            let EventPage { events: mut due, damaged, next, .. } = page;
+            let fresh = due.split_off(due_count);
+            due.sort_unstable_by_key(|event| event.number);
+            Ok(DeliveryPage { due, fresh, damaged, next, has_more: has_more || page.has_more, next_due })
         })
     }
 
@@ -299,7 +314,7 @@ impl QueueReader for SqliteReader {
             let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
             let mut bytes = 0;
             while let Some((number, room, _)) = merged.next()? {
-                if page.events.len() + page.damaged.len() >= limit.events {
+                if is_full(&page, limit) {
                     page.has_more = true;
                     break;
                 }
