@@ -16,6 +16,7 @@ use super::change::{Change, Outcome};
 use super::record::{QueueOffset, UnixMillis};
 use super::store::{QueueReader, QueueStore, StoreError, UnrevealedEvent, for_each_unrevealed};
 use crate::ids::Epoch;
+use crate::limits::QueueLimits;
 
 /// Result of a change, for its publisher or subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +64,12 @@ pub(crate) struct CommitterOptions {
 
 impl Default for CommitterOptions {
     fn default() -> Self {
+        let limits = QueueLimits::default();
         Self {
-            waiting_max: 4_096,
-            waiting_bytes_max: 16 << 20,
-            batch_max: 512,
-            batch_bytes_max: 1 << 20,
+            waiting_max: limits.waiting_max,
+            waiting_bytes_max: limits.waiting_bytes_max,
+            batch_max: limits.batch_max,
+            batch_bytes_max: limits.batch_bytes_max,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
             on_start: Box::new(|| {}),
