@@ -14,7 +14,7 @@
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
 //! | `payload.rs` | the content of an event, as it is stored and as packets |
 //! | `origin.rs` | what the hub needs to reveal an event |
-//! | `wake_queue.rs` | values that the committer's thread passes to an actor |
+//! | `wake_queue.rs` | values that other threads pass to an actor |
 //! | `left_out.rs` | the log of events that cannot be read |
 //! | `service.rs` | the shared handle of a server's queue |
 //!

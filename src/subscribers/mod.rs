@@ -3,8 +3,9 @@
 //!
 //! This file contains the fields, the lifecycle and the turn. The submodules contain the behaviour:
 //! `attaching` (begin and end of attachments), `delivering` (effects of deliveries, reads, live
-//! events), `reads` (order of reads of the store), `gaps`, `pulling`, `requests` (of the
-//! application), `housekeeping`, `sampling`.
+//! events), `content` (events and packets), `reads` (order of reads of the store), `room_reads`
+//! (reads of rooms without a subscriber), `gaps`, `pulling`, `requests` (of the application),
+//! `housekeeping`, `sampling`, `clock`.
 //!
 //! **Invariant**: nothing is lost if the actor drops a delivery, or misses a live event: every
 //! event that is not settled is in the store.
