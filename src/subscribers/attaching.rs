@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use super::content::{AttachStatus, Eviction};
+use super::delivering::settlement_change;
 use super::gaps::ReportedGaps;
 use super::reads::ReadJob;
 use super::{Active, Outlet, Subscribers};
@@ -331,7 +332,7 @@ impl Subscribers {
                     if matches!(settlement, Settlement::Retry { .. }) {
                         self.metrics.subscribers.redelivered_lost.add(1);
                     }
-                    let change = self.change(&subscriber, number, settlement, String::new());
+                    let change = settlement_change(&subscriber, number, settlement, String::new());
                     self.submit_lazily(change);
                 }
             }

@@ -95,31 +95,9 @@ impl Subscribers {
                         _ => {}
                     }
                     let (key, reason) = (active.key.clone(), active.terms.get(&number).cloned().unwrap_or_default());
-                    let change = self.change(&key, number, settlement, reason);
+                    let change = settlement_change(&key, number, settlement, reason);
                     self.submit(change, move |actor, result| actor.on_settled(id, &[number], settlement, &result));
                 }
-            }
-        }
-    }
-
-    /// The change that commits a settlement.
-    pub(super) fn change(
-        &self,
-        subscriber: &SubscriberKey,
-        number: u64,
-        settlement: Settlement,
-        reason: String,
-    ) -> Change {
-        let subscriber = subscriber.clone();
-        match settlement {
-            Settlement::Acked => Change::Ack { subscriber, events: Acked::Numbers(vec![number]) },
-            Settlement::Terminated => Change::Term { subscriber, number, attempts: None, reason },
-            Settlement::Undeliverable { attempts } => {
-                let reason = format!("not acknowledged after {attempts} deliveries");
-                Change::Term { subscriber, number, attempts: Some(attempts), reason }
-            }
-            Settlement::Retry { attempts, alone, at } => {
-                Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at: at }
             }
         }
     }
@@ -326,6 +304,27 @@ impl Subscribers {
             if ids.is_empty() {
                 self.by_room.remove(&place);
             }
+        }
+    }
+}
+
+/// The change that commits a settlement.
+pub(super) fn settlement_change(
+    subscriber: &SubscriberKey,
+    number: u64,
+    settlement: Settlement,
+    reason: String,
+) -> Change {
+    let subscriber = subscriber.clone();
+    match settlement {
+        Settlement::Acked => Change::Ack { subscriber, events: Acked::Numbers(vec![number]) },
+        Settlement::Terminated => Change::Term { subscriber, number, attempts: None, reason },
+        Settlement::Undeliverable { attempts } => {
+            let reason = format!("not acknowledged after {attempts} deliveries");
+            Change::Term { subscriber, number, attempts: Some(attempts), reason }
+        }
+        Settlement::Retry { attempts, alone, at } => {
+            Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at: at }
         }
     }
 }
