@@ -86,7 +86,7 @@ impl Subscribers {
         state.waiting.retain(|other| !other.reply.is_closed());
         if state.waiting.len() >= WAITING_MAX {
             let (found, limit) = (state.waiting.len() as u64, WAITING_MAX as u64);
-            let refusal = Refusal::Overloaded { what: "waiting pulls of one subscriber", found, limit };
+            let refusal = Refusal::Overloaded { what: "waiting_pulls", found, limit };
             let _ = pull.reply.send(Err(refusal.into()));
             return;
         }

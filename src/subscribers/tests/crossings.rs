@@ -299,7 +299,7 @@ fn pulls_of_one_name_that_wait_are_bounded() {
         let mut refused = rig.pull(1, 60);
         rig.settle().await;
         let error = refused.try_recv().expect("an answer").unwrap_err().to_string();
-        assert_eq!(error, "queue is overloaded: waiting pulls of one subscriber 64 of 64");
+        assert_eq!(error, "queue is overloaded: waiting_pulls 64 of 64");
         assert!(waiting.iter_mut().all(|pull| pull.try_recv().is_err()));
     });
 }
