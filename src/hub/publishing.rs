@@ -32,8 +32,9 @@ use crate::messages::event::DurableEmit;
 use crate::protocol::draft::Draft;
 use crate::protocol::socketio::Parser;
 use crate::queue::change::{Change, Outcome, Refusal};
-use crate::queue::committer::{CommitResult, NotSubmitted, crash_if_planted};
+use crate::queue::committer::{CommitResult, NotSubmitted};
 use crate::queue::origin::Origin;
+use crate::queue::planted_crash::crash_if_planted;
 use crate::queue::record::{PublishReceipt, UnixMillis};
 use crate::queue::service::{QueueService, RevealedEvent};
 use crate::queue::store::UnrevealedEvent;
@@ -181,7 +182,7 @@ impl Hub {
         if let Err(not_submitted) = service.submit(Change::Publish(publish), complete) {
             let result = match &not_submitted {
                 NotSubmitted::Full(..) => {
-                    let (found, limit) = (service.availability().waiting() as u64, service.waiting_max() as u64);
+                    let (found, limit) = (service.state().waiting() as u64, service.waiting_max() as u64);
                     CommitResult::Committed(Outcome::Refused(Refusal::Overloaded {
                         what: "waiting_changes",
                         found,

@@ -307,11 +307,11 @@ impl SqliteStore {
         // A start commits other changes.
         let has_publish = changes.iter().any(|change| matches!(change, Change::Publish(_)));
         if has_publish {
-            super::committer::crash_if_planted("before_commit");
+            super::planted_crash::crash_if_planted("before_commit");
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         if has_publish {
-            super::committer::crash_if_planted("after_commit");
+            super::planted_crash::crash_if_planted("after_commit");
         }
         Ok(outcomes)
     }

@@ -190,7 +190,7 @@ impl Server {
     /// True while the store of the queue has failed. Durable publishes then fail, and everything
     /// else continues. The server opens the store again by itself.
     pub fn queue_has_failed(&self) -> bool {
-        self.queue.as_ref().is_some_and(|queue| !queue.availability().is_available())
+        self.queue.as_ref().is_some_and(|queue| !queue.state().is_available())
     }
 
     /// Returns the metrics as text for Prometheus (OpenMetrics 1.0, content type

@@ -159,7 +159,7 @@ impl QueueRig {
     /// Waits until so many changes are committed. The first one is that of the start.
     async fn until_committed(&self, changes: u64) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while self.service.availability().changes() < changes {
+        while self.service.state().changes() < changes {
             assert!(Instant::now() < deadline);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -257,7 +257,7 @@ fn bad_publishes_are_refused_before_they_are_stored() {
             "answer 5 refused Refused(DedupId { bytes: 0 })",
         ];
         assert_eq!(q.rig.received().await, refused);
-        assert_eq!(q.service.availability().waiting(), 0, "nothing was submitted");
+        assert_eq!(q.service.state().waiting(), 0, "nothing was submitted");
     });
 }
 
