@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::event::{DEAD_LETTER, Stored, StoredEvent, load_event, read_dead_letter};
 use super::folder::{DATABASE, error_at};
 use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, pending_room, sources};
-use super::{i, n, schema};
+use super::{from_sql, schema, to_sql};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::change::ACKED_MAX;
 use crate::queue::record::{
@@ -102,8 +102,8 @@ pub(super) fn read_attempts(
 ) -> rusqlite::Result<()> {
     let sql = "SELECT attempts, alone, retry_at FROM attempt WHERE subscriber = ? AND number = ?";
     let mut select = connection.prepare_cached(sql)?;
-    let values = [subscriber, i(event.number)];
-    let failed = select.query_row(values, |row| Ok((row.get(0)?, row.get(1)?, n(row.get(2)?))));
+    let values = [subscriber, to_sql(event.number)];
+    let failed = select.query_row(values, |row| Ok((row.get(0)?, row.get(1)?, from_sql(row.get(2)?))));
     if let Some((attempts, alone, retry_at)) = failed.optional()? {
         (event.attempts, event.alone, event.retry_at) = (attempts, alone, Some(UnixMillis(retry_at)));
     }
@@ -130,12 +130,12 @@ impl Pending<'_> {
     ) -> rusqlite::Result<usize> {
         let sql = "SELECT number FROM attempt WHERE subscriber = ? AND retry_at <= ? ORDER BY retry_at, number";
         let mut select = self.connection.prepare_cached(sql)?;
-        let mut retries = select.query([self.subscriber, i(now.0)])?;
+        let mut retries = select.query([self.subscriber, to_sql(now.0)])?;
         let mut passed = 0;
         while !page.has_more
             && let Some(row) = retries.next()?
         {
-            let number = n(row.get(0)?);
+            let number = from_sql(row.get(0)?);
             if self.except.contains(&number) {
                 continue;
             }
@@ -162,14 +162,14 @@ impl Pending<'_> {
         let sql =
             "SELECT number, retry_at FROM attempt WHERE subscriber = ? AND retry_at > ? ORDER BY retry_at, number";
         let mut select = self.connection.prepare_cached(sql)?;
-        let mut retries = select.query([self.subscriber, i(now.0)])?;
+        let mut retries = select.query([self.subscriber, to_sql(now.0)])?;
         let mut passed = 0;
         while let Some(row) = retries.next()? {
-            let number = n(row.get(0)?);
+            let number = from_sql(row.get(0)?);
             if !self.except.contains(&number) {
                 // A subscription may have ended a moment ago. Then the next read is early.
                 if passed >= PASSED_MAX || pending_room(self.connection, self.sources, number)?.is_some() {
-                    return Ok(Some(UnixMillis(n(row.get(1)?))));
+                    return Ok(Some(UnixMillis(from_sql(row.get(1)?))));
                 }
                 passed += 1;
             }
@@ -185,7 +185,7 @@ impl Pending<'_> {
             && let Some((number, room, _)) = merged.next()?
         {
             let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
-            let values = [self.subscriber, i(number)];
+            let values = [self.subscriber, to_sql(number)];
             if self.except.contains(&number) || self.connection.prepare_cached(sql)?.exists(values)? {
                 page.next = number;
                 passed += 1;
@@ -222,7 +222,7 @@ fn unrevealed(
                    WHERE id = ?1 AND own = 0";
         let mut select = connection.prepare_cached(sql)?;
         let named =
-            select.query_row([*room, i(number)], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
+            select.query_row([*room, to_sql(number)], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
         if let Some((of, name)) = named.optional()? {
             namespace = NamespacePath::parse(&of).map_err(invalid)?;
             rooms.push(room_name(&name)?);
@@ -300,14 +300,14 @@ impl QueueReader for SqliteReader {
                 let sql = "SELECT id, removed_to FROM room WHERE namespace = ? AND name = ? AND own = 0";
                 let mut select = connection.prepare_cached(sql)?;
                 let values = [namespace.as_str(), room.as_str()];
-                let found = select.query_row(values, |row| Ok((row.get(0)?, n(row.get(1)?)))).optional()?;
+                let found = select.query_row(values, |row| Ok((row.get(0)?, from_sql(row.get(1)?)))).optional()?;
                 let removed_to = match found {
                     Some((id, removed_to)) => {
                         sources.push(Source::room(id, room.clone()));
                         removed_to
                     }
                     // The room has no rows: what it had is known of all such rooms together.
-                    None => connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(n))?,
+                    None => connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(from_sql))?,
                 };
                 page.removed_to = page.removed_to.max(removed_to);
             }
@@ -331,7 +331,7 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let mut page = UnrevealedPage { next: after, ..UnrevealedPage::default() };
             let mut select = connection.prepare_cached("SELECT number FROM event WHERE number > ? ORDER BY number")?;
-            let numbers = select.query_map([i(after)], |row| row.get(0).map(n))?;
+            let numbers = select.query_map([to_sql(after)], |row| row.get(0).map(from_sql))?;
             let mut bytes = 0;
             for (read, number) in numbers.enumerate() {
                 let number = number?;
@@ -387,7 +387,7 @@ impl QueueReader for SqliteReader {
             while let Some((number, ..)) = merged.next()? {
                 if backlog.events == 0 {
                     let mut select = connection.prepare_cached("SELECT at FROM event WHERE number = ?")?;
-                    let at = select.query_row([i(number)], |row| row.get(0).map(n)).optional()?;
+                    let at = select.query_row([to_sql(number)], |row| row.get(0).map(from_sql)).optional()?;
                     backlog.oldest_at = at.map(UnixMillis);
                 }
                 if backlog.events >= events_max as u64 {
@@ -412,7 +412,7 @@ impl QueueReader for SqliteReader {
             let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number > ? ORDER BY number");
             let mut select = connection.prepare_cached(&sql)?;
             let mut bytes = 0;
-            for (read, letter) in select.query_map([id, i(after)], read_dead_letter)?.enumerate() {
+            for (read, letter) in select.query_map([id, to_sql(after)], read_dead_letter)?.enumerate() {
                 let (number, letter) = letter?;
                 bytes += letter.as_ref().map_or(0, |dead| dead.payload.bytes());
                 if read >= limit.events || (!page.dead_letters.is_empty() && bytes > limit.bytes) {
@@ -436,9 +436,9 @@ impl QueueReader for SqliteReader {
             let Some(id) = find(connection, subscriber)? else { return Ok(page) };
             let mut select = connection
                 .prepare_cached("SELECT first, last, events, reason FROM gap WHERE subscriber = ? AND last > ?")?;
-            let own = select.query_map([id, i(after)], |row| {
-                let events = row.get::<_, Option<i64>>(2)?.map(n);
-                Ok(Gap { from: n(row.get(0)?), to: n(row.get(1)?), events, reason: reason(row.get(3)?)? })
+            let own = select.query_map([id, to_sql(after)], |row| {
+                let events = row.get::<_, Option<i64>>(2)?.map(from_sql);
+                Ok(Gap { from: from_sql(row.get(0)?), to: from_sql(row.get(1)?), events, reason: reason(row.get(3)?)? })
             })?;
             page.gaps = own.collect::<rusqlite::Result<_>>()?;
             let sources = sources(connection, id)?;
@@ -467,7 +467,7 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let sql = "SELECT EXISTS (SELECT 1 FROM event \
                        WHERE expires_at IS NOT NULL AND expires_at <= ? AND number <= ?)";
-            connection.prepare_cached(sql)?.query_row([i(now.0), i(up_to)], |row| row.get(0))
+            connection.prepare_cached(sql)?.query_row([to_sql(now.0), to_sql(up_to)], |row| row.get(0))
         })
     }
 
@@ -475,7 +475,7 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let sql = "SELECT epoch, head, revealed, events, bytes, subscribers, dead_letters, dedup_ids FROM queue";
             connection.query_row(sql, [], |row| {
-                let number = |at| row.get(at).map(n);
+                let number = |at| row.get(at).map(from_sql);
                 Ok(Totals {
                     head: QueueOffset { epoch: Epoch::from_bits(number(0)?), number: number(1)? },
                     revealed: number(2)?,
@@ -499,7 +499,7 @@ const ACTIVE: &str = "SELECT namespace, name, created_at, seen_at, dead_letters,
 const EXPIRED: &str = "SELECT namespace, name, created_at, seen_at, 0, expired_at, 0 FROM expired_subscriber";
 
 fn info(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<SubscriberInfo> {
-    let expired_at = row.get::<_, Option<i64>>(5)?.map(|at| UnixMillis(n(at)));
+    let expired_at = row.get::<_, Option<i64>>(5)?.map(|at| UnixMillis(from_sql(at)));
     let sql = "SELECT name FROM subscription JOIN room ON room.id = room WHERE subscriber = ? AND ended IS NULL AND own = 0 \
                ORDER BY name";
     let mut select = connection.prepare_cached(sql)?;
@@ -507,9 +507,9 @@ fn info(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<SubscriberIn
     Ok(SubscriberInfo {
         key: key(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?)?,
         state: expired_at.map_or(SubscriberState::Active, |at| SubscriberState::Expired { at }),
-        created_at: UnixMillis(n(row.get(2)?)),
-        seen_at: UnixMillis(n(row.get(3)?)),
+        created_at: UnixMillis(from_sql(row.get(2)?)),
+        seen_at: UnixMillis(from_sql(row.get(3)?)),
         rooms: rooms.collect::<rusqlite::Result<_>>()?,
-        dead_letters: n(row.get(4)?),
+        dead_letters: from_sql(row.get(4)?),
     })
 }
