@@ -6,7 +6,7 @@ use stentor::{Args, Broadcast, PublishError, Stored};
 
 use super::error_code::ErrorCode;
 use super::replies::{ErrorBody, Published};
-use super::subscribers::QUEUE_OFF;
+use super::subscriber_bodies::QUEUE_OFF;
 
 /// Options of a publish that concern the queue.
 #[derive(Debug, Default, PartialEq)]

@@ -14,7 +14,7 @@ mod queue_tool;
 mod replies;
 mod secret;
 mod signature;
-mod subscribers;
+mod subscriber_bodies;
 mod vocabulary;
 
 use std::fmt::Display;
