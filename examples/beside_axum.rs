@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The page is of another origin than the hub, which has to allow it.
     let builder = Server::builder().cors(Cors::origins([format!("http://127.0.0.1:{port}")]));
-    let (bound, is_bound) = oneshot::channel();
+    let (bound, bind_result) = oneshot::channel();
     let io = builder.spawn(move |io| async move {
         io.of("/").on_connection(|socket| async move {
             socket.join("lobby").await?;
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let _ = bound.send(listener.as_ref().map(drop).map_err(ToString::to_string));
         listener?.configure(client::files).disable_signals().run().await
     })?;
-    is_bound.await??;
+    bind_result.await??;
 
     let page = include_str!("beside_axum.html").replace("HUB_PORT", &hub_port.to_string());
     let hub = io.clone();

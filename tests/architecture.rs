@@ -89,7 +89,7 @@ const HOUSE: &[Row] = &[
 /// Crates that only some files may name: crate, paths, reason.
 #[rustfmt::skip]
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs", "bin/stentor/subscribers.rs"], "only polling payloads, ids, signatures and attachments in JSON are base64"),
+    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs", "bin/stentor/subscriber_bodies.rs"], "only polling payloads, ids, signatures and attachments in JSON are base64"),
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),

@@ -57,6 +57,9 @@ pub enum QueueError {
     /// A socket is attached to the subscriber and receives its events, so they cannot be pulled.
     #[error("subscriber is attached to a socket, which receives its events")]
     Busy,
+    /// The subscriber was closed while the pull waited. Pull again to continue.
+    #[error("subscriber was closed while the pull waited")]
+    Closed,
     /// The subscriber does not exist. Create it with
     /// [`Namespace::subscriber`](crate::Namespace::subscriber).
     #[error("subscriber does not exist")]
@@ -148,6 +151,7 @@ impl From<SubscriberError> for QueueError {
             SubscriberError::Overloaded => Self::Overloaded,
             SubscriberError::NoAnswer(error) => error.into(),
             SubscriberError::Busy => Self::Busy,
+            SubscriberError::Closed => Self::Closed,
             SubscriberError::ForeignRoom => Self::Room(RoomError::ForeignRoom),
             SubscriberError::NotInFlight { number } => unexpected(&format_args!("event {number} is not in flight")),
             SubscriberError::OtherSubscriber { name } => Self::OtherSubscriber { name },

@@ -16,7 +16,7 @@ use crate::ids::{NamespacePath, QueueOffset, RoomName, SocketId};
 use crate::messages::answer::{NoAnswer, RequestError};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
 use crate::messages::session::{Request, SessionLink};
-use crate::messages::subscribers::{Description, RoomPage, RoomQuery, SubscriberCommand, SubscriberRequest};
+use crate::messages::subscribers::{Description, RoomQuery, StoredEventsPage, SubscriberCommand, SubscriberRequest};
 use crate::queue::change::{Acked, Refusal, StartPosition};
 use crate::queue::record::{SubscriberKey, SubscriberName};
 use crate::queue::service::QueueService;
@@ -181,7 +181,7 @@ async fn stored_events<R: AsRef<str>>(
     }
     let query = RoomQuery { namespace: namespace.clone(), rooms, after, limit };
     let found = ask(core, |reply| SubscriberCommand::ReadRooms { query, wait, session, reply }).await?;
-    let RoomPage { events, next, head, has_more, removed_to } = found;
+    let StoredEventsPage { events, next, head, has_more, removed_to } = found;
     let offset = offsets(service(core)?);
     let events = events.into_iter().filter_map(|event| pulled(event, &offset)).collect();
     Ok(StoredEvents { events, next: offset(next), head: offset(head), has_more, removed_to: removed_to.map(offset) })
@@ -248,14 +248,14 @@ impl Subscriber {
     ///
     /// See [`QueueError`].
     pub async fn info(&self) -> Result<SubscriberDetails, QueueError> {
-        let Description { info, is_attached, backlog, gaps, in_flight, oldest_in_flight, head } =
+        let Description { info, has_socket, backlog, gaps, in_flight, oldest_in_flight, head } =
             self.request(SubscriberRequest::Describe).await?;
         let offset = offsets(service(&self.core)?);
         let SubscriberSummary { name, rooms, dead_letters, created_at, seen_at, .. } = summary(info);
         Ok(SubscriberDetails {
             name,
             rooms,
-            is_attached,
+            is_attached: has_socket,
             pending: backlog.events,
             pending_capped: backlog.is_capped,
             oldest_at: backlog.oldest_at.map(system_time),
@@ -279,7 +279,9 @@ impl Subscriber {
     /// # Errors
     ///
     /// Fails with [`QueueError::Busy`] while a socket is attached to the subscriber, or if one is
-    /// attached while the pull waits, and with [`QueueError::Disconnected`] when the server closes.
+    /// attached while the pull waits, with [`QueueError::UnknownSubscriber`] or
+    /// [`QueueError::Closed`] if the subscriber is removed or closed meanwhile, and with
+    /// [`QueueError::Disconnected`] when the server closes.
     /// See [`QueueError`] for others.
     pub async fn pull(&self, limit: usize, wait: Duration) -> Result<Pulled, QueueError> {
         let mut guard = PullGuard(Some(self));

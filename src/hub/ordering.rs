@@ -13,7 +13,7 @@ use crate::ids::{
     AckId, AckOwner, MemberKey, NamespacePath, Offset, QueueOffset, RoomName, SlotKey, SocketId, WorkerId,
 };
 use crate::journal::{EventRecord, RecordBody};
-use crate::messages::answer::{Answer, EmitRefusal, Joined, ROOMS_PER_PAGE, Receipt, ReplyTo, RoomPage};
+use crate::messages::answer::{Answer, EmitRefusal, Joined, ROOMS_PER_PAGE, Receipt, ReplyTo, RoomListPage};
 use crate::messages::event::{AckWanted, Emit, Grade};
 use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets};
 use crate::messages::hub::OrderedCommand;
@@ -44,10 +44,7 @@ impl Hub {
                 self.workers.answer(worker, from, Answer::Connect(connected));
             }
             OrderedCommand::Data { from, socket, data } => {
-                let offset = self.next_offset();
-                if self.is_owned_by(&socket, worker, from.slot) {
-                    self.journal_change(socket, offset, || RecordBody::Data { socket, data });
-                }
+                self.apply_data(worker, from.slot, socket, data);
                 self.workers.answer(worker, from, Answer::Done);
             }
             OrderedCommand::Disconnect { slot, socket, forever, rooms } => {
@@ -66,18 +63,11 @@ impl Hub {
                 self.workers.answer(worker, from, Answer::Join(joined));
             }
             OrderedCommand::LeaveDurable { from, socket, room } => {
-                self.apply_leave(worker, from.slot, socket, RoomName::shadow_of(&room));
-                self.apply_leave(worker, from.slot, socket, room);
+                self.apply_leave_durable(worker, from.slot, socket, room);
                 self.workers.answer(worker, from, Answer::Leave);
             }
             OrderedCommand::KeepDurable { from, socket, rooms } => {
-                let kept: HashSet<RoomName> = rooms.into_iter().collect();
-                let joined = self.rooms.durable_rooms_of(&socket);
-                self.work += joined.len() * ROOM_WORK;
-                for room in joined.into_iter().filter(|room| !kept.contains(room)) {
-                    self.apply_leave(worker, from.slot, socket, RoomName::shadow_of(&room));
-                    self.apply_leave(worker, from.slot, socket, room);
-                }
+                self.apply_keep_durable(worker, from.slot, socket, rooms);
                 self.workers.answer(worker, from, Answer::Leave);
             }
             OrderedCommand::Broadcast { from, emit, ack } => {
@@ -101,6 +91,13 @@ impl Hub {
         }
     }
 
+    fn apply_data(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, data: Option<Box<str>>) {
+        let offset = self.next_offset();
+        if self.is_owned_by(&socket, worker, slot) {
+            self.journal_change(socket, offset, || RecordBody::Data { socket, data });
+        }
+    }
+
     /// Removes a socket. `rooms_reply` receives the names of the socket's rooms.
     pub(super) fn apply_disconnect(
         &mut self,
@@ -117,7 +114,7 @@ impl Hub {
         let needs_rooms = rooms_reply.is_some() || self.is_watched();
         let rooms = if needs_rooms { self.rooms.rooms_of(&socket) } else { Vec::new() };
         for (room, members) in &rooms {
-            self.publish_left(&socket, room, members - 1);
+            self.announce_left(&socket, room, members - 1);
         }
         let counted = if needs_rooms { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_REMOVAL) };
         self.work += counted * ROOM_WORK;
@@ -154,7 +151,7 @@ impl Hub {
             let offset = self.writer.as_ref().map(JournalWriter::applied);
             return Ok(Joined { members: joined.members, offset });
         }
-        self.publish_joined(&socket, &room, joined.members);
+        self.announce_joined(&socket, &room, joined.members);
         // The record shares the allocation of the room's name with the table of rooms, since recent
         // records stay in memory.
         let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
@@ -185,19 +182,35 @@ impl Hub {
         if self.is_owned_by(&socket, worker, slot)
             && let Some(left) = self.rooms.leave(&socket, &room)
         {
-            self.publish_left(&socket, &room, left.members);
+            self.announce_left(&socket, &room, left.members);
             self.journal_change(socket, offset, || RecordBody::Leave { socket, room });
             let member = left.location.member;
             self.workers.queue_command(worker, FanoutCommand::Leave { member, room: left.room });
         }
     }
 
-    fn list(&mut self, listing: Listing) -> RoomPage {
+    /// Leaves the shadow room and the room.
+    fn apply_leave_durable(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, room: RoomName) {
+        self.apply_leave(worker, slot, socket, RoomName::shadow_of(&room));
+        self.apply_leave(worker, slot, socket, room);
+    }
+
+    /// Leaves the durable rooms of a socket, except some.
+    fn apply_keep_durable(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, kept: Vec<RoomName>) {
+        let kept: HashSet<RoomName> = kept.into_iter().collect();
+        let joined = self.rooms.durable_rooms_of(&socket);
+        self.work += joined.len() * ROOM_WORK;
+        for room in joined.into_iter().filter(|room| !kept.contains(room)) {
+            self.apply_leave_durable(worker, slot, socket, room);
+        }
+    }
+
+    fn list(&mut self, listing: Listing) -> RoomListPage {
         let page = match listing {
-            Listing::OfSocket(socket) => RoomPage { rooms: self.rooms.rooms_of(&socket), next: None },
+            Listing::OfSocket(socket) => RoomListPage { rooms: self.rooms.rooms_of(&socket), next: None },
             Listing::InNamespace { namespace, from } => {
                 let (rooms, next) = self.rooms.rooms_in(&namespace, from, ROOMS_PER_PAGE);
-                RoomPage { rooms, next }
+                RoomListPage { rooms, next }
             }
         };
         self.work += page.rooms.len() * ROOM_WORK;

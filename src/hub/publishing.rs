@@ -32,9 +32,10 @@ use crate::messages::event::DurableEmit;
 use crate::protocol::draft::Draft;
 use crate::protocol::socketio::Parser;
 use crate::queue::change::{Change, Outcome, Refusal};
-use crate::queue::committer::{CommitResult, NotSubmitted, crash_if_planted};
+use crate::queue::committer::{CommitResult, NotSubmitted};
 use crate::queue::origin::Origin;
-use crate::queue::record::{Receipt, UnixMillis};
+use crate::queue::planted_crash::crash_if_planted;
+use crate::queue::record::{PublishReceipt, UnixMillis};
 use crate::queue::service::{QueueService, RevealedEvent};
 use crate::queue::store::UnrevealedEvent;
 use crate::state::rooms::Target;
@@ -56,12 +57,14 @@ pub(crate) struct HubQueue {
     pub(crate) reports: Arc<Reports>,
     pub(crate) parser: Parser,
     /// Events up to here were revealed before the hub started.
-    pub(crate) revealed: u64,
+    pub(crate) revealed_before_start: u64,
 }
 
 /// State of the hub's durable events.
 pub(super) struct Publishing {
     queue: HubQueue,
+    /// The newest revealed event. Written by `reveal`.
+    revealed: u64,
     /// Reports that were taken and not processed.
     taken: VecDeque<Report>,
     /// Events that were submitted and not revealed or refused, and their bytes.
@@ -89,13 +92,14 @@ struct Revealing {
 
 impl Publishing {
     pub(super) fn new(queue: HubQueue) -> Self {
-        let notified = queue.revealed;
+        let revealed = queue.revealed_before_start;
         Self {
             queue,
+            revealed,
             taken: VecDeque::new(),
             unrevealed: 0,
             unrevealed_bytes: 0,
-            notified,
+            notified: revealed,
             is_notifying: false,
             notify_scheduled: false,
             notify_failed: false,
@@ -122,7 +126,7 @@ impl Publishing {
 
     /// Commits that events were revealed.
     fn notify(&mut self) {
-        let up_to = self.queue.revealed;
+        let up_to = self.revealed;
         if self.is_notifying || up_to == self.notified {
             return;
         }
@@ -178,7 +182,7 @@ impl Hub {
         if let Err(not_submitted) = service.submit(Change::Publish(publish), complete) {
             let result = match &not_submitted {
                 NotSubmitted::Full(..) => {
-                    let (found, limit) = (service.availability().waiting() as u64, service.waiting_max() as u64);
+                    let (found, limit) = (service.state().waiting() as u64, service.waiting_max() as u64);
                     CommitResult::Committed(Outcome::Refused(Refusal::Overloaded {
                         what: "waiting_changes",
                         found,
@@ -252,7 +256,7 @@ impl Hub {
         let Publisher { sender, to, namespace, rooms, payload, expires_at, draft, exclude, .. } = publisher;
         let answer = match result {
             CommitResult::Committed(Outcome::Published(receipt)) => {
-                let Receipt { offset, duplicate, pending_for, published_at } = receipt;
+                let PublishReceipt { offset, duplicate, pending_for, published_at } = receipt;
                 if !duplicate {
                     let event = RevealedEvent { offset, namespace, rooms, payload, published_at, expires_at };
                     self.reveal_for(sender, Revealing { offset, draft, exclude, event });
@@ -294,12 +298,9 @@ impl Hub {
     fn on_found(&mut self, found: UnrevealedEvent) {
         let Some(publishing) = &self.publishing else { return };
         let HubQueue { service, parser, .. } = &publishing.queue;
+        let Some(draft) = draft_of(&found, *parser, self.writer.is_some()) else { return };
         let UnrevealedEvent { namespace, rooms, event } = found;
         let offset = QueueOffset { epoch: service.epoch(), number: event.number };
-        let Some(draft) = event.payload.draft(*parser, namespace.clone(), self.writer.is_some()) else {
-            log::error!("stored event has no event's payload, it is not revealed number={}", event.number);
-            return;
-        };
         let exclude = Origin::decode(&event.origin).exclude;
         let (payload, rooms) = (Arc::new(event.payload), rooms.into());
         let (published_at, expires_at): (UnixMillis, _) = (event.published_at, event.expires_at);
@@ -321,11 +322,11 @@ impl Hub {
         crash_if_planted("before_reveal");
         let Revealing { offset: stored, draft, exclude, event } = revealing;
         let Some(publishing) = &mut self.publishing else { return };
-        if stored.number <= publishing.queue.revealed {
+        if stored.number <= publishing.revealed {
             log::error!("stored event was revealed before number={}", stored.number);
             return;
         }
-        publishing.queue.revealed = stored.number;
+        publishing.revealed = stored.number;
         self.metrics.hub.events.add(1);
         let offset = self.next_offset();
         let message = draft.seal(None, offset.as_ref());
@@ -334,9 +335,7 @@ impl Hub {
         // Journalled also if no session may miss it, so that the next start knows that it was
         // revealed.
         if !self.journal(offset, || event_record(namespace, &target, &message, Some(stored))) {
-            log::error!(
-                "revealed event is not in the journal, clients that missed it are not recovered stored={stored}"
-            );
+            log_not_journalled(stored);
         }
         self.deliver(namespace, &target, &message, offset, false, None);
         if let Some(publishing) = &self.publishing {
@@ -348,7 +347,7 @@ impl Hub {
     /// later.
     pub(super) fn notify_queue(&mut self, ctx: &mut Context<Self>) {
         let Some(publishing) = &mut self.publishing else { return };
-        let unnotified = publishing.queue.revealed - publishing.notified;
+        let unnotified = publishing.revealed - publishing.notified;
         if publishing.is_closed {
             return;
         }
@@ -384,6 +383,20 @@ fn check_bound(what: &'static str, found: usize, more: usize, limit: usize) -> R
         return Ok(());
     }
     Err(Refusal::Overloaded { what, found: found as u64, limit: limit as u64 })
+}
+
+/// The packet of a stored event. `None`, which is logged, if its payload is not that of an event.
+fn draft_of(stored: &UnrevealedEvent, parser: Parser, token_hole: bool) -> Option<Draft> {
+    let UnrevealedEvent { namespace, event, .. } = stored;
+    let draft = event.payload.draft(parser, namespace.clone(), token_hole);
+    if draft.is_none() {
+        log::error!("stored event has no event's payload, it is not revealed number={}", event.number);
+    }
+    draft
+}
+
+fn log_not_journalled(stored: QueueOffset) {
+    log::error!("revealed event is not in the journal, clients that missed it are not recovered stored={stored}");
 }
 
 /// The connected sockets that receive a durable event: the members of its rooms, except durable

@@ -81,7 +81,7 @@ impl Hub {
         self.workers.queue_command(worker, FanoutCommand::Attach { member, namespace_room, reply, offset, mode });
         for room in rooms {
             if let Some(joined) = self.rooms.rejoin(&socket, &room) {
-                self.publish_joined(&socket, &room, joined.members);
+                self.announce_joined(&socket, &room, joined.members);
                 self.workers.queue_command(worker, FanoutCommand::Join { member, room: joined.room });
             }
         }
@@ -135,7 +135,7 @@ impl Hub {
     fn evict(&mut self, socket: &SocketId) {
         let rooms = if self.is_watched() { self.rooms.rooms_of(socket) } else { Vec::new() };
         for (room, members) in rooms {
-            self.publish_left(socket, &room, members - 1);
+            self.announce_left(socket, &room, members - 1);
         }
         self.work += self.rooms.room_count(socket).min(ROOMS_PER_REMOVAL) * ROOM_WORK;
         if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {

@@ -1,4 +1,4 @@
-//! Room changes for subscribers. If there are no subscribers, a change costs one comparison.
+//! Room events for the application. Without receivers, one costs a comparison.
 
 use super::Hub;
 use crate::ids::{RoomName, SocketId};
@@ -9,26 +9,26 @@ impl Hub {
         self.room_changes.receiver_count() > 0
     }
 
-    pub(super) fn publish_joined(&self, socket: &SocketId, room: &RoomName, members: usize) {
+    pub(super) fn announce_joined(&self, socket: &SocketId, room: &RoomName, members: usize) {
         if members == 1 {
-            self.publish(socket, room, RoomChangeKind::Created);
+            self.announce(socket, room, RoomChangeKind::Created);
         }
-        self.publish(socket, room, RoomChangeKind::Joined(*socket));
+        self.announce(socket, room, RoomChangeKind::Joined(*socket));
     }
 
-    pub(super) fn publish_left(&self, socket: &SocketId, room: &RoomName, members: usize) {
-        self.publish(socket, room, RoomChangeKind::Left(*socket));
+    pub(super) fn announce_left(&self, socket: &SocketId, room: &RoomName, members: usize) {
+        self.announce(socket, room, RoomChangeKind::Left(*socket));
         if members == 0 {
-            self.publish(socket, room, RoomChangeKind::Deleted);
+            self.announce(socket, room, RoomChangeKind::Deleted);
         }
     }
 
-    fn publish(&self, socket: &SocketId, room: &RoomName, change: RoomChangeKind) {
+    fn announce(&self, socket: &SocketId, room: &RoomName, change: RoomChangeKind) {
         if self.is_watched()
             && !room.is_shadow()
             && let Some(namespace) = self.rooms.namespace_of(socket)
         {
-            // The send fails if the last subscriber has just been dropped.
+            // The send fails if the last receiver has just been dropped.
             let _ = self.room_changes.send(RoomChange { namespace: namespace.clone(), room: room.clone(), change });
         }
     }

@@ -36,7 +36,7 @@ pub(crate) enum Answer {
     Fetch(usize),
     /// If `Ok`, the event is stored, and was sent to the workers as in `Emit`.
     Publish(Result<Stored, PublishRefusal>),
-    List(RoomPage),
+    List(RoomListPage),
     /// The packet is in the outbox of its sender, or the data of the socket is journalled.
     Done,
 }
@@ -152,7 +152,7 @@ pub(crate) const ROOMS_PER_PAGE: usize = 1_024;
 
 /// One page of the rooms with members: a snapshot at one point in the hub's sequence of commands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct RoomPage {
+pub(crate) struct RoomListPage {
     /// Each room with its number of members on all workers.
     pub rooms: Vec<(RoomName, usize)>,
     /// Start of the next page. `None` if this is the last page. A room that exists during the whole

@@ -48,6 +48,8 @@ pub(crate) enum SubscriberError {
     NoAnswer(NoAnswer),
     #[error("subscriber is attached to a socket, which receives its events")]
     Busy,
+    #[error("subscriber was closed while the pull waited")]
+    Closed,
     /// The name is the id of another socket.
     #[error("room is another socket's own")]
     ForeignRoom,

@@ -15,7 +15,8 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::answer::{
-    Answer, ClientGone, Collected, Done, EmitRefusal, Joined, NoAnswer, PublishRefusal, RequestError, RoomPage, Stored,
+    Answer, ClientGone, Collected, Done, EmitRefusal, Joined, NoAnswer, PublishRefusal, RequestError, RoomListPage,
+    Stored,
 };
 use super::attachment::{AttachmentId, AttachmentUpdate, SubscriberReply};
 use super::event::{DurableEmit, Emit, Grade};
@@ -66,7 +67,7 @@ pub(crate) enum Listing {
     /// [`ROOMS_PER_PAGE`](super::answer::ROOMS_PER_PAGE) room numbers.
     InNamespace {
         namespace: NamespacePath,
-        /// First room number of the page: 0, or [`RoomPage::next`] of the previous page.
+        /// First room number of the page: 0, or [`RoomListPage::next`] of the previous page.
         from: u32,
     },
 }
@@ -136,7 +137,7 @@ pub(crate) enum Request {
     },
     List {
         listing: Listing,
-        answer: oneshot::Sender<Result<RoomPage, NoAnswer>>,
+        answer: oneshot::Sender<Result<RoomListPage, NoAnswer>>,
     },
     /// Attaches one of the session's own sockets to a subscriber of the queue.
     SubscribeAs {

@@ -35,7 +35,12 @@ pub(crate) enum SubscriberCommand {
     /// Lists subscribers of a namespace after a name.
     List { after: SubscriberKey, limit: usize, reply: SubscriberReply<Vec<SubscriberInfo>> },
     /// Reads stored events of rooms, for the client of a session or for the application.
-    ReadRooms { query: RoomQuery, wait: Duration, session: Option<SessionLink>, reply: SubscriberReply<RoomPage> },
+    ReadRooms {
+        query: RoomQuery,
+        wait: Duration,
+        session: Option<SessionLink>,
+        reply: SubscriberReply<StoredEventsPage>,
+    },
     /// Stores the ends of all attachments, and completes the sender. Sent by the server, once.
     Close(oneshot::Sender<()>),
 }
@@ -128,7 +133,7 @@ pub(crate) struct PullAnswer {
 pub(crate) struct Description {
     pub info: SubscriberInfo,
     /// A socket is attached to the subscriber.
-    pub is_attached: bool,
+    pub has_socket: bool,
     pub backlog: Backlog,
     pub gaps: Vec<Gap>,
     pub in_flight: usize,
@@ -150,7 +155,7 @@ pub(crate) struct RoomQuery {
 
 /// Stored events of rooms, in order of their numbers.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RoomPage {
+pub(crate) struct StoredEventsPage {
     pub events: Vec<DeliveredEvent>,
     /// Number to read on from.
     pub next: u64,

@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use super::limits::StoreLimits;
 use super::record::{
-    ContentHash, DEDUP_ID_BYTES_MAX, Gap, ORIGIN_BYTES_MAX, Payload, QueueOffset, ROOMS_MAX, Receipt, SubscriberKey,
-    UnixMillis,
+    ContentHash, DEDUP_ID_BYTES_MAX, Gap, ORIGIN_BYTES_MAX, Payload, PublishReceipt, QueueOffset, ROOMS_MAX,
+    SubscriberKey, UnixMillis,
 };
 use crate::ids::{NamespacePath, RoomName};
 
@@ -190,7 +190,7 @@ pub(crate) const REPLAYED_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
-    Published(Receipt),
+    Published(PublishReceipt),
     /// The subscriber exists. `expired_at` is set if it was created again after it had expired.
     Created {
         is_new: bool,

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::change::{Change, Outcome};
 use super::record::{QueueOffset, UnixMillis};
-use super::store::{PageLimit, QueueReader, QueueStore, StoreError, UnrevealedEvent};
+use super::store::{QueueReader, QueueStore, StoreError, UnrevealedEvent, for_each_unrevealed};
 use crate::ids::Epoch;
+use crate::limits::QueueLimits;
 
 /// Result of a change, for its publisher or subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +64,12 @@ pub(crate) struct CommitterOptions {
 
 impl Default for CommitterOptions {
     fn default() -> Self {
+        let limits = QueueLimits::default();
         Self {
-            waiting_max: 4_096,
-            waiting_bytes_max: 16 << 20,
-            batch_max: 512,
-            batch_bytes_max: 1 << 20,
+            waiting_max: limits.waiting_max,
+            waiting_bytes_max: limits.waiting_bytes_max,
+            batch_max: limits.batch_max,
+            batch_bytes_max: limits.batch_bytes_max,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
             on_start: Box::new(|| {}),
@@ -88,7 +90,7 @@ pub(crate) fn unix_millis() -> UnixMillis {
 
 /// State of a committer, readable from any thread.
 #[derive(Debug, Default)]
-pub(crate) struct Availability {
+pub(crate) struct CommitterState {
     has_failed: AtomicBool,
     waiting: AtomicUsize,
     waiting_bytes: AtomicUsize,
@@ -99,7 +101,7 @@ pub(crate) struct Availability {
     bytes: AtomicU64,
 }
 
-impl Availability {
+impl CommitterState {
     /// True while changes can be committed, for `/readyz`.
     pub(crate) fn is_available(&self) -> bool {
         !self.has_failed.load(Ordering::Acquire)
@@ -163,7 +165,7 @@ struct Submitted {
 /// Handle of the committer's thread. Dropping it commits what waits and ends the thread.
 pub(crate) struct Committer {
     sender: Option<SyncSender<Submitted>>,
-    availability: Arc<Availability>,
+    state: Arc<CommitterState>,
     waiting_bytes_max: usize,
     thread: Option<JoinHandle<()>>,
 }
@@ -174,17 +176,16 @@ impl Committer {
         let store = open()?;
         let reader = store.reader()?;
         let (sender, receiver) = sync_channel(options.waiting_max);
-        let availability = Arc::new(Availability::default());
-        availability.set_sizes(store.sizes());
+        let state = Arc::new(CommitterState::default());
+        state.set_sizes(store.sizes());
         let waiting_bytes_max = options.waiting_bytes_max;
         let (QueueOffset { epoch, number: head }, confirmed, pause) =
             (store.head(), store.commits(), options.retry_min);
-        let state = Arc::clone(&availability);
         let mut worker = Worker {
             options,
             open,
             receiver,
-            availability: state,
+            state: Arc::clone(&state),
             epoch,
             confirmed,
             head,
@@ -196,7 +197,7 @@ impl Committer {
             .name("stentor-queue".to_owned())
             .spawn(move || worker.run())
             .map_err(|error| StoreError::Io { path: "thread".into(), error: error.to_string() })?;
-        let committer = Self { sender: Some(sender), availability, waiting_bytes_max, thread: Some(thread) };
+        let committer = Self { sender: Some(sender), state, waiting_bytes_max, thread: Some(thread) };
         Ok((committer, reader))
     }
 
@@ -204,7 +205,7 @@ impl Committer {
     pub(crate) fn submit(&self, change: Change, complete: Completion) -> Result<(), NotSubmitted> {
         let Some(sender) = &self.sender else { return Err(NotSubmitted::Closed(complete)) };
         let bytes = change.bytes();
-        let state = &self.availability;
+        let state = &self.state;
         if state.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.waiting_bytes_max {
             state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(NotSubmitted::Full(change, complete));
@@ -235,14 +236,14 @@ impl Committer {
         }
     }
 
-    pub(crate) fn availability(&self) -> &Arc<Availability> {
-        &self.availability
+    pub(crate) fn state(&self) -> &Arc<CommitterState> {
+        &self.state
     }
 }
 
 impl fmt::Debug for Committer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Committer").field("availability", &self.availability).finish_non_exhaustive()
+        f.debug_struct("Committer").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -264,7 +265,7 @@ struct Worker {
     options: CommitterOptions,
     open: Open,
     receiver: Receiver<Submitted>,
-    availability: Arc<Availability>,
+    state: Arc<CommitterState>,
     epoch: Epoch,
     /// Commits that were confirmed.
     confirmed: u64,
@@ -279,7 +280,7 @@ struct Worker {
 }
 
 /// Marks the queue as failed when the thread ends, also by a panic.
-struct EndGuard(Arc<Availability>);
+struct EndGuard(Arc<CommitterState>);
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
@@ -289,7 +290,7 @@ impl Drop for EndGuard {
 
 impl Worker {
     fn run(&mut self) {
-        let _guard = EndGuard(Arc::clone(&self.availability));
+        let _guard = EndGuard(Arc::clone(&self.state));
         (self.options.on_start)();
         self.commit_until_end();
         // Closing may take time, in which further changes are submitted.
@@ -323,7 +324,7 @@ impl Worker {
                     false
                 }
                 // A store that was busy is tried again.
-                Err(RecvTimeoutError::Timeout) if has_work || !self.availability.is_available() => {
+                Err(RecvTimeoutError::Timeout) if has_work || !self.state.is_available() => {
                     self.commit(Vec::new());
                     false
                 }
@@ -356,8 +357,8 @@ impl Worker {
     }
 
     fn forget_waiting(&self, bytes: usize) {
-        self.availability.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.availability.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.state.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn commit(&mut self, batch: Vec<(Change, Completion)>) {
@@ -366,23 +367,23 @@ impl Worker {
         let begin = Instant::now();
         match store.commit(&changes, (self.options.clock)()) {
             Ok(outcomes) => {
-                self.availability.set_sizes(store.sizes());
+                self.state.set_sizes(store.sizes());
                 (self.confirmed, self.head) = (store.commits(), store.head().number);
-                self.availability.has_failed.store(false, Ordering::Release);
+                self.state.has_failed.store(false, Ordering::Release);
                 if !changes.is_empty() {
                     (self.options.on_commit)(changes.len(), begin.elapsed());
                     self.pause = self.options.retry_min;
                 }
-                self.availability.commits.fetch_add(1, Ordering::Relaxed);
-                self.availability.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
+                self.state.commits.fetch_add(1, Ordering::Relaxed);
+                self.state.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
                 for (complete, outcome) in completions.into_iter().zip(outcomes) {
                     complete(CommitResult::Committed(outcome));
                 }
             }
             Err(error @ StoreError::Busy { .. }) => {
-                log::error!("queue refuses durable events: {error}");
-                self.availability.failures.fetch_add(1, Ordering::Relaxed);
-                self.availability.has_failed.store(true, Ordering::Release);
+                log::error!("queue refuses durable events error=\"{error}\"");
+                self.state.failures.fetch_add(1, Ordering::Relaxed);
+                self.state.has_failed.store(true, Ordering::Release);
                 for complete in completions {
                     complete(CommitResult::Unavailable);
                 }
@@ -400,9 +401,9 @@ impl Worker {
     }
 
     fn fail(&mut self, error: &StoreError) {
-        log::error!("queue failed, durable events are refused until it is opened again: {error}");
-        self.availability.failures.fetch_add(1, Ordering::Relaxed);
-        self.availability.has_failed.store(true, Ordering::Release);
+        log::error!("queue failed, durable events are refused until it is opened again error=\"{error}\"");
+        self.state.failures.fetch_add(1, Ordering::Relaxed);
+        self.state.has_failed.store(true, Ordering::Release);
         self.store = None;
     }
 
@@ -420,12 +421,12 @@ impl Worker {
                     (self.confirmed, self.head) = (store.commits(), store.head().number);
                     self.store = Some(store);
                     (self.options.on_reopened)(reader);
-                    self.availability.has_failed.store(false, Ordering::Release);
+                    self.state.has_failed.store(false, Ordering::Release);
                     return true;
                 }
                 Err(error) => {
-                    self.availability.failures.fetch_add(1, Ordering::Relaxed);
-                    log::error!("queue not opened, next attempt in {:?}: {error}", self.pause);
+                    self.state.failures.fetch_add(1, Ordering::Relaxed);
+                    log::error!("queue not opened, the next attempt follows pause={:?} error=\"{error}\"", self.pause);
                 }
             }
         }
@@ -471,41 +472,10 @@ impl Worker {
 
 /// Reads the events after a number, which are those of one commit.
 fn read_after(store: &dyn QueueStore, head: u64) -> Result<Vec<UnrevealedEvent>, StoreError> {
-    let (mut reader, mut events, mut after) = (store.reader()?, Vec::new(), head);
-    loop {
-        let page = reader.unrevealed(after, PageLimit { events: 1_024, bytes: 4 << 20 })?;
-        for damaged in page.damaged {
-            log::error!("stored event is not revealed number={} error=\"{}\"", damaged.number, damaged.error);
-        }
-        events.extend(page.events);
-        after = page.next;
-        if !page.has_more {
-            return Ok(events);
-        }
-    }
+    let mut events = Vec::new();
+    for_each_unrevealed(&mut *store.reader()?, head, |event| events.push(event))?;
+    Ok(events)
 }
-
-/// Ends the process where a test planted a crash: `STENTOR_QUEUE_CRASH` names a point
-/// (`before_commit`, `after_commit` or `before_reveal`), and may say at which passage (`:7`). Only
-/// debug builds do so.
-#[cfg(debug_assertions)]
-pub(crate) fn crash_if_planted(point: &str) {
-    static PLANTED: std::sync::OnceLock<Option<(String, AtomicU64)>> = std::sync::OnceLock::new();
-    let planted = PLANTED.get_or_init(|| {
-        let value = std::env::var("STENTOR_QUEUE_CRASH").ok()?;
-        let (point, passage) = value.split_once(':').unwrap_or((&value, "1"));
-        Some((point.to_owned(), AtomicU64::new(passage.parse().ok()?)))
-    });
-    if let Some((planted, left)) = planted
-        && planted == point
-        && left.fetch_sub(1, Ordering::Relaxed) == 1
-    {
-        std::process::abort();
-    }
-}
-
-#[cfg(not(debug_assertions))]
-pub(crate) fn crash_if_planted(_point: &str) {}
 
 #[cfg(test)]
 mod tests;

@@ -23,11 +23,11 @@ use super::change::{Acked, Change, Dedup, Outcome, Publish, Refusal, StartPositi
 use super::limits::StoreLimits;
 use super::memory::MemoryStore;
 use super::record::{
-    ContentHash, DeadLetter, DurableEvent, Gap, GapReason, Payload, QueueOffset, Receipt, SubscriberKey,
+    ContentHash, DeadLetter, DurableEvent, Gap, GapReason, Payload, PublishReceipt, QueueOffset, SubscriberKey,
     SubscriberName, Totals, UnixMillis,
 };
 use super::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
-use super::store::{EventPage, PASSED_MAX, PASSED_PAUSE, PageLimit, QueueReader, QueueStore, StoreError};
+use super::store::{EventPage, PASSED_MAX, PASSED_PAUSE_MS, PageLimit, QueueReader, QueueStore, StoreError};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 
 const EPOCH: Epoch = Epoch::new(1_700_000_000, 7);
@@ -175,7 +175,7 @@ impl Bench {
     }
 
     /// Publishes and reveals an event, and returns its receipt.
-    fn publish(&mut self, rooms: &[&str], text: &str) -> Receipt {
+    fn publish(&mut self, rooms: &[&str], text: &str) -> PublishReceipt {
         let receipt = receipt(self.apply(publish(rooms, text)));
         self.reveal();
         receipt
@@ -294,7 +294,7 @@ fn sizes(b: &mut Bench) -> (u64, u64) {
     (totals.events, totals.bytes)
 }
 
-fn receipt(outcome: Outcome) -> Receipt {
+fn receipt(outcome: Outcome) -> PublishReceipt {
     match outcome {
         Outcome::Published(receipt) => receipt,
         other => panic!("not published: {other:?}"),

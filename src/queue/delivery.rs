@@ -411,18 +411,18 @@ impl<C> Delivery<C> {
         for number in sent {
             self.remove(number, now);
         }
-        self.reread();
+        self.discard_page();
     }
 
     fn rewind(&mut self, after: u64) {
         let unsent = self.ready.drain(..).map(|event| event.number - 1).min();
         self.cursor = unsent.into_iter().chain([self.cursor, after]).min().unwrap_or(after);
         self.unread = true;
-        self.reread();
+        self.discard_page();
     }
 
-    /// The page of the read under way is not to be used.
-    fn reread(&mut self) {
+    /// Discards the page of the read under way.
+    fn discard_page(&mut self) {
         if let Some(read) = &mut self.read {
             read.is_stale = true;
         }

@@ -16,7 +16,7 @@ pub(crate) fn log_once(offset: QueueOffset, reason: &str) -> bool {
     let slot = &LOGGED[(offset.number % LOGGED_MAX as u64) as usize];
     let is_new = slot.compare_exchange(0, offset.number, Ordering::Relaxed, Ordering::Relaxed).is_ok();
     if is_new {
-        log::error!("queue event left out number={} offset={offset}: {reason}", offset.number);
+        log::error!("queue event left out number={} offset={offset} reason=\"{reason}\"", offset.number);
     }
     is_new
 }

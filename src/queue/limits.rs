@@ -43,21 +43,7 @@ pub(crate) struct StoreLimits {
 
 impl Default for StoreLimits {
     fn default() -> Self {
-        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
-        Self {
-            queue_bytes_max: 1 << 30,
-            high_water_percent: 80,
-            event_bytes_max: 1_000_000,
-            subscribers_max: 100_000,
-            subscriptions_per_subscriber_max: 1_000,
-            dead_letters_max: 10_000,
-            subscriber_expiry: days(7),
-            tombstone_for: days(30),
-            dedup_window: days(1),
-            dedup_ids_max: 1_000_000,
-            gaps_per_room_max: 4_096,
-            retention: Vec::new(),
-        }
+        Self::from(&limits::QueueLimits::default())
     }
 }
 

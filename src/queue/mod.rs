@@ -14,8 +14,9 @@
 //! | `delivery.rs` | order, acknowledgements and retries of one subscriber's events |
 //! | `payload.rs` | the content of an event, as it is stored and as packets |
 //! | `origin.rs` | what the hub needs to reveal an event |
-//! | `wake_queue.rs` | values that the committer's thread passes to an actor |
+//! | `wake_queue.rs` | values that other threads pass to an actor |
 //! | `left_out.rs` | the log of events that cannot be read |
+//! | `planted_crash.rs` | crashes that tests plant |
 //! | `service.rs` | the shared handle of a server's queue |
 //!
 //! An event is revealed when the hub, after its commit, sends it to the connected members of its
@@ -38,6 +39,7 @@ pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod origin;
 pub(crate) mod payload;
+pub(crate) mod planted_crash;
 pub(crate) mod record;
 pub(crate) mod service;
 pub(crate) mod sqlite;

@@ -281,7 +281,7 @@ impl Gap {
 
 /// Answer to a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Receipt {
+pub(crate) struct PublishReceipt {
     pub offset: QueueOffset,
     /// The `dedup_id` was stored before: this is the offset of the first event, and nothing was
     /// stored now.

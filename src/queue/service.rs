@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::change::Change;
-use super::committer::{Availability, Committer, CommitterOptions, Completion, NotSubmitted, Open};
+use super::committer::{Committer, CommitterOptions, CommitterState, Completion, NotSubmitted, Open};
 use super::limits::StoreLimits;
 use super::record::{Payload, QueueOffset, UnixMillis};
 use super::store::{QueueReader, StoreError};
@@ -100,8 +100,8 @@ impl QueueService {
         self.committer.close();
     }
 
-    pub(crate) fn availability(&self) -> &Arc<Availability> {
-        self.committer.availability()
+    pub(crate) fn state(&self) -> &Arc<CommitterState> {
+        self.committer.state()
     }
 
     /// Passes a revealed event to the subscribers. A full feed leaves it out, and so does one that

@@ -197,20 +197,23 @@ impl SqliteStore {
     fn load(folder: Folder, connection: Connection, limits: StoreLimits, work_rows: usize) -> rusqlite::Result<Self> {
         let rules = format!("{:?}", limits.retention);
         let (epoch, mut counters, stored_rules) = connection.query_row("SELECT * FROM queue", [], |row| {
-            let n = |at| row.get(at).map(n);
+            let number = |column| row.get::<&str, _>(column).map(from_sql);
             let counters = Counters {
-                head: n(2)?,
-                revealed: n(3)?,
-                swept: n(4)?,
-                events: n(5)?,
-                bytes: n(6)?,
-                dead_letters: n(7)?,
-                subscribers: n(8)?,
-                removed_to: n(9)?,
-                times: CommitTimes { last: UnixMillis(n(12)?), steady_since: UnixMillis(n(13)?) },
-                commits: n(14)?,
+                head: number("head")?,
+                revealed: number("revealed")?,
+                swept: number("swept")?,
+                events: number("events")?,
+                bytes: number("bytes")?,
+                dead_letters: number("dead_letters")?,
+                subscribers: number("subscribers")?,
+                removed_to: number("removed_to")?,
+                times: CommitTimes {
+                    last: UnixMillis(number("last_at")?),
+                    steady_since: UnixMillis(number("steady_since")?),
+                },
+                commits: number("commits")?,
             };
-            Ok((Epoch::from_bits(n(1)?), counters, row.get::<_, String>(11)?))
+            Ok((Epoch::from_bits(number("epoch")?), counters, row.get::<_, String>("retention")?))
         })?;
         if rules != stored_rules {
             // Events that a former rule retained are looked at again.
@@ -247,9 +250,9 @@ impl SqliteStore {
             return Ok(());
         }
         let revealed = if is_revealed { to } else { self.counters.revealed };
-        let (from, to, reason) = (i(head + 1), i(to), GapReason::Restored.code());
+        let (from, to, reason) = (to_sql(head + 1), to_sql(to), GapReason::Restored.code());
         let path = self.path().display();
-        log::warn!("queue file {path}: restored from a copy without the newest events from={from} to={to}");
+        log::warn!("queue file was restored from a copy without the newest events path={path} from={from} to={to}");
         let transaction = self.connection.transaction()?;
         transaction.execute(
             "INSERT INTO gap (subscriber, reason, first, last) SELECT id, ?1, ?2, ?3 FROM subscriber WHERE name IS NOT NULL \
@@ -258,9 +261,9 @@ impl SqliteStore {
             [reason, from, to],
         )?;
         transaction.execute("UPDATE room SET removed_to = ?", [to])?;
-        transaction.execute("UPDATE queue SET head = ?1, revealed = ?2, removed_to = ?1", [to, i(revealed)])?;
+        transaction.execute("UPDATE queue SET head = ?1, revealed = ?2, removed_to = ?1", [to, to_sql(revealed)])?;
         transaction.commit()?;
-        let head = n(to);
+        let head = from_sql(to);
         (self.counters.head, self.counters.revealed, self.counters.removed_to) = (head, revealed, head);
         self.rooms = RoomCache::default();
         Ok(())
@@ -307,11 +310,11 @@ impl SqliteStore {
         // A start commits other changes.
         let has_publish = changes.iter().any(|change| matches!(change, Change::Publish(_)));
         if has_publish {
-            super::committer::crash_if_planted("before_commit");
+            super::planted_crash::crash_if_planted("before_commit");
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         if has_publish {
-            super::committer::crash_if_planted("after_commit");
+            super::planted_crash::crash_if_planted("after_commit");
         }
         Ok(outcomes)
     }
@@ -355,7 +358,7 @@ impl SqliteStore {
         let numbers = [head, revealed, swept, events, bytes, dead_letters, subscribers, removed_to, dedup_ids];
         let sql = "UPDATE queue SET head = ?, revealed = ?, swept = ?, events = ?, bytes = ?, dead_letters = ?, subscribers = ?, \
                    removed_to = ?, dedup_ids = ?, last_at = ?, steady_since = ?, commits = ?";
-        let numbers = numbers.into_iter().chain(times).map(i);
+        let numbers = numbers.into_iter().chain(times).map(to_sql);
         self.connection.prepare_cached(sql)?.execute(rusqlite::params_from_iter(numbers))?;
         Ok(())
     }
@@ -363,7 +366,7 @@ impl SqliteStore {
     /// The first column of the rows of a statement.
     fn numbers(&self, sql: &str, values: &[i64]) -> rusqlite::Result<Vec<u64>> {
         let mut select = self.connection.prepare_cached(sql)?;
-        let rows = select.query_map(rusqlite::params_from_iter(values), |row| row.get(0).map(n))?;
+        let rows = select.query_map(rusqlite::params_from_iter(values), |row| row.get(0).map(from_sql))?;
         rows.collect()
     }
 
@@ -460,7 +463,10 @@ impl SqliteStore {
             self.restarted_at = Some(Instant::now());
             if schema::checkpoint(&self.connection, "TRUNCATE")?.left > 0 {
                 let path = self.path().display();
-                log::warn!("queue file {path}: a reader keeps the log from starting over frames={}", log.frames);
+                log::warn!(
+                    "queue file has a reader that keeps its log from starting over path={path} frames={}",
+                    log.frames
+                );
             }
         } else if log.left > frames_max {
             schema::checkpoint(&self.connection, "PASSIVE")?;
@@ -475,10 +481,10 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 }
 
 /// SQLite's integers are signed; numbers stay below 2^51, and counts do not come near.
-fn i(number: u64) -> i64 {
+fn to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn n(number: i64) -> u64 {
+fn from_sql(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

@@ -110,13 +110,16 @@ pub(crate) struct PageLimit {
     pub bytes: usize,
 }
 
+/// Bound of one read of unrevealed events.
+const UNREVEALED_PAGE: PageLimit = PageLimit { events: 1_024, bytes: 4 << 20 };
+
 /// Pending events that one read of deliverable events passes over: those that wait for a retry, and
 /// those that were excepted.
 pub(crate) const PASSED_MAX: usize = 1_024;
 
-/// Milliseconds after which retries are read again, if a read passed over so many events that are
+/// Time after which retries are read again, if a read passed over so many events that are
 /// not pending any more and found none that is due.
-pub(crate) const PASSED_PAUSE: u64 = 100;
+pub(crate) const PASSED_PAUSE_MS: u64 = 100;
 
 /// Events in order of their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -243,4 +246,24 @@ pub(crate) struct UnrevealedEvent {
     pub namespace: NamespacePath,
     pub rooms: Vec<RoomName>,
     pub event: DurableEvent,
+}
+
+/// Passes on the events after a number, in order, and logs damaged ones. Returns the number to read
+/// on from.
+pub(crate) fn for_each_unrevealed(
+    reader: &mut dyn QueueReader,
+    mut after: u64,
+    mut pass: impl FnMut(UnrevealedEvent),
+) -> Result<u64, StoreError> {
+    loop {
+        let page = reader.unrevealed(after, UNREVEALED_PAGE)?;
+        for damaged in page.damaged {
+            log::error!("stored event is not revealed number={} error=\"{}\"", damaged.number, damaged.error);
+        }
+        page.events.into_iter().for_each(&mut pass);
+        after = page.next;
+        if !page.has_more {
+            return Ok(after);
+        }
+    }
 }

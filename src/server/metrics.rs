@@ -199,15 +199,15 @@ impl Page<'_> {
     }
 
     fn queue(&mut self, metrics: &Metrics, queue: &QueueService, bytes_max: usize) -> fmt::Result {
-        let (publishes, availability) = (&metrics.publishes, queue.availability());
-        let (events, bytes) = availability.sizes();
+        let (publishes, state) = (&metrics.publishes, queue.state());
+        let (events, bytes) = state.sizes();
         self.gauge("queue_events", "Durable events and dead letters that are stored", events as i64)?;
         self.gauge("queue_bytes", "Bytes of stored durable events and dead letters", bytes as i64)?;
         self.limit("queue_bytes_max", "Limit of the bytes of the queue", bytes_max)?;
-        self.gauge("queue_waiting_changes", "Changes that wait for a commit", availability.waiting() as i64)?;
-        let is_available = i64::from(availability.is_available());
+        self.gauge("queue_waiting_changes", "Changes that wait for a commit", state.waiting() as i64)?;
+        let is_available = i64::from(state.is_available());
         self.gauge("queue_available", "1 while durable events can be stored, otherwise 0", is_available)?;
-        self.constant("queue_failures", "Failed commits and openings of the store", availability.failures())?;
+        self.constant("queue_failures", "Failed commits and openings of the store", state.failures())?;
         self.constant("queue_stored_events", "Durable events that were stored", publishes.stored.get())?;
         let duplicates = publishes.duplicates.get();
         self.constant("queue_duplicates", "Publishes of an event that was stored before", duplicates)?;

@@ -45,7 +45,7 @@ use crate::messages::subscribers::SubscriberCommand;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
 use crate::queue::service::QueueService;
-use crate::transport::{Endpoint, Refusal};
+use crate::transport::{Endpoint, HttpRefusal};
 
 pub use self::builder::{BuildError, Builder};
 pub use self::embedding::on_connect;
@@ -182,7 +182,7 @@ impl Server {
             Ok(()) if self.http_permits.is_accept_failing(Instant::now()) => Err(NotAccepting::AcceptFails),
             Ok(()) if self.http_permits.is_full() => Err(NotAccepting::HttpFull),
             Ok(()) => Ok(()),
-            Err(Refusal::Closing) => Err(NotAccepting::Closing),
+            Err(HttpRefusal::Closing) => Err(NotAccepting::Closing),
             Err(_) => Err(NotAccepting::Full),
         }
     }
@@ -190,7 +190,7 @@ impl Server {
     /// True while the store of the queue has failed. Durable publishes then fail, and everything
     /// else continues. The server opens the store again by itself.
     pub fn queue_has_failed(&self) -> bool {
-        self.queue.as_ref().is_some_and(|queue| !queue.availability().is_available())
+        self.queue.as_ref().is_some_and(|queue| !queue.state().is_available())
     }
 
     /// Returns the metrics as text for Prometheus (OpenMetrics 1.0, content type

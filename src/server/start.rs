@@ -174,8 +174,8 @@ fn open_queue(
         "queue starts head={} events={events} bytes={bytes} subscribers={subscribers} dead_letters={dead_letters}",
         head.number
     );
-    let revealed = reveal_stored(writer, &service, &mut *reader, parser).map_err(failed)?;
-    Ok(Some((HubQueue { service: Arc::new(service), reports, parser, revealed }, reader)))
+    let revealed_before_start = reveal_stored(writer, &service, &mut *reader, parser).map_err(failed)?;
+    Ok(Some((HubQueue { service: Arc::new(service), reports, parser, revealed_before_start }, reader)))
 }
 
 /// Priority of the thread that commits, as `nice` counts it: beside a thread that serves clients
@@ -187,7 +187,7 @@ const COMMITTER_NICE: i32 = 10;
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMMITTER_NICE) {
-        log::warn!("queue commits with the priority of a thread that serves connections: {error}");
+        log::warn!("queue commits with the priority of a thread that serves connections error=\"{error}\"");
     }
 }
 

@@ -4,7 +4,8 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use super::content::AttachStatus;
+use super::content::{AttachStatus, Eviction};
+use super::delivering::settlement_change;
 use super::gaps::ReportedGaps;
 use super::reads::ReadJob;
 use super::{Active, Outlet, Subscribers};
@@ -28,14 +29,14 @@ pub(super) struct PendingAttach {
     outlet: Outlet,
     replies: Vec<SubscriberReply<()>>,
     /// The outcome of the commit, once there is one.
-    committed: Option<Attached>,
+    committed: Option<FormerState>,
     /// The attach was committed again.
     is_repeated: bool,
 }
 
 /// The state of a subscriber before it was attached.
 #[derive(Debug, Clone, Copy, Default)]
-struct Attached {
+struct FormerState {
     is_new: bool,
     has_expired: bool,
     sent_up_to: Option<u64>,
@@ -143,7 +144,7 @@ impl Subscribers {
         };
         let Some(pending) = self.attaching.get_mut(&id) else { return self.undo_attach(key, sent_up_to) };
         let before = pending.committed.unwrap_or_default();
-        pending.committed = Some(Attached {
+        pending.committed = Some(FormerState {
             is_new: is_new || before.is_new,
             has_expired: expired_at.is_some() || before.has_expired,
             sent_up_to,
@@ -174,8 +175,8 @@ impl Subscribers {
             self.on_detach(id);
             return Ok(());
         }
-        if let Some(other) = self.by_key.get(&key).copied() {
-            if !is_socket && self.is_attached(other) {
+        if let Some(other) = self.id_of(&key) {
+            if !is_socket && self.has_socket(other) {
                 self.fail_attach(id, &SubscriberError::Busy);
                 return Ok(());
             }
@@ -183,7 +184,7 @@ impl Subscribers {
                 self.join_pull(other, state);
                 return Ok(());
             }
-            self.evict(other, "replaced");
+            self.evict(other, Eviction::Replaced);
             // The commits of the other delivery end before this one.
             self.repeat_attach(id);
             return Ok(());
@@ -215,7 +216,7 @@ impl Subscribers {
         head: u64,
     ) {
         let PendingAttach { key, outlet, replies, committed, .. } = pending;
-        let Attached { is_new, has_expired, sent_up_to } = committed.unwrap_or_default();
+        let FormerState { is_new, has_expired, sent_up_to } = committed.unwrap_or_default();
         let mode = match &outlet {
             Outlet::Socket { .. } => Mode::Push,
             Outlet::Pull(_) => Mode::Pull { demand: 0 },
@@ -264,7 +265,13 @@ impl Subscribers {
         self.advance(id);
     }
 
-    pub(super) fn is_attached(&self, id: AttachmentId) -> bool {
+    /// The attachment of an active subscriber.
+    pub(super) fn id_of(&self, key: &SubscriberKey) -> Option<AttachmentId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// True if the outlet is a socket, not pulls.
+    pub(super) fn has_socket(&self, id: AttachmentId) -> bool {
         self.active.get(&id).is_some_and(|active| matches!(active.outlet, Outlet::Socket { .. }))
     }
 
@@ -281,17 +288,23 @@ impl Subscribers {
     }
 
     /// Ends an attachment in favour of another one, or since its subscriber was removed.
-    pub(super) fn evict(&mut self, id: AttachmentId, reason: &'static str) {
+    pub(super) fn evict(&mut self, id: AttachmentId, eviction: Eviction) {
         let Some(active) = self.active.get_mut(&id) else { return };
         match &active.outlet {
             Outlet::Socket { .. } => {
                 self.metrics.subscribers.evictions.add(1);
                 let packets = std::mem::take(&mut active.packets);
                 active.tell(id, AttachmentUpdate::Packets(packets));
-                let packet = self.notices.evicted(&active.key.namespace, reason);
+                let packet = self.notices.evicted(&active.key.namespace, eviction);
                 active.tell(id, AttachmentUpdate::Ended(Some(packet)));
             }
-            Outlet::Pull(_) => self.fail_pull(id, &SubscriberError::Busy),
+            Outlet::Pull(_) => {
+                let error = match eviction {
+                    Eviction::Replaced => SubscriberError::Busy,
+                    Eviction::Removed => SubscriberError::Refused(Refusal::UnknownSubscriber),
+                };
+                self.fail_pull(id, &error);
+            }
         }
         self.end(id);
     }
@@ -319,7 +332,7 @@ impl Subscribers {
                     if matches!(settlement, Settlement::Retry { .. }) {
                         self.metrics.subscribers.redelivered_lost.add(1);
                     }
-                    let change = self.change(&subscriber, number, settlement, String::new());
+                    let change = settlement_change(&subscriber, number, settlement, String::new());
                     self.submit_lazily(change);
                 }
             }

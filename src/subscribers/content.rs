@@ -81,6 +81,24 @@ pub(super) enum AttachStatus {
     Expired,
 }
 
+/// Reason why the server ends an attachment or pulling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// A socket was attached to the subscriber.
+    Replaced,
+    /// The subscriber was removed.
+    Removed,
+}
+
+impl Eviction {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Replaced => "replaced",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct AttachedJson {
     status: &'static str,
@@ -129,9 +147,8 @@ impl Notices {
         self.notice(namespace, "stentor:gap", &self.gap_json(gap))
     }
 
-    /// `reason` is "replaced" or "removed".
-    pub(super) fn evicted(self, namespace: &NamespacePath, reason: &'static str) -> Message {
-        self.notice(namespace, "stentor:evicted", &EvictedJson { reason })
+    pub(super) fn evicted(self, namespace: &NamespacePath, eviction: Eviction) -> Message {
+        self.notice(namespace, "stentor:evicted", &EvictedJson { reason: eviction.as_str() })
     }
 
     fn gap_json(self, gap: &Gap) -> GapJson {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::attaching::outcome;
-use super::content::Content;
-use super::reads::{READ_PAUSE, ReadJob};
+use super::content::{Content, Eviction};
+use super::reads::{READ_PAUSE_MS, ReadJob};
 use super::{Active, LIVE_PER_TURN, Outlet, Subscribers};
 use crate::ids::RoomName;
 use crate::messages::attachment::{AttachmentId, EventAnswer, SubscriberError};
@@ -13,7 +13,7 @@ use crate::queue::change::{ACKED_MAX, Acked, Change, Refusal};
 use crate::queue::committer::CommitResult;
 use crate::queue::delivery::{Delivery, Effect, Page, PendingEvent, Refused, Settlement};
 use crate::queue::left_out::log_once;
-use crate::queue::record::{SubscriberKey, UnixMillis};
+use crate::queue::record::{DamagedEvent, SubscriberKey, UnixMillis};
 use crate::queue::service::{Live, RevealedEvent};
 use crate::queue::store::{PageLimit, StoreError};
 
@@ -95,31 +95,9 @@ impl Subscribers {
                         _ => {}
                     }
                     let (key, reason) = (active.key.clone(), active.terms.get(&number).cloned().unwrap_or_default());
-                    let change = self.change(&key, number, settlement, reason);
+                    let change = settlement_change(&key, number, settlement, reason);
                     self.submit(change, move |actor, result| actor.on_settled(id, &[number], settlement, &result));
                 }
-            }
-        }
-    }
-
-    /// The change that commits a settlement.
-    pub(super) fn change(
-        &self,
-        subscriber: &SubscriberKey,
-        number: u64,
-        settlement: Settlement,
-        reason: String,
-    ) -> Change {
-        let subscriber = subscriber.clone();
-        match settlement {
-            Settlement::Acked => Change::Ack { subscriber, events: Acked::Numbers(vec![number]) },
-            Settlement::Terminated => Change::Term { subscriber, number, attempts: None, reason },
-            Settlement::Undeliverable { attempts } => {
-                let reason = format!("not acknowledged after {attempts} deliveries");
-                Change::Term { subscriber, number, attempts: Some(attempts), reason }
-            }
-            Settlement::Retry { attempts, alone, at } => {
-                Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at: at }
             }
         }
     }
@@ -161,7 +139,7 @@ impl Subscribers {
             Settlement::Retry { .. } => {}
         }
         if let Err(SubscriberError::Refused(Refusal::UnknownSubscriber | Refusal::SubscriberExpired { .. })) = result {
-            return self.evict(id, "removed");
+            return self.evict(id, Eviction::Removed);
         }
         for number in numbers {
             if let Some(active) = self.active.get_mut(&id) {
@@ -227,11 +205,12 @@ impl Subscribers {
         let head = self.reader.totals()?.head.number;
         let page = self.reader.deliverable(&active.key, read.after, &read.except, now, read.limit)?;
         active.read = None;
-        for damaged in page.damaged {
-            log::error!("queue event is damaged and removed, its subscribers get a gap: {}", damaged.error);
-            let number = damaged.number;
+        for DamagedEvent { number, error: damage } in page.damaged {
             self.submit(Change::RemoveDamaged { number }, move |actor, result| match outcome(result) {
-                Ok(_) => actor.look_for_gaps(id),
+                Ok(_) => {
+                    log::error!("queue event removed, its stored bytes are damaged number={number} error=\"{damage}\"");
+                    actor.look_for_gaps(id);
+                }
                 Err(error) => actor.on_damage_kept(id, number, &error),
             });
         }
@@ -258,11 +237,12 @@ impl Subscribers {
     /// An event that was not read was not removed: it is not damaged, or the store has failed. It
     /// is read again.
     fn on_damage_kept(&mut self, id: AttachmentId, number: u64, error: &SubscriberError) {
+        log::error!("damaged queue event not removed number={number} error=\"{error}\"");
         let now = self.clock.now();
         if let Some(active) = self.active.get_mut(&id)
             && !matches!(error, SubscriberError::Refused(_))
         {
-            active.read_after = now.plus(READ_PAUSE);
+            active.read_after = now.plus(READ_PAUSE_MS);
         }
         self.with(id, |delivery, now, effects| delivery.on_rewind(number - 1, now, effects));
     }
@@ -324,6 +304,27 @@ impl Subscribers {
             if ids.is_empty() {
                 self.by_room.remove(&place);
             }
+        }
+    }
+}
+
+/// The change that commits a settlement.
+pub(super) fn settlement_change(
+    subscriber: &SubscriberKey,
+    number: u64,
+    settlement: Settlement,
+    reason: String,
+) -> Change {
+    let subscriber = subscriber.clone();
+    match settlement {
+        Settlement::Acked => Change::Ack { subscriber, events: Acked::Numbers(vec![number]) },
+        Settlement::Terminated => Change::Term { subscriber, number, attempts: None, reason },
+        Settlement::Undeliverable { attempts } => {
+            let reason = format!("not acknowledged after {attempts} deliveries");
+            Change::Term { subscriber, number, attempts: Some(attempts), reason }
+        }
+        Settlement::Retry { attempts, alone, at } => {
+            Change::DeliveryFailed { subscriber, number, attempts, alone, retry_at: at }
         }
     }
 }

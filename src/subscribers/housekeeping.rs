@@ -1,42 +1,31 @@
 //! Upkeep: expiry in the store, signs of life of attached subscribers, gaps that arise while they
-//! are attached, pulls that are not continued, and samples for the metrics.
+//! are attached, pulls that are not continued, and the times of samples.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::attaching::outcome;
 use super::clock::millis;
+use super::sampling::{SAMPLE_PAUSE_MS, Sample};
 use super::{Active, Outlet, Subscribers};
 use crate::messages::attachment::AttachmentId;
 use crate::queue::change::{Change, Outcome};
 use crate::queue::committer::unix_millis;
-use crate::queue::record::{SubscriberKey, UnixMillis};
-use crate::queue::store::StoreError;
+use crate::queue::record::UnixMillis;
 
 /// Longest pause between two rounds of upkeep.
-const ROUND: u64 = 60_000;
+const ROUND_MS: u64 = 60_000;
 
 /// Pause between two expiries that expired events ask for.
-const HURRIED: u64 = 1_000;
+const HURRIED_MS: u64 = 1_000;
 
 /// Rows of one expiry.
 const EXPIRE_BUDGET: usize = 1_024;
 
-/// Attached subscribers of which one round stores that they are there, and the pause after which a
-/// round follows for others.
+/// Subscribers touched in one round; if more are due, the next round follows after
+/// `TOUCH_PAUSE_MS`.
 const TOUCHED: usize = 256;
-const TOUCH_PAUSE: u64 = 100;
-
-/// Pause between two samples, and the maximum number of subscribers of one sample.
-const SAMPLE_PAUSE: u64 = 1_000;
-const SAMPLED: usize = 64;
-
-/// Subscribers that a sample reads at a time, with their rooms.
-const SAMPLED_AT_ONCE: usize = 8;
-
-/// Pending events that are counted of one subscriber. A sample ends when it has counted as many of
-/// all, with their rooms.
-const SAMPLED_BACKLOG_MAX: usize = 1_000;
+const TOUCH_PAUSE_MS: u64 = 100;
 
 #[derive(Debug)]
 pub(super) struct Housekeeping {
@@ -47,28 +36,17 @@ pub(super) struct Housekeeping {
     last_expiry: UnixMillis,
     is_expiring: bool,
     next_sample: UnixMillis,
-    sample: Sample,
+    pub(super) sample: Sample,
     /// The store has gaps that were not there at the last look.
     has_new_gaps: bool,
     /// Attached subscribers whose gaps are looked for when no other read waits.
     gap_checks: VecDeque<AttachmentId>,
 }
 
-/// A walk over all subscribers, which takes a second for each sample. Metrics show the greatest
-/// values of the last walk, or of this one if they are greater.
-#[derive(Debug, Default)]
-struct Sample {
-    after: Option<SubscriberKey>,
-    largest_backlog: usize,
-    oldest_at: Option<UnixMillis>,
-    last_largest_backlog: usize,
-    last_oldest_at: Option<UnixMillis>,
-}
-
 impl Housekeeping {
     pub(super) fn new(now: UnixMillis, subscriber_expiry: Duration) -> Self {
-        let touch_every = (millis(subscriber_expiry) / 8).clamp(100, 60 * ROUND);
-        let round = touch_every.min(ROUND);
+        let touch_every = (millis(subscriber_expiry) / 8).clamp(100, 60 * ROUND_MS);
+        let round = touch_every.min(ROUND_MS);
         Self {
             round,
             touch_every,
@@ -76,7 +54,7 @@ impl Housekeeping {
             next_expiry: now.plus(round),
             last_expiry: now,
             is_expiring: false,
-            next_sample: now.plus(SAMPLE_PAUSE),
+            next_sample: now.plus(SAMPLE_PAUSE_MS),
             sample: Sample::default(),
             has_new_gaps: false,
             gap_checks: VecDeque::new(),
@@ -88,9 +66,9 @@ impl Housekeeping {
         [self.next_round, self.next_sample].into_iter().chain(expiry).min().unwrap_or(self.next_round)
     }
 
-    /// Events have expired that the store still has.
+    /// Brings the next expiry forward, since expired events are still stored.
     pub(super) fn hurry(&mut self) {
-        self.next_expiry = self.next_expiry.min(self.last_expiry.plus(HURRIED));
+        self.next_expiry = self.next_expiry.min(self.last_expiry.plus(HURRIED_MS));
     }
 }
 
@@ -104,17 +82,17 @@ impl Subscribers {
         }
         if self.housekeeping.next_round <= now {
             let has_more = self.touch_attached(now);
-            let pause = if has_more { TOUCH_PAUSE } else { self.housekeeping.round };
+            let pause = if has_more { TOUCH_PAUSE_MS } else { self.housekeeping.round };
             self.housekeeping.next_round = now.plus(pause);
             self.end_idle_pulls();
         }
         if self.housekeeping.next_sample <= now {
-            self.housekeeping.next_sample = now.plus(SAMPLE_PAUSE);
+            self.housekeeping.next_sample = now.plus(SAMPLE_PAUSE_MS);
             // Deliveries have the store for themselves.
             if !self.reads.has_ready()
                 && let Err(error) = self.sample(now)
             {
-                log::debug!("queue not sampled: {error}");
+                log::debug!("queue not sampled error=\"{error}\"");
             }
         }
     }
@@ -184,41 +162,5 @@ impl Subscribers {
         for id in idle {
             self.end(id);
         }
-    }
-
-    fn sample(&mut self, now: UnixMillis) -> Result<(), StoreError> {
-        let totals = self.reader.totals()?;
-        let metrics = &self.metrics.subscribers;
-        let connected = usize::try_from(metrics.connected.get()).unwrap_or(0);
-        metrics.away.set((totals.subscribers as usize).saturating_sub(connected));
-        metrics.dead_letters.set(totals.dead_letters as usize);
-        let (mut counted, mut read, mut is_last) = (0, 0, false);
-        while counted < SAMPLED_BACKLOG_MAX && read < SAMPLED && !is_last {
-            let found = self.reader.subscribers(self.housekeeping.sample.after.as_ref(), SAMPLED_AT_ONCE)?;
-            is_last = found.len() < SAMPLED_AT_ONCE;
-            for info in found {
-                if counted >= SAMPLED_BACKLOG_MAX {
-                    is_last = false;
-                    break;
-                }
-                let backlog = self.reader.backlog(&info.key, SAMPLED_BACKLOG_MAX)?;
-                read += 1;
-                counted += backlog.events as usize + info.rooms.len();
-                let sample = &mut self.housekeeping.sample;
-                sample.largest_backlog = sample.largest_backlog.max(backlog.events as usize);
-                sample.oldest_at = sample.oldest_at.into_iter().chain(backlog.oldest_at).min();
-                sample.after = Some(info.key);
-            }
-        }
-        let sample = &mut self.housekeeping.sample;
-        if is_last {
-            sample.after = None;
-            sample.last_largest_backlog = std::mem::take(&mut sample.largest_backlog);
-            sample.last_oldest_at = sample.oldest_at.take();
-        }
-        metrics.largest_backlog.set(sample.largest_backlog.max(sample.last_largest_backlog));
-        let oldest_at = sample.oldest_at.into_iter().chain(sample.last_oldest_at).min();
-        metrics.oldest_age_ms.set(oldest_at.map_or(0, |at| now.0.saturating_sub(at.0) as usize));
-        Ok(())
     }
 }

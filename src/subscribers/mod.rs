@@ -3,8 +3,9 @@
 //!
 //! This file contains the fields, the lifecycle and the turn. The submodules contain the behaviour:
 //! `attaching` (begin and end of attachments), `delivering` (effects of deliveries, reads, live
-//! events), `reads` (order of reads of the store), `gaps`, `pulling`, `requests` (of the
-//! application), `housekeeping`.
+//! events), `content` (events and packets), `reads` (order of reads of the store), `room_reads`
+//! (reads of rooms without a subscriber), `gaps`, `pulling`, `requests` (of the application),
+//! `housekeeping`, `sampling`, `clock`.
 //!
 //! **Invariant**: nothing is lost if the actor drops a delivery, or misses a live event: every
 //! event that is not settled is in the store.
@@ -22,6 +23,7 @@ mod pulling;
 mod reads;
 mod requests;
 mod room_reads;
+mod sampling;
 #[cfg(test)]
 mod tests;
 
@@ -66,7 +68,7 @@ const COMMANDS_PER_TURN: usize = 256;
 const LIVE_PER_TURN: usize = 4_096;
 
 /// Pause after which changes are submitted again that the committer had no room for.
-const RESUBMIT_PAUSE: u64 = 5;
+const RESUBMIT_PAUSE_MS: u64 = 5;
 
 /// Changes without room at the committer from which requests of the application are refused.
 const UNSUBMITTED_MAX: usize = 16_384;
@@ -302,7 +304,7 @@ impl Subscribers {
         let has_commands = !self.commands.is_empty() || !self.link.is_empty();
         let has_reads = self.reads.has_ready() || self.room_reads.has_ready() || self.has_gap_checks();
         let has_work = has_commands || has_reads || !self.live.is_empty() || !self.queue.live().is_empty();
-        let unsubmitted = (!self.unsubmitted.is_empty()).then(|| now.plus(RESUBMIT_PAUSE));
+        let unsubmitted = (!self.unsubmitted.is_empty()).then(|| now.plus(RESUBMIT_PAUSE_MS));
         let deadlines = self.deadlines.first().map(|(deadline, _)| *deadline);
         let reads = [self.reads.next_paused(), self.room_reads.deadline()];
         let others = [unsubmitted, deadlines, Some(self.housekeeping.next())].into_iter().chain(reads);

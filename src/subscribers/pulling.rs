@@ -11,7 +11,7 @@ use crate::queue::change::Refusal;
 use crate::queue::record::{SubscriberKey, UnixMillis};
 
 /// Time for which a pull may wait for a read of the store in addition to its own time.
-const READ_WAIT: u64 = 5_000;
+const READ_WAIT_MS: u64 = 5_000;
 
 /// Maximum number of pulls of one subscriber that wait.
 const WAITING_MAX: usize = 64;
@@ -64,8 +64,8 @@ impl Subscribers {
         let until = self.clock.now().plus(bounded(wait, self.settings.pull_wait_max));
         // The newest pull holds up the others until it has an event.
         let pull = WaitingPull { limit: limit.max(1), until, reply };
-        match self.by_key.get(&key).copied() {
-            Some(id) if self.is_attached(id) => {
+        match self.id_of(&key) {
+            Some(id) if self.has_socket(id) => {
                 let _ = pull.reply.send(Err(SubscriberError::Busy));
             }
             Some(id) => self.wait_for_events(id, pull),
@@ -86,7 +86,7 @@ impl Subscribers {
         state.waiting.retain(|other| !other.reply.is_closed());
         if state.waiting.len() >= WAITING_MAX {
             let (found, limit) = (state.waiting.len() as u64, WAITING_MAX as u64);
-            let refusal = Refusal::Overloaded { what: "waiting pulls of one subscriber", found, limit };
+            let refusal = Refusal::Overloaded { what: "waiting_pulls", found, limit };
             let _ = pull.reply.send(Err(refusal.into()));
             return;
         }
@@ -140,7 +140,7 @@ impl Subscribers {
 
     /// The caller of a pull has gone. It may be any of those that wait, or another one.
     pub(super) fn end_dropped_pull(&mut self, key: &SubscriberKey) {
-        let Some(id) = self.by_key.get(key).copied() else { return };
+        let Some(id) = self.id_of(key) else { return };
         let Some(Active { outlet: Outlet::Pull(state), .. }) = self.active.get_mut(&id) else { return };
         let newest = state.waiting.pop();
         state.waiting.retain(|pull| !pull.reply.is_closed());
@@ -192,6 +192,6 @@ impl Active {
 
     /// The time for which pulls wait longer, for a read that may bring events.
     fn read_pause(&self) -> u64 {
-        if self.is_reading() { READ_WAIT } else { 0 }
+        if self.is_reading() { READ_WAIT_MS } else { 0 }
     }
 }

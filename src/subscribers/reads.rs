@@ -8,7 +8,7 @@ use crate::queue::record::UnixMillis;
 use crate::queue::store::StoreError;
 
 /// Pause after which a read that failed is repeated.
-pub(super) const READ_PAUSE: u64 = 1_000;
+pub(super) const READ_PAUSE_MS: u64 = 1_000;
 
 pub(super) type RequestedRead = Box<dyn FnOnce(&mut Subscribers) -> Result<(), StoreError> + Send>;
 
@@ -99,13 +99,13 @@ impl Subscribers {
         self.metrics.subscribers.reads_failed.add(1);
         let now = self.clock.now();
         if self.reads.logged_until <= now {
-            self.reads.logged_until = now.plus(READ_PAUSE);
-            log::error!("queue not read, deliveries repeat the read after {READ_PAUSE} ms: {error}");
+            self.reads.logged_until = now.plus(READ_PAUSE_MS);
+            log::error!("queue not read, deliveries repeat the read pause_ms={READ_PAUSE_MS} error=\"{error}\"");
         }
     }
 
-    /// The next read. Listings, and looks for gaps that nobody asked for, have every eighth turn
-    /// each, and those that deliveries do not need.
+    /// The next read. One turn in eight is for listings and one for gap checks; both also get turns
+    /// that deliveries leave.
     fn next_job(&mut self) -> Option<ReadJob> {
         self.reads.turns = self.reads.turns.wrapping_add(1);
         let preferred = match self.reads.turns % 8 {
@@ -132,7 +132,7 @@ impl Subscribers {
             ReadJob::Listing(read) => return read(self),
         };
         if result.is_err() {
-            self.reads.push_at(self.clock.now().plus(READ_PAUSE), job);
+            self.reads.push_at(self.clock.now().plus(READ_PAUSE_MS), job);
         }
         result
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attaching::{GAPS_READ, outcome};
+use super::content::Eviction;
 use super::delivering::Cause;
 use super::reads::ReadJob;
 use super::{Outlet, REQUESTED_READS_MAX, Subscribers, UNSUBMITTED_MAX, bounded};
@@ -50,20 +51,8 @@ impl Subscribers {
                 self.read_for(reply, move |actor, reply| actor.ack_up_to(key, up_to, reply));
             }
             SubscriberRequest::Nak { number, delay, reply } => self.on_nak(&key, number, delay, reply),
-            SubscriberRequest::Term { number, reason, reply } => {
-                let change = Change::Term { subscriber: key.clone(), number, attempts: None, reason };
-                self.change_then(change, reply, move |actor, _| {
-                    actor.metrics.subscribers.terms.add(1);
-                    actor.metrics.subscribers.dead_lettered.add(1);
-                    actor.on_handled_elsewhere(&key, number);
-                });
-            }
-            SubscriberRequest::Progress { number, reply } => {
-                let id = self.in_flight_of(&key, number);
-                let _ = reply.send(id.map(|id| {
-                    self.with(id, |delivery, now, _| delivery.on_progress(number, now));
-                }));
-            }
+            SubscriberRequest::Term { number, reason, reply } => self.on_term(key, number, reason, reply),
+            SubscriberRequest::Progress { number, reply } => self.on_progress(&key, number, reply),
             SubscriberRequest::Pull { limit, wait, reply } => self.on_pull(key, limit, wait, reply),
             SubscriberRequest::PullDropped => self.end_dropped_pull(&key),
             SubscriberRequest::Release { socket } => self.release(&key, socket.as_ref()),
@@ -75,26 +64,44 @@ impl Subscribers {
                 let page = actor.dead_letters(&key, after, limit);
                 actor.answer(reply, page)
             }),
-            SubscriberRequest::ReplayDead { numbers, reply } => {
-                self.replay_dead(key, numbers, Vec::new(), reply);
-            }
-            SubscriberRequest::Purge { up_to, reply } => {
-                let change = Change::PurgeSubscriber { subscriber: key.clone(), up_to };
-                self.change_then(change, reply, move |actor, _| {
-                    if let Some(id) = actor.by_key.get(&key).copied() {
-                        actor.with(id, |delivery, now, effects| delivery.on_removed(1, up_to, now, effects));
-                        actor.look_for_gaps(id);
-                    }
-                });
-            }
-            SubscriberRequest::Remove(reply) => {
-                self.change_then(Change::RemoveSubscriber { subscriber: key.clone() }, reply, move |actor, _| {
-                    if let Some(id) = actor.by_key.get(&key).copied() {
-                        actor.evict(id, "removed");
-                    }
-                });
-            }
+            SubscriberRequest::ReplayDead { numbers, reply } => self.replay_dead(key, numbers, Vec::new(), reply),
+            SubscriberRequest::Purge { up_to, reply } => self.on_purge(key, up_to, reply),
+            SubscriberRequest::Remove(reply) => self.on_remove(key, reply),
         }
+    }
+
+    fn on_term(&mut self, key: SubscriberKey, number: u64, reason: String, reply: SubscriberReply<()>) {
+        let change = Change::Term { subscriber: key.clone(), number, attempts: None, reason };
+        self.change_then(change, reply, move |actor, _| {
+            actor.metrics.subscribers.terms.add(1);
+            actor.metrics.subscribers.dead_lettered.add(1);
+            actor.on_handled_elsewhere(&key, number);
+        });
+    }
+
+    fn on_progress(&mut self, key: &SubscriberKey, number: u64, reply: SubscriberReply<()>) {
+        let id = self.in_flight_of(key, number);
+        let _ = reply.send(id.map(|id| {
+            self.with(id, |delivery, now, _| delivery.on_progress(number, now));
+        }));
+    }
+
+    fn on_purge(&mut self, key: SubscriberKey, up_to: u64, reply: SubscriberReply<()>) {
+        let change = Change::PurgeSubscriber { subscriber: key.clone(), up_to };
+        self.change_then(change, reply, move |actor, _| {
+            if let Some(id) = actor.id_of(&key) {
+                actor.with(id, |delivery, now, effects| delivery.on_removed(1, up_to, now, effects));
+                actor.look_for_gaps(id);
+            }
+        });
+    }
+
+    fn on_remove(&mut self, key: SubscriberKey, reply: SubscriberReply<()>) {
+        self.change_then(Change::RemoveSubscriber { subscriber: key.clone() }, reply, move |actor, _| {
+            if let Some(id) = actor.id_of(&key) {
+                actor.evict(id, Eviction::Removed);
+            }
+        });
     }
 
     /// Commits a change, continues, and answers.
@@ -175,7 +182,7 @@ impl Subscribers {
         let change = Change::Subscribe { subscriber: key.clone(), room: room.clone(), from };
         self.change_then(change, reply, move |actor, outcome| {
             let Outcome::Subscribed { after, .. } = outcome else { return None };
-            let id = actor.by_key.get(&key).copied()?;
+            let id = actor.id_of(&key)?;
             let is_known = actor.active.get(&id).is_some_and(|active| active.rooms.contains_key(&room));
             let joined = actor.add_room(id, room, after);
             if !is_known {
@@ -188,7 +195,7 @@ impl Subscribers {
     }
 
     fn socket_of(&self, key: &SubscriberKey) -> Option<&SocketRef> {
-        match &self.active.get(self.by_key.get(key)?)?.outlet {
+        match &self.active.get(&self.id_of(key)?)?.outlet {
             Outlet::Socket { socket, .. } => Some(socket),
             Outlet::Pull(_) => None,
         }
@@ -208,7 +215,7 @@ impl Subscribers {
     fn on_unsubscribe(&mut self, key: SubscriberKey, room: RoomName, reply: SubscriberReply<()>) {
         let change = Change::Unsubscribe { subscriber: key.clone(), room: room.clone() };
         self.change_then(change, reply, move |actor, _| {
-            let Some(id) = actor.by_key.get(&key).copied() else { return };
+            let Some(id) = actor.id_of(&key) else { return };
             let Some(active) = actor.active.get_mut(&id) else { return };
             active.rooms.remove(&room);
             actor.forget_room(&key, &room, id);
@@ -240,7 +247,7 @@ impl Subscribers {
 
     /// An event was handled by a request, and its delivery is notified.
     fn on_handled_elsewhere(&mut self, key: &SubscriberKey, number: u64) {
-        if let Some(id) = self.by_key.get(key).copied() {
+        if let Some(id) = self.id_of(key) {
             self.with(id, |delivery, now, effects| delivery.on_removed(number, number, now, effects));
             self.confirm_gaps(id, number);
         }
@@ -258,7 +265,7 @@ impl Subscribers {
         if up_to > head {
             return self.answer(reply, Ok(Err(Refusal::BeyondHead { number: up_to, head }.into())));
         }
-        if let Some(id) = self.by_key.get(&key).copied() {
+        if let Some(id) = self.id_of(&key) {
             self.confirm_gaps(id, up_to);
         }
         // In this order: an event that is removed between the two reads is a gap in the second.
@@ -278,7 +285,7 @@ impl Subscribers {
             self.housekeeping.hurry();
         }
         let has_gaps = has_expired || gaps.iter().any(|gap| gap.from <= up_to);
-        if has_gaps && let Some(id) = self.by_key.get(&key).copied() {
+        if has_gaps && let Some(id) = self.id_of(&key) {
             self.look_for_gaps(id);
         }
         if has_gaps || first_failed.is_some_and(|number| number <= up_to) {
@@ -286,7 +293,7 @@ impl Subscribers {
         }
         let change = Change::Ack { subscriber: key.clone(), events: Acked::UpTo(up_to) };
         self.change_then(change, reply, move |actor, outcome| {
-            if let Some(id) = actor.by_key.get(&key).copied() {
+            if let Some(id) = actor.id_of(&key) {
                 actor.with(id, |delivery, now, effects| delivery.on_removed(1, up_to, now, effects));
             }
             actor.count_acked(&outcome)
@@ -344,7 +351,7 @@ impl Subscribers {
 
     /// The delivery in which an event is in flight.
     fn in_flight_of(&self, key: &SubscriberKey, number: u64) -> Result<AttachmentId, SubscriberError> {
-        let id = self.by_key.get(key).copied();
+        let id = self.id_of(key);
         let is_in_flight =
             |id: &AttachmentId| self.active.get(id).is_some_and(|active| active.delivery.is_in_flight(number));
         id.filter(is_in_flight).ok_or(SubscriberError::NotInFlight { number })
@@ -368,7 +375,7 @@ impl Subscribers {
     }
 
     fn release(&mut self, key: &SubscriberKey, socket: Option<&(SocketId, SessionLink)>) {
-        let Some(id) = self.by_key.get(key).copied() else { return };
+        let Some(id) = self.id_of(key) else { return };
         let Some(active) = self.active.get(&id) else { return };
         match &active.outlet {
             // A socket that was resumed has its id, and another session.
@@ -380,7 +387,7 @@ impl Subscribers {
                 }
                 active.tell(id, AttachmentUpdate::Ended(None));
             }
-            Outlet::Pull(_) if socket.is_none() => self.fail_pull(id, &SubscriberError::Busy),
+            Outlet::Pull(_) if socket.is_none() => self.fail_pull(id, &SubscriberError::Closed),
             _ => return,
         }
         self.end(id);
@@ -394,11 +401,11 @@ impl Subscribers {
         let backlog = self.reader.backlog(key, DESCRIBED_MAX)?;
         let gaps = self.reader.gaps(key, 0, GAPS_READ)?.gaps;
         let head = self.reader.totals()?.head.number;
-        let id = self.by_key.get(key).copied();
+        let id = self.id_of(key);
         let delivery = id.and_then(|id| self.active.get(&id)).map(|active| &active.delivery);
         Ok(Ok(Description {
             info,
-            is_attached: id.is_some_and(|id| self.is_attached(id)),
+            has_socket: id.is_some_and(|id| self.has_socket(id)),
             backlog,
             gaps,
             in_flight: delivery.map_or(0, |delivery| delivery.in_flight()),
@@ -434,7 +441,7 @@ impl Subscribers {
         self.submit(change, move |actor, result| match outcome(result) {
             Ok(Outcome::Replayed { events, has_more }) => {
                 let first = events.iter().map(|(_, new)| *new).min();
-                let id = actor.by_key.get(&key).copied();
+                let id = actor.id_of(&key);
                 if let (Some(id), Some(first)) = (id, first) {
                     actor.with(id, |delivery, now, effects| delivery.on_rewind(first - 1, now, effects));
                 }

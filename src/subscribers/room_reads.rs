@@ -10,7 +10,7 @@ use super::{Subscribers, bounded};
 use crate::ids::{NamespacePath, QueueOffset, RoomName};
 use crate::messages::attachment::{SubscriberError, SubscriberReply};
 use crate::messages::session::SessionLink;
-use crate::messages::subscribers::{DeliveredEvent, RoomPage, RoomQuery};
+use crate::messages::subscribers::{DeliveredEvent, RoomQuery, StoredEventsPage};
 use crate::queue::change::Refusal;
 use crate::queue::left_out::log_once;
 use crate::queue::record::UnixMillis;
@@ -43,7 +43,7 @@ struct PendingRead {
     until: UnixMillis,
     /// The session of the client that asked.
     session: Option<SessionLink>,
-    reply: SubscriberReply<RoomPage>,
+    reply: SubscriberReply<StoredEventsPage>,
 }
 
 impl PendingRead {
@@ -94,7 +94,7 @@ impl RoomReads {
     }
 
     /// Adds a read, unless there are too many without those whose callers have gone.
-    fn add(&mut self, read: PendingRead) -> Result<(), (Refusal, SubscriberReply<RoomPage>)> {
+    fn add(&mut self, read: PendingRead) -> Result<(), (Refusal, SubscriberReply<StoredEventsPage>)> {
         let session = read.session.as_ref().map(SessionLink::address);
         let of_session =
             |reads: &Self| session.and_then(|session| reads.by_session.get(&session)).map_or(0, BTreeSet::len);
@@ -180,7 +180,7 @@ impl Subscribers {
         query: RoomQuery,
         wait: Duration,
         session: Option<SessionLink>,
-        reply: SubscriberReply<RoomPage>,
+        reply: SubscriberReply<StoredEventsPage>,
     ) {
         let is_foreign = query.after.is_some_and(|after| after.epoch != self.queue.epoch());
         let (refusal, reply) = if is_foreign {
@@ -227,7 +227,7 @@ impl Subscribers {
         result
     }
 
-    fn read_page_of(&mut self, query: &RoomQuery) -> Result<RoomPage, StoreError> {
+    fn read_page_of(&mut self, query: &RoomQuery) -> Result<StoredEventsPage, StoreError> {
         let RoomQuery { namespace, rooms, after, limit } = query;
         let limit = PageLimit { events: (*limit).clamp(1, EVENTS_MAX), bytes: PAGE_BYTES_MAX };
         let from = after.map_or(0, |after| after.number);
@@ -245,6 +245,6 @@ impl Subscribers {
             redelivered: false,
         });
         let removed_to = Some(page.removed_to).filter(|removed_to| after.is_some() && *removed_to > from);
-        Ok(RoomPage { events: events.collect(), next: page.next, head, has_more: page.has_more, removed_to })
+        Ok(StoredEventsPage { events: events.collect(), next: page.next, head, has_more: page.has_more, removed_to })
     }
 }

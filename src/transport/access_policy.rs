@@ -14,7 +14,7 @@ use actix_http::RequestHead;
 use actix_web::http::Method;
 use actix_web::http::uri::PathAndQuery;
 
-use super::{Endpoint, Refusal};
+use super::{Endpoint, HttpRefusal};
 use crate::ids::SessionId;
 use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::SessionLink;
@@ -85,13 +85,13 @@ impl fmt::Debug for AllowRequest {
 impl Endpoint {
     /// Checks the host and the origin of a request, and then in engine.io's order: transport,
     /// session, method, version, application.
-    pub(crate) async fn admit(&self, request: HandshakeRequest<'_>) -> Result<Admitted, Refusal> {
+    pub(crate) async fn admit(&self, request: HandshakeRequest<'_>) -> Result<Admitted, HttpRefusal> {
         let head = request.head;
         if self.policy.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {
-            return Err(Refusal::Forbidden(HOST_REFUSAL.into()));
+            return Err(HttpRefusal::Forbidden(HOST_REFUSAL.into()));
         }
         if request.upgrade && !self.policy.admits_origin(head) {
-            return Err(Refusal::Forbidden(ORIGIN_REFUSAL.into()));
+            return Err(HttpRefusal::Forbidden(ORIGIN_REFUSAL.into()));
         }
         match route(head.uri.query().unwrap_or(""), &head.method, request.upgrade)? {
             RequestRoute::Session(id) => self.find(&id).map(Admitted::Session),
@@ -99,11 +99,11 @@ impl Endpoint {
         }
     }
 
-    async fn admit_pending(&self, request: HandshakeRequest<'_>) -> Result<PendingSession, Refusal> {
+    async fn admit_pending(&self, request: HandshakeRequest<'_>) -> Result<PendingSession, HttpRefusal> {
         let limits = &self.services.core.limits;
         let (bytes, limit) = (request.head_bytes(), limits.http.handshake_bytes_max);
         if bytes > limit {
-            return Err(Refusal::HeadTooLarge { bytes, limit });
+            return Err(HttpRefusal::HeadTooLarge { bytes, limit });
         }
         let client = request.head.peer_addr.map(|peer| self.policy.proxies.client(peer.ip(), &request.head.headers));
         let arrival = Arrival {
@@ -119,34 +119,34 @@ impl Endpoint {
         self.check_accepting()?;
         PendingSession::new(request.to_handshake(arrival), permit).map_err(|error| {
             log::error!("session not opened, no random bytes from the system error={error}");
-            Refusal::BadRequest
+            HttpRefusal::BadRequest
         })
     }
 
-    async fn ask_application(&self, request: HandshakeRequest<'_>, arrival: Arrival) -> Result<(), Refusal> {
+    async fn ask_application(&self, request: HandshakeRequest<'_>, arrival: Arrival) -> Result<(), HttpRefusal> {
         let Some(AllowRequest(allow)) = &self.policy.allow_request else { return Ok(()) };
         let decided = allow(request.to_handshake(arrival));
         match tokio::time::timeout(self.services.core.limits.handlers.allow_request_timeout, decided).await {
-            Ok(decision) => decision.map_err(Refusal::Forbidden),
-            Err(_) => Err(Refusal::Undecided),
+            Ok(decision) => decision.map_err(HttpRefusal::Forbidden),
+            Err(_) => Err(HttpRefusal::Undecided),
         }
     }
 
     /// Checks whether one more session may be opened, without reserving a permit.
-    pub(crate) fn check_capacity(&self) -> Result<(), Refusal> {
+    pub(crate) fn check_capacity(&self) -> Result<(), HttpRefusal> {
         self.check_accepting()?;
         if self.services.directory.len() >= self.services.core.limits.sessions.max {
-            return Err(Refusal::Full);
+            return Err(HttpRefusal::Full);
         }
         Ok(())
     }
 
-    fn check_accepting(&self) -> Result<(), Refusal> {
-        if self.accepting.load(Ordering::Relaxed) { Ok(()) } else { Err(Refusal::Closing) }
+    fn check_accepting(&self) -> Result<(), HttpRefusal> {
+        if self.accepting.load(Ordering::Relaxed) { Ok(()) } else { Err(HttpRefusal::Closing) }
     }
 
-    fn find(&self, id: &SessionId) -> Result<SessionLink, Refusal> {
-        self.services.directory.find(id).ok_or(Refusal::UnknownSession)
+    fn find(&self, id: &SessionId) -> Result<SessionLink, HttpRefusal> {
+        self.services.directory.find(id).ok_or(HttpRefusal::UnknownSession)
     }
 }
 
@@ -164,29 +164,29 @@ pub(super) fn names_session(head: &RequestHead) -> bool {
 
 /// Parses the destination of a request. Checks in engine.io's order: transport, session, method,
 /// version.
-pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<RequestRoute, Refusal> {
+pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<RequestRoute, HttpRefusal> {
     let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let websocket = match last(&pairs, "transport") {
         Some("polling") => false,
         Some("websocket") => true,
-        _ => return Err(Refusal::UnknownTransport),
+        _ => return Err(HttpRefusal::UnknownTransport),
     };
     let version = last(&pairs, "EIO");
     let Some(sid) = last(&pairs, "sid") else {
         if method != Method::GET {
-            return Err(Refusal::BadMethod);
+            return Err(HttpRefusal::BadMethod);
         }
         if websocket != upgrade {
-            return Err(Refusal::BadRequest);
+            return Err(HttpRefusal::BadRequest);
         }
         return match version {
             Some("4") => Ok(RequestRoute::Handshake),
-            _ => Err(Refusal::UnsupportedVersion),
+            _ => Err(HttpRefusal::UnsupportedVersion),
         };
     };
-    let id = SessionId::parse(sid).map_err(|_| Refusal::UnknownSession)?;
+    let id = SessionId::parse(sid).map_err(|_| HttpRefusal::UnknownSession)?;
     if websocket != upgrade || version != Some("4") {
-        return Err(Refusal::BadRequest);
+        return Err(HttpRefusal::BadRequest);
     }
     Ok(RequestRoute::Session(id))
 }
@@ -203,7 +203,7 @@ mod tests {
 
     const SID: &str = "AAAAAAAAAAAAAAAAAAAA";
 
-    fn session() -> Result<RequestRoute, Refusal> {
+    fn session() -> Result<RequestRoute, HttpRefusal> {
         Ok(RequestRoute::Session(SessionId::from_random([0; 15])))
     }
 
@@ -224,24 +224,24 @@ mod tests {
         assert_eq!(post(&with_sid("EIO=4&transport=polling&sid=a")), session());
 
         for (query, expected) in [
-            ("", Refusal::UnknownTransport),
-            ("EIO=4", Refusal::UnknownTransport),
-            ("EIO=4&transport=constructor", Refusal::UnknownTransport),
-            ("EIO=4&transport=__proto__", Refusal::UnknownTransport),
-            ("EIO=4&transport=polling&transport=", Refusal::UnknownTransport),
-            ("transport=polling", Refusal::UnsupportedVersion),
-            ("EIO=3&transport=polling", Refusal::UnsupportedVersion),
-            ("EIO=4&EIO=3&transport=polling", Refusal::UnsupportedVersion),
-            ("EIO=4&transport=polling&sid=", Refusal::UnknownSession),
-            ("EIO=4&transport=polling&sid=nope", Refusal::UnknownSession),
-            ("EIO=4&transport=polling&sid=a&sid=b", Refusal::UnknownSession),
-            ("EIO=4&transport=websocket", Refusal::BadRequest),
-            (&with_sid("EIO=3&transport=polling"), Refusal::BadRequest),
-            (&with_sid("EIO=4&transport=websocket"), Refusal::BadRequest),
+            ("", HttpRefusal::UnknownTransport),
+            ("EIO=4", HttpRefusal::UnknownTransport),
+            ("EIO=4&transport=constructor", HttpRefusal::UnknownTransport),
+            ("EIO=4&transport=__proto__", HttpRefusal::UnknownTransport),
+            ("EIO=4&transport=polling&transport=", HttpRefusal::UnknownTransport),
+            ("transport=polling", HttpRefusal::UnsupportedVersion),
+            ("EIO=3&transport=polling", HttpRefusal::UnsupportedVersion),
+            ("EIO=4&EIO=3&transport=polling", HttpRefusal::UnsupportedVersion),
+            ("EIO=4&transport=polling&sid=", HttpRefusal::UnknownSession),
+            ("EIO=4&transport=polling&sid=nope", HttpRefusal::UnknownSession),
+            ("EIO=4&transport=polling&sid=a&sid=b", HttpRefusal::UnknownSession),
+            ("EIO=4&transport=websocket", HttpRefusal::BadRequest),
+            (&with_sid("EIO=3&transport=polling"), HttpRefusal::BadRequest),
+            (&with_sid("EIO=4&transport=websocket"), HttpRefusal::BadRequest),
         ] {
             assert_eq!(get(query), Err(expected), "{query}");
         }
-        assert_eq!(post("EIO=4&transport=polling"), Err(Refusal::BadMethod));
-        assert_eq!(upgrade("EIO=4&transport=polling"), Err(Refusal::BadRequest));
+        assert_eq!(post("EIO=4&transport=polling"), Err(HttpRefusal::BadMethod));
+        assert_eq!(upgrade("EIO=4&transport=polling"), Err(HttpRefusal::BadRequest));
     }
 }

@@ -30,7 +30,7 @@ use crate::worker::per_thread::WorkerFactory;
 
 use self::access_policy::names_session;
 pub(crate) use self::access_policy::{Admitted, AllowRequest, HandshakeRequest};
-pub(crate) use self::refusal::Refusal;
+pub(crate) use self::refusal::HttpRefusal;
 use self::refusal::{RefusalLog, RequestSource};
 
 #[derive(Clone)]
@@ -68,7 +68,7 @@ impl AccessPolicy {
 
 impl Endpoint {
     /// Counts and logs a refused request. Returns details for the client, if there are any.
-    fn record_refusal(&self, refusal: &Refusal, head: &RequestHead) -> Option<String> {
+    fn record_refusal(&self, refusal: &HttpRefusal, head: &RequestHead) -> Option<String> {
         self.worker().metrics().requests_refused[refusal.kind()].add(1);
         if names_session(head) {
             // Clients often return with the id of an ended session, which is normal. The query is

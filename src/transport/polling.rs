@@ -13,7 +13,7 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use super::body::{BodyError, read_body};
-use super::{Admitted, Endpoint, HandshakeRequest, Refusal};
+use super::{Admitted, Endpoint, HandshakeRequest, HttpRefusal};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::protocol::encoded::EncodedFrame;
@@ -55,7 +55,11 @@ async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Paylo
     response
 }
 
-async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, Refusal> {
+async fn answer(
+    endpoint: &Endpoint,
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> Result<HttpResponse, HttpRefusal> {
     let poll_bytes_max = endpoint.services.core.limits.transport.poll_bytes_max;
     let encrypted = request.app_config().secure();
     match endpoint.admit(HandshakeRequest { head: request.head(), upgrade: false, encrypted }).await? {
@@ -70,18 +74,18 @@ async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payloa
         Admitted::Session(link) => match *request.method() {
             Method::GET => poll(link, poll_bytes_max).await,
             Method::POST => post(endpoint, link, request, payload).await,
-            _ => Err(Refusal::BadRequest),
+            _ => Err(HttpRefusal::BadRequest),
         },
     }
 }
 
 /// Answers a GET with the next batch. The response is created only when the batch is complete,
 /// since some clients fail when the head arrives without the body.
-async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refusal> {
+async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, HttpRefusal> {
     let (sink, batches) = PollSink::new(bytes_max);
     let (reply, replied) = oneshot::channel();
-    link.post(SessionCommand::Drain { sink: Box::new(sink), reply }).map_err(|_| Refusal::UnknownSession)?;
-    replied.await.map_err(|_| Refusal::UnknownSession)??;
+    link.post(SessionCommand::Drain { sink: Box::new(sink), reply }).map_err(|_| HttpRefusal::UnknownSession)?;
+    replied.await.map_err(|_| HttpRefusal::UnknownSession)??;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).insert_header((header::CACHE_CONTROL, "no-store"));
     Ok(response.body(PendingPoll { batches, link: Some(link) }.await))
@@ -211,15 +215,15 @@ async fn post(
     link: SessionLink,
     request: &HttpRequest,
     payload: &mut Payload,
-) -> Result<HttpResponse, Refusal> {
+) -> Result<HttpResponse, HttpRefusal> {
     let limits = &endpoint.services.core.limits;
     let Some(claim) = link.begin_post() else {
         let _ = link.post(SessionCommand::TransportFailed("a second POST while one is read".into()));
-        return Err(Refusal::BadRequest);
+        return Err(HttpRefusal::BadRequest);
     };
     if request.content_type().eq_ignore_ascii_case("application/octet-stream") {
         // This drops `claim` without `complete`, which ends the session.
-        return Err(Refusal::BadRequest);
+        return Err(HttpRefusal::BadRequest);
     }
     let worker = endpoint.worker();
     // The charge is held until the session has handled the packets.
@@ -239,19 +243,19 @@ async fn post(
             if let Some(skipped) = worker.log_throttles().message_refused.is_due(Instant::now()) {
                 log::warn!("POST refused, budget of incoming bytes exceeded skipped={skipped} detail=\"{detail}\"");
             }
-            return Err(Refusal::Overloaded);
+            return Err(HttpRefusal::Overloaded);
         }
-        Err(BodyError::Broken(_) | BodyError::Timeout(_)) => return Err(Refusal::BadRequest),
+        Err(BodyError::Broken(_) | BodyError::Timeout(_)) => return Err(HttpRefusal::BadRequest),
     };
     let packets = ByteString::try_from(body).map(PayloadReader::new).map_err(|_| "payload is not UTF-8".to_owned());
     let (reply, replied) = oneshot::channel();
     if link.post(SessionCommand::Post { packets, reply }).is_err() {
         claim.complete();
-        return Err(Refusal::UnknownSession);
+        return Err(HttpRefusal::UnknownSession);
     }
     let answer = replied.await;
     claim.complete();
-    answer.map_err(|_| Refusal::UnknownSession)??;
+    answer.map_err(|_| HttpRefusal::UnknownSession)??;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, "text/html")).insert_header((header::CACHE_CONTROL, "no-store"));
     Ok(response.body("ok"))

@@ -18,7 +18,7 @@ use crate::session::directory::SessionLimit;
 use crate::worker::log_throttle::Throttle;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum HttpRefusal {
     UnknownTransport,
     UnknownSession,
     BadMethod,
@@ -43,7 +43,7 @@ pub(crate) enum Refusal {
     },
 }
 
-impl Refusal {
+impl HttpRefusal {
     pub(super) fn kind(&self) -> RefusalKind {
         match self {
             Self::UnknownTransport => RefusalKind::UnknownTransport,
@@ -147,7 +147,7 @@ impl Refusal {
     }
 }
 
-impl From<SessionLimit> for Refusal {
+impl From<SessionLimit> for HttpRefusal {
     fn from(refusal: SessionLimit) -> Self {
         match refusal {
             SessionLimit::Server => Self::Full,
@@ -156,7 +156,7 @@ impl From<SessionLimit> for Refusal {
     }
 }
 
-impl From<TransportRefusal> for Refusal {
+impl From<TransportRefusal> for HttpRefusal {
     fn from(refusal: TransportRefusal) -> Self {
         match refusal {
             TransportRefusal::WrongTransport | TransportRefusal::SecondPoll => Self::BadRequest,
@@ -182,7 +182,7 @@ pub(super) struct RefusalLog {
 }
 
 impl RefusalLog {
-    pub(super) fn log_refusal(&self, refusal: &Refusal, detail: Option<&str>, from: &RequestSource<'_>) {
+    pub(super) fn log_refusal(&self, refusal: &HttpRefusal, detail: Option<&str>, from: &RequestSource<'_>) {
         let Some(skipped) = self.refused[refusal.kind()].is_due(Instant::now()) else { return };
         let (message, detail) = (refusal.message(), detail.unwrap_or(""));
         let what = if from.is_upgrade { "websocket" } else { "handshake" };

@@ -15,7 +15,7 @@ use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::answer::{
-    Collected, Done, EmitRefusal, NoAnswer, PublishRefusal, RequestError, RoomPage, Stored, answer,
+    Collected, Done, EmitRefusal, NoAnswer, PublishRefusal, RequestError, RoomListPage, Stored, answer,
 };
 use crate::messages::event::{AckWanted, DurableEmit, Emit};
 use crate::messages::hub::{HubBatch, OrderedCommand};
@@ -153,7 +153,7 @@ pub(crate) fn list(
     credit_window: &mut CreditWindow,
     now: Instant,
     listing: Listing,
-    caller: oneshot::Sender<Result<RoomPage, NoAnswer>>,
+    caller: oneshot::Sender<Result<RoomListPage, NoAnswer>>,
 ) {
     credit_window.submit(now, 0, PendingReply::List(caller), move |from| OrderedCommand::List { from, listing });
 }

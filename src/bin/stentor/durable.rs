@@ -1,4 +1,4 @@
-//! Durable publishes of clients and of the HTTP API.
+//! Rooms and durability of events that clients or the HTTP API publish.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use stentor::{Args, Broadcast, PublishError, Stored};
 
 use super::error_code::ErrorCode;
 use super::replies::{ErrorBody, Published};
-use super::subscribers::QUEUE_OFF;
+use super::subscriber_bodies::QUEUE_OFF;
 
 /// Options of a publish that concern the queue.
 #[derive(Debug, Default, PartialEq)]
@@ -40,6 +40,24 @@ impl DurableOptions {
         }
         Ok(durable.emit_confirmed(event, args).await?.into())
     }
+}
+
+/// The rooms of an event, which has `room` or `rooms`. Those that it excepts count as well.
+pub(super) fn target_rooms(
+    room: Option<String>,
+    rooms: Option<Vec<String>>,
+    excepted: usize,
+    rooms_max: usize,
+) -> Result<Vec<String>, String> {
+    let rooms = match (room, rooms) {
+        (Some(room), None) => vec![room],
+        (None, Some(rooms)) if !rooms.is_empty() => rooms,
+        (None, Some(_)) => return Err("rooms: expected one room at least, got none".to_owned()),
+        (Some(_), Some(_)) => return Err("room, rooms: expected one of them, got both".to_owned()),
+        (None, None) => return Err("room is missing, expected a string; or rooms, an array of strings".to_owned()),
+    };
+    let count = rooms.len() + excepted;
+    if count > rooms_max { Err(format!("{count} rooms exceed limit of {rooms_max}")) } else { Ok(rooms) }
 }
 
 impl From<Stored> for Published {

@@ -31,6 +31,8 @@ pub(crate) enum JournalToolError {
     /// uses the folder starts a new epoch.
     #[error(transparent)]
     Damaged(#[from] JournalReadError),
+    #[error("unknown command {0:?}")]
+    UnknownCommand(String),
     /// The output could not be written.
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
@@ -64,11 +66,12 @@ pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<(), Jour
     let mut out = BufWriter::new(out);
     let outcome = match name {
         "stats" => stats(&journal, &mut out),
-        _ => {
+        "dump" => {
             let number = |name| matches.get_one::<u64>(name).copied();
             let limit = number("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
             dump(&journal, number("from").unwrap_or(0), limit, &mut out)
         }
+        other => Err(JournalToolError::UnknownCommand(other.to_owned())),
     };
     match outcome.and_then(|()| Ok(out.flush()?)) {
         Err(JournalToolError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

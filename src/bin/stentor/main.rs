@@ -14,7 +14,7 @@ mod queue_tool;
 mod replies;
 mod secret;
 mod signature;
-mod subscribers;
+mod subscriber_bodies;
 mod vocabulary;
 
 use std::fmt::Display;
@@ -257,7 +257,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
 
 async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
-        vocabulary::install(io.of(namespace), config.access());
+        vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
     listener =

@@ -148,7 +148,8 @@ pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<()> {
                     json::print(letters.take(limit).map(|dead| dead.map(|dead| json::dead_letter(&dead))), &mut out)
                 }
                 ("stats", _) => Ok(text::stats(&queue.stats()?, &mut out)?),
-                _ => check(&mut queue, &mut out),
+                ("check", _) => check(&mut queue, &mut out),
+                (other, _) => Err(unknown(other)),
             }
         }
     };
@@ -157,6 +158,10 @@ pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<()> {
         Err(QueueToolError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
     }
+}
+
+fn unknown(command: &str) -> QueueToolError {
+    QueueToolError::Wrong(format!("unknown command {command:?}"))
 }
 
 fn sign(config: &config::Config, namespace: &NamespacePath, name: &str, out: &mut impl Write) -> Result<()> {
@@ -247,7 +252,8 @@ fn change(
         ("purge", Some(room)) => Change::PurgeRoom { room, up_to: offset("up-to")? },
         ("purge", None) => Change::PurgeSubscriber { name, up_to: offset("up-to")? },
         ("restored", _) => Change::Restored,
-        _ => Change::Remove { name },
+        ("rm", _) => Change::Remove { name },
+        (other, _) => return Err(unknown(other)),
     };
     let effect = change.describe(&mut queue, &subject.namespace)?;
     // The folder is opened for changes next.

@@ -5,19 +5,16 @@
 
 use std::sync::mpsc;
 
-use super::target;
+use super::{draft_of, log_not_journalled, target};
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::ordering::event_record;
-use crate::ids::QueueOffset;
+use crate::ids::{Epoch, QueueOffset};
 use crate::protocol::socketio::Parser;
 use crate::queue::change::Change;
 use crate::queue::committer::CommitResult;
 use crate::queue::origin::Origin;
 use crate::queue::service::QueueService;
-use crate::queue::store::{PageLimit, QueueReader, StoreError, UnrevealedEvent};
-
-/// Bound of one read at a start.
-const START_PAGE: PageLimit = PageLimit { events: 1_024, bytes: 4 << 20 };
+use crate::queue::store::{QueueReader, StoreError, UnrevealedEvent, for_each_unrevealed};
 
 /// Reveals the events after the newest one that was revealed, by the journal and by the queue.
 /// Returns the number of the newest event.
@@ -30,31 +27,20 @@ pub(crate) fn reveal_stored(
     let totals = reader.totals()?;
     let journalled = writer.as_ref().and_then(|writer| writer.newest_stored());
     let journalled = journalled.filter(|stored| stored.epoch == totals.head.epoch).map_or(0, |stored| stored.number);
-    let mut after = totals.revealed.max(journalled);
     let mut revealed = 0;
-    loop {
-        let page = reader.unrevealed(after, START_PAGE)?;
-        for damaged in page.damaged {
-            log::error!("stored event is not revealed number={} error=\"{}\"", damaged.number, damaged.error);
+    let next = for_each_unrevealed(reader, totals.revealed.max(journalled), |event| {
+        revealed += 1;
+        if let Some(writer) = &mut writer {
+            journal(writer, totals.head.epoch, event, parser);
         }
-        for event in page.events {
-            revealed += 1;
-            if let Some(writer) = &mut writer {
-                journal(writer, totals.head.epoch, event, parser);
-            }
-        }
-        after = page.next;
-        if !page.has_more {
-            break;
-        }
-    }
+    })?;
     if let Some(writer) = writer {
         writer.flush();
     }
     if revealed > 0 {
         log::info!("events stored before the restart are revealed count={revealed}");
     }
-    let up_to = totals.head.number.max(after);
+    let up_to = totals.head.number.max(next);
     if up_to > totals.revealed {
         let (result, committed) = mpsc::channel();
         let complete = Box::new(move |given| result.send(given).unwrap_or(()));
@@ -67,18 +53,15 @@ pub(crate) fn reveal_stored(
     Ok(up_to)
 }
 
-fn journal(writer: &mut JournalWriter, epoch: crate::ids::Epoch, stored: UnrevealedEvent, parser: Parser) {
-    let UnrevealedEvent { namespace, rooms, event } = stored;
-    let number = event.number;
-    let Some(draft) = event.payload.draft(parser, namespace.clone(), true) else {
-        log::error!("stored event has no event's payload, it is not revealed number={number}");
-        return;
-    };
+fn journal(writer: &mut JournalWriter, epoch: Epoch, unrevealed: UnrevealedEvent, parser: Parser) {
+    let Some(draft) = draft_of(&unrevealed, parser, true) else { return };
+    let UnrevealedEvent { namespace, rooms, event } = unrevealed;
+    let stored = QueueOffset { epoch, number: event.number };
     let offset = writer.next_offset();
     let message = draft.seal(None, Some(&offset));
     let target = target(&rooms, Origin::decode(&event.origin).exclude);
-    let record = event_record(&namespace, &target, &message, Some(QueueOffset { epoch, number }));
+    let record = event_record(&namespace, &target, &message, Some(stored));
     if !writer.journal(offset, record) {
-        log::error!("revealed event is not in the journal, clients that missed it are not recovered number={number}");
+        log_not_journalled(stored);
     }
 }

@@ -126,10 +126,10 @@ impl QueueRig {
         });
         let reports = Arc::<Reports>::default();
         let (service, mut reader) = QueueService::start(options(&reports), StoreLimits::default(), open).unwrap();
-        let revealed = reveal_stored(writer.as_mut(), &service, &mut *reader, Parser::Json).unwrap();
+        let revealed_before_start = reveal_stored(writer.as_mut(), &service, &mut *reader, Parser::Json).unwrap();
         service.want_live(true);
         let service = Arc::new(service);
-        let queue = HubQueue { service: service.clone(), reports, parser: Parser::Json, revealed };
+        let queue = HubQueue { service: service.clone(), reports, parser: Parser::Json, revealed_before_start };
         let rig = Rig::new(limits, Stores { writer, queue: Some(queue), ..Stores::default() });
         Self { rig, gate: Gate { permits, is_gated: gate }, service, reader }
     }
@@ -159,7 +159,7 @@ impl QueueRig {
     /// Waits until so many changes are committed. The first one is that of the start.
     async fn until_committed(&self, changes: u64) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while self.service.availability().changes() < changes {
+        while self.service.state().changes() < changes {
             assert!(Instant::now() < deadline);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -257,7 +257,7 @@ fn bad_publishes_are_refused_before_they_are_stored() {
             "answer 5 refused Refused(DedupId { bytes: 0 })",
         ];
         assert_eq!(q.rig.received().await, refused);
-        assert_eq!(q.service.availability().waiting(), 0, "nothing was submitted");
+        assert_eq!(q.service.state().waiting(), 0, "nothing was submitted");
     });
 }
 

@@ -144,7 +144,7 @@ fn what_waits_while_a_commit_runs_is_the_next_batch() {
     let first = submit(&committer).ok().unwrap();
     wait_until("the first commit runs", || controls.batches.load(Ordering::SeqCst) == 1);
     let others: Vec<_> = (0..100).map(|_| submit(&committer).ok().unwrap()).collect();
-    assert_eq!(committer.availability().waiting(), 100);
+    assert_eq!(committer.state().waiting(), 100);
     controls.gate.store(0, Ordering::SeqCst);
     let numbers: Vec<_> = std::iter::once(first)
         .chain(others)
@@ -152,7 +152,7 @@ fn what_waits_while_a_commit_runs_is_the_next_batch() {
         .collect();
     assert!(numbers.into_iter().eq(1..=101), "in the order of submission");
     wait_until("all batches were told", || batches.load(Ordering::SeqCst) == 4);
-    let state = committer.availability();
+    let state = committer.state();
     assert_eq!((state.commits(), state.changes(), state.waiting(), state.failures()), (4, 101, 0, 0));
 }
 
@@ -167,7 +167,7 @@ fn a_batch_is_bounded_in_bytes() {
     for receiver in std::iter::once(first).chain(others) {
         receiver.recv_timeout(DEADLINE).unwrap();
     }
-    wait_until("all commits were counted", || committer.availability().commits() == 4);
+    wait_until("all commits were counted", || committer.state().commits() == 4);
 }
 
 #[test]
@@ -202,13 +202,13 @@ fn a_failed_store_refuses_until_it_was_opened_again() {
     controls.opens.store(false, Ordering::SeqCst);
     controls.fails.store(true, Ordering::SeqCst);
     assert_eq!(result(&committer), CommitResult::Indeterminate);
-    assert!(!committer.availability().is_available());
+    assert!(!committer.state().is_available());
     assert_eq!(result(&committer), CommitResult::Unavailable);
     controls.fails.store(false, Ordering::SeqCst);
-    wait_until("several attempts failed", || committer.availability().failures() > 3);
+    wait_until("several attempts failed", || committer.state().failures() > 3);
     assert_eq!(result(&committer), CommitResult::Unavailable);
     controls.opens.store(true, Ordering::SeqCst);
-    wait_until("it is available again", || committer.availability().is_available());
+    wait_until("it is available again", || committer.state().is_available());
     assert_eq!(number(&result(&committer)), Some(2));
 }
 
@@ -220,10 +220,10 @@ fn a_store_that_lost_a_confirmed_commit_stays_refused() {
     controls.fails.store(true, Ordering::SeqCst);
     assert_eq!(result(&committer), CommitResult::Indeterminate);
     controls.fails.store(false, Ordering::SeqCst);
-    wait_until("several attempts failed", || committer.availability().failures() > 3);
+    wait_until("several attempts failed", || committer.state().failures() > 3);
     assert_eq!(result(&committer), CommitResult::Unavailable);
     controls.has_lost.store(false, Ordering::SeqCst);
-    wait_until("it is available again", || committer.availability().is_available());
+    wait_until("it is available again", || committer.state().is_available());
 }
 
 #[test]
@@ -355,9 +355,9 @@ fn a_store_that_opens_but_cannot_commit_stays_unavailable() {
     controls.fails.store(true, Ordering::SeqCst);
     assert_eq!(result(&committer), CommitResult::Indeterminate);
     std::thread::sleep(Duration::from_millis(100));
-    assert!(!committer.availability().is_available());
+    assert!(!committer.state().is_available());
     controls.fails.store(false, Ordering::SeqCst);
-    wait_until("it is available again", || committer.availability().is_available());
+    wait_until("it is available again", || committer.state().is_available());
 }
 
 #[test]
@@ -367,7 +367,7 @@ fn a_store_that_fails_with_changes_is_opened_less_and_less_often() {
     let begun = Instant::now();
     for _ in 0..8 {
         assert_eq!(result(&committer), CommitResult::Indeterminate);
-        wait_until("it is available again", || committer.availability().is_available());
+        wait_until("it is available again", || committer.state().is_available());
     }
     assert!(begun.elapsed() > Duration::from_millis(200), "{:?}", begun.elapsed());
     controls.fails_with_changes.store(false, Ordering::SeqCst);
@@ -379,7 +379,7 @@ fn a_committer_that_panicked_is_not_available() {
     let (committer, controls) = start(quick());
     controls.panics.store(true, Ordering::SeqCst);
     let _receiver = submit(&committer);
-    wait_until("its end is noticed", || !committer.availability().is_available());
+    wait_until("its end is noticed", || !committer.state().is_available());
     wait_until("it accepts nothing", || matches!(submit(&committer), Err(NotSubmitted::Closed(_))));
 }
 
@@ -404,10 +404,10 @@ fn a_store_is_opened_again_while_changes_arrive() {
     assert_eq!(result(&committer), CommitResult::Indeterminate);
     controls.fails.store(false, Ordering::SeqCst);
     let begun = Instant::now();
-    while !committer.availability().is_available() && begun.elapsed() < Duration::from_secs(2) {
+    while !committer.state().is_available() && begun.elapsed() < Duration::from_secs(2) {
         let _ = submit(&committer);
     }
-    assert!(committer.availability().is_available());
+    assert!(committer.state().is_available());
 }
 
 #[test]
@@ -416,9 +416,9 @@ fn a_busy_store_refuses_changes_and_is_not_opened_again() {
     controls.is_busy.store(true, Ordering::SeqCst);
     controls.opens.store(false, Ordering::SeqCst);
     assert_eq!(result(&committer), CommitResult::Unavailable);
-    assert!(!committer.availability().is_available());
+    assert!(!committer.state().is_available());
     controls.is_busy.store(false, Ordering::SeqCst);
-    wait_until("it is available again", || committer.availability().is_available());
+    wait_until("it is available again", || committer.state().is_available());
     assert_eq!(number(&result(&committer)), Some(1));
 }
 

@@ -93,7 +93,7 @@ fn retries_that_ended_a_moment_ago_are_read_again_after_a_pause() {
             let due: Vec<u64> = page.due.iter().map(|event| event.number).collect();
             (due, page.has_more, page.next_due)
         };
-        let passed = (Vec::new(), false, Some(b.now.plus(PASSED_PAUSE)));
+        let passed = (Vec::new(), false, Some(b.now.plus(PASSED_PAUSE_MS)));
         let found = (vec![ended + 1], false, None);
         let expected = if b.kind == "sqlite" { &passed } else { &found };
         assert_eq!(read(&mut b), *expected, "{}", b.kind);

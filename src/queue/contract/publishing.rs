@@ -98,7 +98,7 @@ fn a_repeated_dedup_id_gets_the_first_receipt() {
         let first = receipt(b.apply(publish_once("id", &["a"], "x")));
         b.subscribe("t", &["a"]);
         b.reveal();
-        let again = Receipt { duplicate: true, ..first };
+        let again = PublishReceipt { duplicate: true, ..first };
         assert_eq!(
             b.commit(&[publish_once("id", &["a"], "x"), publish_once("id", &["a"], "x")]),
             [Outcome::Published(again), Outcome::Published(again)]
@@ -122,7 +122,7 @@ fn two_equal_dedup_ids_in_one_batch_store_one_event() {
         let Outcome::Published(first) = outcomes[0] else { panic!("{:?}", outcomes[0]) };
         assert_eq!(first.offset, QueueOffset { epoch: EPOCH, number: 1 });
         assert!(!first.duplicate && first.pending_for == 0, "{first:?}");
-        assert_eq!(outcomes[1], Outcome::Published(Receipt { duplicate: true, ..first }));
+        assert_eq!(outcomes[1], Outcome::Published(PublishReceipt { duplicate: true, ..first }));
         assert_eq!(outcomes[2], Outcome::Refused(Refusal::Conflict { first: 1 }));
         assert_eq!(b.totals().head.number, 1);
     });

@@ -6,7 +6,9 @@ use super::{Attempts, DedupEntry, Room, RoomKey, State, StoredEvent, Subscriber,
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{ACKED_MAX, Acked, Change, Outcome, Publish, Refusal, StartPosition};
 use crate::queue::limits::{TRIMMED_MAX, has_passed};
-use crate::queue::record::{GapReason, NUMBER_END, QueueOffset, Receipt, SubscriberKey, UnixMillis, event_bytes};
+use crate::queue::record::{
+    GapReason, NUMBER_END, PublishReceipt, QueueOffset, SubscriberKey, UnixMillis, event_bytes,
+};
 
 pub(super) type Result<T, E = Refusal> = std::result::Result<T, E>;
 
@@ -109,7 +111,7 @@ impl State {
                 }
                 let offset = QueueOffset { epoch: self.epoch, number: first };
                 let DedupEntry { at: published_at, pending_for, .. } = *entry;
-                return Ok(Outcome::Published(Receipt { offset, duplicate: true, pending_for, published_at }));
+                return Ok(Outcome::Published(PublishReceipt { offset, duplicate: true, pending_for, published_at }));
             }
             let (found, limit) = (self.dedup.len() as u64, self.limits.dedup_ids_max);
             if found >= limit {
@@ -146,7 +148,7 @@ impl State {
             self.trim_to_rule(room, TRIMMED_MAX);
         }
         let offset = QueueOffset { epoch: self.epoch, number };
-        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for, published_at: now }))
+        Ok(Outcome::Published(PublishReceipt { offset, duplicate: false, pending_for, published_at: now }))
     }
 
     pub(super) fn check_head(&self) -> Result<()> {

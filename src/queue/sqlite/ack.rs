@@ -9,7 +9,7 @@ use super::publish::NewEvent;
 use super::read::room_name;
 use super::rooms::RowKind;
 use super::subscriptions::Subscription;
-use super::{Result, SqliteStore, i, n, schema};
+use super::{Result, SqliteStore, from_sql, schema, to_sql};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::change::{
     ACKED_MAX, DEAD_REMOVED_MAX, Outcome, REPLAYED_BYTES_MAX, REPLAYED_MAX, Refusal, cut_reason,
@@ -30,8 +30,8 @@ impl SqliteStore {
             Some(rooms) => rooms,
             // Only gaps are left of it, or its rooms are damaged.
             None => {
-                let rooms = self.numbers("SELECT room FROM gone WHERE number = ?", &[i(number)])?;
-                rooms.into_iter().map(i).collect()
+                let rooms = self.numbers("SELECT room FROM gone WHERE number = ?", &[to_sql(number)])?;
+                rooms.into_iter().map(to_sql).collect()
             }
         };
         let mut open = Vec::new();
@@ -55,7 +55,7 @@ impl SqliteStore {
             self.add_handled(subscription, number)?;
         }
         let sql = "DELETE FROM attempt WHERE subscriber = ? AND number = ?";
-        self.connection.prepare_cached(sql)?.execute([subscriber, i(number)])?;
+        self.connection.prepare_cached(sql)?.execute([subscriber, to_sql(number)])?;
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl SqliteStore {
             }
         }
         let sql = "DELETE FROM attempt WHERE subscriber = ? AND number <= ?";
-        self.connection.prepare_cached(sql)?.execute([subscriber, i(up_to)])?;
+        self.connection.prepare_cached(sql)?.execute([subscriber, to_sql(up_to)])?;
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl SqliteStore {
     fn delete_gap(&self, subscriber: i64, gap: &Gap) -> Result<bool> {
         let Gap { from, to, events, reason } = *gap;
         let sql = "DELETE FROM gap WHERE subscriber = ? AND reason = ? AND first = ? AND last = ? AND events IS ?";
-        let values = params![subscriber, reason.code(), i(from), i(to), events.map(i)];
+        let values = params![subscriber, reason.code(), to_sql(from), to_sql(to), events.map(to_sql)];
         Ok(self.connection.prepare_cached(sql)?.execute(values)? > 0)
     }
 
@@ -191,21 +191,21 @@ impl SqliteStore {
         self.pending_through(subscriber, number)?;
         let sql =
             "INSERT OR REPLACE INTO attempt (subscriber, number, attempts, alone, retry_at) VALUES (?, ?, ?, ?, ?)";
-        let values = params![subscriber, i(number), attempts, alone, i(retry_at.0)];
+        let values = params![subscriber, to_sql(number), attempts, alone, to_sql(retry_at.0)];
         self.connection.prepare_cached(sql)?.execute(values)?;
         Ok(Outcome::Done)
     }
 
     /// Deletes failed deliveries of an event to subscribers for which it is not pending any more.
     pub(super) fn delete_idle_attempts(&self, number: u64) -> Result<()> {
-        self.connection.prepare_cached(DELETE_IDLE_ATTEMPTS)?.execute([i(number)])?;
+        self.connection.prepare_cached(DELETE_IDLE_ATTEMPTS)?.execute([to_sql(number)])?;
         Ok(())
     }
 
     /// Deletes failed deliveries of an event to one subscriber, unless it is pending for it.
     pub(super) fn delete_idle_attempts_of(&self, subscriber: i64, number: u64) -> Result<()> {
         let sql = format!("{DELETE_IDLE_ATTEMPTS} AND subscriber = ?2");
-        self.connection.prepare_cached(&sql)?.execute([i(number), subscriber])?;
+        self.connection.prepare_cached(&sql)?.execute([to_sql(number), subscriber])?;
         Ok(())
     }
 
@@ -230,11 +230,11 @@ impl SqliteStore {
         };
         let sql = "SELECT attempts FROM attempt WHERE subscriber = ? AND number = ?";
         let mut select = self.connection.prepare_cached(sql)?;
-        let stored: Option<u32> = select.query_row([subscriber, i(number)], |row| row.get(0)).optional()?;
+        let stored: Option<u32> = select.query_row([subscriber, to_sql(number)], |row| row.get(0)).optional()?;
         drop(select);
         // A subscription to the past may bring an event back that was given up before.
         let sql = "SELECT 1 FROM dead_letter WHERE subscriber = ? AND number = ?";
-        if self.connection.prepare_cached(sql)?.exists([subscriber, i(number)])? {
+        if self.connection.prepare_cached(sql)?.exists([subscriber, to_sql(number)])? {
             self.delete_dead_letter(subscriber, number)?;
         }
         let dead = DeadLetter {
@@ -253,11 +253,11 @@ impl SqliteStore {
                    payload, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         self.connection.prepare_cached(sql)?.execute(params![
             subscriber,
-            i(number),
+            to_sql(number),
             room,
-            i(bytes),
-            i(now.0),
-            i(event.at.0),
+            to_sql(bytes),
+            to_sql(now.0),
+            to_sql(event.at.0),
             dead.attempts,
             dead.reason,
             &dead.origin[..],
@@ -269,14 +269,14 @@ impl SqliteStore {
         self.counters.bytes += bytes;
         self.handle(subscriber, number, open)?;
         let sql = "UPDATE subscriber SET dead_letters = dead_letters + 1 WHERE id = ? RETURNING dead_letters";
-        let count = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
+        let count = from_sql(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
         for removed in 0..count.min(DEAD_REMOVED_MAX as u64) {
             let StoreLimits { dead_letters_max, queue_bytes_max, .. } = self.limits;
             if count - removed <= dead_letters_max && self.counters.bytes <= queue_bytes_max {
                 break;
             }
             let sql = "SELECT min(number) FROM dead_letter WHERE subscriber = ?";
-            let oldest = n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
+            let oldest = from_sql(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?);
             self.delete_dead_letter(subscriber, oldest)?;
             let gap = Gap { from: oldest, to: oldest, events: Some(1), reason: GapReason::TooManyDead };
             self.add_gap(subscriber, gap)?;
@@ -286,7 +286,8 @@ impl SqliteStore {
 
     pub(super) fn delete_dead_letter(&mut self, subscriber: i64, number: u64) -> Result<()> {
         let sql = "DELETE FROM dead_letter WHERE subscriber = ? AND number = ? RETURNING bytes";
-        let bytes = n(self.connection.prepare_cached(sql)?.query_row([subscriber, i(number)], |row| row.get(0))?);
+        let bytes =
+            from_sql(self.connection.prepare_cached(sql)?.query_row([subscriber, to_sql(number)], |row| row.get(0))?);
         let sql = "UPDATE subscriber SET dead_letters = dead_letters - 1 WHERE id = ?";
         self.connection.prepare_cached(sql)?.execute([subscriber])?;
         self.counters.dead_letters = self.counters.dead_letters.saturating_sub(1);
@@ -319,7 +320,7 @@ impl SqliteStore {
                 break;
             }
             let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number = ?");
-            let found = self.connection.prepare_cached(&sql)?.query_row([subscriber, i(number)], read_dead_letter);
+            let found = self.connection.prepare_cached(&sql)?.query_row([subscriber, to_sql(number)], read_dead_letter);
             let Some((_, letter)) = found.optional()? else { continue };
             let Ok(dead) = letter else {
                 self.delete_dead_letter(subscriber, number)?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, Row};
 
 use super::read::room_name;
-use super::{i, n};
+use super::{from_sql, to_sql};
 use crate::ids::RoomName;
 use crate::queue::record::{DeadLetter, DurableEvent, Payload, UnixMillis};
 
@@ -51,7 +51,7 @@ pub(super) fn load_event(connection: &Connection, number: u64) -> rusqlite::Resu
     let sql =
         "SELECT rooms, at, expires_at, replay_of, via, crc, origin, attachments, payload FROM event WHERE number = ?";
     let mut select = connection.prepare_cached(sql)?;
-    let mut rows = select.query([i(number)])?;
+    let mut rows = select.query([to_sql(number)])?;
     let row = match rows.next() {
         Ok(Some(row)) => row,
         Ok(None) => return Ok(Stored::Missing),
@@ -66,7 +66,7 @@ pub(super) fn load_event(connection: &Connection, number: u64) -> rusqlite::Resu
 /// Reads the rooms of an event without its payload. `None` if the row is missing or damaged.
 pub(super) fn load_rooms(connection: &Connection, number: u64) -> rusqlite::Result<Option<Vec<i64>>> {
     let mut select = connection.prepare_cached("SELECT rooms FROM event WHERE number = ?")?;
-    let mut rows = select.query([i(number)])?;
+    let mut rows = select.query([to_sql(number)])?;
     match rows.next() {
         Ok(row) => {
             let blob = row.and_then(|row| row.get_ref(0).ok()?.as_blob().ok());
@@ -82,9 +82,9 @@ fn check_event(row: &Row<'_>, number: u64) -> rusqlite::Result<Stored> {
     let checked = Checked {
         number,
         rooms,
-        at: UnixMillis(n(row.get(1)?)),
-        expires_at: row.get::<_, Option<i64>>(2)?.map(|at| UnixMillis(n(at))),
-        replay_of: row.get::<_, Option<i64>>(3)?.map(n),
+        at: UnixMillis(from_sql(row.get(1)?)),
+        expires_at: row.get::<_, Option<i64>>(2)?.map(|at| UnixMillis(from_sql(at))),
+        replay_of: row.get::<_, Option<i64>>(3)?.map(from_sql),
         via: row.get_ref(4)?.as_str_or_null()?,
         origin,
         attachments: row.get(7)?,
@@ -161,7 +161,7 @@ pub(super) fn dead_letter_crc(dead: &DeadLetter, attachments: u32, payload: &[u8
 
 /// Reads a dead letter, or what is damaged in it.
 pub(super) fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<(u64, Result<DeadLetter, String>)> {
-    let number = n(row.get(0)?);
+    let number = from_sql(row.get(0)?);
     Ok((number, check_dead_letter(row, number).unwrap_or_else(|error| Err(error.to_string()))))
 }
 
@@ -171,12 +171,12 @@ fn check_dead_letter(row: &Row<'_>, number: u64) -> rusqlite::Result<Result<Dead
     let dead = DeadLetter {
         number,
         room: room_name(row.get_ref(1)?.as_str()?)?,
-        published_at: UnixMillis(n(row.get(2)?)),
+        published_at: UnixMillis(from_sql(row.get(2)?)),
         origin: Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?),
         payload: content,
         attempts: row.get(6)?,
         reason: row.get(7)?,
-        dead_at: UnixMillis(n(row.get(8)?)),
+        dead_at: UnixMillis(from_sql(row.get(8)?)),
     };
     let (stored, found) = (row.get::<_, u32>(9)?, dead_letter_crc(&dead, attachments, payload));
     Ok(if stored == found { Ok(dead) } else { Err(format!("checksum is {found:#010x}, expected {stored:#010x}")) })

@@ -3,7 +3,7 @@
 
 use rusqlite::OptionalExtension;
 
-use super::{Result, SqliteStore, i, n};
+use super::{Result, SqliteStore, from_sql, to_sql};
 use crate::queue::change::Outcome;
 use crate::queue::record::{GapReason, UnixMillis};
 
@@ -40,7 +40,7 @@ impl SqliteStore {
 
     fn expire_events(&mut self, limit: usize, now: UnixMillis) -> Result<usize> {
         let sql = "SELECT number FROM event WHERE expires_at IS NOT NULL AND expires_at <= ? AND number <= ? LIMIT ?";
-        let numbers = self.numbers(sql, &[i(now.0), i(self.counters.revealed), limit as i64])?;
+        let numbers = self.numbers(sql, &[to_sql(now.0), to_sql(self.counters.revealed), limit as i64])?;
         let mut rows = 0;
         for number in numbers {
             rows += self.remove_event(number, GapReason::Expired)?;
@@ -58,12 +58,12 @@ impl SqliteStore {
         };
         // Each has up to `subscriptions_per_subscriber_max` rows.
         let sql = "SELECT id FROM subscriber WHERE name IS NOT NULL AND seen_at <= ? LIMIT ?";
-        let expired = self.numbers(sql, &[i(seen_before), limit.min(16) as i64])?;
+        let expired = self.numbers(sql, &[to_sql(seen_before), limit.min(16) as i64])?;
         for id in &expired {
             let sql = "INSERT OR REPLACE INTO expired_subscriber (namespace, name, created_at, seen_at, expired_at) \
                        SELECT namespace, name, created_at, seen_at, ?2 FROM subscriber WHERE id = ?1";
-            self.connection.prepare_cached(sql)?.execute([i(*id), i(now.0)])?;
-            self.remove_subscriber_by_id(i(*id))?;
+            self.connection.prepare_cached(sql)?.execute([to_sql(*id), to_sql(now.0)])?;
+            self.remove_subscriber_by_id(to_sql(*id))?;
         }
         Ok(if expired.len() == 16 { limit } else { expired.len() })
     }
@@ -74,7 +74,7 @@ impl SqliteStore {
         };
         let sql = "DELETE FROM expired_subscriber WHERE (namespace, name) IN \
                    (SELECT namespace, name FROM expired_subscriber WHERE expired_at <= ? LIMIT ?)";
-        Ok(self.connection.prepare_cached(sql)?.execute([i(expired_before), limit as i64])?)
+        Ok(self.connection.prepare_cached(sql)?.execute([to_sql(expired_before), limit as i64])?)
     }
 
     fn remove_idle_rooms(&mut self, limit: usize, _now: UnixMillis) -> Result<usize> {
@@ -83,7 +83,7 @@ impl SqliteStore {
                    (SELECT 1 FROM subscription WHERE subscription.room = room.id AND ended IS NOT NULL) LIMIT ?";
         let idle = self.numbers(sql, &[limit as i64])?;
         for room in &idle {
-            self.remove_room(i(*room))?;
+            self.remove_room(to_sql(*room))?;
         }
         Ok(idle.len())
     }
@@ -117,12 +117,13 @@ impl SqliteStore {
             return Ok(false);
         };
         let sql = "SELECT at FROM event WHERE number = ?";
-        let at = self.connection.prepare_cached(sql)?.query_row([i(number)], |row| Ok(row.get(0).ok())).optional()?;
+        let at =
+            self.connection.prepare_cached(sql)?.query_row([to_sql(number)], |row| Ok(row.get(0).ok())).optional()?;
         let Some(at) = at.flatten() else {
             self.remove_row(room, number, GapReason::Damaged)?;
             return Ok(true);
         };
-        let mut at = UnixMillis(n(at));
+        let mut at = UnixMillis(from_sql(at));
         if at > now {
             at = self.ruled.future.entry(room).or_default().stored_at(number, at, self.counters.head, now);
         }

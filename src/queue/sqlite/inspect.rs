@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use super::event::{DEAD_LETTER, Stored, load_event, read_dead_letter};
 use super::merge::{LIVE_ROWS, Merged, Source, pending_room, sources};
 use super::read::{SqliteReader, find, read_attempts};
-use super::{i, n, schema};
+use super::{from_sql, schema, to_sql};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::record::{DurableEvent, SubscriberKey, UnixMillis};
 use crate::queue::store::{QueueReader, StoreError};
@@ -115,10 +115,10 @@ impl Inspector {
             let sql = "SELECT commits, last_at, (SELECT count(*) FROM room WHERE own = 0) FROM queue";
             connection.query_row(sql, [], |row| {
                 Ok(FileFigures {
-                    commits: n(row.get(0)?),
-                    last_commit_at: UnixMillis(n(row.get(1)?)),
-                    rooms: n(row.get(2)?),
-                    unused_bytes: n(unused),
+                    commits: from_sql(row.get(0)?),
+                    last_commit_at: UnixMillis(from_sql(row.get(1)?)),
+                    rooms: from_sql(row.get(2)?),
+                    unused_bytes: from_sql(unused),
                 })
             })
         })
@@ -138,8 +138,9 @@ impl Inspector {
                 let (pending, is_capped) = count(connection, std::slice::from_ref(&source), 0, u64::MAX, count_max)?;
                 let sql = "SELECT (SELECT count(*) FROM acked WHERE subscription = ?1), own FROM room WHERE id = ?2";
                 let mut select = connection.prepare_cached(sql)?;
-                let (acked_ranges, is_own) = select
-                    .query_row(params![source.subscription, source.room], |row| Ok((n(row.get(0)?), row.get(1)?)))?;
+                let (acked_ranges, is_own) = select.query_row(params![source.subscription, source.room], |row| {
+                    Ok((from_sql(row.get(0)?), row.get(1)?))
+                })?;
                 let Source { name: room, start, floor, .. } = source;
                 found.push(SubscriptionRow { room, is_own, start, floor, acked_ranges, pending, is_capped });
             }
@@ -163,7 +164,7 @@ impl Inspector {
             while events.len() < limit
                 && let Some(row) = rows.next()?
             {
-                let number = n(row.get(0)?);
+                let number = from_sql(row.get(0)?);
                 let Some(room) = pending_room(connection, &sources, number)? else { continue };
                 if let Stored::Event(event) = load_event(connection, number)? {
                     let mut event = event.into_event(number, room.clone());
@@ -208,9 +209,10 @@ impl Inspector {
             let sql = "SELECT subscribers, events, (SELECT count(*) FROM event_room WHERE room = room.id AND number <= ?3) \
                        FROM room WHERE namespace = ?1 AND name = ?2 AND own = 0";
             let read = |row: &rusqlite::Row<'_>| {
-                Ok(RoomRow { subscribers: n(row.get(0)?), events: n(row.get(1)?), events_up_to: n(row.get(2)?) })
+                let number = |at: usize| row.get(at).map(from_sql);
+                Ok(RoomRow { subscribers: number(0)?, events: number(1)?, events_up_to: number(2)? })
             };
-            let values = params![namespace.as_str(), room.as_str(), i(up_to)];
+            let values = params![namespace.as_str(), room.as_str(), to_sql(up_to)];
             connection.query_row(sql, values, read).optional()
         })
     }
@@ -300,7 +302,7 @@ fn read_rows(
                 connection.prepare_cached("SELECT number FROM event WHERE number > ? ORDER BY number LIMIT ?")?;
             for row in select.query_map([number, limit], |row| row.get(0))? {
                 let number: i64 = row?;
-                let found = match load_event(connection, n(number))? {
+                let found = match load_event(connection, from_sql(number))? {
                     Stored::Damaged(found) => Some(found),
                     // It was removed meanwhile, or cannot be read through its index.
                     Stored::Event(_) | Stored::Missing => None,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::event::load_rooms;
 use super::read::{reason, room_name};
-use super::{i, n};
+use super::{from_sql, to_sql};
 use crate::ids::RoomName;
 use crate::queue::record::{Gap, GapReason};
 
@@ -68,8 +68,8 @@ impl Cursor<'_> {
         loop {
             if self.rows.is_empty() {
                 let mut select = connection.prepare_cached(self.sql)?;
-                let values = params![self.source.room, i(self.after), self.read_ahead as i64];
-                let rows = select.query_map(values, |row| Ok((n(row.get(0)?), row.get(1)?)))?;
+                let values = params![self.source.room, to_sql(self.after), self.read_ahead as i64];
+                let rows = select.query_map(values, |row| Ok((from_sql(row.get(0)?), row.get(1)?)))?;
                 self.rows = rows.collect::<rusqlite::Result<_>>()?;
             }
             let Some((number, reason)) = self.rows.pop_front() else { return Ok(None) };
@@ -100,8 +100,8 @@ impl Cursor<'_> {
             let sql = "SELECT first, last FROM acked WHERE subscription = ?1 AND first >= coalesce( \
                        (SELECT max(first) FROM acked WHERE subscription = ?1 AND first <= ?2), ?2) ORDER BY first LIMIT ?3";
             let mut select = connection.prepare_cached(sql)?;
-            let values = params![self.source.subscription, i(number), RANGES_STEP as i64];
-            let ranges = select.query_map(values, |row| Ok((n(row.get(0)?), n(row.get(1)?))))?;
+            let values = params![self.source.subscription, to_sql(number), RANGES_STEP as i64];
+            let ranges = select.query_map(values, |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))?;
             self.ranges = ranges.collect::<rusqlite::Result<_>>()?;
             self.are_ranges_read = self.ranges.len() < RANGES_STEP;
         }
@@ -218,7 +218,7 @@ fn pending_room_of<'a>(
         };
         let sql = "SELECT 1 FROM event_room WHERE room = ?1 AND number = ?2 AND NOT EXISTS \
                    (SELECT 1 FROM acked WHERE subscription = ?3 AND first <= ?2 AND last >= ?2)";
-        if connection.prepare_cached(sql)?.exists(params![room, i(number), source.subscription])? {
+        if connection.prepare_cached(sql)?.exists(params![room, to_sql(number), source.subscription])? {
             return Ok(Some(&source.name));
         }
     }
@@ -246,10 +246,10 @@ pub(super) fn sources(connection: &Connection, subscriber: i64) -> rusqlite::Res
             subscription: row.get(0)?,
             room: row.get(1)?,
             name: room_name(row.get_ref(2)?.as_str()?)?,
-            start: n(row.get(3)?),
-            floor: n(row.get(4)?),
-            lost_to: n(row.get(5)?),
-            lost_confirmed: n(row.get(6)?),
+            start: from_sql(row.get(3)?),
+            floor: from_sql(row.get(4)?),
+            lost_to: from_sql(row.get(5)?),
+            lost_confirmed: from_sql(row.get(6)?),
         })
     })?;
     rows.collect()

@@ -3,10 +3,10 @@
 use rusqlite::params;
 
 use super::event::{Checked, encode_payload, encode_rooms};
-use super::{Result, SqliteStore, i};
+use super::{Result, SqliteStore, to_sql};
 use crate::queue::change::{Outcome, Publish, Refusal};
 use crate::queue::limits::TRIMMED_MAX;
-use crate::queue::record::{GapReason, NUMBER_END, Payload, QueueOffset, Receipt, UnixMillis, event_bytes};
+use crate::queue::record::{GapReason, NUMBER_END, Payload, PublishReceipt, QueueOffset, UnixMillis, event_bytes};
 
 /// An event about to be stored in rooms that exist.
 pub(super) struct NewEvent<'a> {
@@ -61,7 +61,7 @@ impl SqliteStore {
             self.trim_to_rule(room, TRIMMED_MAX)?;
         }
         let offset = QueueOffset { epoch: self.epoch, number };
-        Ok(Outcome::Published(Receipt { offset, duplicate: false, pending_for, published_at: now }))
+        Ok(Outcome::Published(PublishReceipt { offset, duplicate: false, pending_for, published_at: now }))
     }
 
     pub(super) fn check_head(&self) -> Result<(), Refusal> {
@@ -89,12 +89,12 @@ impl SqliteStore {
         let sql = "INSERT INTO event (number, rooms, bytes, at, expires_at, replay_of, via, crc, origin, attachments, payload) \
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         self.connection.prepare_cached(sql)?.execute(params![
-            i(number),
+            to_sql(number),
             rooms,
-            i(bytes),
-            i(event.at.0),
-            event.expires_at.map(|at| i(at.0)),
-            event.replay_of.map(i),
+            to_sql(bytes),
+            to_sql(event.at.0),
+            event.expires_at.map(|at| to_sql(at.0)),
+            event.replay_of.map(to_sql),
             event.via,
             crc,
             event.origin,
@@ -107,7 +107,7 @@ impl SqliteStore {
             let (room, subscribers) = (*room, self.room(*room)?.subscribers);
             is_claimed |= subscribers > 0;
             let sql = "INSERT INTO event_room (room, number, remaining) VALUES (?, ?, ?)";
-            self.connection.prepare_cached(sql)?.execute([room, i(number), i(subscribers)])?;
+            self.connection.prepare_cached(sql)?.execute([room, to_sql(number), to_sql(subscribers)])?;
             self.change_room(room, |room| {
                 room.events += 1;
                 room.bytes += bytes;
@@ -179,7 +179,7 @@ impl SqliteStore {
     pub(super) fn oldest_event(&self, room: i64) -> Result<Option<u64>> {
         let sql = "SELECT min(number) FROM event_room WHERE room = ?";
         let number: Option<i64> = self.connection.prepare_cached(sql)?.query_row([room], |row| row.get(0))?;
-        Ok(number.map(super::n))
+        Ok(number.map(super::from_sql))
     }
 
     pub(super) fn reveal(&mut self, up_to: u64) -> Outcome {

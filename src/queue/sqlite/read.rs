@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::event::{DEAD_LETTER, Stored, StoredEvent, load_event, read_dead_letter};
 use super::folder::{DATABASE, error_at};
 use super::merge::{LIVE_ROWS, Merged, Removed, RemovedEvent, Source, pending_room, sources};
-use super::{i, n, schema};
+use super::{from_sql, schema, to_sql};
 use crate::ids::{Epoch, NamespacePath, RoomName};
 use crate::queue::change::ACKED_MAX;
 use crate::queue::record::{
@@ -16,7 +16,7 @@ use crate::queue::record::{
     SubscriberState, Totals, UnixMillis,
 };
 use crate::queue::store::{
-    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PASSED_PAUSE, PageLimit, QueueReader, StoreError,
+    DeadLetterPage, DeliveryPage, EventPage, GapPage, PASSED_MAX, PASSED_PAUSE_MS, PageLimit, QueueReader, StoreError,
     UnrevealedEvent, UnrevealedPage,
 };
 
@@ -67,7 +67,8 @@ fn key(namespace: &str, name: &str) -> rusqlite::Result<SubscriberKey> {
 
 const MISSING: &str = "the row is missing";
 
-/// Adds an event to a page. False if the page was full before.
+/// Adds an event to a page, and returns it unless it is damaged. An event that does not fit is left
+/// out, and the page has more.
 fn push<'a>(
     page: &'a mut EventPage,
     bytes: &mut usize,
@@ -101,37 +102,106 @@ pub(super) fn read_attempts(
 ) -> rusqlite::Result<()> {
     let sql = "SELECT attempts, alone, retry_at FROM attempt WHERE subscriber = ? AND number = ?";
     let mut select = connection.prepare_cached(sql)?;
-    let values = [subscriber, i(event.number)];
-    let failed = select.query_row(values, |row| Ok((row.get(0)?, row.get(1)?, n(row.get(2)?))));
+    let values = [subscriber, to_sql(event.number)];
+    let failed = select.query_row(values, |row| Ok((row.get(0)?, row.get(1)?, from_sql(row.get(2)?))));
     if let Some((attempts, alone, retry_at)) = failed.optional()? {
         (event.attempts, event.alone, event.retry_at) = (attempts, alone, Some(UnixMillis(retry_at)));
     }
     Ok(())
 }
 
-/// The time of the earliest retry of a pending event that is not due.
-fn next_due(
-    connection: &Connection,
+/// Events that are pending for a subscriber, except some.
+struct Pending<'a> {
+    connection: &'a Connection,
     subscriber: i64,
-    sources: &[Source],
-    except: &HashSet<u64>,
-    now: UnixMillis,
-) -> rusqlite::Result<Option<UnixMillis>> {
-    let sql = "SELECT number, retry_at FROM attempt WHERE subscriber = ? AND retry_at > ? ORDER BY retry_at, number";
-    let mut select = connection.prepare_cached(sql)?;
-    let mut retries = select.query([subscriber, i(now.0)])?;
-    let mut passed = 0;
-    while let Some(row) = retries.next()? {
-        let number = n(row.get(0)?);
-        if !except.contains(&number) {
-            // A subscription may have ended a moment ago. Then the next read is early.
-            if passed >= PASSED_MAX || pending_room(connection, sources, number)?.is_some() {
-                return Ok(Some(UnixMillis(n(row.get(1)?))));
+    sources: &'a [Source],
+    except: HashSet<u64>,
+}
+
+impl Pending<'_> {
+    /// Adds the events whose retry is due, those that have waited longest first. Returns the number
+    /// of retries that were passed over, since their events are not pending any more.
+    fn add_due(
+        &self,
+        page: &mut EventPage,
+        bytes: &mut usize,
+        now: UnixMillis,
+        limit: PageLimit,
+    ) -> rusqlite::Result<usize> {
+        let sql = "SELECT number FROM attempt WHERE subscriber = ? AND retry_at <= ? ORDER BY retry_at, number";
+        let mut select = self.connection.prepare_cached(sql)?;
+        let mut retries = select.query([self.subscriber, to_sql(now.0)])?;
+        let mut passed = 0;
+        while !page.has_more
+            && let Some(row) = retries.next()?
+        {
+            let number = from_sql(row.get(0)?);
+            if self.except.contains(&number) {
+                continue;
             }
-            passed += 1;
+            // A subscription may have ended a moment ago: its failed deliveries are being deleted.
+            let Some(room) = pending_room(self.connection, self.sources, number)? else {
+                passed += 1;
+                page.has_more = passed >= PASSED_MAX;
+                continue;
+            };
+            if is_full(page, limit) {
+                page.has_more = true;
+                break;
+            }
+            let stored = load_event(self.connection, number)?;
+            if let Some(event) = push(page, bytes, limit, (number, stored, room.clone())) {
+                read_attempts(self.connection, self.subscriber, event)?;
+            }
         }
+        Ok(passed)
     }
-    Ok(None)
+
+    /// The time of the earliest retry of a pending event that is not due.
+    fn next_due(&self, now: UnixMillis) -> rusqlite::Result<Option<UnixMillis>> {
+        let sql =
+            "SELECT number, retry_at FROM attempt WHERE subscriber = ? AND retry_at > ? ORDER BY retry_at, number";
+        let mut select = self.connection.prepare_cached(sql)?;
+        let mut retries = select.query([self.subscriber, to_sql(now.0)])?;
+        let mut passed = 0;
+        while let Some(row) = retries.next()? {
+            let number = from_sql(row.get(0)?);
+            if !self.except.contains(&number) {
+                // A subscription may have ended a moment ago. Then the next read is early.
+                if passed >= PASSED_MAX || pending_room(self.connection, self.sources, number)?.is_some() {
+                    return Ok(Some(UnixMillis(from_sql(row.get(1)?))));
+                }
+                passed += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds the events without failed deliveries, after `page.next`.
+    fn add_fresh(&self, page: &mut EventPage, bytes: &mut usize, limit: PageLimit) -> rusqlite::Result<()> {
+        let mut merged = Merged::new(self.connection, self.sources, LIVE_ROWS, page.next, limit.events)?;
+        let mut passed = 0;
+        while !page.has_more
+            && let Some((number, room, _)) = merged.next()?
+        {
+            let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
+            let values = [self.subscriber, to_sql(number)];
+            if self.except.contains(&number) || self.connection.prepare_cached(sql)?.exists(values)? {
+                page.next = number;
+                passed += 1;
+                page.has_more = passed >= PASSED_MAX;
+            } else if is_full(page, limit) {
+                page.has_more = true;
+            } else {
+                push(page, bytes, limit, (number, load_event(self.connection, number)?, room));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_full(page: &EventPage, limit: PageLimit) -> bool {
+    page.events.len() + page.damaged.len() >= limit.events
 }
 
 fn damaged(table: &str, number: u64, damage: &str) -> DamagedEvent {
@@ -152,7 +222,7 @@ fn unrevealed(
                    WHERE id = ?1 AND own = 0";
         let mut select = connection.prepare_cached(sql)?;
         let named =
-            select.query_row([*room, i(number)], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
+            select.query_row([*room, to_sql(number)], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
         if let Some((of, name)) = named.optional()? {
             namespace = NamespacePath::parse(&of).map_err(invalid)?;
             rooms.push(room_name(&name)?);
@@ -175,8 +245,8 @@ impl QueueReader for SqliteReader {
                 if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room)) {
                     read_attempts(connection, id, event)?;
                 }
-                page.has_more |= page.events.len() + page.damaged.len() >= limit.events && merged.peek().is_some();
-                if page.has_more || page.events.len() + page.damaged.len() >= limit.events {
+                page.has_more |= is_full(&page, limit) && merged.peek().is_some();
+                if page.has_more || is_full(&page, limit) {
                     break;
                 }
             }
@@ -196,79 +266,24 @@ impl QueueReader for SqliteReader {
             let Some(id) = find(connection, subscriber)? else {
                 return Ok(DeliveryPage { next: after, ..DeliveryPage::default() });
             };
-            let sources = sources(connection, id)?;
-            let except: HashSet<u64> = except.iter().copied().collect();
-            let is_full = |page: &EventPage| page.events.len() + page.damaged.len() >= limit.events;
+            let (sources, except) = (sources(connection, id)?, except.iter().copied().collect());
+            let pending = Pending { connection, subscriber: id, sources: &sources, except };
             let (mut page, mut bytes) = (EventPage::default(), 0);
-            let sql = "SELECT number FROM attempt WHERE subscriber = ? AND retry_at <= ? ORDER BY retry_at, number";
-            let mut select = connection.prepare_cached(sql)?;
-            let mut retries = select.query([id, i(now.0)])?;
-            let mut passed = 0;
-            while !page.has_more
-                && let Some(row) = retries.next()?
-            {
-                let number = n(row.get(0)?);
-                if except.contains(&number) {
-                    continue;
-                }
-                // A subscription may have ended a moment ago: its failed deliveries are being
-                // deleted.
-                let Some(room) = pending_room(connection, &sources, number)? else {
-                    passed += 1;
-                    page.has_more = passed >= PASSED_MAX;
-                    continue;
-                };
-                if is_full(&page) {
-                    page.has_more = true;
-                    break;
-                }
-                let stored = load_event(connection, number)?;
-                if let Some(event) = push(&mut page, &mut bytes, limit, (number, stored, room.clone())) {
-                    read_attempts(connection, id, event)?;
-                }
-            }
-            let mut due = std::mem::take(&mut page.events);
-            due.sort_unstable_by_key(|event| event.number);
-            let mut next_due = next_due(connection, id, &sources, &except, now)?;
-            if passed >= PASSED_MAX && due.is_empty() && page.damaged.is_empty() {
+            let passed = pending.add_due(&mut page, &mut bytes, now, limit)?;
+            let due_count = page.events.len();
+            let mut next_due = pending.next_due(now)?;
+            let mut has_more = std::mem::take(&mut page.has_more);
+            if passed >= PASSED_MAX && due_count == 0 && page.damaged.is_empty() {
                 // The same read would find the same rows, until the committer has deleted them.
-                page.has_more = false;
-                next_due = next_due.into_iter().chain([now.plus(PASSED_PAUSE)]).min();
+                has_more = false;
+                next_due = next_due.into_iter().chain([now.plus(PASSED_PAUSE_MS)]).min();
             }
-            let mut found =
-                DeliveryPage { due, next: after, has_more: page.has_more, next_due, ..DeliveryPage::default() };
-            let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
-            let mut passed = 0;
-            while let Some((number, room, _)) = merged.next()? {
-                let sql = "SELECT 1 FROM attempt WHERE subscriber = ? AND number = ?";
-                if except.contains(&number) || connection.prepare_cached(sql)?.exists([id, i(number)])? {
-                    found.next = number;
-                    passed += 1;
-                    if passed >= PASSED_MAX {
-                        found.has_more = true;
-                        break;
-                    }
-                    continue;
-                }
-                let is_first = found.due.is_empty() && page.events.is_empty();
-                let read = found.due.len() + page.events.len() + page.damaged.len();
-                let stored = load_event(connection, number)?;
-                if let Stored::Event(event) = &stored {
-                    bytes += event.payload.bytes();
-                }
-                if read >= limit.events || !is_first && bytes > limit.bytes {
-                    found.has_more = true;
-                    break;
-                }
-                found.next = number;
-                match stored {
-                    Stored::Event(event) => page.events.push(event.into_event(number, room)),
-                    Stored::Missing => page.damaged.push(damaged("event", number, MISSING)),
-                    Stored::Damaged(damage) => page.damaged.push(damaged("event", number, &damage)),
-                }
-            }
-            (found.fresh, found.damaged) = (page.events, page.damaged);
-            Ok(found)
+            page.next = after;
+            pending.add_fresh(&mut page, &mut bytes, limit)?;
+            let EventPage { events: mut due, damaged, next, .. } = page;
+            let fresh = due.split_off(due_count);
+            due.sort_unstable_by_key(|event| event.number);
+            Ok(DeliveryPage { due, fresh, damaged, next, has_more: has_more || page.has_more, next_due })
         })
     }
 
@@ -285,21 +300,21 @@ impl QueueReader for SqliteReader {
                 let sql = "SELECT id, removed_to FROM room WHERE namespace = ? AND name = ? AND own = 0";
                 let mut select = connection.prepare_cached(sql)?;
                 let values = [namespace.as_str(), room.as_str()];
-                let found = select.query_row(values, |row| Ok((row.get(0)?, n(row.get(1)?)))).optional()?;
+                let found = select.query_row(values, |row| Ok((row.get(0)?, from_sql(row.get(1)?)))).optional()?;
                 let removed_to = match found {
                     Some((id, removed_to)) => {
                         sources.push(Source::room(id, room.clone()));
                         removed_to
                     }
                     // The room has no rows: what it had is known of all such rooms together.
-                    None => connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(n))?,
+                    None => connection.query_row("SELECT removed_to FROM queue", [], |row| row.get(0).map(from_sql))?,
                 };
                 page.removed_to = page.removed_to.max(removed_to);
             }
             let mut merged = Merged::new(connection, &sources, LIVE_ROWS, after, limit.events)?;
             let mut bytes = 0;
             while let Some((number, room, _)) = merged.next()? {
-                if page.events.len() + page.damaged.len() >= limit.events {
+                if is_full(&page, limit) {
                     page.has_more = true;
                     break;
                 }
@@ -316,7 +331,7 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let mut page = UnrevealedPage { next: after, ..UnrevealedPage::default() };
             let mut select = connection.prepare_cached("SELECT number FROM event WHERE number > ? ORDER BY number")?;
-            let numbers = select.query_map([i(after)], |row| row.get(0).map(n))?;
+            let numbers = select.query_map([to_sql(after)], |row| row.get(0).map(from_sql))?;
             let mut bytes = 0;
             for (read, number) in numbers.enumerate() {
                 let number = number?;
@@ -372,7 +387,7 @@ impl QueueReader for SqliteReader {
             while let Some((number, ..)) = merged.next()? {
                 if backlog.events == 0 {
                     let mut select = connection.prepare_cached("SELECT at FROM event WHERE number = ?")?;
-                    let at = select.query_row([i(number)], |row| row.get(0).map(n)).optional()?;
+                    let at = select.query_row([to_sql(number)], |row| row.get(0).map(from_sql)).optional()?;
                     backlog.oldest_at = at.map(UnixMillis);
                 }
                 if backlog.events >= events_max as u64 {
@@ -397,7 +412,7 @@ impl QueueReader for SqliteReader {
             let sql = format!("SELECT {DEAD_LETTER} WHERE subscriber = ? AND number > ? ORDER BY number");
             let mut select = connection.prepare_cached(&sql)?;
             let mut bytes = 0;
-            for (read, letter) in select.query_map([id, i(after)], read_dead_letter)?.enumerate() {
+            for (read, letter) in select.query_map([id, to_sql(after)], read_dead_letter)?.enumerate() {
                 let (number, letter) = letter?;
                 bytes += letter.as_ref().map_or(0, |dead| dead.payload.bytes());
                 if read >= limit.events || (!page.dead_letters.is_empty() && bytes > limit.bytes) {
@@ -421,9 +436,9 @@ impl QueueReader for SqliteReader {
             let Some(id) = find(connection, subscriber)? else { return Ok(page) };
             let mut select = connection
                 .prepare_cached("SELECT first, last, events, reason FROM gap WHERE subscriber = ? AND last > ?")?;
-            let own = select.query_map([id, i(after)], |row| {
-                let events = row.get::<_, Option<i64>>(2)?.map(n);
-                Ok(Gap { from: n(row.get(0)?), to: n(row.get(1)?), events, reason: reason(row.get(3)?)? })
+            let own = select.query_map([id, to_sql(after)], |row| {
+                let events = row.get::<_, Option<i64>>(2)?.map(from_sql);
+                Ok(Gap { from: from_sql(row.get(0)?), to: from_sql(row.get(1)?), events, reason: reason(row.get(3)?)? })
             })?;
             page.gaps = own.collect::<rusqlite::Result<_>>()?;
             let sources = sources(connection, id)?;
@@ -452,8 +467,9 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let Some(id) = find(connection, subscriber)? else { return Ok(None) };
             let sql = "SELECT min(number) FROM attempt WHERE subscriber = ? AND number >= ?";
-            let first = connection.prepare_cached(sql)?.query_row([id, i(from)], |row| row.get::<_, Option<i64>>(0))?;
-            Ok(first.map(n))
+            let first =
+                connection.prepare_cached(sql)?.query_row([id, to_sql(from)], |row| row.get::<_, Option<i64>>(0))?;
+            Ok(first.map(from_sql))
         })
     }
 
@@ -461,7 +477,7 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let sql = "SELECT EXISTS (SELECT 1 FROM event \
                        WHERE expires_at IS NOT NULL AND expires_at <= ? AND number <= ?)";
-            connection.prepare_cached(sql)?.query_row([i(now.0), i(up_to)], |row| row.get(0))
+            connection.prepare_cached(sql)?.query_row([to_sql(now.0), to_sql(up_to)], |row| row.get(0))
         })
     }
 
@@ -469,7 +485,7 @@ impl QueueReader for SqliteReader {
         self.read(|connection, _| {
             let sql = "SELECT epoch, head, revealed, events, bytes, subscribers, dead_letters, dedup_ids FROM queue";
             connection.query_row(sql, [], |row| {
-                let number = |at| row.get(at).map(n);
+                let number = |at| row.get(at).map(from_sql);
                 Ok(Totals {
                     head: QueueOffset { epoch: Epoch::from_bits(number(0)?), number: number(1)? },
                     revealed: number(2)?,
@@ -493,7 +509,7 @@ const ACTIVE: &str = "SELECT namespace, name, created_at, seen_at, dead_letters,
 const EXPIRED: &str = "SELECT namespace, name, created_at, seen_at, 0, expired_at, 0 FROM expired_subscriber";
 
 fn info(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<SubscriberInfo> {
-    let expired_at = row.get::<_, Option<i64>>(5)?.map(|at| UnixMillis(n(at)));
+    let expired_at = row.get::<_, Option<i64>>(5)?.map(|at| UnixMillis(from_sql(at)));
     let sql = "SELECT name FROM subscription JOIN room ON room.id = room WHERE subscriber = ? AND ended IS NULL AND own = 0 \
                ORDER BY name";
     let mut select = connection.prepare_cached(sql)?;
@@ -501,9 +517,9 @@ fn info(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<SubscriberIn
     Ok(SubscriberInfo {
         key: key(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?)?,
         state: expired_at.map_or(SubscriberState::Active, |at| SubscriberState::Expired { at }),
-        created_at: UnixMillis(n(row.get(2)?)),
-        seen_at: UnixMillis(n(row.get(3)?)),
+        created_at: UnixMillis(from_sql(row.get(2)?)),
+        seen_at: UnixMillis(from_sql(row.get(3)?)),
         rooms: rooms.collect::<rusqlite::Result<_>>()?,
-        dead_letters: n(row.get(4)?),
+        dead_letters: from_sql(row.get(4)?),
     })
 }

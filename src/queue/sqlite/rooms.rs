@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::event::decode_rooms;
-use super::{Result, SqliteStore, i, n};
+use super::{Result, SqliteStore, from_sql, to_sql};
 use crate::ids::{NamespacePath, RoomName};
 use crate::queue::limits::{FutureTimes, RetentionRule, StoreLimits};
 use crate::queue::record::GapReason;
@@ -42,7 +42,7 @@ pub(super) struct Room {
 
 impl Room {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let number = |at| row.get(at).map(n);
+        let number = |at| row.get(at).map(from_sql);
         Ok(Self {
             id: row.get(0)?,
             namespace: row.get(1)?,
@@ -55,7 +55,7 @@ impl Room {
             gone: number(8)?,
             removed_to: number(9)?,
             lost_to: number(10)?,
-            purging: row.get::<_, Option<i64>>(11)?.map(n),
+            purging: row.get::<_, Option<i64>>(11)?.map(from_sql),
             is_dirty: false,
         })
     }
@@ -115,7 +115,7 @@ impl RoomCache {
                         room.removed_to,
                         room.lost_to,
                     ]
-                    .map(i);
+                    .map(to_sql);
                     update.execute(params![
                         id,
                         subscribers,
@@ -125,7 +125,7 @@ impl RoomCache {
                         gone,
                         removed_to,
                         lost_to,
-                        room.purging.map(i)
+                        room.purging.map(to_sql)
                     ])?;
                 }
             }
@@ -242,7 +242,7 @@ impl SqliteStore {
         let removed_to = self.counters.removed_to;
         let sql = "INSERT INTO room (namespace, name, own, subscribers, counting, events, bytes, gone, removed_to, lost_to) \
                    VALUES (?, ?, ?, 0, 0, 0, 0, 0, ?, 0)";
-        self.connection.prepare_cached(sql)?.execute(params![namespace, name, is_own, i(removed_to)])?;
+        self.connection.prepare_cached(sql)?.execute(params![namespace, name, is_own, to_sql(removed_to)])?;
         let id = self.connection.last_insert_rowid();
         if !is_own && let Some(rule) = self.limits.rule(name) {
             self.ruled.rules.insert(id, rule.clone());
@@ -284,8 +284,8 @@ impl SqliteStore {
             (RowKind::Gone, "SELECT remaining FROM gone WHERE room = ? AND number = ?"),
         ] {
             let mut select = self.connection.prepare_cached(sql)?;
-            if let Some(remaining) = select.query_row([room, i(number)], |row| row.get(0)).optional()? {
-                return Ok(Some((kind, n(remaining))));
+            if let Some(remaining) = select.query_row([room, to_sql(number)], |row| row.get(0)).optional()? {
+                return Ok(Some((kind, from_sql(remaining))));
             }
         }
         Ok(None)
@@ -296,7 +296,7 @@ impl SqliteStore {
         let sql = "SELECT number FROM (SELECT number FROM event_room WHERE room = ?1 AND number > ?2 AND number <= ?3 \
                    ORDER BY number LIMIT ?4) UNION SELECT number FROM (SELECT number FROM gone WHERE room = ?1 AND \
                    number > ?2 AND number <= ?3 ORDER BY number LIMIT ?4) ORDER BY number LIMIT ?4";
-        Ok(self.numbers(sql, &[room, i(after), i(up_to), limit as i64])?)
+        Ok(self.numbers(sql, &[room, to_sql(after), to_sql(up_to), limit as i64])?)
     }
 
     /// True if a room has a row, live or gone, in `(after, before)`.
@@ -308,7 +308,7 @@ impl SqliteStore {
             "SELECT 1 FROM event_room WHERE room = ? AND number > ? AND number < ? LIMIT 1",
             "SELECT 1 FROM gone WHERE room = ? AND number > ? AND number < ? LIMIT 1",
         ] {
-            if self.connection.prepare_cached(sql)?.exists([room, i(after), i(before)])? {
+            if self.connection.prepare_cached(sql)?.exists([room, to_sql(after), to_sql(before)])? {
                 return Ok(true);
             }
         }
@@ -340,7 +340,7 @@ impl SqliteStore {
             RowKind::Live => "UPDATE event_room SET remaining = ? WHERE room = ? AND number = ?",
             RowKind::Gone => "UPDATE gone SET remaining = ? WHERE room = ? AND number = ?",
         };
-        self.connection.prepare_cached(sql)?.execute([i(remaining), room, i(number)])?;
+        self.connection.prepare_cached(sql)?.execute([to_sql(remaining), room, to_sql(number)])?;
         Ok(())
     }
 
@@ -369,7 +369,7 @@ impl SqliteStore {
         self.subscriptions.write_back(&self.connection)?;
         let sql = "SELECT 1 FROM subscription WHERE room = ?1 AND ended IS NULL AND counted < joined AND counted < ?2 \
                    AND joined >= ?2";
-        Ok(self.connection.prepare_cached(sql)?.exists([room, i(number)])?)
+        Ok(self.connection.prepare_cached(sql)?.exists([room, to_sql(number)])?)
     }
 
     fn free(&mut self, room: i64, number: u64, kind: RowKind) -> Result<()> {
@@ -382,7 +382,7 @@ impl SqliteStore {
 
     fn delete_gone_row(&mut self, room: i64, number: u64) -> Result<()> {
         let sql = "DELETE FROM gone WHERE room = ? AND number = ?";
-        self.connection.prepare_cached(sql)?.execute([room, i(number)])?;
+        self.connection.prepare_cached(sql)?.execute([room, to_sql(number)])?;
         self.change_room(room, |room| room.gone = room.gone.saturating_sub(1))
     }
 
@@ -390,7 +390,7 @@ impl SqliteStore {
     fn delete_live_row(&mut self, room: i64, number: u64) -> Result<()> {
         self.unclaimed.remove(number);
         let sql = "DELETE FROM event_room WHERE room = ? AND number = ?";
-        self.connection.prepare_cached(sql)?.execute([room, i(number)])?;
+        self.connection.prepare_cached(sql)?.execute([room, to_sql(number)])?;
         let event = self.event_rooms(number)?;
         let bytes = event.as_ref().map_or(0, |event| event.bytes);
         self.change_room(room, |room| {
@@ -404,7 +404,7 @@ impl SqliteStore {
         for other in rooms.into_iter().rev() {
             if other != room {
                 let sql = "SELECT 1 FROM event_room WHERE room = ? AND number = ?";
-                if self.connection.prepare_cached(sql)?.exists([other, i(number)])? {
+                if self.connection.prepare_cached(sql)?.exists([other, to_sql(number)])? {
                     return Ok(());
                 }
             }
@@ -413,8 +413,9 @@ impl SqliteStore {
     }
 
     fn delete_event(&mut self, number: u64, bytes: u64) -> Result<()> {
-        let deleted = self.connection.prepare_cached("DELETE FROM event WHERE number = ?")?.execute([i(number)])?;
-        self.connection.prepare_cached("DELETE FROM attempt WHERE number = ?")?.execute([i(number)])?;
+        let deleted =
+            self.connection.prepare_cached("DELETE FROM event WHERE number = ?")?.execute([to_sql(number)])?;
+        self.connection.prepare_cached("DELETE FROM attempt WHERE number = ?")?.execute([to_sql(number)])?;
         if deleted > 0 {
             self.counters.events = self.counters.events.saturating_sub(1);
             self.counters.bytes = self.counters.bytes.saturating_sub(bytes);
@@ -432,8 +433,8 @@ impl SqliteStore {
         let rooms = match known {
             Some(rooms) => rooms,
             None => {
-                let rooms = self.numbers("SELECT room FROM event_room WHERE number = ?", &[i(number)])?;
-                rooms.into_iter().map(i).collect()
+                let rooms = self.numbers("SELECT room FROM event_room WHERE number = ?", &[to_sql(number)])?;
+                rooms.into_iter().map(to_sql).collect()
             }
         };
         for room in &rooms {
@@ -458,12 +459,12 @@ impl SqliteStore {
         self.delete_idle_attempts(number)?;
         self.work.has_new_gaps = true;
         let sql = "INSERT INTO gone (room, number, remaining, reason) VALUES (?, ?, ?, ?)";
-        self.connection.prepare_cached(sql)?.execute([room, i(number), i(remaining), reason.code()])?;
+        self.connection.prepare_cached(sql)?.execute([room, to_sql(number), to_sql(remaining), reason.code()])?;
         let gaps_max = self.limits.gaps_per_room_max;
         self.change_room(room, |room| room.gone += 1)?;
         if self.room(room)?.gone > gaps_max {
             let sql = "SELECT min(number) FROM gone WHERE room = ?";
-            let oldest = n(self.connection.prepare_cached(sql)?.query_row([room], |row| row.get(0))?);
+            let oldest = from_sql(self.connection.prepare_cached(sql)?.query_row([room], |row| row.get(0))?);
             self.delete_gone_row(room, oldest)?;
             self.change_room(room, |room| {
                 room.lost_to = room.lost_to.max(oldest);
@@ -477,7 +478,7 @@ impl SqliteStore {
     fn recount(&mut self) -> Result<()> {
         let sql = "SELECT count(*), total(bytes), (SELECT total(bytes) FROM dead_letter) FROM event";
         let (events, bytes) = self.connection.query_row(sql, [], |row| {
-            Ok((row.get(0).map(n)?, (row.get::<_, f64>(1)? + row.get::<_, f64>(2)?) as u64))
+            Ok((row.get(0).map(from_sql)?, (row.get::<_, f64>(1)? + row.get::<_, f64>(2)?) as u64))
         })?;
         (self.counters.events, self.counters.bytes) = (events, bytes);
         Ok(())
@@ -486,9 +487,9 @@ impl SqliteStore {
     /// Rooms and bytes of a stored event.
     pub(super) fn event_rooms(&self, number: u64) -> Result<Option<EventRooms>> {
         let mut select = self.connection.prepare_cached("SELECT rooms, bytes FROM event WHERE number = ?")?;
-        let event = select.query_row([i(number)], |row| {
+        let event = select.query_row([to_sql(number)], |row| {
             let rooms = row.get_ref(0)?.as_blob().ok().and_then(|rooms| decode_rooms(number, rooms));
-            Ok(EventRooms { rooms, bytes: row.get(1).map_or(0, n) })
+            Ok(EventRooms { rooms, bytes: row.get(1).map_or(0, from_sql) })
         });
         Ok(event.optional()?)
     }

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::subscriptions::Subscription;
-use super::{Result, SqliteStore, i, n};
+use super::{Result, SqliteStore, from_sql, to_sql};
 use crate::ids::RoomName;
 use crate::queue::change::{Outcome, Refusal, StartPosition};
 use crate::queue::record::{Gap, GapReason, SubscriberKey, UnixMillis};
@@ -30,7 +30,7 @@ impl SqliteStore {
         let sql = "SELECT expired_at FROM expired_subscriber WHERE namespace = ? AND name = ?";
         let mut select = self.connection.prepare_cached(sql)?;
         let at = select.query_row([key.namespace.as_str(), key.name.as_str()], |row| row.get(0)).optional()?;
-        Ok(at.map(|at| UnixMillis(n(at))))
+        Ok(at.map(|at| UnixMillis(from_sql(at))))
     }
 
     pub(super) fn create_subscriber(&mut self, key: &SubscriberKey, now: UnixMillis) -> Result<Outcome> {
@@ -50,7 +50,7 @@ impl SqliteStore {
         }
         let sql = "INSERT INTO subscriber (namespace, name, created_at, seen_at, dead_letters, sent_up_to) \
                    VALUES (?, ?, ?, ?, 0, 0)";
-        self.connection.prepare_cached(sql)?.execute(params![names[0], names[1], i(now.0), i(now.0)])?;
+        self.connection.prepare_cached(sql)?.execute(params![names[0], names[1], to_sql(now.0), to_sql(now.0)])?;
         self.counters.subscribers += 1;
         Ok(Outcome::Created { is_new: true, expired_at })
     }
@@ -79,26 +79,26 @@ impl SqliteStore {
         if sent_up_to.is_some() {
             self.connection.prepare_cached("UPDATE subscriber SET sent_up_to = NULL WHERE id = ?")?.execute([id])?;
         }
-        Ok(Outcome::Attached { is_new, expired_at, sent_up_to: sent_up_to.map(n) })
+        Ok(Outcome::Attached { is_new, expired_at, sent_up_to: sent_up_to.map(from_sql) })
     }
 
     pub(super) fn detach(&self, key: &SubscriberKey, sent_up_to: u64, now: UnixMillis) -> Result<Outcome> {
         let id = self.subscriber(key)?;
         let sql = "UPDATE subscriber SET sent_up_to = ?2, seen_at = max(seen_at, ?3) WHERE id = ?1";
-        self.connection.prepare_cached(sql)?.execute([id, i(sent_up_to), i(now.0)])?;
+        self.connection.prepare_cached(sql)?.execute([id, to_sql(sent_up_to), to_sql(now.0)])?;
         Ok(Outcome::Done)
     }
 
     pub(super) fn detach_all(&self) -> Result<Outcome> {
         let sql = "UPDATE subscriber SET sent_up_to = ? WHERE sent_up_to IS NULL AND name IS NOT NULL";
-        self.connection.prepare_cached(sql)?.execute([i(self.counters.head)])?;
+        self.connection.prepare_cached(sql)?.execute([to_sql(self.counters.head)])?;
         Ok(Outcome::Done)
     }
 
     pub(super) fn touch(&mut self, key: &SubscriberKey, seen_at: UnixMillis) -> Result<Outcome> {
         let id = self.subscriber(key)?;
         let sql = "UPDATE subscriber SET seen_at = ?2 WHERE id = ?1 AND seen_at < ?2";
-        self.connection.prepare_cached(sql)?.execute([id, i(seen_at.0)])?;
+        self.connection.prepare_cached(sql)?.execute([id, to_sql(seen_at.0)])?;
         Ok(Outcome::Done)
     }
 
@@ -137,7 +137,7 @@ impl SqliteStore {
         self.subscriptions.write_back(&self.connection)?;
         let sql = "SELECT count(*) FROM subscription JOIN room ON room.id = subscription.room \
                    WHERE subscriber = ? AND ended IS NULL AND own = 0";
-        Ok(n(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?))
+        Ok(from_sql(self.connection.prepare_cached(sql)?.query_row([subscriber], |row| row.get(0))?))
     }
 
     pub(super) fn begin_subscription(&mut self, subscriber: i64, room: i64, after: u64) -> Result<()> {
@@ -200,19 +200,19 @@ impl SqliteStore {
         let sql = "SELECT first, last, events FROM gap WHERE subscriber = ? AND reason = ? ORDER BY first";
         let mut select = self.connection.prepare_cached(sql)?;
         let rows = select.query_map([subscriber, reason.code()], |row| {
-            let events = row.get::<_, Option<i64>>(2)?.map(n);
-            Ok(Gap { from: n(row.get(0)?), to: n(row.get(1)?), events, reason })
+            let events = row.get::<_, Option<i64>>(2)?.map(from_sql);
+            Ok(Gap { from: from_sql(row.get(0)?), to: from_sql(row.get(1)?), events, reason })
         })?;
         let before: Vec<Gap> = rows.collect::<rusqlite::Result<_>>()?;
         let mut after = before.clone();
         new.add_to(&mut after);
         for gap in before.iter().filter(|gap| !after.contains(gap)) {
             let sql = "DELETE FROM gap WHERE subscriber = ? AND reason = ? AND first = ?";
-            self.connection.prepare_cached(sql)?.execute([subscriber, reason.code(), i(gap.from)])?;
+            self.connection.prepare_cached(sql)?.execute([subscriber, reason.code(), to_sql(gap.from)])?;
         }
         for gap in after.iter().filter(|gap| !before.contains(gap)) {
             let sql = "INSERT INTO gap (subscriber, reason, first, last, events) VALUES (?, ?, ?, ?, ?)";
-            let values = params![subscriber, reason.code(), i(gap.from), i(gap.to), gap.events.map(i)];
+            let values = params![subscriber, reason.code(), to_sql(gap.from), to_sql(gap.to), gap.events.map(to_sql)];
             self.connection.prepare_cached(sql)?.execute(values)?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Result, SqliteStore, i, n};
+use super::{Result, SqliteStore, from_sql, to_sql};
 
 /// A row of the table `subscription`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Subscription {
         "id, subscriber, room, start, joined, counted, floor, dropped, ended, lost_confirmed";
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let number = |at| row.get(at).map(n);
+        let number = |at| row.get(at).map(from_sql);
         Ok(Self {
             id: row.get(0)?,
             subscriber: row.get(1)?,
@@ -44,7 +44,7 @@ impl Subscription {
             counted: number(5)?,
             floor: number(6)?,
             dropped: number(7)?,
-            ended: row.get::<_, Option<i64>>(8)?.map(n),
+            ended: row.get::<_, Option<i64>>(8)?.map(from_sql),
             lost_confirmed: number(9)?,
         })
     }
@@ -79,8 +79,8 @@ impl SubscriptionCache {
             for id in std::mem::take(&mut self.dirty) {
                 if let Some(Subscription { counted, floor, dropped, ended, lost_confirmed, .. }) = self.by_id.get(&id) {
                     let [counted, floor, dropped, lost_confirmed] =
-                        [*counted, *floor, *dropped, *lost_confirmed].map(i);
-                    update.execute(params![id, counted, floor, dropped, ended.map(i), lost_confirmed])?;
+                        [*counted, *floor, *dropped, *lost_confirmed].map(to_sql);
+                    update.execute(params![id, counted, floor, dropped, ended.map(to_sql), lost_confirmed])?;
                 }
             }
         }
@@ -94,7 +94,7 @@ impl SqliteStore {
     pub(super) fn insert_subscription(&mut self, new: Subscription) -> Result<Subscription> {
         let sql = "INSERT INTO subscription (subscriber, room, start, joined, counted, floor, dropped) VALUES (?, ?, ?, ?, ?, ?, ?)";
         let Subscription { subscriber, room, start, joined, counted, floor, dropped, .. } = new;
-        let numbers = [start, joined, counted, floor, dropped].map(i);
+        let numbers = [start, joined, counted, floor, dropped].map(to_sql);
         let mut insert = self.connection.prepare_cached(sql)?;
         insert.execute(params![subscriber, room, numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]])?;
         drop(insert);
@@ -161,7 +161,8 @@ impl SqliteStore {
     fn range_before(&self, subscription: i64, number: u64) -> Result<Option<(u64, u64)>> {
         let sql = "SELECT first, last FROM acked WHERE subscription = ? AND first <= ? ORDER BY first DESC LIMIT 1";
         let mut select = self.connection.prepare_cached(sql)?;
-        let range = select.query_row([subscription, i(number)], |row| Ok((n(row.get(0)?), n(row.get(1)?))));
+        let range =
+            select.query_row([subscription, to_sql(number)], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))));
         Ok(range.optional()?)
     }
 
@@ -198,7 +199,7 @@ impl SqliteStore {
         let behind = self
             .connection
             .prepare_cached(sql)?
-            .query_row([id, i(number)], |row| Ok((n(row.get(0)?), n(row.get(1)?))))
+            .query_row([id, to_sql(number)], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))
             .optional()?;
         let behind = match behind {
             Some((first, last)) if !self.has_row_between(room, number, first)? => Some((first, last)),
@@ -212,7 +213,7 @@ impl SqliteStore {
         match before {
             Some((first, _)) if joins => {
                 let sql = "UPDATE acked SET last = ? WHERE subscription = ? AND first = ?";
-                self.connection.prepare_cached(sql)?.execute([i(last), id, i(first)])?;
+                self.connection.prepare_cached(sql)?.execute([to_sql(last), id, to_sql(first)])?;
             }
             // While `dropped` is below the floor, rows up to the floor are still subtracted unless
             // they are in a range.
@@ -223,7 +224,7 @@ impl SqliteStore {
             }
             _ => {
                 let sql = "INSERT INTO acked (subscription, first, last) VALUES (?, ?, ?)";
-                self.connection.prepare_cached(sql)?.execute([id, i(number), i(last)])?;
+                self.connection.prepare_cached(sql)?.execute([id, to_sql(number), to_sql(last)])?;
             }
         }
         Ok(())
@@ -231,7 +232,7 @@ impl SqliteStore {
 
     pub(super) fn delete_range(&mut self, subscription: i64, first: u64) -> Result<()> {
         let sql = "DELETE FROM acked WHERE subscription = ? AND first = ?";
-        self.connection.prepare_cached(sql)?.execute([subscription, i(first)])?;
+        self.connection.prepare_cached(sql)?.execute([subscription, to_sql(first)])?;
         Ok(())
     }
 
@@ -241,7 +242,9 @@ impl SqliteStore {
         loop {
             let sql = "SELECT first, last FROM acked WHERE subscription = ? ORDER BY first LIMIT 1";
             let mut select = self.connection.prepare_cached(sql)?;
-            let range = select.query_row([subscription.id], |row| Ok((n(row.get(0)?), n(row.get(1)?)))).optional()?;
+            let range = select
+                .query_row([subscription.id], |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))
+                .optional()?;
             drop(select);
             match range {
                 Some((first, last))

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Result, SqliteStore, i};
+use super::{Result, SqliteStore, to_sql};
 
 /// Rooms of all events that are kept, about 100 bytes each. Further events are read from the file.
 const ROOMS_MAX: usize = 16_384;
@@ -92,7 +92,7 @@ impl SqliteStore {
             "DELETE FROM event_room WHERE remaining = 0 AND number BETWEEN ? AND ?",
             "DELETE FROM event WHERE number BETWEEN ? AND ?",
         ] {
-            self.connection.prepare_cached(sql)?.execute([i(first), i(last)])?;
+            self.connection.prepare_cached(sql)?.execute([to_sql(first), to_sql(last)])?;
         }
         Ok(())
     }

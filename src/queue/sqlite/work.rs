@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rusqlite::{OptionalExtension, params};
 
 use super::subscriptions::Subscription;
-use super::{Failure, Result, SqliteStore, i, n};
+use super::{Failure, Result, SqliteStore, from_sql, to_sql};
 use crate::queue::record::{GapReason, ROOMS_MAX};
 
 /// Kinds of work that may be left, and what work has done.
@@ -154,7 +154,7 @@ impl SqliteStore {
         }
         // Ranges above it tell which of the next rows are acknowledged.
         let sql = "DELETE FROM acked WHERE subscription = ?1 AND first <= ?2 AND last <= ?2";
-        self.connection.prepare_cached(sql)?.execute([id, i(subscription.dropped)])?;
+        self.connection.prepare_cached(sql)?.execute([id, to_sql(subscription.dropped)])?;
         match ended {
             Some(_) if is_last => {
                 self.save(subscription);
@@ -179,7 +179,7 @@ impl SqliteStore {
     fn continue_purge(&mut self, room: i64, left: &mut usize) -> Result<()> {
         let purging = self.room(room)?.purging.unwrap_or(0);
         let sql = "SELECT number FROM event_room WHERE room = ? AND number <= ? ORDER BY number LIMIT ?";
-        let numbers = self.numbers(sql, &[room, i(purging), *left as i64])?;
+        let numbers = self.numbers(sql, &[room, to_sql(purging), *left as i64])?;
         let is_last = numbers.len() < *left;
         *left -= numbers.len();
         for number in numbers {
@@ -232,7 +232,9 @@ impl SqliteStore {
         let rows: Vec<(i64, u64)> = self
             .connection
             .prepare_cached(sql)?
-            .query_map(params![i(swept), i(revealed), limit as i64], |row| Ok((row.get(0)?, n(row.get(1)?))))?
+            .query_map(params![to_sql(swept), to_sql(revealed), limit as i64], |row| {
+                Ok((row.get(0)?, from_sql(row.get(1)?)))
+            })?
             .collect::<rusqlite::Result<_>>()?;
         let last = rows.last().map_or(revealed, |(_, number)| *number);
         let is_last = rows.len() < limit;

@@ -260,6 +260,32 @@ fn an_event_that_has_expired_takes_no_place_in_a_pull() {
 }
 
 #[test]
+fn a_pull_that_waits_fails_with_the_reason_for_which_it_ended() {
+    // Each was answered as if a socket had been attached.
+    run(async {
+        let mut rig = Rig::new(|_| {});
+        let failed = |mut pull: oneshot::Receiver<Result<PullAnswer, SubscriberError>>| pull.try_recv().unwrap().err();
+        rig.subscribe("s", "a").await;
+        let pull = rig.pull(1, 60);
+        rig.settle().await;
+        let _client = rig.attached("s").await;
+        assert_eq!(failed(pull), Some(SubscriberError::Busy));
+        rig.request("s", SubscriberRequest::Remove).await.unwrap();
+        rig.subscribe("s", "a").await;
+        let pull = rig.pull(1, 60);
+        rig.settle().await;
+        let request = SubscriberRequest::Release { socket: None };
+        rig.actor.link.post(SubscriberCommand::Request { key: key("s"), request });
+        rig.settle().await;
+        assert_eq!(failed(pull), Some(SubscriberError::Closed));
+        let pull = rig.pull(1, 60);
+        rig.settle().await;
+        rig.request("s", SubscriberRequest::Remove).await.unwrap();
+        assert_eq!(failed(pull), Some(SubscriberError::Refused(Refusal::UnknownSubscriber)));
+    });
+}
+
+#[test]
 fn two_idle_workers_do_not_end_each_others_pulls() {
     run(async {
         let mut rig = Rig::new(|_| {});
@@ -297,7 +323,7 @@ fn pulls_of_one_name_that_wait_are_bounded() {
         let mut refused = rig.pull(1, 60);
         rig.settle().await;
         let error = refused.try_recv().expect("an answer").unwrap_err().to_string();
-        assert_eq!(error, "queue is overloaded: waiting pulls of one subscriber 64 of 64");
+        assert_eq!(error, "queue is overloaded: waiting_pulls 64 of 64");
         assert!(waiting.iter_mut().all(|pull| pull.try_recv().is_err()));
     });
 }

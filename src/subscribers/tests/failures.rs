@@ -8,7 +8,7 @@ impl Rig {
         self.store.fail_commits(false);
         let queue = self.actor.queue.clone();
         let is_open = async {
-            while !queue.availability().is_available() {
+            while !queue.state().is_available() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };

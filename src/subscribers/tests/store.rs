@@ -19,6 +19,7 @@ struct State {
     commits_fail: AtomicBool,
     reads_fail: AtomicBool,
     changes: AtomicUsize,
+    touches: AtomicUsize,
     /// Times that the store was opened.
     openings: AtomicUsize,
     faults: Mutex<Faults>,
@@ -100,6 +101,11 @@ impl Failing {
     pub(super) fn changes(&self) -> usize {
         self.state.changes.load(Ordering::SeqCst)
     }
+
+    /// Number of subscribers that were touched.
+    pub(super) fn touches(&self) -> usize {
+        self.state.touches.load(Ordering::SeqCst)
+    }
 }
 
 impl QueueStore for Failing {
@@ -108,6 +114,8 @@ impl QueueStore for Failing {
             return Err(failure());
         }
         self.state.changes.fetch_add(changes.len(), Ordering::SeqCst);
+        let touches = changes.iter().filter(|change| matches!(change, Change::Touch { .. })).count();
+        self.state.touches.fetch_add(touches, Ordering::SeqCst);
         self.store.commit(changes, now)
     }
 

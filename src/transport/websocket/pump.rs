@@ -36,7 +36,7 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 
 use self::session_side::{Outgoing, channels};
-use super::super::{Admitted, Endpoint, HandshakeRequest, Refusal};
+use super::super::{Admitted, Endpoint, HandshakeRequest, HttpRefusal};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::messages::session::SessionCommand;
 use crate::protocol::encoded::EncodedFrame;
@@ -52,16 +52,16 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
     })
 }
 
-async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
+async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, HttpRefusal> {
     let encrypted = request.app_config().secure();
     let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted }).await?;
     // This check is stricter than that of actix-web-actors, and the same as for a raw websocket.
-    verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
+    verify_handshake(request.head()).map_err(|_| HttpRefusal::BadRequest)?;
     let base64 = wants_base64(request.uri().query());
     let bounds = endpoint.policy.messages.clone();
     let (outgoing, handoff, to_session) = channels(&endpoint.services.core.limits, bounds, base64);
     let pump = Pump { outgoing: Some(outgoing) };
-    let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
+    let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| HttpRefusal::BadRequest)?;
     if let Some(protocol) = subprotocol(request.headers()) {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }

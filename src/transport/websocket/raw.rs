@@ -23,7 +23,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use super::super::{Admitted, Endpoint, HandshakeRequest, Refusal};
+use super::super::{Admitted, Endpoint, HandshakeRequest, HttpRefusal};
 use super::close::{SharedCloseInfo, close_frame};
 use super::frame_reader::{FrameReader, MessageBounds};
 use super::inbound::Inbound;
@@ -84,9 +84,9 @@ pub(crate) async fn on_upgrade(
 
 /// Checks an upgrade request before the switch of protocols, so that the request can be refused
 /// over HTTP. Returns the result of the admission and the response.
-async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), Refusal> {
+async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), HttpRefusal> {
     let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted: false }).await?;
-    let mut response = handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
+    let mut response = handshake(request.head()).map_err(|_| HttpRefusal::BadRequest)?;
     if let Some(protocol) = subprotocol(&request.head().headers) {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
     }

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use crate::ids::{RoomName, SocketId};
 use crate::messages::answer::{
-    Answer, ConnectAnswer, Done, Joined, NoAnswer, PublishRefusal, RequestError, ResumedSession, RoomPage, Stored,
+    Answer, ConnectAnswer, Done, Joined, NoAnswer, PublishRefusal, RequestError, ResumedSession, RoomListPage, Stored,
     answer,
 };
 use crate::messages::session::SocketRef;
@@ -25,7 +25,7 @@ pub(crate) enum PendingReply {
     Leave(oneshot::Sender<Result<(), NoAnswer>>),
     /// An emit that collects acks of many sockets.
     Collect(Box<AckCollector>),
-    List(oneshot::Sender<Result<RoomPage, NoAnswer>>),
+    List(oneshot::Sender<Result<RoomListPage, NoAnswer>>),
     /// A query for sockets. Each worker with members sends a part of the answer.
     Fetch {
         caller: oneshot::Sender<Result<Vec<SocketRef>, NoAnswer>>,

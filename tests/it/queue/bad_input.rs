@@ -17,7 +17,7 @@ fn publishes_of_clients_are_refused_with_what_was_expected() {
     let rooms: Vec<String> = (0..1_025).map(|n| n.to_string()).collect();
     let (long, megabyte) = ("i".repeat(129), "i".repeat(900_000));
     for (target, code, part) in [
-        (json!({"rooms": [], "durable": true}), "bad_request", "field `rooms` is empty"),
+        (json!({"rooms": [], "durable": true}), "bad_request", "rooms: expected one room at least, got none"),
         (json!({"rooms": rooms, "durable": true}), "bad_request", "1025 rooms exceed limit of 1024"),
         (json!({"room": "", "durable": true}), "bad_room", ""),
         (json!({"room": "a", "durable": true, "dedup_id": ""}), "bad_request", "expected 1 to 128 bytes"),
@@ -51,7 +51,7 @@ fn an_event_over_the_limit_is_refused() {
     let limits = Limits::with(|limits| limits.queue.event_bytes_max = 1_000);
     let hub = Hub::start(
         |builder| builder.queue(Queue::memory()).limits(limits),
-        |io| drop(vocabulary::install(io.of("/"), Access::Open)),
+        |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)),
     );
     let body = json!({"room": "a", "event": "e", "durable": true, "args": ["x".repeat(1_000)]});
     let (status, error) = post(&hub, &body);
@@ -70,7 +70,7 @@ fn a_full_queue_refuses_publishers_and_serves_others() {
     });
     let hub = Hub::start(
         |builder| builder.queue(Queue::memory()).limits(limits),
-        |io| drop(vocabulary::install(io.of("/"), Access::Open)),
+        |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)),
     );
     let mut client = member(&hub, Transport::Websocket);
     let body = json!({"room": "a", "event": "e", "durable": true, "args": ["x".repeat(1_000)]});
@@ -88,7 +88,7 @@ fn a_full_queue_refuses_publishers_and_serves_others() {
 fn a_handler_receives_each_error_as_a_value() {
     let (errors, received) = std::sync::mpsc::channel();
     let register = move |io: &Server| {
-        vocabulary::install(io.of("/"), Access::Open).on("try", move |socket, event: stentor::Event<()>| {
+        vocabulary::install(io.of("/"), Access::Open, 1_024).on("try", move |socket, event: stentor::Event<()>| {
             let errors = errors.clone();
             async move {
                 let a = || socket.all().to("a");

@@ -48,7 +48,7 @@ fn a_full_disk_fails_durable_publishes_until_it_has_room() {
     );
     assert_eq!(process.metric("stentor_queue_available"), 0);
     assert!(process.metric("stentor_queue_failures_total") >= 1);
-    process.expect_log("queue failed, durable events are refused until it is opened again: ");
+    process.expect_log("queue failed, durable events are refused until it is opened again error=");
     let mut other = process.open(Transport::Websocket);
     other.connect("");
     join(&mut other);

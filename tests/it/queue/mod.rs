@@ -40,7 +40,7 @@ impl Drop for Scratch {
 fn hub(queue: Queue, recovery: Recovery) -> Hub {
     Hub::start(
         |builder| builder.queue(queue).recovery(recovery),
-        |io| drop(vocabulary::install(io.of("/"), Access::Open)),
+        |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)),
     )
 }
 

@@ -15,7 +15,7 @@ fn hub(recovery: Recovery) -> Hub {
     Hub::start(
         |builder| builder.queue(Queue::memory()).recovery(recovery),
         |io: &Server| {
-            vocabulary::install(io.of("/"), Access::Open).on("mixed", |socket, event: Event<u32>| async move {
+            vocabulary::install(io.of("/"), Access::Open, 1_024).on("mixed", |socket, event: Event<u32>| async move {
                 let round = event.data;
                 let mut emits: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
                 for (nth, kind) in ROUND.into_iter().enumerate() {

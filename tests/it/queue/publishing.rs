@@ -65,11 +65,14 @@ fn publishing_over_http_completes_when_the_event_is_stored() {
 #[test]
 fn a_sender_is_excluded_and_its_event_is_stored() {
     let register = |io: &stentor::Server| {
-        vocabulary::install(io.of("/"), Access::Open).on("order", |socket, event: stentor::Event<String>| async move {
-            let stored = socket.to("a").durable().emit_confirmed("order", &event.data).await?;
-            event.ack.send(stored.offset.number)?;
-            Ok(())
-        });
+        vocabulary::install(io.of("/"), Access::Open, 1_024).on(
+            "order",
+            |socket, event: stentor::Event<String>| async move {
+                let stored = socket.to("a").durable().emit_confirmed("order", &event.data).await?;
+                event.ack.send(stored.offset.number)?;
+                Ok(())
+            },
+        );
     };
     let hub = Hub::start(|builder| builder.queue(Queue::memory()), register);
     let mut sender = member(&hub, Transport::Websocket);

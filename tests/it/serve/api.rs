@@ -17,7 +17,7 @@ fn hub() -> Hub {
         |builder| builder.limits(limits),
         |io| {
             for namespace in ["/", "/other"] {
-                vocabulary::install(io.of(namespace), Access::Open);
+                vocabulary::install(io.of(namespace), Access::Open, 1_024);
             }
         },
     )
@@ -172,7 +172,7 @@ fn requests_without_a_key_do_not_suppress_the_warning_of_a_wrong_one() {
 fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
     let hub = Hub::limited(
         |limits| limits.memory.incoming_bytes_max = Some(200_000),
-        |io| drop(vocabulary::install(io.of("/"), Access::Open)),
+        |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)),
     );
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = |bytes: usize| json!({"room": "a", "event": "e", "args": ["x".repeat(bytes)]});

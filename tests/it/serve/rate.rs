@@ -11,7 +11,7 @@ use crate::support::{Client, Hub, Packet, Process, Transport, on_every_transport
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     Hub::limited(change, |io| {
         for namespace in ["/", "/other"] {
-            vocabulary::install(io.of(namespace), Access::Open);
+            vocabulary::install(io.of(namespace), Access::Open, 1_024);
         }
     })
 }

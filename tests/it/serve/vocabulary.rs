@@ -9,7 +9,7 @@ fn hub() -> Hub {
     Hub::start(
         |builder| builder.recovery(Recovery::memory()),
         |io| {
-            vocabulary::install(io.of("/"), Access::Open);
+            vocabulary::install(io.of("/"), Access::Open, 2);
         },
     )
 }
@@ -45,11 +45,12 @@ fn publish_names_the_error_in_an_invalid_object() {
     let hub = hub();
     let mut client = hub.join(Transport::Websocket);
     for (argument, wrong) in [
-        (r#"{}"#, "missing field `room`"),
+        (r#"{}"#, "room is missing, expected a string; or rooms, an array of strings"),
         (r#"{"room":1}"#, "invalid type: integer `1`"),
         (r#"{"room":"lobby","durables":true}"#, "unknown field `durables`"),
-        (r#"{"room":"lobby","rooms":["a"]}"#, "fields `room` and `rooms` exclude each other"),
-        (r#"{"rooms":[]}"#, "field `rooms` is empty"),
+        (r#"{"room":"lobby","rooms":["a"]}"#, "room, rooms: expected one of them, got both"),
+        (r#"{"rooms":["a","b","c"]}"#, "3 rooms exceed limit of 2"),
+        (r#"{"rooms":[]}"#, "rooms: expected one room at least, got none"),
         (r#"{"room":"lobby","dedup_id":"1"}"#, "dedup_id: expected \"durable\": true as well"),
         (
             r#"{"room":"lobby","durable":true}"#,

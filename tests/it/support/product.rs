@@ -15,8 +15,8 @@ mod replies;
 pub(crate) mod secret;
 #[path = "../../../src/bin/stentor/signature.rs"]
 pub(crate) mod signature;
-#[path = "../../../src/bin/stentor/subscribers.rs"]
-mod subscribers;
+#[path = "../../../src/bin/stentor/subscriber_bodies.rs"]
+mod subscriber_bodies;
 #[path = "../../../src/bin/stentor/vocabulary/mod.rs"]
 #[allow(dead_code, reason = "tests install some of its rules only")]
 pub(crate) mod vocabulary;

@@ -1,17 +1,18 @@
-//! Authorization of requests to the API, and reading of request bodies.
+//! Authorization of requests to the API.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use actix_web::HttpRequest;
 use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Payload;
-use actix_web::{HttpMessage, HttpRequest};
-use stentor::{BodyError, RequestBody};
+use stentor::RequestBody;
 
 use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
 use super::Api;
+use super::body::check_json;
 
 /// Counter of requests without the right key. For each reason, at most one warning per second is
 /// logged.
@@ -54,18 +55,6 @@ impl Throttle {
             return None;
         }
         Some(self.skipped.swap(0, Ordering::Relaxed))
-    }
-}
-
-impl From<BodyError> for ErrorBody {
-    fn from(error: BodyError) -> Self {
-        let code = match error {
-            BodyError::TooLarge(_) => ErrorCode::TooLarge,
-            BodyError::Timeout(_) => ErrorCode::TooSlow,
-            BodyError::Overloaded(_) => ErrorCode::Overloaded,
-            _ => ErrorCode::BadRequest,
-        };
-        Self::new(code, error.to_string())
     }
 }
 
@@ -131,29 +120,4 @@ impl Api {
         check_json(request)?;
         self.read_body(request, payload).await
     }
-
-    /// Reads the JSON body of a request, or an empty body of any type.
-    pub(super) async fn read_optional(
-        &self,
-        request: &HttpRequest,
-        payload: Payload,
-    ) -> Result<RequestBody, ErrorBody> {
-        let body = self.read_body(request, payload).await?;
-        if !body.is_empty() {
-            check_json(request)?;
-        }
-        Ok(body)
-    }
-
-    async fn read_body(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
-        Ok(self.io.read_body(request, payload, self.limits.body_bytes_max).await?)
-    }
-}
-
-fn check_json(request: &HttpRequest) -> Result<(), ErrorBody> {
-    if request.content_type().eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    let message = format!("expected Content-Type: application/json, got {:?}", request.content_type());
-    Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message))
 }

@@ -1,13 +1,55 @@
-//! Bodies of requests: JSON objects, whose fields are read one by one.
+//! Bodies of requests: how they are read, and the fields of JSON objects, one by one.
 
 use std::collections::BTreeMap;
 
+use actix_web::web::Payload;
+use actix_web::{HttpMessage, HttpRequest};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use stentor::{Args, FromArgs};
+use stentor::{Args, BodyError, FromArgs, RequestBody};
 
 use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
+use super::Api;
+
+impl From<BodyError> for ErrorBody {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge(_) => ErrorCode::TooLarge,
+            BodyError::Timeout(_) => ErrorCode::TooSlow,
+            BodyError::Overloaded(_) => ErrorCode::Overloaded,
+            _ => ErrorCode::BadRequest,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl Api {
+    /// Reads the JSON body of a request, or an empty body of any type.
+    pub(super) async fn read_optional(
+        &self,
+        request: &HttpRequest,
+        payload: Payload,
+    ) -> Result<RequestBody, ErrorBody> {
+        let body = self.read_body(request, payload).await?;
+        if !body.is_empty() {
+            check_json(request)?;
+        }
+        Ok(body)
+    }
+
+    pub(super) async fn read_body(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
+        Ok(self.io.read_body(request, payload, self.limits.body_bytes_max).await?)
+    }
+}
+
+pub(super) fn check_json(request: &HttpRequest) -> Result<(), ErrorBody> {
+    if request.content_type().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = format!("expected Content-Type: application/json, got {:?}", request.content_type());
+    Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message))
+}
 
 pub(super) fn text(body: &[u8]) -> Result<&str, ErrorBody> {
     std::str::from_utf8(body).map_err(|_| bad("body is not UTF-8"))

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use stentor::Args;
 
-use super::super::durable::DurableOptions;
+use super::super::durable::{DurableOptions, target_rooms};
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::body::{Fields, bad, excerpt, text};
@@ -107,17 +107,8 @@ impl Publish {
         let expires_in: Option<u64> = fields.take("expires_in", "a number of milliseconds")?;
         let args = fields.take_raw("args");
         fields.end()?;
-        let rooms = match (room, rooms) {
-            (Some(room), None) => vec![room],
-            (None, Some(rooms)) if !rooms.is_empty() => rooms,
-            (None, Some(_)) => return Err(bad("rooms: expected one room at least, got none")),
-            (Some(_), Some(_)) => return Err(bad("room, rooms: expected one of them, got both")),
-            (None, None) => return Err(bad("room is missing, expected a string; or rooms, an array of strings")),
-        };
         let except = except.map_or_else(Vec::new, OneOrMany::into_vec);
-        if rooms.len() + except.len() > rooms_max {
-            return Err(bad(format!("{} rooms exceed limit of {rooms_max}", rooms.len() + except.len())));
-        }
+        let rooms = target_rooms(room, rooms, except.len(), rooms_max).map_err(bad)?;
         let event = event.ok_or_else(|| bad("event is missing, expected a string"))?;
         check_event_name(&event)?;
         let args = args.map_or_else(|| Ok(Args::default()), read_args)?;

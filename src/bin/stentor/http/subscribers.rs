@@ -10,7 +10,7 @@ use stentor::{Namespace, Pulled, QueueError, QueueOffset, Subscriber, Subscriber
 
 use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
-use super::super::subscribers::{DeadLettersBody, EventBody, GapBody, SubscriberBody, parse_offset, unix_millis};
+use super::super::subscriber_bodies::{DeadLettersBody, EventBody, GapBody, SubscriberBody, parse_offset, unix_millis};
 use super::body::{Fields, bad, text};
 use super::query::ListQuery;
 use super::{Api, answer, nothing};

@@ -8,7 +8,7 @@ use stentor::QueueOffset;
 
 use super::client::{Client, encode};
 use super::text::{escaped, plural};
-use super::{QueueToolError, Result, Subject, is_number};
+use super::{QueueToolError, Result, Subject, is_number, unknown};
 
 pub(super) fn run(
     client: &Client,
@@ -52,11 +52,12 @@ pub(super) fn run(
             let effect = format!("remove {removed} offset {up_to} (number {}); it receives a gap", up_to.number);
             (effect, "POST", format!("{path}/purge"), Some(json!({"up_to": up_to.to_string()})))
         }
-        (_, None) => {
+        ("replay", None) => {
             let effect = format!("deliver {} to {of} again", plural(dead_letters, "dead letter"));
             (effect, "POST", format!("{path}/dead/replay"), Some(json!({})))
         }
-        (_, Some(_)) => return Err(QueueToolError::NotRemote { command: "replay --from".into() }),
+        ("replay", Some(_)) => return Err(QueueToolError::NotRemote { command: "replay --from".into() }),
+        (other, _) => return Err(unknown(other)),
     };
     if !matches.get_flag("yes") {
         return Ok(writeln!(out, "would {effect}\nnothing was changed; add --yes to do so")?);

@@ -18,14 +18,16 @@ use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody};
 
 /// Registers the events of clients, and refuses every other event. `access` is the rule by which
-/// clients may be subscribers of the queue.
-pub(crate) fn install(namespace: Namespace, access: Access) -> Namespace {
+/// clients may be subscribers of the queue. An event that they publish has at most `rooms_max`
+/// rooms.
+pub(crate) fn install(namespace: Namespace, access: Access, rooms_max: usize) -> Namespace {
     let has_subscribers = !matches!(access, Access::Off);
     let namespace = queue::install(namespace, access);
     let namespace = if has_subscribers { of_subscribers(namespace) } else { namespace };
     let namespace = on(namespace, "join", |socket, args| async move { join(&socket, &args).await });
     let namespace = on(namespace, "leave", |socket, args| async move { leave(&socket, &args).await });
-    let namespace = on(namespace, "publish", |socket, args| async move { publish(&socket, &args).await });
+    let namespace =
+        on(namespace, "publish", move |socket, args| async move { publish(&socket, &args, rooms_max).await });
     let namespace = on(namespace, "members", |socket, args| async move { members(&socket, &args).await });
     let namespace = on(namespace, "echo", |_, args| async move { Ok(args) });
     namespace.on_unhandled(move |socket, event: Event<Args>| async move {

@@ -3,16 +3,13 @@
 use serde::Deserialize;
 use stentor::{Args, FromArgs, Socket};
 
-use super::super::durable::DurableOptions;
+use super::super::durable::{DurableOptions, target_rooms};
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorBody, Published, check_event_name};
 use super::text;
 
-/// Maximum number of rooms of one event.
-const ROOMS_MAX: usize = 1_024;
-
-pub(super) async fn publish(socket: &Socket, args: &Args) -> Result<Published, ErrorBody> {
-    let Addressed { rooms, volatile, options } = addressed(args)?;
+pub(super) async fn publish(socket: &Socket, args: &Args, rooms_max: usize) -> Result<Published, ErrorBody> {
+    let Addressed { rooms, volatile, options } = addressed(args, rooms_max)?;
     let name = text(args, 1, "publish", "event")?;
     check_event_name(&name)?;
     let broadcast = rooms.iter().fold(socket.all(), |broadcast, room| broadcast.to(room));
@@ -42,27 +39,17 @@ struct Options {
     expires_in: Option<u64>,
 }
 
-fn addressed(args: &Args) -> Result<Addressed, ErrorBody> {
+fn addressed(args: &Args, rooms_max: usize) -> Result<Addressed, ErrorBody> {
     let is_object = args.get(0).is_some_and(|argument| argument.starts_with('{'));
     if !is_object {
         let rooms = vec![text(args, 0, "publish", "room")?];
         return Ok(Addressed { rooms, volatile: false, options: DurableOptions::default() });
     }
+    let refused = |error: String| ErrorBody::new(ErrorCode::BadRequest, format!("publish: argument 1: {error}"));
     let expected = "expected a room or an object such as {\"room\": \"lobby\", \"durable\": true}";
-    let refused =
-        |error: &str| ErrorBody::new(ErrorCode::BadRequest, format!("publish: argument 1: {error}; {expected}"));
-    let options = Options::from_args(args.clone()).map_err(|error| refused(&error.to_string()))?;
+    let options = Options::from_args(args.clone()).map_err(|error| refused(format!("{error}; {expected}")))?;
     let Options { room, rooms, volatile, durable, dedup_id, expires_in } = options;
-    let rooms = match (room, rooms) {
-        (Some(room), None) => vec![room],
-        (None, Some(rooms)) if !rooms.is_empty() => rooms,
-        (None, Some(_)) => return Err(refused("field `rooms` is empty")),
-        (Some(_), Some(_)) => return Err(refused("fields `room` and `rooms` exclude each other")),
-        (None, None) => return Err(refused("missing field `room`")),
-    };
-    if rooms.len() > ROOMS_MAX {
-        return Err(refused(&format!("{} rooms exceed limit of {ROOMS_MAX}", rooms.len())));
-    }
+    let rooms = target_rooms(room, rooms, 0, rooms_max).map_err(refused)?;
     let options = DurableOptions { durable, dedup_id, expires_in };
     Ok(Addressed { rooms, volatile: volatile == Some(true), options })
 }

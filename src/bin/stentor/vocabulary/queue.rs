@@ -12,7 +12,7 @@ use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody};
 use super::super::secret::Secret;
 use super::super::signature::verify;
-use super::super::subscribers::{DeadLettersBody, StoredEventsBody, SubscriberBody, parse_offset};
+use super::super::subscriber_bodies::{DeadLettersBody, StoredEventsBody, SubscriberBody, parse_offset};
 use super::{argument, text};
 
 /// Pause before a socket is attached again after the queue was unavailable. Doubles up to the

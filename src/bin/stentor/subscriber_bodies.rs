@@ -194,7 +194,7 @@ impl From<QueueError> for ErrorBody {
             QueueError::UnknownSubscriber | QueueError::NotPending { .. } | QueueError::NotInFlight { .. } => {
                 ErrorCode::NotFound
             }
-            QueueError::Busy | QueueError::OtherSubscriber { .. } => ErrorCode::Conflict,
+            QueueError::Busy | QueueError::Closed | QueueError::OtherSubscriber { .. } => ErrorCode::Conflict,
             QueueError::Expired { .. } => ErrorCode::Expired,
             QueueError::TooManySubscribers { .. }
             | QueueError::TooManySubscriptions { .. }
