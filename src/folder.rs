@@ -17,6 +17,8 @@ pub(crate) struct FolderKind {
     pub(crate) mark: &'static str,
     /// Returns whether a folder without mark may have a file of this name.
     pub(crate) is_known: fn(&str) -> bool,
+    /// Logs a warning.
+    pub(crate) warn: fn(String),
 }
 
 /// Reason why a folder was not locked.
@@ -49,10 +51,13 @@ impl LockedFolder {
         let directory = if cfg!(unix) { Some(File::open(path).map_err(fail)?) } else { None };
         let lock_path = path.join(kind.lock);
         let fail = |error| LockError::Io(lock_path.clone(), error);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        for_owner_only(&mut options);
-        let mut lock = options.open(&lock_path).map_err(fail)?;
+        let mut lock = match create_new(&lock_path, kind.warn) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                OpenOptions::new().read(true).write(true).open(&lock_path)
+            }
+            created => created,
+        }
+        .map_err(fail)?;
         // Some file systems can lock files but not folders, so other errors of locking the folder
         // are ignored.
         let is_taken = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
@@ -79,6 +84,30 @@ impl LockedFolder {
 pub(crate) fn for_owner_only(options: &mut OpenOptions) {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+}
+
+/// Creates a file for the owner of its folder only, so that a tool of root leaves no file that the
+/// server cannot open. `warn` receives a sentence if the file stays with this process's user.
+pub(crate) fn create_new(path: &Path, warn: fn(String)) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    for_owner_only(options.read(true).write(true).create_new(true));
+    let file = options.open(path)?;
+    // Only a new file is given away, since the name of an existing one may be a link to another.
+    #[cfg(unix)]
+    if let Err(error) = give_to_owner_of_folder(&file, path) {
+        warn(format!("file not given to the owner of its folder path={} error={error}", path.display()));
+    }
+    #[cfg(not(unix))]
+    let _ = warn;
+    Ok(file)
+}
+
+#[cfg(unix)]
+fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let folder = fs::metadata(path.with_file_name("."))?;
+    let is_owner = file.metadata()?.uid() == folder.uid();
+    if is_owner { Ok(()) } else { fchown(file, Some(folder.uid()), Some(folder.gid())) }
 }
 
 /// Creates a folder and its parents. Their names are durable, since a lost folder is a lost file.
@@ -128,7 +157,8 @@ fn holder(lock: File) -> String {
 mod tests {
     use super::*;
 
-    const KIND: FolderKind = FolderKind { lock: "the.lock", mark: "mark", is_known: |name| name == "known" };
+    const KIND: FolderKind =
+        FolderKind { lock: "the.lock", mark: "mark", is_known: |name| name == "known", warn: |text| panic!("{text}") };
 
     /// A path of its own, removed with what is there.
     struct Scratch(PathBuf);

@@ -39,6 +39,7 @@ const KIND: FolderKind = FolderKind {
     lock: LOCK,
     mark: HEADER,
     is_known: |name| name == HEADER_NEW || is_spare(name) || sequence(name).is_some(),
+    warn: |text| log::warn!("{text}"),
 };
 
 /// The reason why a journal was not opened. After [`NotPermitted`](Self::NotPermitted),

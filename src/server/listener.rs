@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_codec::Framed;
 use actix_http::h1::Codec;
@@ -229,6 +229,7 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
 }
 
 async fn stop(server: Server, serving: &AcceptLoop, mut signals: StopSignals, signal: &str, drain: Duration) {
+    let start = Instant::now();
     log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
     if !drain.is_zero() {
         // Connections are still accepted during the drain, so that the health check of a load
@@ -240,6 +241,7 @@ async fn stop(server: Server, serving: &AcceptLoop, mut signals: StopSignals, si
     }
     serving.pause();
     server.close().await;
+    log::info!("server stopped took={:?}", start.elapsed());
 }
 
 /// Signals that stop the server. Once this value has been created, these signals no longer end the

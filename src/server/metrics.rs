@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::limits::Limits;
 use crate::metrics::{
     COMMIT_CHANGES, COMMIT_TIMES, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, SubscriberMetrics,
     WorkerMetrics,
@@ -26,9 +27,14 @@ pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
-pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>, queue: Option<Arc<QueueService>>) -> String {
+pub(super) fn text(
+    metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
+    budgets: Arc<Budgets>,
+    queue: Option<Arc<QueueService>>,
+) -> String {
     let mut registry = Registry::with_prefix("stentor");
-    registry.register_collector(Box::new(Scrape(metrics, budgets, queue)));
+    registry.register_collector(Box::new(Scrape { metrics, limits, budgets, queue }));
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = text::encode(&mut text, &registry);
@@ -36,20 +42,31 @@ pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>, queue: Option<A
 }
 
 #[derive(Debug)]
-struct Scrape(Arc<Metrics>, Arc<Budgets>, Option<Arc<QueueService>>);
+struct Scrape {
+    metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
+    budgets: Arc<Budgets>,
+    queue: Option<Arc<QueueService>>,
+}
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page { workers: self.0.workers(), encoder };
+        let mut page = Page { workers: self.metrics.workers(), encoder };
+        page.server(&self.limits)?;
         page.sessions()?;
         page.traffic()?;
         page.handlers()?;
-        page.budgets(&self.1)?;
-        page.hub(&self.0)?;
-        let Some(queue) = &self.2 else { return Ok(()) };
-        page.queue(&self.0, queue)?;
-        page.subscribers(&self.0.subscribers)
+        page.budgets(&self.budgets)?;
+        page.hub(&self.metrics)?;
+        let Some(queue) = &self.queue else { return Ok(()) };
+        page.queue(&self.metrics, queue, self.limits.queue.bytes_max)?;
+        page.subscribers(&self.metrics.subscribers)
     }
+}
+
+/// A limit as the value of a gauge. A limit may be that of its type.
+fn saturated(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 struct Page<'e> {
@@ -58,6 +75,13 @@ struct Page<'e> {
 }
 
 impl Page<'_> {
+    fn server(&mut self, limits: &Limits) -> fmt::Result {
+        let version = ([("version", env!("CARGO_PKG_VERSION"))], 1);
+        self.gauges("build_info", "1, with the version of the server", &[version])?;
+        self.limit("sessions_max", "Limit of sessions", limits.sessions.max)?;
+        self.limit("http_connections_max", "Limit of HTTP connections", limits.http.connections_max)
+    }
+
     fn sessions(&mut self) -> fmt::Result {
         let connections = TransportKind::ALL.iter().map(|kind| {
             let open: i64 = self.workers.iter().map(|worker| worker.connections[*kind].get()).sum();
@@ -128,8 +152,7 @@ impl Page<'_> {
         let all = [("outboxes", &budgets.outboxes), ("incoming", &*budgets.incoming), ("rooms", &budgets.rooms)];
         let taken = all.map(|(name, budget)| ([("budget", name)], budget.bytes() as i64));
         self.gauges("budget_bytes", "Bytes used by clients of each memory budget", &taken)?;
-        let most =
-            all.map(|(name, budget)| ([("budget", name)], i64::try_from(budget.bytes_max()).unwrap_or(i64::MAX)));
+        let most = all.map(|(name, budget)| ([("budget", name)], saturated(budget.bytes_max())));
         self.gauges("budget_bytes_max", "Limit of each memory budget", &most)
     }
 
@@ -175,11 +198,12 @@ impl Page<'_> {
         })
     }
 
-    fn queue(&mut self, metrics: &Metrics, queue: &QueueService) -> fmt::Result {
+    fn queue(&mut self, metrics: &Metrics, queue: &QueueService, bytes_max: usize) -> fmt::Result {
         let (publishes, availability) = (&metrics.publishes, queue.availability());
         let (events, bytes) = availability.sizes();
         self.gauge("queue_events", "Durable events and dead letters that are stored", events as i64)?;
         self.gauge("queue_bytes", "Bytes of stored durable events and dead letters", bytes as i64)?;
+        self.limit("queue_bytes_max", "Limit of the bytes of the queue", bytes_max)?;
         self.gauge("queue_waiting_changes", "Changes that wait for a commit", availability.waiting() as i64)?;
         let is_available = i64::from(availability.is_available());
         self.gauge("queue_available", "1 while durable events can be stored, otherwise 0", is_available)?;
@@ -254,6 +278,10 @@ impl Page<'_> {
 
     fn gauge(&mut self, name: &str, help: &str, value: i64) -> fmt::Result {
         ConstGauge::new(value).encode(self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn limit(&mut self, name: &str, help: &str, limit: usize) -> fmt::Result {
+        self.gauge(name, help, saturated(limit))
     }
 
     fn gauges<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &[(L, i64)]) -> fmt::Result {

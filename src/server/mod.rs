@@ -201,6 +201,9 @@ impl Server {
     ///
     /// | name | kind | unit | |
     /// |---|---|---|---|
+    /// | `stentor_build_info{version}` | gauge | | 1 |
+    /// | `stentor_sessions_max` | gauge | sessions | limit in force, [`limits.sessions.max`](crate::limits::SessionLimits::max) |
+    /// | `stentor_http_connections_max` | gauge | connections | limit in force, [`limits.http.connections_max`](crate::limits::HttpLimits::connections_max) |
     /// | `stentor_connections{transport}` | gauge | sessions | by current transport: `polling`, `websocket` |
     /// | `stentor_sessions_opened_total{transport}` | counter | sessions | by first transport |
     /// | `stentor_upgrades_total` | counter | sessions | upgraded from polling to websocket |
@@ -252,6 +255,7 @@ impl Server {
     /// |---|---|---|---|
     /// | `stentor_queue_events` | gauge | events | stored, and dead letters |
     /// | `stentor_queue_bytes` | gauge | bytes | of stored events and dead letters; see [`limits.queue.bytes_max`](crate::limits::QueueLimits::bytes_max) |
+    /// | `stentor_queue_bytes_max` | gauge | bytes | limit of `stentor_queue_bytes` |
     /// | `stentor_queue_waiting_changes` | gauge | changes | wait for a commit |
     /// | `stentor_queue_available` | gauge | | 1 while durable events can be stored, otherwise 0 |
     /// | `stentor_queue_failures_total` | counter | | failed commits and openings of the store |
@@ -276,7 +280,8 @@ impl Server {
     /// | `stentor_subscriber_expired_events_total` | counter | events | not sent since they had expired |
     /// | `stentor_subscriber_read_failures_total` | counter | reads | of the store that failed |
     pub fn metrics(&self) -> String {
-        metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone(), self.queue.clone())
+        let (limits, budgets) = (&self.endpoint.services.core.limits, self.endpoint.workers.budgets());
+        metrics::text(self.metrics.clone(), limits.clone(), budgets.clone(), self.queue.clone())
     }
 
     /// Binds an address for a port of the server's own.

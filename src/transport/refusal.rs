@@ -135,9 +135,15 @@ impl Refusal {
         }
     }
 
-    /// Returns whether the refusal protects the server, so that the operator should be warned.
-    fn is_protective(&self) -> bool {
-        matches!(self, Self::Undecided | Self::Full | Self::AddressFull)
+    /// Level of the log line.
+    fn level(&self) -> Level {
+        match self {
+            // These protect the server.
+            Self::Undecided | Self::Full | Self::AddressFull => Level::Warn,
+            // Every client that was closed returns, and its refusal is part of the stop.
+            Self::Closing => Level::Debug,
+            _ => Level::Info,
+        }
     }
 }
 
@@ -178,10 +184,9 @@ pub(super) struct RefusalLog {
 impl RefusalLog {
     pub(super) fn log_refusal(&self, refusal: &Refusal, detail: Option<&str>, from: &RequestSource<'_>) {
         let Some(skipped) = self.refused[refusal.kind()].is_due(Instant::now()) else { return };
-        let level = if refusal.is_protective() { Level::Warn } else { Level::Info };
         let (message, detail) = (refusal.message(), detail.unwrap_or(""));
         let what = if from.is_upgrade { "websocket" } else { "handshake" };
-        log::log!(level, "{what} refused reason={message:?} detail={detail:?} {from} skipped={skipped}");
+        log::log!(refusal.level(), "{what} refused reason={message:?} detail={detail:?} {from} skipped={skipped}");
     }
 
     /// Logs a Socket.IO handshake for a path that is not served.

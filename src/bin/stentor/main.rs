@@ -112,7 +112,11 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
-        Some(("queue", matches)) => Ok(queue_tool::run(matches, &mut io::stdout().lock())?),
+        Some(("queue", matches)) => {
+            // The command itself says what it changes.
+            start_log("stentor::queue::sqlite::folder=warn")?;
+            Ok(queue_tool::run(matches, &mut io::stdout().lock())?)
+        }
         _ => Ok(()),
     }
 }
@@ -186,12 +190,16 @@ fn notify(state: &str) {
 #[cfg(not(target_os = "linux"))]
 fn notify(_: &str) {}
 
-/// Raises the limit on open files, and lowers the limits on connections to the number that the
-/// raised limit allows.
-fn fit_descriptors(config: &mut config::Config) {
+/// Raises the limit on open files, and returns the configuration with limits on connections that
+/// the raised limit allows.
+fn fit_descriptors(effective: &Effective) -> Config {
+    let mut config = effective.config.clone();
     let descriptors = match process::raise_descriptors() {
         Ok(descriptors) => descriptors,
-        Err(error) => return log::warn!("limit on open files not raised error={error}"),
+        Err(error) => {
+            log::warn!("limit on open files not raised error={error}");
+            return config;
+        }
     };
     let workers =
         config.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
@@ -203,6 +211,17 @@ fn fit_descriptors(config: &mut config::Config) {
         config.limits.sessions.max,
         config.limits.http.connections_max
     );
+    let maxima = |config: &Config| [config.limits.sessions.max, config.limits.http.connections_max];
+    let names = ["sessions_max", "http_connections_max"];
+    for ((name, set), now) in names.into_iter().zip(maxima(&effective.config)).zip(maxima(&config)) {
+        if now < set && effective.is_set(name) {
+            log::warn!(
+                "{name} lowered to fit the limit on open files set={set} now={now} open_files={}",
+                descriptors.now
+            );
+        }
+    }
+    config
 }
 
 async fn serve(effective: &Effective) -> Result<(), Failure> {
@@ -211,11 +230,9 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     for name in &effective.unknown_variables {
         log::warn!("unknown environment variable {name} (ignored)");
     }
-    let mut config = effective.config.clone();
-    fit_descriptors(&mut config);
-    let config = &config;
-    let (storage, access) = (config.queue_storage(), config.subscriber_access());
-    log::info!("queue storage={} subscribers={}", storage.name(), access.name());
+    let config = &fit_descriptors(effective);
+    let (access, reason) = config.subscriber_access();
+    log::info!("queue storage={} subscribers={} reason=\"{reason}\"", config.queue_storage().name(), access.name());
     let with_remedy = |error: &dyn Display, setting: &str| {
         Failure::from(format!("{error}\nset data_dir (--data-dir), or {setting} to \"memory\" or \"off\""))
     };

@@ -1,13 +1,13 @@
 //! The folder of a queue: its lock, its database file, and the errors of both.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
-use crate::folder::{FolderKind, LockError, LockedFolder, for_owner_only};
+use crate::folder::{FolderKind, LockError, LockedFolder, create_new};
 use crate::queue::store::StoreError;
 
 pub(in crate::queue) const DATABASE: &str = "queue.sqlite3";
@@ -20,7 +20,8 @@ const ROOM: &str = "queue.room";
 /// process (SIGBUS).
 const ROOM_BYTES: usize = 128 << 10;
 
-const KIND: FolderKind = FolderKind { lock: LOCK, mark: DATABASE, is_known: |name| name == ROOM };
+const KIND: FolderKind =
+    FolderKind { lock: LOCK, mark: DATABASE, is_known: |name| name == ROOM, warn: |text| log::warn!("{text}") };
 
 /// The lock of a folder, which ends with the process, or when all copies are dropped.
 pub(crate) type FolderLock = Arc<LockedFolder>;
@@ -41,10 +42,8 @@ impl Folder {
             None => held.insert(Arc::new(lock(path)?)).clone(),
         };
         let database = path.join(DATABASE);
-        let mut options = OpenOptions::new();
-        for_owner_only(options.write(true).create_new(true));
-        // SQLite makes its other files with the permissions of this one.
-        match options.open(&database) {
+        // SQLite makes its other files with the permissions and the owner of this one.
+        match create_new(&database, KIND.warn) {
             Ok(_) => {
                 locked.directory().map_or(Ok(()), File::sync_all).map_err(|error| io_error_at(path, &error))?;
             }
@@ -67,9 +66,13 @@ fn lock(path: &Path) -> Result<LockedFolder, StoreError> {
 
 /// Fails if the disk is full.
 fn check_room(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    for_owner_only(options.write(true).create(true).truncate(true));
-    let written = options.open(path).and_then(|mut file| {
+    // What an interrupted opening left may belong to another user.
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let written = create_new(path, |_| {}).and_then(|mut file| {
         file.write_all(&[1; ROOM_BYTES])?;
         file.sync_all()
     });
@@ -116,6 +119,40 @@ mod tests {
         let has_room = path.join(ROOM).exists();
         fs::remove_dir_all(&path).unwrap();
         assert!(locked.is_ok() && !has_room, "{locked:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_that_root_makes_belong_to_the_owner_of_their_folder() {
+        use crate::ids::Epoch;
+        use crate::queue::sqlite::{SqliteOptions, SqliteStore, WORK_ROWS};
+        use std::os::unix::fs::{MetadataExt, chown};
+        const OWNER: (u32, u32) = (65_534, 65_533);
+        let path = std::env::temp_dir().join(format!("stentor-queue-owner-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        if chown(&path, Some(OWNER.0), Some(OWNER.1)).is_err() {
+            let _ = fs::remove_dir_all(&path);
+            return eprintln!("skipped: only root may give files to another user");
+        }
+        let options = SqliteOptions {
+            folder: path.clone(),
+            epoch: Epoch::new(1, 1),
+            limits: (&crate::limits::Limits::default().queue).into(),
+            head_min: None,
+            work_rows: WORK_ROWS,
+            pages_max: None,
+        };
+        let store = SqliteStore::open(options);
+        let files = fs::read_dir(&path).unwrap().map(Result::unwrap);
+        let mut owners: Vec<_> = files
+            .map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap()))
+            .map(|(name, file)| (name, (file.uid(), file.gid())))
+            .collect();
+        owners.sort();
+        drop(store);
+        fs::remove_dir_all(&path).unwrap();
+        let expected = ["queue.lock", "queue.sqlite3", "queue.sqlite3-shm", "queue.sqlite3-wal"];
+        assert_eq!(owners, expected.map(|name| (name.to_owned(), OWNER)));
     }
 
     #[test]

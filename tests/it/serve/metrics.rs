@@ -33,7 +33,14 @@ fn expect_metrics(hub: &Hub, expected: &[(&str, f64)]) {
 fn hub() -> Hub {
     Hub::on_workers(
         2,
-        |builder| builder.limits(Limits::with(|limits| limits.sessions.outbox_bytes_max = 100_000)),
+        |builder| {
+            builder.queue(stentor::Queue::memory()).limits(Limits::with(|limits| {
+                limits.sessions.outbox_bytes_max = 100_000;
+                limits.sessions.max = 1_000;
+                limits.http.connections_max = 100;
+                limits.queue.bytes_max = 5_000_000;
+            }))
+        },
         |io| {
             io.of("/")
                 .on("join", |socket, event: Event<String>| async move {
@@ -95,6 +102,10 @@ fn a_scrape_counts_every_packet() {
             (r#"stentor_handlers_failed_total{how="panic"}"#, 0.0),
             (r#"stentor_dropped_events_total{reason="outbox_full"}"#, 0.0),
             ("stentor_credit_waits_total", 0.0),
+            (concat!("stentor_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+            ("stentor_sessions_max", 1_000.0),
+            ("stentor_http_connections_max", 100.0),
+            ("stentor_queue_bytes_max", 5e6),
         ],
     );
     let scraped = scrape(&hub);

@@ -63,6 +63,35 @@ fn the_soft_limit_on_open_files_is_raised_to_the_hard_one() {
 }
 
 #[test]
+fn a_limit_that_was_set_is_not_lowered_silently() {
+    let process = with_descriptors(512, &["--sessions-max", "60000"]);
+    process.expect_log("WARN  stentor] sessions_max lowered to fit the limit on open files set=60000 now=");
+    let sessions = process.metric("stentor_sessions_max");
+    let log = process.stop();
+    assert!(sessions < 512 && !log.contains("http_connections_max lowered"), "{sessions} {log}");
+}
+
+#[test]
+fn strangers_behind_a_proxy_are_no_subscribers_by_default() {
+    let process = Process::start(&["--log-level", "info", "--trusted-proxies", "127.0.0.1", "--queue", "memory"]);
+    process.expect_log("queue storage=memory subscribers=off reason=\"trusted_proxies is set\"");
+}
+
+#[test]
+fn the_log_ends_when_the_stop_is_complete() {
+    let process = Process::start(&["--log-level", "info", "--drain", "10m"]);
+    let _clients = [process.join(Transport::Websocket), process.join(Transport::Polling)];
+    process.signal(Signal::TERM);
+    eventually("new sessions are refused", || Websocket::try_upgrade(process.http(), WEBSOCKET, &[]).is_err());
+    // The second signal.
+    let log = process.stop();
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("INFO  stentor::server::listener] server stopped took="), "{log}");
+    // Each client that returns too early is refused, which is no news.
+    assert!(!log.contains("Server is closing"), "{log}");
+}
+
+#[test]
 fn sighup_is_logged_and_the_process_continues() {
     let mut process = Process::start(&["--log-level", "info"]);
     let mut client = process.join(Transport::Websocket);

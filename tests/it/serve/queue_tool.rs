@@ -119,11 +119,18 @@ fn a_change_is_a_dry_run_unless_it_is_confirmed() {
     assert_eq!(data.pending("kitchen-3"), [4, 5, 6]);
     assert!(data.shown("replay kitchen-3 --dead --yes").starts_with("done: deliver 1 dead letter "));
     assert_eq!(data.pending("kitchen-3"), [4, 5, 6, 8]);
-    assert!(data.shown("purge kitchen-3 --up-to 5 --yes").starts_with("done: remove 2 pending events up to "));
+    assert_eq!(
+        data.shown("purge kitchen-3 --up-to 5 --yes"),
+        "done: remove 2 pending events of subscriber \"kitchen-3\" of namespace /, up to offset OKEl---6--------4 (number 5); it receives a gap\n"
+    );
     assert_eq!(data.pending("kitchen-3"), [6, 8]);
     let offset = data.lines("peek bar")[1]["offset"].as_str().unwrap().to_owned();
     // Event 5 is handled by both, and stored until a server opens the queue with its rules.
-    assert!(data.shown(&format!("purge --room orders --up-to {offset}")).contains("remove 3 events up to "));
+    assert!(
+        data.shown(&format!("purge --room orders --up-to {offset}")).contains(&format!(
+            "remove 3 events of room \"orders\" of namespace /, up to offset {offset} (number 6); "
+        ))
+    );
     assert!(data.shown("purge --room orders --yes").contains("those of its 2 subscribers that did not handle them"));
     assert_eq!((data.pending("kitchen-3"), data.pending("bar")), (vec![8], vec![7]));
     assert!(
@@ -156,6 +163,24 @@ fn a_restored_copy_continues_with_offsets_that_were_never_given() {
     data.shown("replay kitchen-3 --dead --yes");
     assert_eq!(data.pending("kitchen-3"), [4, 5, 6, 1_073_741_832]);
     assert_eq!(data.shown("check"), "checked 5 events and 0 dead letters\n");
+}
+
+#[test]
+fn a_change_by_root_leaves_the_folder_to_its_owner() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const OWNER: u32 = 65_534;
+    let data = Data::new();
+    let folder = data.0.join("queue");
+    let owned = [&data.0, &folder, &data.database()].map(|path| chown(path, Some(OWNER), Some(OWNER)));
+    if owned.iter().any(Result::is_err) {
+        return eprintln!("skipped: only root may give files to another user");
+    }
+    data.shown("restored --yes");
+    let files = fs::read_dir(&folder).unwrap().map(Result::unwrap);
+    let mut owners: Vec<_> =
+        files.map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().uid())).collect();
+    owners.sort();
+    assert_eq!(owners, [("queue.lock".into(), OWNER), ("queue.sqlite3".into(), OWNER)]);
 }
 
 #[test]

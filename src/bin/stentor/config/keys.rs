@@ -182,7 +182,7 @@ pub(super) const KEYS: &[Key] = keys! {
     BASICS queue = queue, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: is_name_of::<Storage> },
         "Storage of durable events, which are kept until their subscribers acknowledge them: \"disk\" keeps them across restarts and power failures, \"memory\" until the process ends, \"off\" refuses durable events. If not set, \"disk\" where recovery is \"disk\", otherwise \"off\".";
     BASICS subscribers = subscribers, Form::Text { expected: "\"off\", \"open\" or \"signed\"", check: is_name_of::<SubscriberAccess> },
-        "Clients that can be subscribers of the queue: \"open\", every client under any name; \"signed\", clients that have a signature of their name by subscriber_key; \"off\", none. If not set, \"signed\" with subscriber_key, otherwise \"open\" on a loopback address and \"off\" on others.";
+        "Clients that can be subscribers of the queue: \"open\", every client under any name; \"signed\", clients that have a signature of their name by subscriber_key; \"off\", none. If not set, \"signed\" with subscriber_key, otherwise \"open\" on a loopback address without trusted_proxies and allowed_hosts, and \"off\" elsewhere.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: is_name_of::<Parser> },
         "Encoding of packets for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },

@@ -47,6 +47,13 @@ pub(crate) struct Problem(pub(super) String);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) struct ConfigError(pub(super) Vec<Problem>);
 
+impl Effective {
+    /// Returns whether a setting was given, also if with its default.
+    pub(crate) fn is_set(&self, name: &str) -> bool {
+        KEYS.iter().zip(&self.sources).any(|(key, source)| key.name == name && *source != Source::Default)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -441,11 +448,19 @@ mod tests {
             (&[("host", "0.0.0.0")], (Storage::Disk, SubscriberAccess::Off)),
             (&[("host", "::"), ("subscribers", "open")], (Storage::Disk, SubscriberAccess::Open)),
             (&[("host", "::"), key], (Storage::Disk, SubscriberAccess::Signed)),
+            // Clients that come through a proxy are strangers.
+            (&[("trusted_proxies", "127.0.0.1")], (Storage::Disk, SubscriberAccess::Off)),
+            (&[("allowed_hosts", "a.example")], (Storage::Disk, SubscriberAccess::Off)),
+            (&[("allowed_hosts", "a.example"), ("subscribers", "open")], (Storage::Disk, SubscriberAccess::Open)),
+            (&[("trusted_proxies", "127.0.0.1"), key], (Storage::Disk, SubscriberAccess::Signed)),
             (&[("subscribers", "off"), key], (Storage::Disk, SubscriberAccess::Off)),
         ] {
             let config = loaded("", &[], flags).unwrap().config;
-            assert_eq!((config.queue_storage(), config.subscriber_access()), expected, "{flags:?}");
+            assert_eq!((config.queue_storage(), config.subscriber_access().0), expected, "{flags:?}");
         }
+        let effective = loaded("", &[], &[("trusted_proxies", "127.0.0.1")]).unwrap();
+        let line = "subscribers = \"off\"  # default, since trusted_proxies is set\n";
+        assert!(effective.to_string().contains(line), "{effective}");
         let effective = loaded("", &[], &[key]).unwrap();
         assert!(!effective.line().contains("0123456789abcdef"), "{}", effective.line());
     }

@@ -162,21 +162,24 @@ impl Config {
         self.queue.unwrap_or(if self.recovery == Storage::Disk { Storage::Disk } else { Storage::Off })
     }
 
-    /// Clients that may be subscribers. Unless set: those with a signature if there is a key for
-    /// it, else all clients of a server on a loopback address.
-    pub(crate) fn subscriber_access(&self) -> SubscriberAccess {
+    /// Clients that may be subscribers, and the reason. Unless set: those with a signature if there
+    /// is a key for it, else all clients of a server that only this machine reaches, without a
+    /// proxy.
+    pub(crate) fn subscriber_access(&self) -> (SubscriberAccess, &'static str) {
         match (self.queue_storage(), self.subscribers) {
-            (Storage::Off, _) => SubscriberAccess::Off,
-            (_, Some(access)) => access,
-            (_, None) if self.subscriber_key.is_some() => SubscriberAccess::Signed,
-            (_, None) if self.host.is_loopback() => SubscriberAccess::Open,
-            (_, None) => SubscriberAccess::Off,
+            (Storage::Off, _) => (SubscriberAccess::Off, "queue is off"),
+            (_, Some(access)) => (access, "subscribers is set"),
+            (_, None) if self.subscriber_key.is_some() => (SubscriberAccess::Signed, "subscriber_key is set"),
+            (_, None) if !self.host.is_loopback() => (SubscriberAccess::Off, "host is not a loopback address"),
+            (_, None) if !self.trusted_proxies.is_empty() => (SubscriberAccess::Off, "trusted_proxies is set"),
+            (_, None) if !self.allowed_hosts.is_empty() => (SubscriberAccess::Off, "allowed_hosts is set"),
+            (_, None) => (SubscriberAccess::Open, "host is a loopback address, without a proxy"),
         }
     }
 
     /// The rule by which clients may be subscribers.
     pub(crate) fn access(&self) -> Access {
-        match (self.subscriber_access(), &self.subscriber_key) {
+        match (self.subscriber_access().0, &self.subscriber_key) {
             (SubscriberAccess::Open, _) => Access::Open,
             (SubscriberAccess::Signed, Some(key)) => Access::Signed(key.clone()),
             // A missing key was refused before.

@@ -68,9 +68,10 @@ impl Change<'_> {
                 let up_to = within(*up_to, head)?;
                 let events = queue.pending_up_to(namespace, name, up_to)?;
                 format!(
-                    "remove {} up to {up_to} of {}, which receives a gap",
+                    "remove {} of {}, up to offset {up_to} (number {}); it receives a gap",
                     plural(events, "pending event"),
-                    of(name)
+                    of(name),
+                    up_to.number
                 )
             }
             Self::PurgeRoom { room, up_to } => {
@@ -82,9 +83,10 @@ impl Change<'_> {
                     });
                 };
                 format!(
-                    "remove {} up to {up_to} of room {} of namespace {namespace}; {}",
+                    "remove {} of room {} of namespace {namespace}, up to offset {up_to} (number {}); {}",
                     plural(found.events_up_to, "event"),
                     escaped(room),
+                    up_to.number,
                     if found.subscribers == 1 {
                         "its subscriber receives a gap if it did not handle them".into()
                     } else {

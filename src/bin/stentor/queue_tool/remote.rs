@@ -43,7 +43,13 @@ pub(super) fn run(
         }
         ("purge", _) => {
             let up_to = up_to(text("up-to"), &found)?;
-            let effect = format!("remove those up to {up_to} of {events} of {of}, which receives a gap");
+            let is_all = up_to.to_string() == found["head"].as_str().unwrap_or_default();
+            let removed = if is_all {
+                format!("all {events} of {of}, up to")
+            } else {
+                format!("those of the {events} of {of} that are not newer than")
+            };
+            let effect = format!("remove {removed} offset {up_to} (number {}); it receives a gap", up_to.number);
             (effect, "POST", format!("{path}/purge"), Some(json!({"up_to": up_to.to_string()})))
         }
         (_, None) => {

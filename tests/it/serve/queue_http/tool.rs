@@ -46,7 +46,10 @@ fn the_queue_of_a_running_server_is_changed_through_its_api() {
         run(&["replay", name[0], "--dead"]),
         (true, format!("would deliver 1 dead letter to {of} again\n{hint}"))
     );
-    let purge = format!("remove those up to {} of 3 pending events of {of}, which receives a gap\n", offsets[1]);
+    let purge = format!(
+        "remove those of the 3 pending events of {of} that are not newer than offset {} (number 2); it receives a gap\n",
+        offsets[1]
+    );
     assert_eq!(run(&["purge", name[0], "--up-to", &offsets[1]]), (true, format!("would {purge}{hint}")));
     assert_eq!(pending(&mut http), (3, 1));
     assert_eq!(run(&["purge", name[0], "--up-to", "2", "--yes"]), (true, format!("done: {purge}")));
@@ -63,7 +66,9 @@ fn the_queue_of_a_running_server_is_changed_through_its_api() {
     let (_, dead) = run(&["dead", name[0], "--limit", "5"]);
     assert_eq!(serde_json::from_str::<Value>(&dead).unwrap()["reason"], "again", "{dead}");
 
-    assert!(run(&["purge", name[0], "--yes"]).0);
+    let (_, purged) = run(&["purge", name[0], "--yes"]);
+    let all = format!("done: remove all 2 pending events of {of}, up to offset ");
+    assert!(purged.starts_with(&all) && purged.ends_with(" (number 5); it receives a gap\n"), "{purged}");
     assert_eq!(pending(&mut http), (0, 1));
     let remove = format!("remove {of} with 0 pending events and 1 dead letter\n");
     assert_eq!(run(&["rm", name[0]]), (true, format!("would {remove}{hint}")));
