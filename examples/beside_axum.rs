@@ -1,4 +1,4 @@
-//! The hub on a thread and a port of its own, beside an axum application or any other tokio program.
+//! The hub on a thread and a port of its own, beside axum; likewise in any other tokio program.
 //!
 //! `cargo run --example beside_axum -- 8080 3000`, then open http://127.0.0.1:8080/.
 
