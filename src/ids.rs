@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 pub(crate) use self::ack::{AckId, AckOwner};
@@ -136,6 +137,19 @@ random_id! {
     /// secret.
     pub(crate) PrivateId
 }
+
+/// Public values that applications send as text.
+macro_rules! serialized_as_text {
+    ($($name:ident),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+serialized_as_text!(SocketId, NamespacePath, Offset, QueueOffset);
 
 parsed_id!(pub(crate) SessionId);
 parsed_id!(pub SocketId);

@@ -88,13 +88,17 @@ impl Socket {
     }
 
     /// The payload of the client's CONNECT packet (`auth` in JavaScript), read as a `T`. A missing
-    /// payload is read as `null`, and a lone surrogate as U+FFFD.
+    /// payload is read as `null`, or as `{}` if a `T` cannot be null, so a struct may have optional
+    /// fields. A lone surrogate is read as U+FFFD.
     ///
     /// # Errors
     ///
     /// Fails if the payload cannot be read as `T`.
     pub fn auth<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&well_formed(self.socket.info.auth.as_deref().unwrap_or("null")))
+        match self.socket.info.auth.as_deref() {
+            Some(auth) => serde_json::from_str(&well_formed(auth)),
+            None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
+        }
     }
 
     /// Returns true between the CONNECT reply and the socket's disconnection. Returns false in

@@ -314,8 +314,9 @@ impl Subscriber {
         self.request(|reply| SubscriberRequest::Ack { events: Acked::Numbers(numbers), reply }).await
     }
 
-    /// Acknowledges all pending events up to an offset. Gaps are confirmed only if they were
-    /// reported before.
+    /// Acknowledges all pending events up to an offset, except those before it whose last delivery
+    /// has failed (by a nak, or without an answer in time) and that were not sent again: they come
+    /// again. Gaps are confirmed only if they were reported before.
     ///
     /// # Errors
     ///

@@ -217,6 +217,10 @@ pub(crate) trait QueueReader: Send {
     /// `limit` removed events. A limit beyond 1024, which one change may confirm, counts as 1024.
     fn gaps(&mut self, subscriber: &SubscriberKey, after: u64, limit: usize) -> Result<GapPage, StoreError>;
 
+    /// The lowest number, from `from` on, of an event whose last delivery to the subscriber has
+    /// failed. The event may have been handled since.
+    fn first_failed(&mut self, subscriber: &SubscriberKey, from: u64) -> Result<Option<u64>, StoreError>;
+
     /// True if an event up to a number has expired and was not removed yet.
     fn has_expired(&mut self, up_to: u64, now: UnixMillis) -> Result<bool, StoreError>;
 

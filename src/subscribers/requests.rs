@@ -246,9 +246,10 @@ impl Subscribers {
         }
     }
 
-    /// Acknowledges everything up to a number. Gaps that the subscriber does not know are not
-    /// confirmed, and events that have expired become gaps: others are then acknowledged one by
-    /// one.
+    /// Acknowledges the event of a number, and those before it but for what the subscriber may not
+    /// have received: gaps that it does not know are not confirmed, events that have expired become
+    /// gaps, and those whose delivery has failed come again. The other events are then acknowledged
+    /// one by one.
     fn ack_up_to(&mut self, key: SubscriberKey, up_to: u64, reply: SubscriberReply<u64>) -> Result<(), StoreError> {
         let head = match self.reader.totals() {
             Ok(totals) => totals.head.number,
@@ -269,13 +270,18 @@ impl Subscribers {
             Ok(page) => page.gaps,
             Err(error) => return self.answer(reply, Err(error)),
         };
+        let first_failed = match self.reader.first_failed(&key, 1) {
+            Ok(first_failed) => first_failed,
+            Err(error) => return self.answer(reply, Err(error)),
+        };
         if has_expired {
             self.housekeeping.hurry();
         }
-        if has_expired || gaps.iter().any(|gap| gap.from <= up_to) {
-            if let Some(id) = self.by_key.get(&key).copied() {
-                self.look_for_gaps(id);
-            }
+        let has_gaps = has_expired || gaps.iter().any(|gap| gap.from <= up_to);
+        if has_gaps && let Some(id) = self.by_key.get(&key).copied() {
+            self.look_for_gaps(id);
+        }
+        if has_gaps || first_failed.is_some_and(|number| number <= up_to) {
             return self.ack_pending(key, 0, up_to, 0, reply);
         }
         let change = Change::Ack { subscriber: key.clone(), events: Acked::UpTo(up_to) };
@@ -303,12 +309,17 @@ impl Subscribers {
             Err(error) => return self.answer(reply, Err(error)),
         };
         let now = unix_millis();
-        // The client may not have received an event that has expired.
-        let is_acked = |event: &DurableEvent| {
-            let has_expired = event.expires_at.is_some_and(|at| at <= now);
-            event.number <= up_to && (!has_expired || self.in_flight_of(&key, event.number).is_ok())
-        };
-        let numbers: Vec<u64> = page.events.iter().filter(|event| is_acked(event)).map(|event| event.number).collect();
+        let mut numbers = Vec::new();
+        for DurableEvent { number, expires_at, .. } in page.events.iter().filter(|event| event.number <= up_to) {
+            let has_failed = match self.reader.first_failed(&key, *number) {
+                Ok(first) => first == Some(*number),
+                Err(error) => return self.answer(reply, Err(error)),
+            };
+            let has_expired = expires_at.is_some_and(|at| at <= now);
+            if *number == up_to || !(has_failed || has_expired) || self.in_flight_of(&key, *number).is_ok() {
+                numbers.push(*number);
+            }
+        }
         let is_last = !page.has_more || page.next >= up_to;
         let change = Change::Ack { subscriber: key.clone(), events: Acked::Numbers(numbers.clone()) };
         self.submit(change, move |actor, result| match outcome(result) {

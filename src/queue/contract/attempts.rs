@@ -24,6 +24,20 @@ fn the_last_failed_delivery_counts_as_an_attempt_of_a_dead_letter() {
 }
 
 #[test]
+fn the_first_failed_delivery_is_found() {
+    both(|mut b| {
+        b.subscribe("s", &["a"]);
+        for _ in 1..=4 {
+            b.publish(&["a"], "x");
+        }
+        b.commit(&[failed("s", 2, 1, UnixMillis(1)), failed("s", 4, 1, UnixMillis(1))]);
+        let mut first = |from| b.reader.first_failed(&key("s"), from).unwrap();
+        assert_eq!([first(1), first(2), first(3), first(5)], [Some(2), Some(2), Some(4), None], "{}", b.kind);
+        assert_eq!(b.reader.first_failed(&key("t"), 1).unwrap(), None, "{}", b.kind);
+    });
+}
+
+#[test]
 fn purging_and_removing_are_complete_although_work_is_left_over() {
     both(|b| {
         let mut b = b.reopen_with(2);

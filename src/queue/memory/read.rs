@@ -363,6 +363,12 @@ impl QueueReader for MemoryReader {
         Ok(page)
     }
 
+    fn first_failed(&mut self, subscriber: &SubscriberKey, from: u64) -> Result<Option<u64>, StoreError> {
+        let state = self.state()?;
+        let failed = state.subscribers.get(subscriber).map(|subscriber| &subscriber.attempts);
+        Ok(failed.and_then(|failed| failed.range(from..).next()).map(|(number, _)| *number))
+    }
+
     fn has_expired(&mut self, up_to: u64, now: UnixMillis) -> Result<bool, StoreError> {
         let state = self.state()?;
         Ok(state.events.range(..=up_to).any(|(_, event)| event.expires_at.is_some_and(|at| at <= now)))

@@ -448,6 +448,15 @@ impl QueueReader for SqliteReader {
         })
     }
 
+    fn first_failed(&mut self, subscriber: &SubscriberKey, from: u64) -> Result<Option<u64>, StoreError> {
+        self.read(|connection, _| {
+            let Some(id) = find(connection, subscriber)? else { return Ok(None) };
+            let sql = "SELECT min(number) FROM attempt WHERE subscriber = ? AND number >= ?";
+            let first = connection.prepare_cached(sql)?.query_row([id, i(from)], |row| row.get::<_, Option<i64>>(0))?;
+            Ok(first.map(n))
+        })
+    }
+
     fn has_expired(&mut self, up_to: u64, now: UnixMillis) -> Result<bool, StoreError> {
         self.read(|connection, _| {
             let sql = "SELECT EXISTS (SELECT 1 FROM event \

@@ -86,6 +86,30 @@ fn an_ack_up_to_a_future_offset_is_refused_also_after_a_gap() {
 }
 
 #[test]
+fn an_ack_up_to_an_offset_leaves_events_whose_delivery_has_failed() {
+    run(async {
+        let mut rig = Rig::new(|limits| limits.queue.ack_wait = Duration::from_secs(1));
+        rig.subscribe("s", "a").await;
+        let lost = rig.attached("s").await;
+        rig.publish("a", true).await;
+        rig.publish("a", true).await;
+        assert_eq!(lost.events(), ["1", "2"]);
+        // The client is not there any more, and its connection is lost later.
+        rig.pass(Duration::from_secs(1)).await;
+        rig.actor.link.post(SubscriberCommand::Detach { id: lost.id });
+        rig.settle().await;
+        let client = rig.attached("s").await;
+        assert_eq!(client.events(), ["2+"], "the first one waits for its retry");
+        rig.request("s", |reply| SubscriberRequest::Ack { events: Acked::UpTo(2), reply }).await.unwrap();
+        assert_eq!(rig.pending("s"), 1);
+        rig.pass(Duration::from_secs(10)).await;
+        assert_eq!(client.events(), ["2+", "1+"]);
+        rig.request("s", |reply| SubscriberRequest::Ack { events: Acked::UpTo(2), reply }).await.unwrap();
+        assert_eq!(rig.pending("s"), 0);
+    });
+}
+
+#[test]
 fn an_event_expires_by_the_wall_clock_and_not_that_of_deliveries() {
     run(async {
         let mut rig = Rig::new(|_| {});

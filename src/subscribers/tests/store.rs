@@ -218,6 +218,10 @@ impl QueueReader for FailingReader {
         self.reader.gaps(subscriber, after, limit)
     }
 
+    fn first_failed(&mut self, subscriber: &SubscriberKey, from: u64) -> Result<Option<u64>, StoreError> {
+        self.reader.first_failed(subscriber, from)
+    }
+
     fn has_expired(&mut self, up_to: u64, now: UnixMillis) -> Result<bool, StoreError> {
         self.reader.has_expired(up_to, now)
     }

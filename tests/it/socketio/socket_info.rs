@@ -96,20 +96,45 @@ fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
 }
 
 #[test]
-fn a_socket_without_credentials_reads_null() {
+fn a_socket_without_credentials_reads_null_or_an_empty_object() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Auth {
+        token: Option<String>,
+    }
     let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on_connection(move |socket| {
-                reporter.report(format!("{:?}", socket.auth::<Option<Value>>()));
+                let token = socket.auth::<Auth>().map(|auth| auth.token);
+                reporter.report(format!("{:?} {token:?}", socket.auth::<Option<Value>>()));
                 async { Ok(()) }
             });
         },
     );
     on_every_transport(|transport| {
         hub.join(transport);
-        assert_eq!(reports.next(), "Ok(None)");
+        assert_eq!(reports.next(), "Ok(None) Ok(None)");
+    });
+}
+
+#[test]
+fn ids_are_sent_as_text() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").on("who", |socket, event: Event<()>| async move {
+                event.ack.send((socket.id(), socket.namespace().path()))?;
+                Ok(())
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["who"]"#);
+        let reply = client.recv_text();
+        let (id, path): (String, String) = serde_json::from_str(reply.strip_prefix("431").unwrap()).unwrap();
+        assert_eq!((id.len(), path.as_str()), (20, "/"), "{reply}");
     });
 }
 

@@ -215,25 +215,36 @@ function* marks({ entries }, events) {
   }
 }
 
-/** A subscriber does not receive an event again after the server has confirmed its ack. */
+/**
+ * A subscriber does not receive an event again after the server has confirmed its ack. An ack up to
+ * an offset leaves earlier events whose delivery has failed, which only the server knows: it
+ * confirms that offset, and earlier acks of its connection.
+ */
 function* settled({ entries }, events) {
   const deliveries = new Deliveries();
   const confirmations = entries.filter(({ ok }) => ok).sort((a, b) => a.ok - b.ok);
   const confirmed = new Set();
-  let upTo = "";
+  /** Offsets that an ack up to an offset confirms. */
+  const through = new Map();
+  /** Events that were received over the present connection, and acked. */
+  const present = new Map();
+  const acked = new Set();
   const received = new Map();
   for (const entry of entries) {
+    if (entry.kind === "attached") [present, acked].forEach((each) => each.clear());
+    if (entry.kind === "event") present.set(entry.n, entry.offset);
+    if (entry.kind === "answer" && present.has(entry.n)) acked[entry.what === "nak" ? "delete" : "add"](present.get(entry.n));
+    if (entry.upTo) through.set(entry, [entry.upTo, ...[...acked].filter((offset) => offset < entry.upTo)]);
     while (confirmations[0]?.ok <= entry.at) {
       const done = confirmations.shift();
-      if (done.kind === "settle" && done.upTo > upTo) upTo = done.upTo;
-      for (const offset of done.offsets ?? []) confirmed.add(offset);
+      for (const offset of done.offsets ?? through.get(done) ?? []) confirmed.add(offset);
       // Nothing was pending, so all that had been received then is settled.
       if (done.kind === "pending" && done.events === 0) for (const [offset, at] of received) if (at < done.at) confirmed.add(offset);
     }
     const { isLate } = deliveries.next(entry);
     const { kind, n, offset, at } = entry;
     if (kind !== "event" || isLate || !events.has(n)) continue;
-    if (offset <= upTo || confirmed.has(offset)) yield { rule: "confirmed", what: `received ${text(events.get(n))} again, whose ack was confirmed` };
+    if (confirmed.has(offset)) yield { rule: "confirmed", what: `received ${text(events.get(n))} again, whose ack was confirmed` };
     if (!received.has(offset)) received.set(offset, at);
   }
 }

@@ -73,6 +73,10 @@ describe("no violation", () => {
   fine("when an unacknowledged event came again after a reconnect, marked", one(got(12, 1), disconnect(13), attached(14, 2), again(15, 1, { life: 2 }), answer(16, 1), drained(17)));
   fine("when a lost delivery came later, marked", one(disconnect(9), attached(14, 2), again(15, 1, { life: 2 }), answer(16, 1), drained(17)));
   fine("when a nak brought the event again", one(got(12, 1), answer(13, 1, "nak"), again(14, 1), answer(15, 1), drained(16)));
+  fine("when an event that waited for its retry came again after `received` of a later one", {
+    publishes: [stored(1, 10, 11), stored(2, 10, 11, { publisher: "q" })],
+    subscribers: [subscriber(got(12, 1), answer(13, 1, "nak"), got(14, 2), settle(15, 16, { upTo: offset(2) }), again(17, 1), answer(18, 1), drained(19))],
+  });
   fine("when an acknowledged event came again, since the ack was not confirmed", one(got(12, 1), answer(13, 1), disconnect(14), attached(15, 2), again(16, 1, { life: 2 }), answer(17, 1), drained(18)));
   fine("when a replaced connection delivers late what its successor has received", {
     publishes: [stored(1, 10, 11), stored(2, 10, 11, { publisher: "q" })],
@@ -208,7 +212,7 @@ describe("violations by rule", () => {
   wrong("confirmed", "an event after `received` of it was answered", one(got(12, 1), settle(13, 14, { upTo: offset(1) }), again(15, 1), drained(16)));
   wrong("confirmed", "an event after `received` of a later one was answered, over a new connection", {
     publishes: [stored(1, 10, 11), stored(2, 10, 11, { publisher: "q" })],
-    subscribers: [subscriber(got(12, 1), got(13, 2), settle(14, 15, { upTo: offset(2) }), disconnect(16), attached(17, 2), again(18, 1, { life: 2 }), drained(19))],
+    subscribers: [subscriber(got(12, 1), answer(13, 1), got(14, 2), settle(15, 16, { upTo: offset(2) }), disconnect(17), attached(18, 2), again(19, 1, { life: 2 }), drained(20))],
   });
   wrong("confirmed", "an event after the ack of its offset was answered", one(got(12, 1), settle(13, 14, { offsets: [offset(1)] }), again(15, 1), drained(16)));
   wrong("confirmed", "an event after nothing was pending", one(got(12, 1), answer(13, 1), drained(14), again(16, 1), answer(17, 1), drained(18)));
