@@ -1,5 +1,4 @@
-//! The hub beside an axum application: axum serves the pages on its port, and the hub has a thread
-//! and a port of its own. The same holds for any program on plain tokio.
+//! The hub on a thread and a port of its own, beside axum; likewise in any other tokio program.
 //!
 //! `cargo run --example beside_axum -- 8080 3000`, then open http://127.0.0.1:8080/.
 
@@ -41,7 +40,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/announce", post(move |text: String| announce(hub, text)));
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("beside_axum: open http://127.0.0.1:{port}/");
-    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    let mut sigterm = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let stop = async move { tokio::select!(_ = tokio::signal::ctrl_c() => (), _ = sigterm.recv() => ()) };
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
     // Sessions are closed before the program ends, so that clients reconnect.
     io.close().await;

@@ -26,10 +26,10 @@ socket.on("connect_error", (error) => console.error(error.message));
 socket.on("order", async (order, meta, ack) => {
   try {
     await cook(order);
-    ack(); // it leaves the queue
+    ack?.(); // it leaves the queue; a plain event of this name has no ack
   } catch (error) {
-    if (error instanceof TypeError) ack({ term: true, reason: error.message }); // a dead letter
-    else ack({ nak: true, delay: 5000 }); // again in 5 s; without delay after the back-off
+    if (error instanceof TypeError) ack?.({ term: true, reason: error.message }); // a dead letter
+    else ack?.({ nak: true, delay: 5000 }); // again in 5 s; without delay after the back-off
   }
 });
 

@@ -35,8 +35,8 @@ def durable(handler):
 
 @sio.on("order")
 @durable
-async def order(order, meta):
-    print("cooking", order, meta["offset"], flush=True)
+async def order(order, meta=None):  # a plain event of this name has no meta
+    print("cooking", order, meta and meta["offset"], flush=True)
 
 
 # Without this handler the client acknowledges events that have none.

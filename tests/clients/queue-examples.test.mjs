@@ -6,6 +6,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
+import { io } from "socket.io-client";
 import { eventually, startHub } from "./harness.mjs";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
@@ -58,5 +59,21 @@ describe("the examples of the queue", () => {
     assert.match(await publish(2), /^stored at .{17}, pending for 1$/m);
     const second = run("subscriber.mjs");
     await second.says(/resumed: \d+ pending[^]*cooking { table: 2 }/);
+  });
+
+  // It has no ack, and ended the program.
+  test("a plain event of the same name does not end the subscriber", async () => {
+    const subscriber = run("subscriber.mjs", "grill");
+    const socket = io(hub.url);
+    try {
+      const members = () => socket.emitWithAck("members", "orders");
+      await eventually("a member", members, ({ members }) => members.length === 1, PROGRAM_MS);
+      await socket.emitWithAck("publish", "orders", "order", { table: "plain" });
+      await subscriber.says(/cooking { table: 'plain' }/);
+    } finally {
+      socket.disconnect();
+    }
+    assert.match(await publish(3), /^stored at/m);
+    await subscriber.says(/cooking { table: 3 }/);
   });
 });

@@ -14,6 +14,8 @@ export const NOT_RUN = [
   { page: "README.md", first: "podman build -f deploy/Containerfile -t stentor .", reason: "needs podman, and images from a registry" },
   { page: "docs/deployment.md", first: "cargo build --release --locked --bin stentor", reason: "installs as root" },
   { page: "docs/deployment.md", first: "podman build -f deploy/Containerfile -t stentor .", reason: "needs podman, and images from a registry" },
+  { page: "docs/deployment.md", first: "env $(cat /etc/stentor/stentor.env) stentor config check --config /etc/stentor/stentor.toml", reason: "needs the files of an installed unit" },
+  { page: "docs/deployment.md", first: "cat > /etc/cron.hourly/stentor-backup <<'EOF'", reason: "installs as root" },
   { page: "docs/server-api.md", first: "cargo new chat", reason: "needs a registry, and builds for minutes" },
 ];
 

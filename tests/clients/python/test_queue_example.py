@@ -42,12 +42,12 @@ class QueueExample(unittest.TestCase):
 
         return program, says
 
-    def publish(self, event, table):
+    def publish(self, event, table, target=None):
         client = socketio.Client(reconnection=False, request_timeout=FACT_S)
         client.connect(self.hub.url, wait_timeout=FACT_S)
         try:
-            receipt = client.call("publish", ({"room": "orders", "durable": True}, event, {"table": table}), timeout=FACT_S)
-            return receipt["pending_for"]
+            receipt = client.call("publish", (target or {"room": "orders", "durable": True}, event, {"table": table}), timeout=FACT_S)
+            return receipt.get("pending_for")
         finally:
             client.disconnect()
 
@@ -60,6 +60,9 @@ class QueueExample(unittest.TestCase):
         self.assertEqual(self.publish("order", 2), 1)
         program, says = self.start()
         says("cooking {'table': 2}")
+        # A plain event has no object with an offset.
+        self.publish("order", 3, "orders")
+        says("cooking {'table': 3} None")
         # The client itself would acknowledge an event that has no handler.
         self.assertEqual(self.publish("bill", 2), 1)
         says("no handler for bill")
