@@ -258,8 +258,8 @@ impl Builder {
 
     /// Builds the server on a thread of its own, for programs without an actix system, such as
     /// those under `#[tokio::main]`. `serve` runs on that thread, registers handlers and serves a
-    /// port. The server ends when `serve` returns. If `serve` returns an error, the error is
-    /// logged.
+    /// port. The server [closes](Server::close) when `serve` returns, after which no durable event
+    /// is stored. If `serve` returns an error, such as that of a port in use, the error is logged.
     ///
     /// ```no_run
     /// # fn start() -> Result<(), Box<dyn std::error::Error>> {
@@ -286,9 +286,11 @@ impl Builder {
                 let server = io.as_ref().ok().cloned();
                 let _ = sender.send(io);
                 let Some(server) = server else { return };
-                if let Err(error) = serve(server).await {
+                if let Err(error) = serve(server.clone()).await {
                     log::error!("server ended error={error}");
                 }
+                // Also after an error, when no listener has closed it.
+                server.close().await;
             });
         };
         thread::Builder::new().name("stentor".into()).spawn(run).map_err(|_| BuildError::Hub)?;

@@ -8,7 +8,7 @@ use actix::{Actor, ActorContext, StreamHandler};
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext, WsResponseBuilder};
-use stentor::{BuildError, Server};
+use stentor::{BuildError, Queue, Server};
 
 use crate::support::{
     Client, DEADLINE, Ended, Host, HostSettings, Http, Hub, Transport, Websocket, report_channel, report_disconnects,
@@ -191,5 +191,16 @@ fn a_program_on_plain_tokio_spawns_a_server() {
         io.emit("clock", 7).await.unwrap();
         client.expect(r#"42["clock",7]"#);
         io.close().await;
+    });
+}
+
+#[test]
+fn a_spawned_server_closes_when_its_port_cannot_be_served() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let builder = Server::builder().queue(Queue::memory());
+        let io = builder.spawn(|_| async { Err(std::io::Error::other("address in use")) }).unwrap();
+        let closed = async { while io.to("a").durable().emit_confirmed("clock", 7).await.is_ok() {} };
+        tokio::time::timeout(DEADLINE, closed).await.expect("the queue is closed");
     });
 }

@@ -237,9 +237,9 @@ pub(super) const KEYS: &[Key] = keys! {
     T_API publish_batch_max = api.batch_max, count("events"),
         "Maximum number of events in one request to the HTTP API.";
     T_API publish_rooms_max = api.rooms_max, count("rooms"),
-        "Maximum number of rooms in one event of the HTTP API, excepted rooms included.";
+        "Maximum number of rooms in one publish, over HTTP or of a client, excepted rooms included.";
     T_API page_entries_max = api.page_entries_max, count("entries"),
-        "Maximum number of rooms or sockets in one response of the HTTP API; further ones are on the next page.";
+        "Maximum number of rooms, sockets, subscribers or dead letters in one response of the HTTP API; further ones are on the next page.";
 
     T_MEMORY outboxes_bytes_max = limits.memory.outboxes_bytes_max, unset_or_bytes(MIB, BYTES_MAX);
     T_MEMORY incoming_bytes_max = limits.memory.incoming_bytes_max, unset_or_bytes(MIB, BYTES_MAX);
