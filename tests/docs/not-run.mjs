@@ -12,6 +12,7 @@ export const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN 
 export const NOT_RUN = [
   { page: "README.md", first: "make run                 # builds and serves the hub; open http://127.0.0.1:3000 in several tabs", reason: "builds for minutes, and runs the tests of which this is one" },
   { page: "README.md", first: "podman build -f deploy/Containerfile -t stentor .", reason: "needs podman, and images from a registry" },
+  { page: "docs/introduction.md", first: "cargo install --path .", reason: "builds for minutes" },
   { page: "docs/deployment.md", first: "cargo build --release --locked --bin stentor", reason: "installs as root" },
   { page: "docs/deployment.md", first: "podman build -f deploy/Containerfile -t stentor .", reason: "needs podman, and images from a registry" },
   { page: "docs/deployment.md", first: "env $(cat /etc/stentor/stentor.env) stentor config check --config /etc/stentor/stentor.toml", reason: "needs the files of an installed unit" },
