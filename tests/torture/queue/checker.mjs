@@ -229,11 +229,16 @@ function* settled({ entries }, events) {
   /** Events that were received over the present connection, and acked. */
   const present = new Map();
   const acked = new Set();
+  let life = 1;
   const received = new Map();
   for (const entry of entries) {
-    if (entry.kind === "attached") [present, acked].forEach((each) => each.clear());
+    if (entry.kind === "attached") {
+      life = entry.life;
+      [present, acked].forEach((each) => each.clear());
+    }
     if (entry.kind === "event") present.set(entry.n, entry.offset);
-    if (entry.kind === "answer" && present.has(entry.n)) acked[entry.what === "nak" ? "delete" : "add"](present.get(entry.n));
+    // An answer to a delivery of an earlier connection reaches nobody.
+    if (entry.kind === "answer" && present.has(entry.n) && entry.life === life) acked[entry.what === "nak" ? "delete" : "add"](present.get(entry.n));
     if (entry.upTo) through.set(entry, [entry.upTo, ...[...acked].filter((offset) => offset < entry.upTo)]);
     while (confirmations[0]?.ok <= entry.at) {
       const done = confirmations.shift();

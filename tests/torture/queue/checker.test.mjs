@@ -26,7 +26,7 @@ const join = (at, ok, room = "r") => ({ at, kind: "join", room, ok });
 const leave = (at, ok, room = "r") => ({ at, kind: "leave", room, ok });
 const got = (at, n, more = {}) => ({ at, kind: "event", life: 1, n, room: "r", offset: offset(n), redelivered: false, intact: true, ...more });
 const again = (at, n, more = {}) => got(at, n, { redelivered: true, ...more });
-const answer = (at, n, what = "ack") => ({ at, kind: "answer", n, what });
+const answer = (at, n, what = "ack", more = {}) => ({ at, kind: "answer", life: 1, n, what, ...more });
 const settle = (at, ok, more) => ({ at, kind: "settle", ok, ...more });
 const drained = (at, ok = at + 1) => ({ at, kind: "pending", events: 0, ok });
 const replay = (at, ...numbers) => ({ at, kind: "replay", offsets: numbers.map((number) => offset(number)), ok: at });
@@ -73,6 +73,10 @@ describe("no violation", () => {
   fine("when an unacknowledged event came again after a reconnect, marked", one(got(12, 1), disconnect(13), attached(14, 2), again(15, 1, { life: 2 }), answer(16, 1), drained(17)));
   fine("when a lost delivery came later, marked", one(disconnect(9), attached(14, 2), again(15, 1, { life: 2 }), answer(16, 1), drained(17)));
   fine("when a nak brought the event again", one(got(12, 1), answer(13, 1, "nak"), again(14, 1), answer(15, 1), drained(16)));
+  fine("when a late ack of an earlier connection did not count for `received` of a later event", {
+    publishes: [stored(1, 10, 11), stored(2, 10, 11, { publisher: "q" })],
+    subscribers: [subscriber(got(12, 1), disconnect(13), attached(14, 2), again(15, 1, { life: 2 }), answer(16, 1, "nak", { life: 2 }), answer(17, 1), got(18, 2, { life: 2 }), settle(19, 20, { upTo: offset(2) }), again(21, 1, { life: 2 }), answer(22, 1, "ack", { life: 2 }), drained(23))],
+  });
   fine("when an event that waited for its retry came again after `received` of a later one", {
     publishes: [stored(1, 10, 11), stored(2, 10, 11, { publisher: "q" })],
     subscribers: [subscriber(got(12, 1), answer(13, 1, "nak"), got(14, 2), settle(15, 16, { upTo: offset(2) }), again(17, 1), answer(18, 1), drained(19))],

@@ -19,7 +19,7 @@
  *   | { at: number, kind: "gap", life: number, gap: Gap }
  *   | { at: number, kind: "event", life: number, n: number, room: string, offset: string, redelivered: boolean, intact: boolean }
  *   | { at: number, kind: "plain", life: number, n: number }
- *   | { at: number, kind: "answer", n: number, what: "ack" | "nak" | "term" }
+ *   | { at: number, kind: "answer", life?: number, n: number, what: "ack" | "nak" | "term" }
  *   | { at: number, kind: "settle", offsets?: string[], upTo?: string, ok: number | null }
  *   | { at: number, kind: "pending", events: number | null, ok: number | null }
  *   | { at: number, kind: "replay", offsets: string[], ok: number | null }

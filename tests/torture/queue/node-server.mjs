@@ -212,8 +212,8 @@ const REQUESTS = {
     return { events: pulled };
   },
   ack: (name, { offsets }) => offsets.forEach((offset) => respond(subscribers.get(name), numberOf(offset))),
-  nak: (name, { offsets, delay }) => offsets.forEach((offset) => respond(subscribers.get(name), numberOf(offset), { nak: true, delay })),
-  term: (name, { offsets }) => REQUESTS.ack(name, { offsets }),
+  nak: (name, { offset, delay }) => respond(subscribers.get(name), numberOf(offset), { nak: true, delay }),
+  term: (name, { offset }) => REQUESTS.ack(name, { offsets: [offset] }),
 };
 
 async function answer(request, response) {

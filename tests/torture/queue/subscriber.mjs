@@ -132,40 +132,41 @@ export class Subscriber {
     const { n, room } = delivery;
     this.#newest.set(room, Math.max(n, this.#newest.get(room) ?? 0));
     this.#write({ kind: "event", ...delivery });
-    if (this.#isCalm) return this.#answer(n, "ack", () => ack());
+    if (this.#isCalm) return this.#answer(delivery, "ack", () => ack());
     if (this.#dying === 0) return;
     if (this.#dying !== null && (this.#dying -= 1) === 0) return this.#breakLink();
     this.#respond(this.#random.pick(DRAWN), delivery, ack, socket);
   }
 
   /** Gives one of the answers in `ANSWERS`. */
-  #respond(answer, { n, offset }, ack, socket) {
-    const later = () => setTimeout(() => this.#answer(n, "ack", () => ack()), this.#random.between(...LATE_MS));
+  #respond(answer, delivery, ack, socket) {
+    const { n, offset } = delivery;
+    const later = () => setTimeout(() => this.#answer(delivery, "ack", () => ack()), this.#random.between(...LATE_MS));
     switch (answer) {
       case "ack":
-        return this.#answer(n, "ack", () => ack());
+        return this.#answer(delivery, "ack", () => ack());
       case "value":
-        return this.#answer(n, "ack", () => ack("done", n));
+        return this.#answer(delivery, "ack", () => ack("done", n));
       case "late":
         return void later();
       case "nak":
-        return this.#answer(n, "nak", () => ack({ nak: true }));
+        return this.#answer(delivery, "nak", () => ack({ nak: true }));
       case "nak, delayed":
-        return this.#answer(n, "nak", () => ack({ nak: true, delay: this.#random.between(0, 100) }));
+        return this.#answer(delivery, "nak", () => ack({ nak: true, delay: this.#random.between(0, 100) }));
       case "term":
-        return this.#answer(n, "term", () => ack({ term: true, reason: `gave up ${n}` }));
+        return this.#answer(delivery, "term", () => ack({ term: true, reason: `gave up ${n}` }));
       case "working":
         socket.emit("in_progress", offset);
         return void later();
       case "received":
         return this.#settleUpTo(offset, socket);
       case "none":
-        return void this.#withheld.push({ n, ack });
+        return void this.#withheld.push({ delivery, ack });
     }
   }
 
-  #answer(n, what, send) {
-    this.#write({ kind: "answer", n, what });
+  #answer({ n, life }, what, send) {
+    this.#write({ kind: "answer", life, n, what });
     send();
   }
 
@@ -256,7 +257,7 @@ export class Subscriber {
     this.#isCalm = isCalm;
     if (!isCalm) return;
     this.#dying = null;
-    for (const { n, ack } of this.#withheld.splice(0)) this.#answer(n, "ack", () => ack());
+    for (const { delivery, ack } of this.#withheld.splice(0)) this.#answer(delivery, "ack", () => ack());
     this.comeBack();
   }
 
