@@ -58,7 +58,7 @@ const CHANGES = {
     return number;
   },
   subscriber(name) {
-    subscribers.set(name, { name, rooms: new Set(), pending: new Map(), sent: new Set(), inFlight: new Map(), dead: 0, socket: null });
+    subscribers.set(name, { name, rooms: new Set(), pending: new Map(), sent: new Set(), inFlight: new Map(), dead: new Map(), socket: null });
   },
   join: (name, room) => subscribers.get(name).rooms.add(room),
   leave(name, room) {
@@ -70,6 +70,19 @@ const CHANGES = {
     }
   },
   settle: (name, number) => subscribers.get(name).pending.delete(number),
+  bury(name, number, reason) {
+    const { pending, dead } = subscribers.get(name);
+    dead.set(number, { reason, through: pending.get(number).through });
+    pending.delete(number);
+  },
+  replay(name) {
+    const { pending, dead } = subscribers.get(name);
+    for (const [number, { through }] of dead) {
+      events.set((head += 1), events.get(number));
+      pending.set(head, { through, due: 0 });
+    }
+    dead.clear();
+  },
   settleUpTo(name, upTo) {
     const { pending } = subscribers.get(name);
     for (const number of pending.keys()) if (number <= upTo) pending.delete(number);
@@ -119,8 +132,17 @@ function respond(subscriber, number, answer) {
     return again(subscriber, number, answer.delay ?? BACK_OFF_MS);
   }
   release(subscriber, number);
-  if (subscriber.pending.has(number)) change("settle", subscriber.name, number);
+  if (subscriber.pending.has(number)) change(answer?.term ? "bury" : "settle", subscriber.name, number, answer?.reason);
   pump(subscriber);
+}
+
+const lettersOf = ({ dead }) => ({ events: [...dead].map(([number, { reason }]) => ({ offset: tokenOf(number), reason })) });
+
+function replay(subscriber) {
+  const replayed = subscriber.dead.size;
+  change("replay", subscriber.name);
+  pump(subscriber);
+  return { replayed };
 }
 
 function detach(subscriber, socket) {
@@ -195,7 +217,9 @@ io.on("connection", (socket) => {
     for (const number of [...subscriber.inFlight.keys()]) if (number <= numberOf(offset)) release(subscriber, number);
     pump(subscriber);
   });
-  socket.on("pending", (ack) => ack({ events: subscriber.pending.size, in_flight: subscriber.inFlight.size, dead_letters: 0 }));
+  socket.on("pending", (ack) => ack({ events: subscriber.pending.size, in_flight: subscriber.inFlight.size, dead_letters: subscriber.dead.size }));
+  socket.on("dead", (_, ack) => ack(lettersOf(subscriber)));
+  socket.on("replay_dead", (...args) => args.pop()(replay(subscriber)));
 });
 
 const REQUESTS = {
@@ -203,7 +227,7 @@ const REQUESTS = {
     if (!subscribers.has(name)) change("subscriber", name);
     for (const room of rooms) change("join", name, room);
   },
-  GET: (name) => ({ pending: subscribers.get(name).pending.size }),
+  GET: (name) => ({ events: subscribers.get(name).pending.size }),
   async pull(name, { limit, wait_ms: wait }) {
     const pulled = [];
     const pull = () => take(subscribers.get(name), limit, (_, [event, ...args], meta) => pulled.push({ ...meta, event, args }));
@@ -213,11 +237,14 @@ const REQUESTS = {
   },
   ack: (name, { offsets }) => offsets.forEach((offset) => respond(subscribers.get(name), numberOf(offset))),
   nak: (name, { offset, delay }) => respond(subscribers.get(name), numberOf(offset), { nak: true, delay }),
-  term: (name, { offset }) => REQUESTS.ack(name, { offsets: [offset] }),
+  term: (name, { offset, reason }) => respond(subscribers.get(name), numberOf(offset), { term: true, reason }),
+  dead: (name) => lettersOf(subscribers.get(name)),
+  "dead/replay": (name) => replay(subscribers.get(name)),
 };
 
 async function answer(request, response) {
-  const [name, action = request.method] = request.url.split("/").slice(4);
+  const [name, ...path] = request.url.split("?")[0].split("/").slice(4);
+  const action = path.join("/") || request.method;
   const body = request.method === "GET" ? {} : await json(request);
   const isKnown = request.method === "PUT" || subscribers.has(name);
   const reply = isKnown ? await REQUESTS[action](name, body) : { error: { code: "not_found" } };
