@@ -318,7 +318,8 @@ impl Subscriber {
 
     /// Acknowledges all pending events up to an offset, except those before it whose last delivery
     /// has failed (by a nak, or without an answer in time) and that were not sent again: they come
-    /// again. Gaps are confirmed only if they were reported before.
+    /// again. Events in flight are included, so acknowledge by offsets if the answer of a pull may
+    /// have been lost. Gaps are confirmed only if they were reported before.
     ///
     /// # Errors
     ///

@@ -52,8 +52,7 @@ pub(crate) struct CommitterOptions {
     /// Receives events that a failed commit has stored nevertheless, in order, when the store was
     /// opened again: after the results of that commit, before those of any later one.
     pub on_found: Box<dyn FnMut(UnrevealedEvent) + Send>,
-    /// Receives a new reader each time that the store was opened again, since the file may have
-    /// been replaced.
+    /// Receives a new reader after each reopening of the store, whose file may be another one.
     pub on_reopened: Box<dyn FnMut(Box<dyn QueueReader>) + Send>,
     /// Called after each commit of changes with their number and the time that the commit took.
     pub on_commit: Box<dyn FnMut(usize, Duration) + Send>,

@@ -248,8 +248,8 @@ pub(crate) struct UnrevealedEvent {
     pub event: DurableEvent,
 }
 
-/// Passes on the events after a number, in order, and logs damaged ones. Returns the number to read
-/// on from.
+/// Calls a function with each event after a number, in order, and logs damaged events. Returns the
+/// number from which a later call continues.
 pub(crate) fn for_each_unrevealed(
     reader: &mut dyn QueueReader,
     mut after: u64,

@@ -13,8 +13,7 @@ const SAMPLED: usize = 64;
 /// Subscribers that a sample reads at a time, with their rooms.
 const SAMPLED_AT_ONCE: usize = 8;
 
-/// Bound of the count for one subscriber, and of pending events plus rooms after which a sample
-/// ends.
+/// Maximum count of pending events of one subscriber. A sample ends after as many events and rooms.
 const SAMPLED_BACKLOG_MAX: usize = 1_000;
 
 /// A walk over all subscribers, which takes a second for each sample. Metrics show the greatest

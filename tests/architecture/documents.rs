@@ -15,8 +15,7 @@ fn architecture_page() -> String {
     fs::read_to_string(root().join(ARCHITECTURE_PAGE)).expect("the architecture page exists")
 }
 
-/// True for a line without prose: a row of a table, a comment, or a single link, which cannot be
-/// wrapped.
+/// True for a line that cannot be wrapped: a row of a table, a comment, or a single link.
 fn is_exempt(line: &str) -> bool {
     let line = line.trim_start().trim_start_matches("- ");
     let is_link = line.starts_with(['[', '!', '(']) && line.matches("](").count() == 1;

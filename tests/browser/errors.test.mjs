@@ -9,7 +9,7 @@ import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { Server } from "../clients/node_modules/socket.io/wrapper.mjs";
 import { startHub } from "../clients/harness.mjs";
-import { freePort } from "../free-port.mjs";
+import { freePort } from "../ports.mjs";
 import { CONCURRENCY, isCalm, launch, openTab, picture, says, saysOnlyNetwork, shiftsLineByLine, watchedPage, WIDE } from "./browser.mjs";
 
 describe("errors on the demo page", { concurrency: CONCURRENCY }, () => {

@@ -6,7 +6,7 @@ import { once } from "node:events";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { startExample, startHub } from "../clients/harness.mjs";
-import { freePort } from "../free-port.mjs";
+import { freePort } from "../ports.mjs";
 import { CONCURRENCY, launch, REPOSITORY, says, watchedPage } from "./browser.mjs";
 
 describe("the pages of the examples", { concurrency: CONCURRENCY }, () => {

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { ask, client, closeClients, connect, eventually, freshFolder, listen, next, startExample, startHub, within } from "./harness.mjs";
-import { freePort } from "../free-port.mjs";
+import { freePort } from "../ports.mjs";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
 const EXAMPLES = path.join(ROOT, "examples");

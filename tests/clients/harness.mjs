@@ -4,15 +4,13 @@
  */
 
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { io as stock } from "socket.io-client";
 import { WebSocket } from "ws";
 import { io as ours } from "../../static/client/index.js";
-import { freePort } from "../free-port.mjs";
+import { accepts, freePort } from "../ports.mjs";
 import * as actions from "./actions.mjs";
 
 export * from "./actions.mjs";
@@ -34,18 +32,6 @@ export const CLIENTS = {
 };
 
 export const RECOVERIES = ["off", "disk"];
-
-async function accepts(port) {
-  const socket = net.connect(port, "127.0.0.1");
-  try {
-    await once(socket, "connect");
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
-}
 
 const folders = [];
 process.on("exit", () => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));

@@ -8,7 +8,7 @@ import https from "node:https";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { freePort } from "../free-port.mjs";
+import { freePort } from "../ports.mjs";
 import { read } from "./markdown.mjs";
 import { BINARY } from "./not-run.mjs";
 

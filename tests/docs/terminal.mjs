@@ -6,10 +6,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
-import { freePort } from "../free-port.mjs";
+import { accepts, freePort } from "../ports.mjs";
 import { ROOT } from "./markdown.mjs";
 import { BINARY } from "./not-run.mjs";
 
@@ -68,18 +67,6 @@ async function eventually(subject, condition, milliseconds = BLOCK_MS) {
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`no ${subject} within ${milliseconds} ms`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
-}
-
-async function accepts(port) {
-  const socket = net.connect(port, "127.0.0.1");
-  try {
-    await once(socket, "connect");
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
   }
 }
 

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { freePort } from "../free-port.mjs";
+import { freePort } from "../ports.mjs";
 import { request, sleep } from "./wire.mjs";
 
 /** Time limit of a start, in milliseconds; far above its verdict. */

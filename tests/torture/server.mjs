@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { freePort } from "../free-port.mjs";
+import { freePort } from "../ports.mjs";
 
 /** A busy machine may take long to read a long journal. */
 const START_MS = 60_000;

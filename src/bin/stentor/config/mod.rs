@@ -162,9 +162,8 @@ impl Config {
         self.queue.unwrap_or(if self.recovery == Storage::Disk { Storage::Disk } else { Storage::Off })
     }
 
-    /// Clients that may be subscribers, and the reason. Unless set: those with a signature if there
-    /// is a key for it, else all clients of a server that only this machine reaches, without a
-    /// proxy.
+    /// Clients that may be subscribers, and the reason. The default is clients with a signature if
+    /// there is a key, else all clients if only this machine reaches the server, else none.
     pub(crate) fn subscriber_access(&self) -> (SubscriberAccess, &'static str) {
         match (self.queue_storage(), self.subscribers) {
             (Storage::Off, _) => (SubscriberAccess::Off, "queue is off"),

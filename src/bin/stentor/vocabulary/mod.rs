@@ -18,8 +18,7 @@ use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody};
 
 /// Registers the events of clients, and refuses every other event. `access` is the rule by which
-/// clients may be subscribers of the queue. An event that they publish has at most `rooms_max`
-/// rooms.
+/// clients may be subscribers of the queue, `rooms_max` the maximum number of rooms of a publish.
 pub(crate) fn install(namespace: Namespace, access: Access, rooms_max: usize) -> Namespace {
     let has_subscribers = !matches!(access, Access::Off);
     let namespace = queue::install(namespace, access);

@@ -1,4 +1,4 @@
-/** A free port for a server of a test. */
+/** Ports of servers in tests. */
 
 import { once } from "node:events";
 import net from "node:net";
@@ -10,4 +10,17 @@ export async function freePort() {
   server.close();
   await once(server, "close");
   return port;
+}
+
+/** True if a server accepts connections. */
+export async function accepts(port) {
+  const socket = net.connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
 }
