@@ -105,6 +105,10 @@ export async function scene(test, browser, server, options) {
 /** Messages that browsers log by themselves when a server does not answer or refuses. */
 const NETWORK = /^(Failed to load resource|WebSocket connection to|Access to fetch)/;
 
+// Chromium writes this when the client itself gives up a websocket that is still connecting, such as
+// the client library does when a connection ends during its upgrade. No server can cause it.
+const GIVEN_UP = /^WebSocket connection to .* failed: WebSocket is closed before the connection is established\.$/;
+
 /**
  * A tab with the demo page of `url`, once it is connected.
  * @param {import("playwright-core").BrowserContext} context
@@ -147,7 +151,10 @@ export async function watchedPage(context) {
   const page = await newWindow(context);
   /** @type {string[]} */
   const errors = [];
-  page.on("console", (message) => ["error", "warning"].includes(message.type()) && errors.push(message.text()));
+  page.on("console", (message) => {
+    const isError = ["error", "warning"].includes(message.type());
+    if (isError && !GIVEN_UP.test(message.text())) errors.push(message.text());
+  });
   page.on("pageerror", (error) => errors.push(`thrown: ${error.stack}`));
   await page.addInitScript(() => {
     globalThis.shifts = [];
