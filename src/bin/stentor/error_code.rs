@@ -15,6 +15,8 @@ pub(super) enum ErrorCode {
     Disconnected,
     /// The subscriber was away for too long and was removed.
     Expired,
+    /// The client or the API key may not do this.
+    Forbidden,
     /// The event may or may not have been emitted or stored.
     Indeterminate,
     MethodNotAllowed,
@@ -40,7 +42,7 @@ impl ErrorCode {
                 StatusCode::BAD_REQUEST
             }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::NoApiKey => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::NoApiKey => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UnknownNamespace => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,

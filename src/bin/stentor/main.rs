@@ -8,6 +8,7 @@ mod durable;
 mod error_code;
 mod http;
 mod journal_tool;
+mod live;
 mod logging;
 mod process;
 mod queue_tool;
@@ -26,6 +27,7 @@ use stentor::{BuildError, Server};
 
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
+use self::live::Live;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -260,8 +262,8 @@ async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
-    listener =
-        listener.configure(http::routes(io.clone(), config.api_key.clone(), config.api.clone())).configure(demo::page);
+    let api = Live::new(config.api());
+    listener = listener.configure(http::routes(io.clone(), api.clone())).configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }

@@ -18,7 +18,7 @@ use stentor::{Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryCl
 
 use self::contradictions::RECORD_BYTES;
 use super::data_dir;
-use super::http::ApiLimits;
+use super::http::{ApiKey, ApiLimits, ApiSettings, Scopes};
 use super::secret::Secret;
 use super::vocabulary::Access;
 
@@ -62,6 +62,7 @@ pub(crate) struct Config {
     pub(crate) parser: Parser,
     pub(crate) log_level: String,
     pub(crate) api_key: Option<Secret>,
+    pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) origins_guard: bool,
     pub(crate) allowed_hosts: Vec<String>,
@@ -94,6 +95,7 @@ impl Default for Config {
             parser: Parser::Json,
             log_level: "info".into(),
             api_key: None,
+            api_keys: Vec::new(),
             cors_origins: Vec::new(),
             origins_guard: true,
             allowed_hosts: Vec::new(),
@@ -184,6 +186,12 @@ impl Config {
             // A missing key was refused before.
             (SubscriberAccess::Off | SubscriberAccess::Signed, _) => Access::Off,
         }
+    }
+
+    /// Settings of the HTTP API.
+    pub(crate) fn api(&self) -> ApiSettings {
+        let key = self.api_key.iter().map(|key| ApiKey::new(Scopes::ALL, key));
+        ApiSettings { keys: key.chain(self.api_keys.iter().cloned()).collect(), limits: self.api.clone() }
     }
 
     /// Bytes of the largest event that a client may send, over a session or the HTTP API.

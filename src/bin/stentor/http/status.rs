@@ -32,6 +32,6 @@ const END: &str = "# EOF\n";
 /// Responds with the metrics of the hub and the API.
 pub(super) fn metrics(api: &Api) -> HttpResponse {
     let mut text = api.io.metrics();
-    text.insert_str(text.len() - END.len(), &api.refused_keys.metric());
+    text.insert_str(text.len() - END.len(), &api.counters.metrics());
     HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(text)
 }
