@@ -40,7 +40,9 @@ const HOUSE: &[Row] = &[
           crates: &["serde", "serde_json", "base64"] },
     Row { floor: 0, name: "folder",    imports: &[],
           crates: &[] },
-    Row { floor: 0, name: "limits",    imports: &["protocol", "ids"],
+    Row { floor: 0, name: "pattern",   imports: &[],
+          crates: &[] },
+    Row { floor: 0, name: "limits",    imports: &["protocol", "ids", "pattern"],
           crates: &["serde", "serde_json"] },
     Row { floor: 0, name: "protocol",  imports: &["ids", "limits"],
           crates: &["serde", "serde_json", "base64", "rmp"] },
@@ -60,6 +62,8 @@ const HOUSE: &[Row] = &[
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log"] },
     Row { floor: 5, name: "worker",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "local_waker"] },
+    Row { floor: 5, name: "access",    imports: &["ids", "pattern", "messages", "api"],                  // not worker
+          crates: &["log", "serde", "serde_json"] },
     Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages"], // not api, worker
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "fastrand"] },
     Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker"],
@@ -74,7 +78,7 @@ const HOUSE: &[Row] = &[
                                                   "hub", "session", "subscribers", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker", "rustix"] },
-    Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
+    Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker", "access",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
     Row { floor: 9, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
@@ -105,7 +109,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Paths of pure code: time, randomness and input arrive as arguments.
-const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "limits/", "protocol/", "state/", "recovery/"];
+const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "limits/", "pattern.rs", "protocol/", "state/", "recovery/"];
 
 /// Tokens that pure code may not contain.
 #[rustfmt::skip]
