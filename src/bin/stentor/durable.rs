@@ -42,11 +42,6 @@ impl DurableOptions {
     }
 }
 
-/// Room whose members are the sockets of a user.
-pub(super) fn user_room(user: &str) -> String {
-    format!("user:{user}")
-}
-
 /// The rooms of a client's event or of a change of rooms, which has `room` or `rooms`.
 pub(super) fn target_rooms(
     room: Option<String>,

@@ -1,6 +1,8 @@
 //! Tests of `stentor serve`: its HTTP resources and the binary.
 
 mod api;
+mod api_clients;
+mod api_keys;
 mod binary;
 mod data_dir;
 mod journal_tool;

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use actix_web::web::ServiceConfig;
-use stentor::{Args, Builder, Event, Limits, Listener, Server};
+use stentor::{AccessRules, Args, Builder, Event, Limits, Listener, Server};
 use tokio::sync::oneshot;
 
 use super::product::http::{self, ApiKey, ApiLimits, ApiSettings, Scopes};
@@ -167,7 +167,8 @@ fn serve(
     system.block_on(async {
         let io = builder.build().expect("the server is built");
         let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
-        let api = Live::new(ApiSettings { keys: vec![ApiKey::new(Scopes::ALL, API_KEY)], limits: api });
+        let keys = vec![ApiKey::new(Scopes::ALL, API_KEY)];
+        let api = Live::new(ApiSettings { keys, limits: api, rules: AccessRules::default() });
         let listener = listen(&io, listener.configure(http::routes(io.clone(), api)));
         let address = listener.local_addr().expect("an address");
         let running = actix::spawn(listener.run());

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stentor::{Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
+use stentor::{AccessRules, Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
 
 use self::contradictions::RECORD_BYTES;
 use super::data_dir;
@@ -191,7 +191,8 @@ impl Config {
     /// Settings of the HTTP API.
     pub(crate) fn api(&self) -> ApiSettings {
         let key = self.api_key.iter().map(|key| ApiKey::new(Scopes::ALL, key));
-        ApiSettings { keys: key.chain(self.api_keys.iter().cloned()).collect(), limits: self.api.clone() }
+        let keys = key.chain(self.api_keys.iter().cloned()).collect();
+        ApiSettings { keys, limits: self.api.clone(), rules: AccessRules::default() }
     }
 
     /// Bytes of the largest event that a client may send, over a session or the HTTP API.

@@ -45,7 +45,7 @@ impl Api {
     }
 
     async fn read_body(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
-        Ok(self.io.read_body(request, payload, self.limits().body_bytes_max).await?)
+        Ok(self.io.read_body(request, payload, self.settings.get().limits.body_bytes_max).await?)
     }
 }
 

@@ -4,38 +4,40 @@
 use actix_web::web::{self, Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, Route};
 use serde::Serialize;
-use stentor::{Namespace, RoomError, Socket, SocketId};
+use serde_json::value::RawValue;
+use stentor::{Identity, Namespace, RoomError, Socket, SocketId};
 
-use super::super::durable::{target_rooms, user_room};
+use super::super::durable::target_rooms;
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorBody, Published};
 use super::super::subscriber_bodies::unix_millis;
-use super::body::{Fields, bad, text};
+use super::body::{Fields, bad, excerpt, text};
 use super::publish::Publish;
 use super::query::{ListQuery, check_utf8};
 use super::{Api, answer};
 
 /// The clients that a request concerns.
 pub(super) enum Target {
+    /// The sockets in the room of a user.
     User(String),
     Socket(SocketId),
 }
 
 impl Target {
-    pub(super) fn user(request: &HttpRequest, user: &str) -> Result<Self, ErrorBody> {
+    pub(super) fn user(api: &Api, request: &HttpRequest, user: &str) -> Result<Self, ErrorBody> {
         check_utf8(request, user)?;
-        Ok(Self::User(user.to_owned()))
+        api.settings.get().user_room(user).map(Self::User)
     }
 
-    pub(super) fn socket(_: &HttpRequest, id: &str) -> Result<Self, ErrorBody> {
-        let expected = || bad(format!("path: expected the id of a socket, 20 characters, got {id:?}"));
+    pub(super) fn socket(_: &Api, _: &HttpRequest, id: &str) -> Result<Self, ErrorBody> {
+        let expected = || bad(format!("path: expected the id of a socket, 20 characters, got {:?}", excerpt(id)));
         SocketId::parse(id).map(Self::Socket).map_err(|_| expected())
     }
 
     /// Room whose members are the sockets of the target.
     fn room(&self) -> String {
         match self {
-            Self::User(user) => user_room(user),
+            Self::User(room) => room.clone(),
             Self::Socket(id) => id.to_string(),
         }
     }
@@ -73,6 +75,9 @@ struct UserBody {
 #[derive(Serialize)]
 struct SocketBody {
     id: String,
+    user: Option<String>,
+    /// What the token or the hook of the client says about the user.
+    info: Option<Box<RawValue>>,
     address: Option<String>,
     /// Arrival of the request that opened the connection, in milliseconds since the Unix epoch.
     connected_at: u64,
@@ -81,9 +86,11 @@ struct SocketBody {
 
 impl From<&Socket> for SocketBody {
     fn from(socket: &Socket) -> Self {
-        let handshake = socket.handshake();
+        let (handshake, identity) = (socket.handshake(), Identity::of(socket));
         Self {
             id: socket.id().to_string(),
+            user: identity.user().map(ToOwned::to_owned),
+            info: identity.info.clone(),
             address: handshake.address().map(|address| address.to_string()),
             connected_at: unix_millis(handshake.received_at()),
             recovered: socket.recovered(),
@@ -111,7 +118,7 @@ pub(super) async fn user(api: Data<Api>, request: HttpRequest, user: Path<String
     let listed = async {
         let query = ListQuery::read(&api, request.query_string())?;
         let user = user.into_inner();
-        let sockets = Target::user(&request, &user)?.sockets(&query.namespace).await?;
+        let sockets = Target::user(&api, &request, &user)?.sockets(&query.namespace).await?;
         let mut sockets: Vec<_> = sockets.iter().map(SocketBody::from).collect();
         sockets.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let count = sockets.len();
@@ -125,7 +132,7 @@ pub(super) async fn user(api: Data<Api>, request: HttpRequest, user: Path<String
 pub(super) async fn socket(api: Data<Api>, request: HttpRequest, id: Path<String>) -> HttpResponse {
     let described = async {
         let namespace = ListQuery::namespace(&api, request.query_string())?;
-        let sockets = Target::socket(&request, &id)?.sockets(&namespace).await?;
+        let sockets = Target::socket(&api, &request, &id)?.sockets(&namespace).await?;
         // One socket, or an error before.
         let socket = sockets.first().ok_or_else(|| not_connected(&id, &namespace))?;
         let rooms = socket.rooms().await.map_err(|error| match error {
@@ -146,11 +153,11 @@ pub(super) enum Operation {
     Disconnect,
 }
 
-/// Route of an operation. `target` reads the parameter of the path.
-pub(super) fn operation(target: fn(&HttpRequest, &str) -> Result<Target, ErrorBody>, operation: Operation) -> Route {
+/// Route of an operation. `read` reads the parameter of the path.
+pub(super) fn operation(read: fn(&Api, &HttpRequest, &str) -> Result<Target, ErrorBody>, operation: Operation) -> Route {
     web::to(move |api: Data<Api>, request: HttpRequest, id: Path<String>, payload: Payload| async move {
         let target = async {
-            let target = target(&request, &id)?;
+            let target = read(&api, &request, &id)?;
             let body = match operation {
                 Operation::Disconnect => api.read_optional(&request, payload).await?,
                 _ => api.read_json(&request, payload).await?,
@@ -171,8 +178,8 @@ pub(super) fn operation(target: fn(&HttpRequest, &str) -> Result<Target, ErrorBo
 }
 
 async fn publish_to(api: &Api, target: &Target, body: &str) -> Result<Published, ErrorBody> {
-    let event = Publish::read_to(body, target.room(), api.limits().rooms_max)?;
-    event.publish(api).await
+    let rooms_max = api.settings.get().limits.rooms_max;
+    Publish::read_to(body, target.room(), rooms_max)?.publish(api).await
 }
 
 /// Makes the sockets join or leave rooms. After an error, some may have done so.
@@ -182,7 +189,12 @@ async fn change_rooms(api: &Api, target: &Target, body: &str, is_join: bool) -> 
     let room: Option<String> = fields.take("room", "a string")?;
     let rooms: Option<Vec<String>> = fields.take("rooms", "an array of strings")?;
     fields.end()?;
-    let rooms = target_rooms(room, rooms, api.limits().rooms_max).map_err(bad)?;
+    let settings = api.settings.get();
+    let rooms = target_rooms(room, rooms, settings.limits.rooms_max).map_err(bad)?;
+    if let Some(room) = rooms.iter().find(|room| settings.rules.user_of(room).is_some()) {
+        let message = format!("room {room:?} belongs to a user, the server alone joins and leaves it");
+        return Err(ErrorBody::new(ErrorCode::BadRoom, message));
+    }
     let sockets = target.sockets(&api.namespace(&namespace)?).await?;
     let mut changed = 0;
     for socket in &sockets {
@@ -215,7 +227,7 @@ async fn disconnect(api: &Api, target: &Target, body: &str) -> Result<Changed, E
     let sockets = target.sockets(&api.namespace(&namespace)?).await?;
     for socket in &sockets {
         if reconnect == Some(true) {
-            socket.disconnect(true);
+            socket.close_transport();
         } else {
             socket.disconnect(false);
         }

@@ -20,9 +20,10 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use serde::Serialize;
 
-use stentor::Server;
+use stentor::{AccessRules, Identity, Server};
 
 use self::access::ApiCounters;
+use self::body::bad;
 use self::resources::{RESOURCES, Resource};
 use super::error_code::ErrorCode;
 use super::live::Live;
@@ -50,6 +51,18 @@ pub(crate) struct ApiSettings {
     /// Keys of which a request needs one. If there are none, every request is refused.
     pub(crate) keys: Vec<ApiKey>,
     pub(crate) limits: ApiLimits,
+    pub(crate) rules: AccessRules,
+}
+
+impl ApiSettings {
+    /// Name of the room of a user.
+    fn user_room(&self, user: &str) -> Result<String, ErrorBody> {
+        if !self.rules.user_rooms {
+            return Err(bad("users have no rooms: set user_rooms to true (STENTOR_USER_ROOMS, --user-rooms)"));
+        }
+        let identity = Identity::of_user(user).map_err(|error| bad(error.to_string()))?;
+        Ok(identity.user_room().unwrap_or_default())
+    }
 }
 
 /// State shared by all resources of the API.
@@ -58,12 +71,6 @@ struct Api {
     io: Server,
     settings: Arc<Live<ApiSettings>>,
     counters: Arc<ApiCounters>,
-}
-
-impl Api {
-    fn limits(&self) -> ApiLimits {
-        self.settings.get().limits.clone()
-    }
 }
 
 /// Returns a function for [`stentor::Listener::configure`] that adds `/healthz`, `/readyz`,

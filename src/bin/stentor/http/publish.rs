@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 
 use stentor::Args;
 
-use super::super::durable::{DurableOptions, check_count, target_rooms, user_room};
+use super::super::durable::{DurableOptions, check_count, target_rooms};
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::body::{Fields, bad, excerpt, text};
-use super::{Api, answer};
+use super::{Api, ApiSettings, answer};
 
 /// Handles `POST /api/v1/publish`.
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
@@ -43,7 +43,7 @@ enum Item {
 async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let events: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
-    let limit = api.limits().batch_max;
+    let limit = api.settings.get().limits.batch_max;
     if events.len() > limit {
         return Err(ErrorBody::new(
             ErrorCode::TooLarge,
@@ -69,7 +69,7 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
 }
 
 async fn publish(api: &Api, text: &str) -> Result<Published, ErrorBody> {
-    Publish::read(text, api.limits().rooms_max)?.publish(api).await
+    Publish::read(text, &api.settings.get())?.publish(api).await
 }
 
 /// An event and its target.
@@ -93,28 +93,32 @@ const FIELDS_TO_TARGET: &str = "namespace, event, args, except, volatile, durabl
 
 impl Publish {
     /// Reads an event with its target.
-    fn read(text: &str, rooms_max: usize) -> Result<Self, ErrorBody> {
+    fn read(text: &str, settings: &ApiSettings) -> Result<Self, ErrorBody> {
         let mut fields = Fields::read(text, FIELDS)?;
         let room: Option<String> = fields.take("room", "a string")?;
         let rooms: Option<Vec<String>> = fields.take("rooms", "an array of strings")?;
         let users: Option<Vec<String>> = fields.take("users", "an array of strings")?;
         let all: Option<bool> = fields.take("all", "true or false")?;
         let event = Self::read_event(fields)?;
-        let excepted = event.except.len();
-        let rooms = match (users, all == Some(true), room.is_some() || rooms.is_some()) {
-            (None, true, false) => check_count(Vec::new(), excepted, rooms_max),
-            (_, true, _) => Err("all: expected no room, rooms or users beside it".to_owned()),
-            (Some(users), false, false) if users.is_empty() => Err("users: expected one user at least, got none".into()),
-            (Some(users), false, false) => check_count(rooms_of(&users), excepted, rooms_max),
-            (users, false, true) => target_rooms(room, rooms, usize::MAX).and_then(|rooms| {
-                let users = users.as_deref().map_or_else(Vec::new, rooms_of);
-                check_count([rooms, users].concat(), excepted, rooms_max)
-            }),
-            (None, false, false) => {
-                Err("room is missing, expected a string; or rooms or users, arrays of strings; or all, true".into())
+        let has_room = room.is_some() || rooms.is_some();
+        let of_users = |users: Vec<String>| users.iter().map(|user| settings.user_room(user)).collect();
+        let rooms: Vec<String> = match (all == Some(true), has_room, users) {
+            (true, false, None) => Vec::new(),
+            (true, _, _) => return Err(bad("all: expected no room, rooms or users beside it")),
+            (false, false, Some(users)) if users.is_empty() => {
+                return Err(bad("users: expected one user at least, got none"));
+            }
+            (false, false, Some(users)) => of_users(users)?,
+            (false, false, None) => {
+                let expected = "expected a string; or rooms or users, arrays of strings; or all, true";
+                return Err(bad(format!("room is missing, {expected}")));
+            }
+            (false, true, users) => {
+                let users: Vec<_> = users.map_or_else(|| Ok(Vec::new()), of_users)?;
+                [target_rooms(room, rooms, usize::MAX).map_err(bad)?, users].concat()
             }
         };
-        let rooms = rooms.map_err(bad)?;
+        let rooms = check_count(rooms, event.except.len(), settings.limits.rooms_max).map_err(bad)?;
         Ok(Self { rooms, ..event })
     }
 
@@ -160,10 +164,6 @@ impl Publish {
     }
 }
 
-fn rooms_of(users: &[String]) -> Vec<String> {
-    users.iter().map(|user| user_room(user)).collect()
-}
-
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
@@ -190,10 +190,15 @@ fn read_args(text: &RawValue) -> Result<Args, ErrorBody> {
 
 #[cfg(test)]
 mod tests {
+    use stentor::AccessRules;
+
+    use super::super::ApiLimits;
     use super::*;
 
     fn read(text: &str) -> Result<Publish, String> {
-        Publish::read(text, 3).map_err(|error| error.message)
+        let limits = ApiLimits { rooms_max: 3, ..ApiLimits::default() };
+        let settings = ApiSettings { keys: Vec::new(), limits, rules: AccessRules::default() };
+        Publish::read(text, &settings).map_err(|error| error.message)
     }
 
     #[test]
@@ -214,10 +219,28 @@ mod tests {
     }
 
     #[test]
+    fn users_have_their_rooms_beside_others_and_all_has_none() {
+        let rooms = |text: &str| read(text).map(|publish| publish.rooms);
+        let named = |names: &[&str]| Ok(names.iter().map(ToString::to_string).collect());
+        assert_eq!(rooms(r#"{"users":["42","a b"],"event":"e"}"#), named(&["user:42", "user:a b"]));
+        assert_eq!(rooms(r#"{"users":["42"],"room":"a","event":"e"}"#), named(&["a", "user:42"]));
+        assert_eq!(rooms(r#"{"rooms":["a","b"],"users":[],"event":"e"}"#), named(&["a", "b"]));
+        assert_eq!(rooms(r#"{"all":true,"event":"e"}"#), named(&[]));
+        assert_eq!(rooms(r#"{"all":false,"room":"a","event":"e"}"#), named(&["a"]));
+    }
+
+    #[test]
     fn errors_name_the_field_and_the_expected_value() {
         let deep = format!(r#"{{"room":"a","event":"e","args":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for (text, expected) in [
-            (r#"{"event":"e"}"#, "room is missing, expected a string; or rooms, an array of strings"),
+            (r#"{"event":"e"}"#, "room is missing, expected a string; or rooms or users, arrays of strings; or all, true"),
+            (r#"{"users":[],"event":"e"}"#, "users: expected one user at least, got none"),
+            (r#"{"users":"42","event":"e"}"#, "users: expected an array of strings, got \"42\""),
+            (r#"{"users":[""],"event":"e"}"#, "user id is empty"),
+            (r#"{"users":["1","2"],"rooms":["a","b"],"event":"e"}"#, "4 rooms exceed limit of 3"),
+            (r#"{"all":true,"room":"a","event":"e"}"#, "all: expected no room, rooms or users beside it"),
+            (r#"{"all":true,"users":["a"],"event":"e"}"#, "all: expected no room, rooms or users beside it"),
+            (r#"{"all":1,"event":"e"}"#, "all: expected true or false, got 1"),
             (r#"{"room":"a"}"#, "event is missing, expected a string"),
             (r#"{"room":1,"event":"e"}"#, "room: expected a string, got 1"),
             (r#"{"room":"a","event":["e"]}"#, "event: expected a string, got [\"e\"]"),
@@ -233,7 +256,7 @@ mod tests {
             (r#"{"room":"a","event":"e","dedup_id":7}"#, "dedup_id: expected a string, got 7"),
             (
                 r#"{"room":"a","event":"e","data":1}"#,
-                "unknown field \"data\", expected namespace, room, rooms, event, args, except, durable, dedup_id, expires_in",
+                "unknown field \"data\", expected namespace, room, rooms, users, all, event, args, except, volatile, durable, dedup_id, expires_in",
             ),
         ] {
             assert_eq!(read(text), Err(expected.into()), "{text}");

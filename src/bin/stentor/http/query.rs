@@ -51,7 +51,7 @@ impl ListQuery {
     fn of(api: &Api, query: &str, names: &str) -> Result<Self, ErrorBody> {
         let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
         let (mut namespace, mut after, mut limit) = (String::from("/"), None, PAGE);
-        let most = api.limits().page_entries_max;
+        let most = api.settings.get().limits.page_entries_max;
         for (name, value) in pairs.into_inner() {
             if !names.split(", ").any(|known| known == name) {
                 return Err(bad(format!("unknown parameter {name:?}, expected {names}")));

@@ -75,3 +75,38 @@ pub(super) static RESOURCES: &[Resource] = &[
 async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(include_str!("../../../../docs/openapi.json"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Methods and scopes by path.
+    type Paths = BTreeMap<String, BTreeSet<(String, String)>>;
+
+    fn described() -> Paths {
+        let file: Value = serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap();
+        let of_path = |methods: &Value| {
+            let scope = |operation: &Value| operation["x-scope"].as_str().unwrap_or_default().to_owned();
+            let methods = methods.as_object().unwrap().iter();
+            methods.map(|(method, operation)| (method.to_uppercase(), scope(operation))).collect()
+        };
+        file["paths"].as_object().unwrap().iter().map(|(path, methods)| (path.clone(), of_path(methods))).collect()
+    }
+
+    #[test]
+    fn the_description_and_the_server_have_the_same_resources() {
+        let mut served: Paths = BTreeMap::new();
+        for resource in RESOURCES {
+            let methods = resource.methods.iter().map(|(method, scope)| (method.to_string(), scope.name().to_owned()));
+            served.insert(resource.full_path(), methods.collect());
+        }
+        for open in ["/healthz", "/readyz", "/metrics"] {
+            served.insert(open.to_owned(), [("GET".to_owned(), String::new())].into());
+        }
+        assert_eq!(described(), served);
+    }
+}
