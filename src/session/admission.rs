@@ -14,6 +14,7 @@ use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::answer::{Answer, ConnectAnswer, ResumedSession};
 use crate::messages::event::DirectPacket;
 use crate::messages::hub::{Connect, ConnectKind, OrderedCommand};
+use crate::messages::room_filter::RoomFilter;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
@@ -154,7 +155,7 @@ impl Session {
     fn without_declined_resume(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         match self.find_socket(socket) {
             Some(session_socket)
-                if session_socket.attempt.is_some() && !session_socket.socket.info().is_recoverable() =>
+                if session_socket.attempt.is_some() && !session_socket.socket.info().is_recovered() =>
             {
                 self.reconnect_as_new(socket)
             }
@@ -194,13 +195,14 @@ impl Session {
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
         let outbox = self.outbox.clone();
+        let filter = info.extensions.remove::<RoomFilter>().map(|filter| (*filter).clone());
         if session_socket.handlers.observes_outgoing() {
             outbox.observe();
         }
         let now = Instant::now();
         self.credit_window.submit(now, reply.frame().len(), PendingReply::Connect(id), move |from| {
             let member = outbox.add_member(info);
-            OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
+            OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, filter, reply }))
         });
         // The data is journalled after the connect, since middleware may have stored some.
         self.journal_data(id, now);
