@@ -7,6 +7,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ErrorCode {
+    /// The configuration has errors, and was not reloaded.
+    BadConfiguration,
     BadEvent,
     BadRequest,
     BadRoom,
@@ -49,6 +51,7 @@ impl ErrorCode {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::BadConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Expired => StatusCode::GONE,
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::Disconnected | Self::Indeterminate | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -12,6 +12,7 @@ mod live;
 mod logging;
 mod process;
 mod queue_tool;
+mod reload;
 mod replies;
 mod secret;
 mod signature;
@@ -21,13 +22,16 @@ mod vocabulary;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use actix_web::web::ServiceConfig;
 use clap::{Arg, ArgMatches, Command};
 use stentor::{BuildError, Server};
 
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
 use self::live::Live;
+use self::reload::{LiveParts, Reloader};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -110,7 +114,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("serve", flags)) => {
             let effective = config::load(flags)?;
             start_log(&effective.config.log_level)?;
-            actix::System::new().block_on(serve(&effective))
+            actix::System::new().block_on(serve(&effective, flags))
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
@@ -226,8 +230,8 @@ fn fit_descriptors(effective: &Effective) -> Config {
     config
 }
 
-async fn serve(effective: &Effective) -> Result<(), Failure> {
-    process::outlive_terminal();
+async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure> {
+    let hangups = process::hangups();
     log::info!("configuration {}", effective.line());
     for name in &effective.unknown_variables {
         log::warn!("unknown environment variable {name} (ignored)");
@@ -249,7 +253,14 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
         BuildError::Queue(_) => with_remedy(&error, "queue"),
         error => error.into(),
     })?;
-    let outcome = serve_with(&io, config).await;
+    let api = Live::new(config.api());
+    let parts = LiveParts { api: api.clone() };
+    let flags = flags.clone();
+    let reloader = Arc::new(Reloader::new(move || config::load(&flags), parts, effective.config.clone()));
+    let by_signal = reloader.clone();
+    hangups.each(move || drop(by_signal.reload()));
+    let routes = http::routes(io.clone(), api, Arc::new(move || reloader.reload()));
+    let outcome = serve_with(&io, config, routes).await;
     if outcome.is_err() {
         // Close the journal cleanly, so that the next start can continue it, even after a reboot.
         io.close().await;
@@ -257,13 +268,16 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     outcome
 }
 
-async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
+async fn serve_with(
+    io: &Server,
+    config: &Config,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static,
+) -> Result<(), Failure> {
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
-    let api = Live::new(config.api());
-    listener = listener.configure(http::routes(io.clone(), api.clone())).configure(demo::page);
+    listener = listener.configure(routes).configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }

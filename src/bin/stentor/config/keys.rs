@@ -24,6 +24,10 @@ pub(super) struct Key {
     pub(super) is_secret: bool,
     pub(super) put: fn(&mut Config, Value) -> bool,
     value: fn(&Config) -> Value,
+    /// Compares the values of two configurations, also of secrets.
+    pub(super) differs: fn(&Config, &Config) -> bool,
+    /// Copies the value from one configuration to another.
+    pub(super) copy: fn(&mut Config, &Config),
 }
 
 /// Settings under one heading of `--help` and of the file.
@@ -154,6 +158,8 @@ macro_rules! keys {
             is_secret: keys!(@secret $($secret)?),
             put: |config, value| config.$($field).+.put(value),
             value: |config| config.$($field).+.show(),
+            differs: |a, b| a.$($field).+ != b.$($field).+,
+            copy: |to, from| to.$($field).+.clone_from(&from.$($field).+),
         },)*]
     };
     (@secret secret) => { true };

@@ -1,10 +1,12 @@
 //! Configuration of `stentor serve`, from a file, the environment (`STENTOR_*`) and flags.
 //!
 //! `keys` is the table of settings, `load` merges the sources, `contradictions` checks the settings
-//! against each other, `retention` reads rules of the queue, and `text` explains settings.
+//! against each other, `live` has the settings that can change while the server runs, `retention`
+//! reads rules of the queue, and `text` explains settings.
 
 mod contradictions;
 mod keys;
+mod live;
 mod load;
 mod retention;
 mod text;

@@ -7,6 +7,7 @@ mod clients;
 mod keys;
 mod publish;
 mod query;
+mod reload;
 mod resources;
 mod rooms;
 mod status;
@@ -30,6 +31,7 @@ use super::live::Live;
 use super::replies::{ErrorAnswer, ErrorBody};
 
 pub(crate) use self::keys::{ApiKey, Scopes, is_api_key};
+pub(crate) use self::reload::{Reload, Reloaded};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiLimits {
@@ -70,6 +72,7 @@ impl ApiSettings {
 struct Api {
     io: Server,
     settings: Arc<Live<ApiSettings>>,
+    reload: Reload,
     counters: Arc<ApiCounters>,
 }
 
@@ -78,8 +81,9 @@ struct Api {
 pub(crate) fn routes(
     io: Server,
     settings: Arc<Live<ApiSettings>>,
+    reload: Reload,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
-    let api = Api { io, settings, counters: Arc::default() };
+    let api = Api { io, settings, reload, counters: Arc::default() };
     move |config| {
         let (ready, counted) = (api.io.clone(), api.clone());
         let scope = web::scope("/api").app_data(web::Data::new(api.clone())).default_service(web::to(nothing));

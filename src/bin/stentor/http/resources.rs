@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, Route, web};
 
 use super::clients::{self, Operation, Target};
 use super::keys::Scope::{self, Admin, Publish, Read, Subscribe};
-use super::{publish, rooms, subscribers};
+use super::{publish, reload, rooms, subscribers};
 
 pub(super) struct Resource {
     /// Path below `/api`, as actix-web takes it.
@@ -42,6 +42,7 @@ pub(super) static RESOURCES: &[Resource] = &[
     Resource { path: "/v1/openapi.json", methods: &[(Method::GET, Read)], route: || web::to(openapi) },
     Resource { path: "/v1/publish", methods: &[(Method::POST, Publish)], route: || web::to(publish::one) },
     Resource { path: "/v1/publish/batch", methods: &[(Method::POST, Publish)], route: || web::to(publish::batch) },
+    Resource { path: "/v1/reload", methods: &[(Method::POST, Admin)], route: || web::to(reload::reload) },
     Resource { path: "/v1/rooms", methods: &[(Method::GET, Read)], route: || web::to(rooms::list) },
     Resource { path: "/v1/rooms/{room:.+}", methods: &[(Method::GET, Read)], route: || web::to(rooms::members) },
     Resource { path: "/v1/users/{user}", methods: &[(Method::GET, Read)], route: || web::to(clients::user) },
