@@ -197,19 +197,18 @@ fn notify(state: &str) {
 fn notify(_: &str) {}
 
 /// Raises the limit on open files, and returns the configuration with limits on connections that
-/// the raised limit allows.
-fn fit_descriptors(effective: &Effective) -> Config {
+/// the raised limit allows, and the raised limit.
+fn fit_descriptors(effective: &Effective) -> (Config, u64) {
     let mut config = effective.config.clone();
     let descriptors = match process::raise_descriptors() {
         Ok(descriptors) => descriptors,
         Err(error) => {
             log::warn!("limit on open files not raised error={error}");
-            return config;
+            return (config, u64::MAX);
         }
     };
-    let workers =
-        config.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    process::fit_connections(&mut config.limits, descriptors.now, workers);
+    let threads = config.threads();
+    process::fit_connections(&mut config.limits, descriptors.now, threads);
     log::info!(
         "limits open_files={} open_files_before={} sessions_max={} http_connections_max={}",
         descriptors.now,
@@ -227,7 +226,7 @@ fn fit_descriptors(effective: &Effective) -> Config {
             );
         }
     }
-    config
+    (config, descriptors.now)
 }
 
 async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure> {
@@ -236,7 +235,7 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
     for name in &effective.unknown_variables {
         log::warn!("unknown environment variable {name} (ignored)");
     }
-    let config = &fit_descriptors(effective);
+    let (config, open_files) = &fit_descriptors(effective);
     let (access, reason) = config.subscriber_access();
     log::info!("queue storage={} subscribers={} reason=\"{reason}\"", config.queue_storage().name(), access.name());
     let with_remedy = |error: &dyn Display, setting: &str| {
@@ -254,7 +253,7 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
         error => error.into(),
     })?;
     let api = Live::new(config.api());
-    let parts = LiveParts { api: api.clone() };
+    let parts = LiveParts { io: io.clone(), api: api.clone(), open_files: *open_files };
     let flags = flags.clone();
     let reloader = Arc::new(Reloader::new(move || config::load(&flags), parts, effective.config.clone()));
     let by_signal = reloader.clone();

@@ -5,18 +5,27 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use stentor::Server;
+
 use super::config::{Config, ConfigError, Effective};
 use super::http::{ApiSettings, Reloaded};
 use super::live::Live;
+use super::process;
 
 /// The parts of a running server that a reload replaces.
 pub(crate) struct LiveParts {
+    pub(crate) io: Server,
     pub(crate) api: Arc<Live<ApiSettings>>,
+    /// Limit on open files, which limits the number of sessions.
+    pub(crate) open_files: u64,
 }
 
 impl LiveParts {
     /// Replaces all parts by those of `config`, or none if there is an error.
     fn replace(&self, config: &Config) -> Result<(), String> {
+        let mut fitted = config.clone();
+        process::fit_connections(&mut fitted.limits, self.open_files, config.threads());
+        self.io.reload(&fitted.builder()).map_err(|error| error.to_string())?;
         self.api.set(config.api());
         Ok(())
     }

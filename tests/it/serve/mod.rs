@@ -14,6 +14,7 @@ mod queue_folder;
 mod queue_http;
 mod queue_tool;
 mod rate;
+mod reload;
 mod slow;
 mod status;
 mod subscribers;

@@ -5,10 +5,26 @@ use super::keys::KEYS;
 use super::load::{ConfigError, Problem};
 use super::{Config, contradictions};
 
-/// Settings that can change while the server runs. All others are used when something is allocated
-/// or opened at the start: threads, ports, stores, budgets, or are part of what connected clients
-/// were told, such as the ping interval.
-const LIVE: &[&str] = &["api_key", "api_keys", "api_body_bytes_max", "publish_batch_max", "page_entries_max"];
+/// Settings that can change while the server runs. All others are used when something is opened or
+/// allocated at the start, such as ports, stores and budgets, or have been sent to clients, such as
+/// the ping interval. From `trusted_proxies` and `allowed_hosts` follow defaults of who may do what,
+/// and so a change of them is one for a start.
+const LIVE: &[&str] = &[
+    "api_key",
+    "api_keys",
+    "cors_origins",
+    "cors_credentials",
+    "origins_guard",
+    "sessions_max",
+    "sessions_per_address_max",
+    "events_per_second",
+    "bytes_per_second",
+    "address_events_per_second",
+    "address_bytes_per_second",
+    "api_body_bytes_max",
+    "publish_batch_max",
+    "page_entries_max",
+];
 
 impl Config {
     /// Returns this configuration with those changes of `new` that can be made while the server

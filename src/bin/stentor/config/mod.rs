@@ -120,6 +120,11 @@ impl Config {
         self.recovery == Storage::Disk || self.queue_storage() == Storage::Disk
     }
 
+    /// Number of threads that serve connections.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
+
     /// Returns a builder for the server with this configuration.
     pub(crate) fn builder(&self) -> Builder {
         let mut limits = self.limits.clone();

@@ -101,7 +101,9 @@ impl Publish {
         let all: Option<bool> = fields.take("all", "true or false")?;
         let event = Self::read_event(fields)?;
         let has_room = room.is_some() || rooms.is_some();
-        let of_users = |users: Vec<String>| users.iter().map(|user| settings.user_room(user)).collect();
+        let of_users = |users: Vec<String>| -> Result<Vec<_>, _> {
+            users.iter().map(|user| settings.user_room(user)).collect()
+        };
         let rooms: Vec<String> = match (all == Some(true), has_room, users) {
             (true, false, None) => Vec::new(),
             (true, _, _) => return Err(bad("all: expected no room, rooms or users beside it")),
@@ -114,7 +116,7 @@ impl Publish {
                 return Err(bad(format!("room is missing, {expected}")));
             }
             (false, true, users) => {
-                let users: Vec<_> = users.map_or_else(|| Ok(Vec::new()), of_users)?;
+                let users = users.map_or_else(|| Ok(Vec::new()), of_users)?;
                 [target_rooms(room, rooms, usize::MAX).map_err(bad)?, users].concat()
             }
         };
