@@ -15,6 +15,7 @@ use crate::messages::answer::{Answer, ConnectAnswer, ResumedSession};
 use crate::messages::event::DirectPacket;
 use crate::messages::hub::{Connect, ConnectKind, OrderedCommand};
 use crate::messages::room_filter::RoomFilter;
+use crate::messages::session::ConnectRefusal;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
@@ -134,7 +135,7 @@ impl Session {
     pub(super) fn on_admitted(
         &mut self,
         info: &Arc<SocketInfo>,
-        refusal: Option<EncodedFrame>,
+        refusal: Option<ConnectRefusal>,
         ctx: &mut Context<Self>,
     ) {
         let socket = info.id;
@@ -142,7 +143,10 @@ impl Session {
             return;
         }
         match refusal {
-            Some(packet) => self.refuse_with(socket, packet),
+            Some(ConnectRefusal::Packet(packet)) => self.refuse_with(socket, packet),
+            Some(ConnectRefusal::Temporary { message }) => {
+                self.close(DisconnectReason::ForcedServerClose, &message, ctx);
+            }
             None => match self.without_declined_resume(socket) {
                 Ok(socket) => self.admit(socket, ctx),
                 Err(detail) => self.close(DisconnectReason::ForcedServerClose, detail, ctx),
@@ -314,7 +318,15 @@ impl Session {
     }
 }
 
-pub(super) fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> EncodedFrame {
+pub(super) fn connect_refusal(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> ConnectRefusal {
+    if error.is_temporary() {
+        ConnectRefusal::Temporary { message: error.to_string() }
+    } else {
+        ConnectRefusal::Packet(refusal_packet(parser, namespace, error))
+    }
+}
+
+fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> EncodedFrame {
     // Serialization cannot fail, since strings and JSON values always have a JSON form.
     connect_error(parser, namespace, &serde_json::to_string(error).unwrap_or_default())
 }
