@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ use futures_core::Stream;
 use super::http_connection::HttpConnection;
 use super::http_permits::HttpPermits;
 use crate::api::error_answer::ErrorAnswer;
-use crate::transport::cors::Cors;
+use crate::transport::AccessPolicy;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;
 
@@ -32,13 +33,14 @@ const CLIENT: &str = "/client/";
 pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
     pub(super) hosts: Hosts,
-    pub(super) cors: Option<Cors>,
+    pub(super) policy: Arc<AccessPolicy>,
     refused_hosts: Throttle,
+    refused_addresses: Throttle,
 }
 
 impl RequestRules {
-    pub(super) fn new(permits: HttpPermits, hosts: Hosts, cors: Option<Cors>) -> Self {
-        Self { permits, hosts, cors, refused_hosts: Throttle::new(1) }
+    pub(super) fn new(permits: HttpPermits, hosts: Hosts, policy: Arc<AccessPolicy>) -> Self {
+        Self { permits, hosts, policy, refused_hosts: Throttle::new(1), refused_addresses: Throttle::new(1) }
     }
 
     /// Checks the Host header. Refusals are logged, at most one per second.
@@ -49,6 +51,20 @@ impl RequestRules {
             log::warn!(
                 "request refused, its Host is not in allowed_hosts host={host:?} address={address} skipped={skipped}"
             );
+        }
+        false
+    }
+
+    /// Checks the address of a client behind a trusted proxy. Refusals are logged, at most one per
+    /// second.
+    fn admits_client(&self, head: &RequestHead) -> bool {
+        if self.policy.admits_client(head) {
+            return true;
+        }
+        if let Some(skipped) = self.refused_addresses.is_due(Instant::now()) {
+            let address = head.peer_addr.map(|peer| self.policy.proxies.client(peer.ip(), &head.headers).address);
+            let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            log::warn!("request refused, its client's address is not allowed address={address} skipped={skipped}");
         }
         false
     }
@@ -64,6 +80,8 @@ impl RequestRules {
         let is_of_reserve = exchange.as_ref().is_some_and(|exchange| self.is_of_reserve(&exchange.0));
         let refusal = if !self.admits_host(request.head()) {
             Some(host_refusal())
+        } else if !self.admits_client(request.head()) {
+            Some(address_refusal())
         } else if is_of_reserve && !OPERATORS.iter().any(|path| request.path().starts_with(path)) {
             Some(no_permit())
         } else {
@@ -106,7 +124,7 @@ impl HttpAdmission {
             // request.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
-        if let Some(cors) = rules.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
+        if let Some(cors) = rules.policy.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
             let request = response.request().clone();
             cors.add_headers(request.headers(), response.headers_mut());
         }
@@ -120,6 +138,11 @@ pub(super) const HOST_REFUSAL: &str = "{\"error\":{\"code\":\"host_not_allowed\"
 
 fn host_refusal() -> HttpResponse {
     HttpResponse::build(StatusCode::MISDIRECTED_REQUEST).content_type("application/json").body(HOST_REFUSAL)
+}
+
+fn address_refusal() -> HttpResponse {
+    let message = "this address is not served; see allowed_addresses and denied_addresses";
+    HttpResponse::Forbidden().json(ErrorAnswer::new("address_not_allowed", message))
 }
 
 fn no_permit() -> HttpResponse {

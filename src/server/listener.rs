@@ -109,7 +109,7 @@ impl Listener {
         let io = server.clone();
         let factory = move || {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
-            let rules = RequestRules::new(io.http_permits.clone(), hosts.clone(), endpoint.policy.cors.clone());
+            let rules = RequestRules::new(io.http_permits.clone(), hosts.clone(), endpoint.policy.clone());
             let rules = Rc::new(rules);
             let app = app(io.clone(), configure, rules.clone());
             let http = HttpService::build()

@@ -60,7 +60,7 @@ pub(crate) fn routes(
         config
             .route("/healthz", get_or_head().to(status::healthz))
             .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&ready))))
-            .route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted))))
+            .route("/metrics", get_or_head().to(move || status::metrics(counted.clone())))
             .service(
                 web::scope("/api")
                     .app_data(web::Data::new(api.clone()))
