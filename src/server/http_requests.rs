@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -19,6 +18,7 @@ use futures_core::Stream;
 use super::http_connection::HttpConnection;
 use super::http_permits::HttpPermits;
 use crate::api::error_answer::ErrorAnswer;
+use crate::live::Live;
 use crate::transport::AccessPolicy;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;
@@ -32,20 +32,24 @@ const CLIENT: &str = "/client/";
 /// Request rules of one thread.
 pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
-    pub(super) hosts: Hosts,
-    pub(super) policy: Arc<AccessPolicy>,
+    /// Accepted Host headers if the policy has none.
+    default_hosts: Hosts,
+    policy: Live<AccessPolicy>,
     refused_hosts: Throttle,
     refused_addresses: Throttle,
 }
 
 impl RequestRules {
-    pub(super) fn new(permits: HttpPermits, hosts: Hosts, policy: Arc<AccessPolicy>) -> Self {
-        Self { permits, hosts, policy, refused_hosts: Throttle::new(1), refused_addresses: Throttle::new(1) }
+    pub(super) fn new(permits: HttpPermits, default_hosts: Hosts, policy: Live<AccessPolicy>) -> Self {
+        let (refused_hosts, refused_addresses) = (Throttle::new(1), Throttle::new(1));
+        Self { permits, default_hosts, policy, refused_hosts, refused_addresses }
     }
 
     /// Checks the Host header. Refusals are logged, at most one per second.
     pub(super) fn admits_host(&self, head: &RequestHead) -> bool {
-        let Err(host) = self.hosts.admit(&head.headers) else { return true };
+        let policy = self.policy.get();
+        let hosts = policy.hosts.as_ref().unwrap_or(&self.default_hosts);
+        let Err(host) = hosts.admit(&head.headers) else { return true };
         if let Some(skipped) = self.refused_hosts.is_due(Instant::now()) {
             let address = head.peer_addr.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             log::warn!(
@@ -58,11 +62,12 @@ impl RequestRules {
     /// Checks the address of a client behind a trusted proxy. Refusals are logged, at most one per
     /// second.
     fn admits_client(&self, head: &RequestHead) -> bool {
-        if self.policy.admits_client(head) {
+        let policy = self.policy.get();
+        if policy.admits_client(head) {
             return true;
         }
         if let Some(skipped) = self.refused_addresses.is_due(Instant::now()) {
-            let address = head.peer_addr.map(|peer| self.policy.proxies.client(peer.ip(), &head.headers).address);
+            let address = head.peer_addr.map(|peer| policy.proxies.client(peer.ip(), &head.headers).address);
             let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             log::warn!("request refused, its client's address is not allowed address={address} skipped={skipped}");
         }
@@ -124,7 +129,8 @@ impl HttpAdmission {
             // request.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
-        if let Some(cors) = rules.policy.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
+        let is_client = response.request().path().starts_with(CLIENT);
+        if let Some(cors) = rules.policy.get().cors.as_ref().filter(|_| is_client) {
             let request = response.request().clone();
             cors.add_headers(request.headers(), response.headers_mut());
         }

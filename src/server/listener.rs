@@ -105,7 +105,7 @@ impl Listener {
         let limits = server.limits();
         let deadlines = Deadlines::new(limits);
         let (request_head_timeout, close_linger) = (limits.http.head_timeout, limits.transport.close_linger);
-        let hosts = server.endpoint.policy.hosts.clone().unwrap_or_else(|| default_hosts(&socket));
+        let hosts = default_hosts(&socket);
         let io = server.clone();
         let factory = move || {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());

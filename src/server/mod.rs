@@ -179,7 +179,7 @@ impl Server {
         self.root.all()
     }
 
-    /// Limits in force. Limits on memory that [`Builder::limits`] left unset have computed values.
+    /// Limits of the start, which [`reload`](Self::reload) does not change. Limits on memory that [`Builder::limits`] left unset have computed values.
     pub fn limits(&self) -> &Limits {
         &self.endpoint.services.core.limits
     }
@@ -192,10 +192,11 @@ impl Server {
     /// Checks whether the server accepts new sessions and is below 95 % of its limits, for the
     /// readiness probe of a load balancer.
     pub fn accepting(&self) -> Result<(), NotAccepting> {
+        let sessions_max = self.endpoint.services.directory.limits.get().sessions.max;
         match self.endpoint.check_capacity() {
             Ok(()) if self.http_permits.is_accept_failing(Instant::now()) => Err(NotAccepting::AcceptFails),
             Ok(()) if self.http_permits.is_full() => Err(NotAccepting::HttpFull),
-            Ok(()) if is_near((self.sessions(), self.limits().sessions.max)) => Err(NotAccepting::NearlyFull),
+            Ok(()) if is_near((self.sessions(), sessions_max)) => Err(NotAccepting::NearlyFull),
             Ok(()) if is_near(self.http_permits.in_use()) => Err(NotAccepting::HttpNearlyFull),
             Ok(()) => Ok(()),
             Err(HttpRefusal::Closing) => Err(NotAccepting::Closing),
@@ -296,8 +297,8 @@ impl Server {
     /// | `stentor_subscriber_expired_events_total` | counter | events | not sent since they had expired |
     /// | `stentor_subscriber_read_failures_total` | counter | reads | of the store that failed |
     pub fn metrics(&self) -> String {
-        let (limits, budgets) = (&self.endpoint.services.core.limits, self.endpoint.workers.budgets());
-        metrics::text(self.metrics.clone(), limits.clone(), budgets.clone(), self.queue.clone())
+        let (limits, budgets) = (self.endpoint.services.directory.limits.get(), self.endpoint.workers.budgets());
+        metrics::text(self.metrics.clone(), limits, budgets.clone(), self.queue.clone())
     }
 
     /// Binds an address for a port of the server's own.

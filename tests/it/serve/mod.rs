@@ -2,6 +2,8 @@
 
 mod addresses;
 mod api;
+mod api_clients;
+mod api_keys;
 mod binary;
 mod data_dir;
 mod journal_tool;
@@ -15,6 +17,7 @@ mod queue_folder;
 mod queue_http;
 mod queue_tool;
 mod rate;
+mod reload;
 mod slow;
 mod status;
 mod subscribers;

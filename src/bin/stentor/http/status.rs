@@ -1,6 +1,6 @@
 //! Liveness, readiness and metrics.
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ContentType};
 use actix_web::{HttpResponse, web};
 
 use stentor::{METRICS_CONTENT_TYPE, Server};
@@ -10,7 +10,7 @@ use super::Api;
 
 /// Responds with 200. A missing response means that this thread is blocked.
 pub(super) async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).body("ok")
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).insert_header(ContentType::plaintext()).body("ok")
 }
 
 /// Responds with 200 if new sessions are accepted, otherwise with 503 and the reason. A failed
@@ -25,7 +25,7 @@ pub(super) fn readyz(io: &Server) -> HttpResponse {
         Ok(()) => (HttpResponse::Ok(), "ok".to_owned()),
         Err(reason) => (HttpResponse::ServiceUnavailable(), reason.to_string()),
     };
-    response.insert_header((CACHE_CONTROL, "no-store")).body(text)
+    response.insert_header((CACHE_CONTROL, "no-store")).insert_header(ContentType::plaintext()).body(text)
 }
 
 const FILES_NEARLY_EXHAUSTED: &str = "process has nearly as many open files as its limit allows";
@@ -40,6 +40,6 @@ pub(super) async fn metrics(api: Api) -> HttpResponse {
     let mut text = api.io.metrics();
     // Counting many open files takes longer than a worker may be blocked.
     let process = web::block(process_metrics::text).await.unwrap_or_default();
-    text.insert_str(text.len() - END.len(), &(api.refused_keys.metric() + &process));
+    text.insert_str(text.len() - END.len(), &(api.counters.metrics() + &process));
     HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(text)
 }
