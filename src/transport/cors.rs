@@ -281,9 +281,7 @@ fn matches(known: &str, origin: &str) -> bool {
 fn matches_host(pattern: &str, host: &str) -> bool {
     let matches_label = |(pattern, label): (&str, &str)| match pattern.split_once('*') {
         None => pattern == label,
-        Some((start, end)) => {
-            label.len() > start.len() + end.len() && label.starts_with(start) && label.ends_with(end)
-        }
+        Some((start, end)) => label.len() > start.len() + end.len() && label.starts_with(start) && label.ends_with(end),
     };
     pattern.split('.').count() == host.split('.').count() && pattern.split('.').zip(host.split('.')).all(matches_label)
 }

@@ -180,7 +180,8 @@ mod tests {
         assert_eq!(fields["path"], json!(nasty));
         let (message, _) = read(nasty);
         assert_eq!(message, nasty);
-        for text in ["a x=\"\\", "a x=\"\\u\"", "a x=\"\\u{110000}\"", "a x=\"\\u{\"", "a x=\"\\u12\"", "a x=\"\\uü\""] {
+        for text in ["a x=\"\\", "a x=\"\\u\"", "a x=\"\\u{110000}\"", "a x=\"\\u{\"", "a x=\"\\u12\"", "a x=\"\\uü\""]
+        {
             read(text);
         }
     }

@@ -10,7 +10,8 @@ const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 fn refused_clients_are_warnings_with_their_reason() {
     let process = Process::start(&["--log-level", "warn"]);
     process.http().get("/socket.io/?EIO=3&transport=polling");
-    process.expect_log("handshake refused reason=\"Unsupported protocol version\" detail=\"EIO=3: this server requires");
+    process
+        .expect_log("handshake refused reason=\"Unsupported protocol version\" detail=\"EIO=3: this server requires");
     process.http().get("/socket.io/?EIO=4&transport=carrier-pigeon");
     process.expect_log("handshake refused reason=\"Transport unknown\"");
     let mut client = process.open(Transport::Websocket);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
 use super::super::http::{ApiKey, is_api_key};
-use super::value::{Field, Form, Named, SHORTEST, Value};
 use super::super::logging::LogFormat;
+use super::value::{Field, Form, Named, SHORTEST, Value};
 use super::{Config, Storage, SubscriberAccess};
 
 pub(super) struct Key {
@@ -448,8 +448,16 @@ mod tests {
     #[test]
     fn origins_are_read_leniently_and_hosts_without_ports() {
         let reads = |name: &str, text: &str| find(name).and_then(|key| key.form.read(text)).is_some();
-        for origin in ["https://a.example/", "https://A.example", "HTTPS://a.example:443", "http://a.example:80/", "*", "null", "https://*.a.example", "http://localhost:*"]
-        {
+        for origin in [
+            "https://a.example/",
+            "https://A.example",
+            "HTTPS://a.example:443",
+            "http://a.example:80/",
+            "*",
+            "null",
+            "https://*.a.example",
+            "http://localhost:*",
+        ] {
             assert!(reads("cors_origins", origin), "{origin}");
         }
         for origin in ["a.example", "https://a.example/app", "https://a.example:port", "https://*", "https://a.*"] {
