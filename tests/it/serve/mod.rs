@@ -1,12 +1,15 @@
 //! Tests of `stentor serve`: its HTTP resources and the binary.
 
+mod addresses;
 mod api;
 mod api_clients;
 mod api_keys;
 mod binary;
 mod data_dir;
 mod journal_tool;
+mod log_lines;
 mod metrics;
+mod origins;
 mod page;
 mod process;
 mod protocol;

@@ -11,6 +11,8 @@ mod error_code;
 pub(crate) mod http;
 #[path = "../../../src/bin/stentor/live.rs"]
 pub(crate) mod live;
+#[path = "../../../src/bin/stentor/process_metrics.rs"]
+mod process_metrics;
 #[path = "../../../src/bin/stentor/replies.rs"]
 mod replies;
 #[path = "../../../src/bin/stentor/secret.rs"]
@@ -19,6 +21,8 @@ pub(crate) mod secret;
 pub(crate) mod signature;
 #[path = "../../../src/bin/stentor/subscriber_bodies.rs"]
 mod subscriber_bodies;
+#[path = "../../../src/bin/stentor/throttle.rs"]
+mod throttle;
 #[path = "../../../src/bin/stentor/vocabulary/mod.rs"]
 #[allow(dead_code, reason = "tests install some of its rules only")]
 pub(crate) mod vocabulary;

@@ -37,9 +37,9 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "cookie_secure = true as well, which browsers require".into(),
     );
     check(
-        config.cors_credentials && config.cors_origins.iter().any(|origin| origin == "*"),
+        config.cors_credentials && config.cors_origins.iter().any(|origin| origin == "*" || origin == "null"),
         "cors_credentials",
-        "cors_origins without \"*\", which browsers refuse".into(),
+        "cors_origins without \"*\", which browsers refuse, and \"null\", which any site can send".into(),
     );
     check(config.cors_credentials && config.cors_origins.is_empty(), "cors_credentials", "cors_origins as well".into());
     // Beyond three quarters of its limit, a memory budget refuses large charges. A message of any

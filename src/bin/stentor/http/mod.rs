@@ -90,7 +90,7 @@ pub(crate) fn routes(
         config
             .route("/healthz", get_or_head().to(status::healthz))
             .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&ready))))
-            .route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted))))
+            .route("/metrics", get_or_head().to(move || status::metrics(counted.clone())))
             .service(RESOURCES.iter().fold(scope, |scope, resource| scope.service(served(&api, resource))));
     }
 }
