@@ -521,11 +521,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-<<<<<<< HEAD
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 51);
-=======
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 46);
->>>>>>> main
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 55);
     }
 
     #[test]
