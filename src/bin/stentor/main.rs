@@ -6,6 +6,7 @@ mod data_dir;
 mod demo;
 mod durable;
 mod error_code;
+mod hooks;
 mod http;
 mod journal_tool;
 mod logging;
@@ -15,6 +16,7 @@ mod replies;
 mod secret;
 mod signature;
 mod subscriber_bodies;
+mod throttle;
 mod vocabulary;
 
 use std::fmt::Display;

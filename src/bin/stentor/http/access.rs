@@ -1,7 +1,6 @@
 //! Authorization of requests to the API.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::HttpRequest;
 use actix_web::http::Method;
@@ -11,6 +10,7 @@ use stentor::RequestBody;
 
 use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
+use super::super::throttle::Throttle;
 use super::Api;
 use super::body::check_json;
 
@@ -26,14 +26,6 @@ pub(super) struct RefusedKeys {
     count: AtomicU64,
 }
 
-/// Limit of one log line per second.
-#[derive(Default)]
-struct Throttle {
-    /// Time of the last line, in seconds since the Unix epoch.
-    last: AtomicU64,
-    skipped: AtomicU64,
-}
-
 impl RefusedKeys {
     /// Text of the metric in the Prometheus format.
     pub(super) fn metric(&self) -> String {
@@ -43,18 +35,6 @@ impl RefusedKeys {
              # TYPE stentor_api_keys_refused counter\n\
              stentor_api_keys_refused_total {count}\n"
         )
-    }
-}
-
-impl Throttle {
-    /// If a line may be logged now, returns the number of lines that were skipped before.
-    fn is_due(&self) -> Option<u64> {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.last.swap(second, Ordering::Relaxed) == second {
-            self.skipped.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(self.skipped.swap(0, Ordering::Relaxed))
     }
 }
 
