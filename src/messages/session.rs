@@ -154,6 +154,10 @@ pub(crate) enum Request {
         socket: SocketId,
         close_session: bool,
     },
+    /// Closes the connection of the session, which the client may resume.
+    CloseTransport {
+        socket: SocketId,
+    },
 }
 
 /// Refusal of a socket by connection middleware.

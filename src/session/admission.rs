@@ -14,7 +14,11 @@ use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::answer::{Answer, ConnectAnswer, ResumedSession};
 use crate::messages::event::DirectPacket;
 use crate::messages::hub::{Connect, ConnectKind, OrderedCommand};
+<<<<<<< HEAD
 use crate::messages::session::ConnectRefusal;
+=======
+use crate::messages::room_filter::RoomFilter;
+>>>>>>> main
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
@@ -144,7 +148,7 @@ impl Session {
         match refusal {
             Some(ConnectRefusal::Packet(packet)) => self.refuse_with(socket, packet),
             Some(ConnectRefusal::Temporary { message }) => {
-                self.close(DisconnectReason::ForcedServerClose, &message, ctx);
+                self.close(DisconnectReason::ForcedClose, &message, ctx);
             }
             None => match self.without_declined_resume(socket) {
                 Ok(socket) => self.admit(socket, ctx),
@@ -158,7 +162,7 @@ impl Session {
     fn without_declined_resume(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         match self.find_socket(socket) {
             Some(session_socket)
-                if session_socket.attempt.is_some() && !session_socket.socket.info().is_recoverable() =>
+                if session_socket.attempt.is_some() && !session_socket.socket.info().is_recovered() =>
             {
                 self.reconnect_as_new(socket)
             }
@@ -198,13 +202,14 @@ impl Session {
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
         let outbox = self.outbox.clone();
+        let filter = info.extensions.remove::<RoomFilter>().map(|filter| (*filter).clone());
         if session_socket.handlers.observes_outgoing() {
             outbox.observe();
         }
         let now = Instant::now();
         self.credit_window.submit(now, reply.frame().len(), PendingReply::Connect(id), move |from| {
             let member = outbox.add_member(info);
-            OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
+            OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, filter, reply }))
         });
         // The data is journalled after the connect, since middleware may have stored some.
         self.journal_data(id, now);
