@@ -14,11 +14,8 @@ use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::answer::{Answer, ConnectAnswer, ResumedSession};
 use crate::messages::event::DirectPacket;
 use crate::messages::hub::{Connect, ConnectKind, OrderedCommand};
-<<<<<<< HEAD
-use crate::messages::session::ConnectRefusal;
-=======
 use crate::messages::room_filter::RoomFilter;
->>>>>>> main
+use crate::messages::session::ConnectRefusal;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;

@@ -3,6 +3,7 @@
 mod api;
 mod binary;
 mod data_dir;
+mod hooks;
 mod journal_tool;
 mod metrics;
 mod page;

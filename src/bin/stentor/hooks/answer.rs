@@ -10,7 +10,7 @@ const CODE_BYTES_MAX: usize = 64;
 
 /// An answer of the back end.
 #[derive(Debug)]
-pub(super) enum Answer<T> {
+pub(crate) enum Answer<T> {
     Accepted(T),
     Refused(Refusal),
     /// The socket is to be disconnected.
@@ -30,7 +30,7 @@ pub(crate) struct Refusal {
 }
 
 /// Body of an answer to one hook.
-pub(super) trait Body: DeserializeOwned {
+pub(crate) trait Body: DeserializeOwned {
     /// Names of the fields, and their forms, for errors.
     const EXPECTED: &'static str;
 
@@ -44,7 +44,7 @@ pub(super) trait Body: DeserializeOwned {
 }
 
 /// Reads an answer. An error names the wrong part and the expected fields.
-pub(super) fn read<T: Body>(text: &[u8]) -> Result<Answer<T>, String> {
+pub(crate) fn read<T: Body>(text: &[u8]) -> Result<Answer<T>, String> {
     let wrong = |error: &str| format!("{error}; expected {}, or {VERDICTS}", T::EXPECTED);
     let mut body: T = serde_json::from_slice(text).map_err(|error| wrong(&error.to_string()))?;
     match body.take_verdict() {
@@ -91,15 +91,15 @@ macro_rules! body {
 /// The identity of a client. A field that is missing or null keeps the value of the client's token.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ConnectBody {
-    pub(super) user: Option<String>,
-    pub(super) info: Option<Box<RawValue>>,
-    pub(super) data: Option<Box<RawValue>>,
-    pub(super) rooms: Option<Vec<String>>,
-    pub(super) join: Option<Vec<RoomPattern>>,
-    pub(super) publish: Option<Vec<RoomPattern>>,
-    pub(super) members: Option<Vec<RoomPattern>>,
-    pub(super) expires_at: Option<u64>,
+pub(crate) struct ConnectBody {
+    pub(crate) user: Option<String>,
+    pub(crate) info: Option<Box<RawValue>>,
+    pub(crate) data: Option<Box<RawValue>>,
+    pub(crate) rooms: Option<Vec<String>>,
+    pub(crate) join: Option<Vec<RoomPattern>>,
+    pub(crate) publish: Option<Vec<RoomPattern>>,
+    pub(crate) members: Option<Vec<RoomPattern>>,
+    pub(crate) expires_at: Option<u64>,
     error: Option<Refusal>,
     disconnect: Option<bool>,
 }
@@ -111,9 +111,9 @@ body!(
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct JoinBody {
+pub(crate) struct JoinBody {
     /// Any JSON, for the ack.
-    pub(super) data: Option<Box<RawValue>>,
+    pub(crate) data: Option<Box<RawValue>>,
     error: Option<Refusal>,
     disconnect: Option<bool>,
 }
@@ -122,7 +122,7 @@ body!(JoinBody, r#"{} or {"data": …}"#);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PublishBody {
+pub(crate) struct PublishBody {
     args: Option<Box<RawValue>>,
     #[serde(default)]
     skip: Option<bool>,
@@ -140,18 +140,18 @@ body!(PublishBody, r#"{}, {"args": […]} or {"skip": true}"#, |body| {
 
 impl PublishBody {
     /// Arguments that replace those of the event.
-    pub(super) fn args(&self) -> Result<Option<Args>, String> {
+    pub(crate) fn args(&self) -> Result<Option<Args>, String> {
         self.args.as_deref().map(|args| read_args("args", args)).transpose()
     }
 
-    pub(super) fn is_skipped(&self) -> bool {
+    pub(crate) fn is_skipped(&self) -> bool {
         self.skip == Some(true)
     }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct EventBody {
+pub(crate) struct EventBody {
     ack: Option<Box<RawValue>>,
     emit: Option<Vec<EmitBody>>,
     join: Option<Vec<String>>,
@@ -179,23 +179,23 @@ body!(
 
 /// The actions that the answer to an event asks for, in this order.
 #[derive(Debug)]
-pub(super) struct Actions {
-    pub(super) join: Vec<String>,
-    pub(super) emit: Vec<Emission>,
-    pub(super) leave: Vec<String>,
-    pub(super) ack: Args,
+pub(crate) struct Actions {
+    pub(crate) join: Vec<String>,
+    pub(crate) emit: Vec<Emission>,
+    pub(crate) leave: Vec<String>,
+    pub(crate) ack: Args,
 }
 
 #[derive(Debug)]
-pub(super) struct Emission {
-    pub(super) room: String,
-    pub(super) except: Vec<String>,
-    pub(super) event: String,
-    pub(super) args: Args,
+pub(crate) struct Emission {
+    pub(crate) room: String,
+    pub(crate) except: Vec<String>,
+    pub(crate) event: String,
+    pub(crate) args: Args,
 }
 
 impl EventBody {
-    pub(super) fn actions(&self) -> Result<Actions, String> {
+    pub(crate) fn actions(&self) -> Result<Actions, String> {
         let args = |name: &str, args: &Option<Box<RawValue>>| {
             args.as_deref().map_or_else(|| Ok(Args::default()), |args| read_args(name, args))
         };

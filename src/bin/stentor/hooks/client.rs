@@ -22,7 +22,7 @@ const IDLE_MAX: usize = 64;
 
 /// Reason why a hook has no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error("more than hooks_pending_max={0} requests are under way")]
     Overloaded(usize),
     #[error("events of {0} bytes wait for hooks, which is the limit")]
@@ -47,7 +47,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// Label of the metric.
-    pub(super) fn result(&self) -> super::metrics::Outcome {
+    pub(crate) fn result(&self) -> super::metrics::Outcome {
         use super::metrics::Outcome;
         match self {
             Self::Overloaded(_) | Self::TooMuchWaits(_) | Self::Stale => Outcome::Overloaded,
@@ -61,7 +61,7 @@ impl Failure {
 
     /// True if the back end as a whole seems not to work. Other failures may be caused by one
     /// event, and a client that sends such events must not stop the hooks of all others.
-    pub(super) fn is_of_back_end(&self) -> bool {
+    pub(crate) fn is_of_back_end(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Unreachable(_) => true,
             Self::Status(status) => matches!(status, 502..=504),
@@ -71,7 +71,7 @@ impl Failure {
 }
 
 /// Client of the back end.
-pub(super) struct HookClient {
+pub(crate) struct HookClient {
     client: Client,
     url: Url,
     key: Secret,
@@ -79,7 +79,7 @@ pub(super) struct HookClient {
 }
 
 impl HookClient {
-    pub(super) fn new(settings: &HookSettings, url: Url, key: Secret) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(settings: &HookSettings, url: Url, key: Secret) -> Result<Self, reqwest::Error> {
         let mut builder = Client::builder()
             // A proxy of the environment is for requests to the outside.
             .no_proxy()
@@ -96,7 +96,7 @@ impl HookClient {
     }
 
     /// Sends a request, and returns the body of the answer.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         hook: Hook,
         body: Vec<u8>,

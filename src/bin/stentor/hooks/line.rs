@@ -15,8 +15,8 @@ use super::client::Failure;
 use super::{Held, Hook, Hooks, Verdict, WAITING_BYTES_MAX};
 
 /// The hooks of one socket, and the order in which they are asked.
-pub(in super::super) struct Line {
-    pub(in super::super) hooks: Hooks,
+pub(crate) struct Line {
+    pub(crate) hooks: Hooks,
     /// One permit, for the event whose turn it is. Waiting events get it in their order.
     turns: Semaphore,
     /// Number of hooks of the socket that were not answered.
@@ -28,7 +28,7 @@ pub(in super::super) struct Line {
 }
 
 impl Line {
-    pub(in super::super) fn new(hooks: Hooks) -> Self {
+    pub(crate) fn new(hooks: Hooks) -> Self {
         Self {
             hooks,
             turns: Semaphore::new(1),
@@ -39,7 +39,7 @@ impl Line {
     }
 
     /// The hooks of a socket, if it has any.
-    pub(in super::super) fn of(socket: &Socket) -> Option<Arc<Self>> {
+    pub(crate) fn of(socket: &Socket) -> Option<Arc<Self>> {
         socket.extensions().get::<Self>()
     }
 
@@ -47,7 +47,7 @@ impl Line {
     ///
     /// If an earlier hook was not answered while the event waited, it is not asked. Otherwise each
     /// of the waiting events would wait for the whole time limit once more.
-    pub(in super::super) async fn ask<T: Body>(
+    pub(crate) async fn ask<T: Body>(
         &self,
         hook: Hook,
         socket: &Socket,
@@ -91,7 +91,7 @@ impl Line {
 }
 
 /// Runs `action` for an event of this socket, in its turn if the socket's events are asked about.
-pub(in super::super) async fn in_turn<T>(
+pub(crate) async fn in_turn<T>(
     socket: &Socket,
     hook: Option<Hook>,
     bytes: usize,

@@ -2,8 +2,8 @@
 //! of clients. Each is one signed HTTP request, whose answer decides.
 //!
 //! `client` sends a request, `request` and `answer` are its bodies, `line` keeps the order of one
-//! socket's events, `breaker` and the counts here bound what waits, `vocabulary::hooks` applies the
-//! answers, and `tool` is `stentor hooks`.
+//! socket's events, `breaker` and the counts here bound what waits, and `vocabulary::hooks` applies
+//! the answers.
 
 mod answer;
 mod breaker;
@@ -12,28 +12,28 @@ mod line;
 mod metrics;
 mod request;
 mod signature;
-mod tool;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
 use serde::Serialize;
 use stentor::{Identity, Socket};
 
-use self::answer::{Answer, Body};
 use self::breaker::{Breaker, Change};
-use self::client::{Failure, HookClient};
 use self::metrics::{HookMetrics, Outcome};
-use self::request::Request;
 use super::secret::Secret;
 use super::throttle::Throttle;
 
-pub(super) use self::answer::{Actions, ConnectBody, Emission, EventBody, JoinBody, PublishBody, Refusal};
-pub(super) use self::line::{Line, in_turn};
-pub(super) use self::request::{ArgsFields, ConnectFields, EventFields, JoinFields, PublishFields};
-pub(crate) use self::tool::{HookToolError, command, run};
+pub(crate) use self::answer::{
+    Actions, Answer, Body, ConnectBody, EventBody, JoinBody, PublishBody, Refusal, read as read_answer,
+};
+pub(crate) use self::client::{Failure, HookClient};
+pub(crate) use self::line::{Line, in_turn};
+pub(crate) use self::request::{
+    ArgsFields, ConnectFields, EventFields, JoinFields, PublishFields, Request, next_id,
+};
 
 /// Maximum number of bytes of the events of all sockets that wait for hooks. Without hooks, events
 /// are handled as fast as they are read; a back end that hangs must not fill the memory with them.
@@ -86,7 +86,7 @@ impl Default for HookSettings {
         Self {
             url: None,
             key: None,
-            names: Vec::new(),
+            names: Hook::ALL.map(|hook| hook.as_str().to_owned()).into(),
             headers: Vec::new(),
             timeout: Duration::from_secs(2),
             pending_max: 1_024,
@@ -131,6 +131,15 @@ pub(crate) fn read_url(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain && has_no_user).then_some(url)
 }
 
+/// The hooks of this process, for its metrics.
+static SERVED: OnceLock<Hooks> = OnceLock::new();
+
+/// Text of the metrics in the Prometheus format. Empty if no hooks are asked.
+pub(crate) fn metrics() -> String {
+    let text = |Hooks(inner): &Hooks| inner.metrics.text(inner.pending.load(Ordering::Relaxed));
+    SERVED.get().map_or_else(String::new, text)
+}
+
 /// Cheap to clone and usable from any thread.
 #[derive(Clone)]
 pub(crate) struct Hooks(Arc<Inner>);
@@ -155,7 +164,7 @@ struct Inner {
 
 /// Reason why an event is not to be handled as the client wishes.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// The back end refuses it.
     Refused(Refusal),
     /// The back end wants the socket to be disconnected.
@@ -191,27 +200,27 @@ impl Hooks {
 
     /// True if the back end is asked about events, so that events of one socket wait for each
     /// other.
-    pub(super) fn asks_events(&self) -> bool {
+    pub(crate) fn asks_events(&self) -> bool {
         [Hook::Join, Hook::Publish, Hook::Event].into_iter().any(|hook| self.asks(hook))
     }
 
     /// True if the connect hook is asked also for clients with a token.
-    pub(super) fn asks_always(&self) -> bool {
+    pub(crate) fn asks_always(&self) -> bool {
         self.0.connect_always
     }
 
     /// Names in lower case of the headers that the connect hook receives.
-    pub(super) fn headers(&self) -> &[String] {
+    pub(crate) fn headers(&self) -> &[String] {
         &self.0.headers
     }
 
-    /// Text of the metrics in the Prometheus format.
-    pub(crate) fn metrics(&self) -> String {
-        self.0.metrics.text(self.0.pending.load(Ordering::Relaxed))
+    /// Adds the metrics of these hooks to those of the process.
+    pub(crate) fn show_metrics(&self) {
+        let _ = SERVED.set(self.clone());
     }
 
     /// Asks the back end. The body of an accepting answer is returned.
-    pub(super) async fn ask<T: Body>(
+    pub(crate) async fn ask<T: Body>(
         &self,
         hook: Hook,
         socket: &Socket,
@@ -224,7 +233,7 @@ impl Hooks {
             Ok(body) => self.exchange(hook, body, socket.handshake().header("traceparent")).await,
             Err(error) => Err(Failure::Wrong(format!("the request has no JSON form: {error}"))),
         };
-        let answer = answered.and_then(|text| answer::read::<T>(&text).map_err(Failure::Wrong));
+        let answer = answered.and_then(|text| read_answer::<T>(&text).map_err(Failure::Wrong));
         let (outcome, result) = match answer {
             Ok(Answer::Accepted(body)) => (Outcome::Accepted, Ok(body)),
             Ok(Answer::Refused(refusal)) => (Outcome::Refused, Err(Verdict::Refused(refusal))),
@@ -245,12 +254,12 @@ impl Hooks {
     }
 
     /// Reports an answer that cannot be applied, although its form is right.
-    pub(super) fn wrong_answer(&self, hook: Hook, error: impl Into<String>) -> Verdict {
+    pub(crate) fn wrong_answer(&self, hook: Hook, error: impl Into<String>) -> Verdict {
         self.unavailable(hook, &Failure::Wrong(error.into()))
     }
 
     /// Logs that the back end refused a connect.
-    pub(super) fn log_refused_connect(&self, socket: &Socket, code: &str) {
+    pub(crate) fn log_refused_connect(&self, socket: &Socket, code: &str) {
         if let Some(skipped) = self.0.refused.is_due() {
             let address = socket.handshake().address().map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
             log::warn!("connect refused by the hook address={address} code={code:?} skipped={skipped}");

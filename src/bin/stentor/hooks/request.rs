@@ -16,23 +16,23 @@ use super::Hook;
 
 /// A request: the fields that all hooks have, and those of one hook.
 #[derive(Serialize)]
-pub(super) struct Request<'a, T> {
-    pub(super) hook: Hook,
+pub(crate) struct Request<'a, T> {
+    pub(crate) hook: Hook,
     /// Id of the request.
-    pub(super) id: String,
-    pub(super) namespace: &'a str,
-    pub(super) socket: String,
-    pub(super) address: Option<IpAddr>,
-    pub(super) user: Option<&'a str>,
-    pub(super) info: Option<&'a RawValue>,
+    pub(crate) id: String,
+    pub(crate) namespace: &'a str,
+    pub(crate) socket: String,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) user: Option<&'a str>,
+    pub(crate) info: Option<&'a RawValue>,
     /// Data that the connect hook has set.
-    pub(super) data: Option<Box<RawValue>>,
+    pub(crate) data: Option<Box<RawValue>>,
     #[serde(flatten)]
-    pub(super) fields: T,
+    pub(crate) fields: T,
 }
 
 impl<'a, T> Request<'a, T> {
-    pub(super) fn new(hook: Hook, socket: &'a Socket, namespace: &'a str, identity: &'a Identity, fields: T) -> Self {
+    pub(crate) fn new(hook: Hook, socket: &'a Socket, namespace: &'a str, identity: &'a Identity, fields: T) -> Self {
         Self {
             hook,
             id: next_id(),
@@ -48,7 +48,7 @@ impl<'a, T> Request<'a, T> {
 }
 
 /// Returns an id that no other request of this process has, nor of one that starts at another time.
-pub(super) fn next_id() -> String {
+pub(crate) fn next_id() -> String {
     static START: LazyLock<u128> =
         LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros()));
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -56,42 +56,42 @@ pub(super) fn next_id() -> String {
 }
 
 #[derive(Serialize)]
-pub(super) struct ConnectFields<'a> {
-    pub(super) auth: Option<Box<RawValue>>,
+pub(crate) struct ConnectFields<'a> {
+    pub(crate) auth: Option<Box<RawValue>>,
     /// Headers that the setting `hooks_headers` names.
-    pub(super) headers: BTreeMap<&'a str, &'a str>,
+    pub(crate) headers: BTreeMap<&'a str, &'a str>,
     /// True if the client is about to resume its session.
-    pub(super) recovering: bool,
+    pub(crate) recovering: bool,
 }
 
 #[derive(Serialize)]
-pub(super) struct JoinFields<'a> {
-    pub(super) room: &'a str,
+pub(crate) struct JoinFields<'a> {
+    pub(crate) room: &'a str,
     /// Second argument of `join`.
-    pub(super) options: Option<&'a RawValue>,
+    pub(crate) options: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
-pub(super) struct PublishFields<'a> {
-    pub(super) rooms: &'a [String],
-    pub(super) event: &'a str,
-    pub(super) durable: bool,
+pub(crate) struct PublishFields<'a> {
+    pub(crate) rooms: &'a [String],
+    pub(crate) event: &'a str,
+    pub(crate) durable: bool,
     #[serde(flatten)]
-    pub(super) args: ArgsFields<'a>,
+    pub(crate) args: ArgsFields<'a>,
 }
 
 #[derive(Serialize)]
-pub(super) struct EventFields<'a> {
-    pub(super) event: &'a str,
-    pub(super) wants_ack: bool,
+pub(crate) struct EventFields<'a> {
+    pub(crate) event: &'a str,
+    pub(crate) wants_ack: bool,
     #[serde(flatten)]
-    pub(super) args: ArgsFields<'a>,
+    pub(crate) args: ArgsFields<'a>,
 }
 
 /// Arguments as the client has sent them. Each attachment is base64, and its placeholder in `args`
 /// has its index.
 #[derive(Serialize)]
-pub(super) struct ArgsFields<'a> {
+pub(crate) struct ArgsFields<'a> {
     #[serde(serialize_with = "array")]
     args: &'a Args,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -99,7 +99,7 @@ pub(super) struct ArgsFields<'a> {
 }
 
 impl<'a> ArgsFields<'a> {
-    pub(super) fn new(args: &'a Args) -> Self {
+    pub(crate) fn new(args: &'a Args) -> Self {
         Self { args, attachments: args.attachments().iter().map(|bytes| STANDARD.encode(bytes)).collect() }
     }
 }

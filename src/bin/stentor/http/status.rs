@@ -5,6 +5,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use stentor::{METRICS_CONTENT_TYPE, Server};
 
+use super::super::hooks;
 use super::Api;
 
 /// Responds with 200. A missing response means that this thread is blocked.
@@ -33,5 +34,6 @@ const END: &str = "# EOF\n";
 pub(super) fn metrics(api: &Api) -> HttpResponse {
     let mut text = api.io.metrics();
     text.insert_str(text.len() - END.len(), &api.refused_keys.metric());
+    text.insert_str(text.len() - END.len(), &hooks::metrics());
     HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(text)
 }
