@@ -52,7 +52,7 @@
 //! | 3 | `messages/` | messages between actors |
 //! | 2 | `recovery/` | sessions that clients may resume, and the positions from which they resume |
 //! | 1 | `state/`, `journal/`, `queue/`, `metrics/` | sans-IO state machines; the journal; durable events; counters |
-//! | 0 | `protocol/`, `ids.rs`, `limits.rs`, `pattern.rs`, `folder.rs` | wire formats, identifiers, limits; patterns of names; locked folders |
+//! | 0 | `protocol/`, `ids.rs`, `limits.rs`, `pattern.rs`, `folder.rs`, `live.rs` | wire formats, identifiers, limits; patterns of names; locked folders; settings that change |
 
 mod access;
 mod api;
@@ -67,6 +67,7 @@ mod hub;
 mod ids;
 mod journal;
 pub mod limits;
+mod live;
 mod messages;
 mod metrics;
 mod pattern;

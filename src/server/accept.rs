@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::http_connection::{Deadlines, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
 use super::port_worker::PortWorker;
+use crate::live::Live;
 use crate::metrics::WorkerMetrics;
 use crate::transport::AccessPolicy;
 
@@ -60,7 +61,7 @@ pub(super) struct Port {
     pub(super) socket: TcpListener,
     pub(super) permits: HttpPermits,
     pub(super) deadlines: Deadlines,
-    pub(super) policy: Arc<AccessPolicy>,
+    pub(super) policy: Live<AccessPolicy>,
 }
 
 /// Accept loop of a port and its workers. Dropping this value closes the port and all connections.
@@ -263,7 +264,7 @@ mod tests {
     }
 
     fn port(socket: TcpListener, ordinary: usize) -> Port {
-        Port { socket, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Arc::default() }
+        Port { socket, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Live::default() }
     }
 
     /// Serves a port. Every connection reports its thread to the test, sends a byte, and ends when

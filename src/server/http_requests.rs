@@ -18,7 +18,8 @@ use futures_core::Stream;
 use super::http_connection::HttpConnection;
 use super::http_permits::HttpPermits;
 use crate::api::error_answer::ErrorAnswer;
-use crate::transport::cors::Cors;
+use crate::live::Live;
+use crate::transport::AccessPolicy;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;
 
@@ -31,19 +32,22 @@ const CLIENT: &str = "/client/";
 /// Request rules of one thread.
 pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
-    pub(super) hosts: Hosts,
-    pub(super) cors: Option<Cors>,
+    /// Accepted Host headers if the policy has none.
+    default_hosts: Hosts,
+    policy: Live<AccessPolicy>,
     refused_hosts: Throttle,
 }
 
 impl RequestRules {
-    pub(super) fn new(permits: HttpPermits, hosts: Hosts, cors: Option<Cors>) -> Self {
-        Self { permits, hosts, cors, refused_hosts: Throttle::new(1) }
+    pub(super) fn new(permits: HttpPermits, default_hosts: Hosts, policy: Live<AccessPolicy>) -> Self {
+        Self { permits, default_hosts, policy, refused_hosts: Throttle::new(1) }
     }
 
     /// Checks the Host header. Refusals are logged, at most one per second.
     pub(super) fn admits_host(&self, head: &RequestHead) -> bool {
-        let Err(host) = self.hosts.admit(&head.headers) else { return true };
+        let policy = self.policy.get();
+        let hosts = policy.hosts.as_ref().unwrap_or(&self.default_hosts);
+        let Err(host) = hosts.admit(&head.headers) else { return true };
         if let Some(skipped) = self.refused_hosts.is_due(Instant::now()) {
             let address = head.peer_addr.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             log::warn!(
@@ -106,7 +110,8 @@ impl HttpAdmission {
             // request.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
-        if let Some(cors) = rules.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
+        let is_client = response.request().path().starts_with(CLIENT);
+        if let Some(cors) = rules.policy.get().cors.as_ref().filter(|_| is_client) {
             let request = response.request().clone();
             cors.add_headers(request.headers(), response.headers_mut());
         }

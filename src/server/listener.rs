@@ -105,11 +105,11 @@ impl Listener {
         let limits = server.limits();
         let deadlines = Deadlines::new(limits);
         let (request_head_timeout, close_linger) = (limits.http.head_timeout, limits.transport.close_linger);
-        let hosts = server.endpoint.policy.hosts.clone().unwrap_or_else(|| default_hosts(&socket));
+        let hosts = default_hosts(&socket);
         let io = server.clone();
         let factory = move || {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
-            let rules = RequestRules::new(io.http_permits.clone(), hosts.clone(), endpoint.policy.cors.clone());
+            let rules = RequestRules::new(io.http_permits.clone(), hosts.clone(), endpoint.policy.clone());
             let rules = Rc::new(rules);
             let app = app(io.clone(), configure, rules.clone());
             let http = HttpService::build()

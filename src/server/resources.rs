@@ -40,7 +40,7 @@ impl Server {
     /// the peer. `None` if the connection has no address.
     pub fn client_address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
-        Some(self.endpoint.policy.proxies.client(peer, request.headers()).address)
+        Some(self.endpoint.policy.get().proxies.client(peer, request.headers()).address)
     }
 
     /// Reads the body of a request, at most `bytes_max` bytes, within

@@ -10,9 +10,11 @@ mod hooks;
 mod hooks_tool;
 mod http;
 mod journal_tool;
+mod live;
 mod logging;
 mod process;
 mod queue_tool;
+mod reload;
 mod replies;
 mod secret;
 mod signature;
@@ -23,12 +25,16 @@ mod vocabulary;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use actix_web::web::ServiceConfig;
 use clap::{Arg, ArgMatches, Command};
 use stentor::{BuildError, Server};
 
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
+use self::live::Live;
+use self::reload::{LiveParts, Reloader};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -111,7 +117,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("serve", flags)) => {
             let effective = config::load(flags)?;
             start_log(&effective.config.log_level)?;
-            actix::System::new().block_on(serve(&effective))
+            actix::System::new().block_on(serve(&effective, flags))
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
@@ -195,19 +201,18 @@ fn notify(state: &str) {
 fn notify(_: &str) {}
 
 /// Raises the limit on open files, and returns the configuration with limits on connections that
-/// the raised limit allows.
-fn fit_descriptors(effective: &Effective) -> Config {
+/// the raised limit allows, and the raised limit.
+fn fit_descriptors(effective: &Effective) -> (Config, u64) {
     let mut config = effective.config.clone();
     let descriptors = match process::raise_descriptors() {
         Ok(descriptors) => descriptors,
         Err(error) => {
             log::warn!("limit on open files not raised error={error}");
-            return config;
+            return (config, u64::MAX);
         }
     };
-    let workers =
-        config.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    process::fit_connections(&mut config.limits, descriptors.now, workers);
+    let threads = config.threads();
+    process::fit_connections(&mut config.limits, descriptors.now, threads);
     log::info!(
         "limits open_files={} open_files_before={} sessions_max={} http_connections_max={}",
         descriptors.now,
@@ -225,16 +230,16 @@ fn fit_descriptors(effective: &Effective) -> Config {
             );
         }
     }
-    config
+    (config, descriptors.now)
 }
 
-async fn serve(effective: &Effective) -> Result<(), Failure> {
-    process::outlive_terminal();
+async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure> {
+    let hangups = process::hangups();
     log::info!("configuration {}", effective.line());
     for name in &effective.unknown_variables {
         log::warn!("unknown environment variable {name} (ignored)");
     }
-    let config = &fit_descriptors(effective);
+    let (config, open_files) = &fit_descriptors(effective);
     let (access, reason) = config.subscriber_access();
     log::info!("queue storage={} subscribers={} reason=\"{reason}\"", config.queue_storage().name(), access.name());
     let with_remedy = |error: &dyn Display, setting: &str| {
@@ -251,7 +256,14 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
         BuildError::Queue(_) => with_remedy(&error, "queue"),
         error => error.into(),
     })?;
-    let outcome = serve_with(&io, config).await;
+    let api = Live::new(config.api());
+    let parts = LiveParts { io: io.clone(), api: api.clone(), open_files: *open_files };
+    let flags = flags.clone();
+    let reloader = Arc::new(Reloader::new(move || config::load(&flags), parts, effective.config.clone()));
+    let by_signal = reloader.clone();
+    hangups.each(move || drop(by_signal.reload()));
+    let routes = http::routes(io.clone(), api, Arc::new(move || reloader.reload()));
+    let outcome = serve_with(&io, config, routes).await;
     if outcome.is_err() {
         // Close the journal cleanly, so that the next start can continue it, even after a reboot.
         io.close().await;
@@ -259,7 +271,11 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     outcome
 }
 
-async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
+async fn serve_with(
+    io: &Server,
+    config: &Config,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static,
+) -> Result<(), Failure> {
     let hooks = config.hooks.build()?;
     if let Some(hooks) = &hooks {
         hooks.show_metrics();
@@ -271,8 +287,7 @@ async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
-    listener =
-        listener.configure(http::routes(io.clone(), config.api_key.clone(), config.api.clone())).configure(demo::page);
+    listener = listener.configure(routes).configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }

@@ -47,7 +47,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// Label of the metric.
-    pub(crate) fn result(&self) -> super::metrics::Outcome {
+    pub(super) fn result(&self) -> super::metrics::Outcome {
         use super::metrics::Outcome;
         match self {
             Self::Overloaded(_) | Self::TooMuchWaits(_) | Self::Stale => Outcome::Overloaded,
@@ -61,7 +61,7 @@ impl Failure {
 
     /// True if the back end as a whole seems not to work. Other failures may be caused by one
     /// event, and a client that sends such events must not stop the hooks of all others.
-    pub(crate) fn is_of_back_end(&self) -> bool {
+    pub(super) fn is_of_back_end(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Unreachable(_) => true,
             Self::Status(status) => matches!(status, 502..=504),

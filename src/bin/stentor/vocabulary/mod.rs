@@ -32,7 +32,7 @@ pub(crate) fn install(namespace: Namespace, access: Access, rooms_max: usize) ->
     let namespace =
         on(namespace, "publish", move |socket, args| async move { publish(&socket, &args, rooms_max).await });
     let namespace = on(namespace, "members", |socket, args| async move { members(&socket, &args).await });
-    let namespace = on(namespace, "echo", |_, args| async move { Ok(args) });
+    let namespace = on(namespace, "echo", |_, args| async move { Ok::<_, EventError>(args) });
     namespace.on_unhandled(move |socket, event: Event<Args>| async move {
         let (name, wants_ack, args) = (&*event.name, event.ack.is_wanted(), &event.data);
         let done = in_turn(&socket, Some(Hook::Event), args.byte_len(), async {
