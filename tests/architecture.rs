@@ -65,7 +65,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 5, name: "worker",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "local_waker"] },
     Row { floor: 5, name: "access",    imports: &["ids", "pattern", "messages", "api"],                  // not worker
-          crates: &["log", "serde", "serde_json"] },
+          crates: &["log", "serde", "serde_json", "tokio", "jsonwebtoken", "reqwest"] },
     Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages"], // not api, worker
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "fastrand"] },
     Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker", "live"],
@@ -99,6 +99,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),
+    ("jsonwebtoken",     &["access/jwt/", "bin/stentor/token_tool.rs"], "tokens are verified in one folder, and signed by one command"),
     ("rmp",              &["protocol/socketio/msgpack/"], "only the msgpack parser uses it"),
     ("rusqlite",         &["queue/sqlite.rs", "queue/sqlite/"], "one store of the queue is SQLite"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
@@ -129,6 +130,7 @@ const IMPURE_PATHS: &[&str] = &["std::thread", "std::net", "std::fs", "std::proc
 #[rustfmt::skip]
 const LOCKED: &[(&str, &str)] = &[
     ("live.rs",            "settings that a reload replaces as a whole, cloned out"),
+    ("access/jwt/jwks.rs", "keys of a URL, replaced as a whole by one fetch"),
     ("api/registry.rs",    "handlers, registered during set-up and read once per CONNECT"),
     ("bin/stentor/hooks/mod.rs", "the circuit breaker, for a few comparisons"),
     ("messages/extensions.rs", "extensions of a socket by type, cloned out"),
