@@ -33,7 +33,9 @@ Examples:
 pub(crate) enum HookToolError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("hooks_url and hooks_key are needed; set them in the file, in the environment, or with --hooks-url and --hooks-key")]
+    #[error(
+        "hooks_url and hooks_key are needed; set them in the file, in the environment, or with --hooks-url and --hooks-key"
+    )]
     NotSet,
     #[error("{name}: {error}, expected {expected}")]
     Argument { name: &'static str, error: serde_json::Error, expected: &'static str },
@@ -61,10 +63,8 @@ pub(crate) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([
-            hook(Hook::Connect, "A client that connects").args([
-                user(),
-                text("auth", "JSON", "What the client sends as auth").default_value("{}"),
-            ]),
+            hook(Hook::Connect, "A client that connects")
+                .args([user(), text("auth", "JSON", "What the client sends as auth").default_value("{}")]),
             hook(Hook::Join, "A client that joins a room").args([user(), room()]),
             hook(Hook::Publish, "A client that publishes to a room").args([user(), room(), event(), args()]),
             hook(Hook::Event, "A client that emits any other event").args([user(), event(), args()]),

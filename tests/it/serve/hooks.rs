@@ -9,8 +9,7 @@ use crate::support::{Asked, BackEnd, Client, Process, Reply, Transport, eventual
 
 const OK: Reply = Reply::Json("{}");
 
-const UNAVAILABLE: &str =
-    r#"[{"error":{"code":"unavailable","message":"the back end gave no answer, retry later"}}]"#;
+const UNAVAILABLE: &str = r#"[{"error":{"code":"unavailable","message":"the back end gave no answer, retry later"}}]"#;
 
 /// Starts a server that asks these hooks.
 fn serve(back_end: &BackEnd, hooks: &str, flags: &[&str]) -> Process {
@@ -391,7 +390,10 @@ fn the_command_test_shows_an_answer_and_checks_it() {
         (output.status.success(), text(output.stdout), text(output.stderr))
     };
     let (is_success, out, error) = run(&["connect", "--auth", r#"{"a":1}"#]);
-    assert!(is_success && out.contains(r#""auth":{"a":1}"#) && out.contains(r#"answer   {"user":"42"}"#), "{out}{error}");
+    assert!(
+        is_success && out.contains(r#""auth":{"a":1}"#) && out.contains(r#"answer   {"user":"42"}"#),
+        "{out}{error}"
+    );
     assert!(out.ends_with("accepted\n"), "{out}");
     let (is_success, out, _) = run(&["join", "--user", "42", "--room", "secret"]);
     assert!(is_success && out.contains(r#""user":"42""#) && out.contains("refused  code=\"forbidden\""), "{out}");

@@ -259,7 +259,10 @@ mod tests {
         let answer = read::<JoinBody>(br#"{"data":1,"disconnect":true,"error":{"code":"forbidden","data":{"a":1}}}"#);
         let Ok(Answer::Refused(refusal)) = answer else { panic!("{answer:?}") };
         assert_eq!((refusal.code.as_str(), refusal.message.as_str()), ("forbidden", "forbidden"));
-        assert_eq!(serde_json::to_string(&refusal).unwrap(), r#"{"code":"forbidden","message":"forbidden","data":{"a":1}}"#);
+        assert_eq!(
+            serde_json::to_string(&refusal).unwrap(),
+            r#"{"code":"forbidden","message":"forbidden","data":{"a":1}}"#
+        );
         assert!(matches!(read::<EventBody>(br#"{"disconnect":true}"#), Ok(Answer::Disconnect)));
     }
 
@@ -282,7 +285,10 @@ mod tests {
             (error::<PublishBody>(r#"{"skip":1}"#), "expected a boolean"),
             (error::<EventBody>(r#"{"ack":1}"#), "ack: expected an array, got 1"),
             (error::<EventBody>(r#"{"emit":[{"room":"a"}]}"#), "missing field `event`"),
-            (error::<EventBody>(r#"{"emit":[{"room":"a","event":"e","args":7}]}"#), "emit.args: expected an array, got 7"),
+            (
+                error::<EventBody>(r#"{"emit":[{"room":"a","event":"e","args":7}]}"#),
+                "emit.args: expected an array, got 7",
+            ),
         ] {
             assert!(error.contains(expected), "{error:?} has no {expected:?}");
             assert!(error.contains("{\"disconnect\": true}"), "{error}");

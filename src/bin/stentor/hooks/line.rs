@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde::Serialize;
-use stentor::{Identity, Socket};
+use stentor::Socket;
 use tokio::sync::Semaphore;
 
 use super::answer::Body;
 use super::client::Failure;
+use super::request::Client;
 use super::{Held, Hook, Hooks, Verdict, WAITING_BYTES_MAX};
 
 /// The hooks of one socket, and the order in which they are asked.
@@ -50,18 +51,19 @@ impl Line {
     pub(crate) async fn ask<T: Body>(
         &self,
         hook: Hook,
-        socket: &Socket,
+        client: &Client<'_>,
         fields: impl Serialize,
     ) -> Result<T, Verdict> {
         let answer = if self.is_stale.load(Ordering::Relaxed) {
             Err(self.hooks.unavailable(hook, &Failure::Stale))
         } else {
-            self.hooks.ask(hook, socket, &Identity::of(socket), fields).await
+            self.hooks.ask(hook, client, fields).await
         };
         if matches!(answer, Err(Verdict::Unavailable)) {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
         }
-        self.is_asking.store(false, Ordering::Relaxed);
+        // What the answer to another event asks for is done before the turn ends.
+        self.is_asking.store(hook == Hook::Event, Ordering::Relaxed);
         answer
     }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Url;
 use serde::Serialize;
-use stentor::{Identity, Socket};
+use stentor::Socket;
 
 use self::breaker::{Breaker, Change};
 use self::metrics::{HookMetrics, Outcome};
@@ -32,7 +32,7 @@ pub(crate) use self::answer::{
 pub(crate) use self::client::{Failure, HookClient};
 pub(crate) use self::line::{Line, in_turn};
 pub(crate) use self::request::{
-    ArgsFields, ConnectFields, EventFields, JoinFields, PublishFields, Request, next_id,
+    ArgsFields, Client, ConnectFields, EventFields, JoinFields, PublishFields, Request, next_id,
 };
 
 /// Maximum number of bytes of the events of all sockets that wait for hooks. Without hooks, events
@@ -223,14 +223,13 @@ impl Hooks {
     pub(crate) async fn ask<T: Body>(
         &self,
         hook: Hook,
-        socket: &Socket,
-        identity: &Identity,
+        client: &Client<'_>,
         fields: impl Serialize,
     ) -> Result<T, Verdict> {
-        let namespace = socket.namespace();
-        let request = Request::new(hook, socket, namespace.path(), identity, fields);
+        let namespace = client.socket.namespace();
+        let request = Request::new(hook, client, namespace.path(), fields);
         let answered = match serde_json::to_vec(&request) {
-            Ok(body) => self.exchange(hook, body, socket.handshake().header("traceparent")).await,
+            Ok(body) => self.exchange(hook, body, client.socket.handshake().header("traceparent")).await,
             Err(error) => Err(Failure::Wrong(format!("the request has no JSON form: {error}"))),
         };
         let answer = answered.and_then(|text| read_answer::<T>(&text).map_err(Failure::Wrong));
@@ -313,7 +312,14 @@ mod tests {
         for url in ["http://127.0.0.1:8000", "https://a.example/hooks/", "http://[::1]:1/a"] {
             assert!(read_url(url).is_some(), "{url}");
         }
-        for url in ["", "127.0.0.1:8000", "ftp://a.example", "http://a.example/?b", "http://a.example/#b", "http://u:p@a.example"] {
+        for url in [
+            "",
+            "127.0.0.1:8000",
+            "ftp://a.example",
+            "http://a.example/?b",
+            "http://a.example/#b",
+            "http://u:p@a.example",
+        ] {
             assert!(read_url(url).is_none(), "{url}");
         }
     }

@@ -14,6 +14,14 @@ use stentor::{Args, Identity, Socket};
 
 use super::Hook;
 
+/// The client about whom the back end is asked.
+pub(crate) struct Client<'a> {
+    pub(crate) socket: &'a Socket,
+    pub(crate) identity: &'a Identity,
+    /// Data that the connect hook has set.
+    pub(crate) data: Option<Box<RawValue>>,
+}
+
 /// A request: the fields that all hooks have, and those of one hook.
 #[derive(Serialize)]
 pub(crate) struct Request<'a, T> {
@@ -26,13 +34,14 @@ pub(crate) struct Request<'a, T> {
     pub(crate) user: Option<&'a str>,
     pub(crate) info: Option<&'a RawValue>,
     /// Data that the connect hook has set.
-    pub(crate) data: Option<Box<RawValue>>,
+    pub(crate) data: Option<&'a RawValue>,
     #[serde(flatten)]
     pub(crate) fields: T,
 }
 
 impl<'a, T> Request<'a, T> {
-    pub(crate) fn new(hook: Hook, socket: &'a Socket, namespace: &'a str, identity: &'a Identity, fields: T) -> Self {
+    pub(crate) fn new(hook: Hook, client: &'a Client<'a>, namespace: &'a str, fields: T) -> Self {
+        let Client { socket, identity, data } = client;
         Self {
             hook,
             id: next_id(),
@@ -41,7 +50,7 @@ impl<'a, T> Request<'a, T> {
             address: socket.handshake().address(),
             user: identity.user(),
             info: identity.info.as_deref(),
-            data: socket.data().unwrap_or_default(),
+            data: data.as_deref(),
             fields,
         }
     }
@@ -128,12 +137,13 @@ mod tests {
             address: None,
             user: Some("42"),
             info: None,
-            data: RawValue::from_string("{\"b\": 1}".into()).ok(),
+            data: serde_json::from_str("{\"b\": 1}").ok(),
             fields,
         };
         assert_eq!(
             serde_json::to_string(&request).unwrap(),
-            r#"{"hook":"event","id":"1-1","namespace":"/","socket":"s","address":null,"user":"42","info":null,"#.to_owned()
+            r#"{"hook":"event","id":"1-1","namespace":"/","socket":"s","address":null,"user":"42","info":null,"#
+                .to_owned()
                 + r#""data":{"b": 1},"event":"e","wants_ack":true,"#
                 + r#""args":[1.50,{"z":1,"a":12345678901234567890123},{"_placeholder":true,"num":0}],"attachments":["AP8="]}"#
         );

@@ -6,8 +6,8 @@ use stentor::{Args, ConnectError, Identity, Socket};
 
 use super::super::error_code::ErrorCode;
 use super::super::hooks::{
-    Actions, ArgsFields, ConnectBody, ConnectFields, EventBody, EventFields, Hook, Hooks, JoinBody, JoinFields, Line,
-    PublishBody, PublishFields, Refusal, Verdict,
+    Actions, ArgsFields, Body, Client, ConnectBody, ConnectFields, EventBody, EventFields, Hook, Hooks, JoinBody,
+    JoinFields, Line, PublishBody, PublishFields, Refusal, Verdict,
 };
 use super::super::replies::{ErrorBody, check_event_name};
 
@@ -63,10 +63,10 @@ async fn ask_connect(socket: &Socket, hooks: &Hooks, of_token: Option<&Identity>
         recovering: socket.recovered(),
     };
     let identity = of_token.cloned().unwrap_or_default();
-    let mut body: ConnectBody = hooks.ask(Hook::Connect, socket, &identity, fields).await?;
+    let mut body: ConnectBody =
+        hooks.ask(Hook::Connect, &Client { socket, identity: &identity, data: data_of(socket) }, fields).await?;
     let data = body.data.take();
-    let identity =
-        identified(identity, body).map_err(|error| hooks.wrong_answer(Hook::Connect, error.to_string()))?;
+    let identity = identified(identity, body).map_err(|error| hooks.wrong_answer(Hook::Connect, error.to_string()))?;
     if let Some(data) = data {
         socket.set_data(data).map_err(|error| hooks.wrong_answer(Hook::Connect, format!("data: {error}")))?;
     }
@@ -118,6 +118,15 @@ fn refused_connect(socket: &Socket, hooks: &Hooks, verdict: Verdict) -> ConnectE
     }
 }
 
+/// Data of the back end about a client.
+fn data_of(socket: &Socket) -> Option<Box<RawValue>> {
+    socket.data().unwrap_or_default()
+}
+
+async fn ask<T: Body>(line: &Line, hook: Hook, socket: &Socket, fields: impl Serialize) -> Result<T, Verdict> {
+    line.ask(hook, &Client { socket, identity: &Identity::of(socket), data: data_of(socket) }, fields).await
+}
+
 /// The line of a socket of which this hook is asked.
 fn asking(socket: &Socket, hook: Hook) -> Option<std::sync::Arc<Line>> {
     Line::of(socket).filter(|line| line.hooks.asks(hook))
@@ -127,10 +136,8 @@ fn asking(socket: &Socket, hook: Hook) -> Option<std::sync::Arc<Line>> {
 pub(super) async fn ask_join(socket: &Socket, room: &str, args: &Args) -> Result<Option<Box<RawValue>>, EventError> {
     let Some(line) = asking(socket, Hook::Join) else { return Ok(None) };
     let options = args.get(1).and_then(|options| serde_json::from_str(options).ok());
-    let body: JoinBody = line
-        .ask(Hook::Join, socket, JoinFields { room, options })
-        .await
-        .map_err(|verdict| EventError::from_verdict(socket, verdict))?;
+    let answer = ask::<JoinBody>(&line, Hook::Join, socket, JoinFields { room, options }).await;
+    let body = answer.map_err(|verdict| EventError::from_verdict(socket, verdict))?;
     Ok(body.data)
 }
 
@@ -145,7 +152,7 @@ pub(super) async fn ask_publish(
 ) -> Result<Option<Args>, EventError> {
     let Some(line) = asking(socket, Hook::Publish) else { return Ok(Some(args)) };
     let fields = PublishFields { rooms, event, durable, args: ArgsFields::new(&args) };
-    let answer = line.ask::<PublishBody>(Hook::Publish, socket, fields).await;
+    let answer = ask::<PublishBody>(&line, Hook::Publish, socket, fields).await;
     let body = answer.map_err(|verdict| EventError::from_verdict(socket, verdict))?;
     match body.args() {
         _ if body.is_skipped() => Ok(None),
@@ -164,7 +171,7 @@ pub(super) async fn ask_event(
 ) -> Option<Result<Args, EventError>> {
     let line = asking(socket, Hook::Event)?;
     let fields = EventFields { event, wants_ack, args: ArgsFields::new(args) };
-    let answer = line.ask::<EventBody>(Hook::Event, socket, fields).await;
+    let answer = ask::<EventBody>(&line, Hook::Event, socket, fields).await;
     let actions = answer.and_then(|body| body.actions().map_err(|error| line.hooks.wrong_answer(Hook::Event, error)));
     Some(match actions {
         Ok(actions) => act(socket, actions).await,
