@@ -6,6 +6,8 @@ mod data_dir;
 mod demo;
 mod durable;
 mod error_code;
+mod hooks;
+mod hooks_tool;
 mod http;
 mod journal_tool;
 mod live;
@@ -96,7 +98,7 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal_tool::command(), queue_tool::command()])
+        .subcommands([serve, config, journal_tool::command(), queue_tool::command(), hooks_tool::command()])
 }
 
 fn main() -> ExitCode {
@@ -126,6 +128,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
+        Some(("hooks", matches)) => Ok(hooks_tool::run(matches, &mut io::stdout().lock())?),
         Some(("queue", matches)) => {
             // The command itself says what it changes.
             logging::start("stentor::queue::sqlite::folder=warn", LogFormat::Text)?;
@@ -264,7 +267,14 @@ async fn serve_with(
     config: &Config,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static,
 ) -> Result<(), Failure> {
+    let hooks = config.hooks.build()?;
+    if let Some(hooks) = &hooks {
+        hooks.show_metrics();
+    }
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
+        if let Some(hooks) = &hooks {
+            vocabulary::install_hooks(io.of(namespace), hooks.clone());
+        }
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);

@@ -6,6 +6,7 @@ mod api_clients;
 mod api_keys;
 mod binary;
 mod data_dir;
+mod hooks;
 mod journal_tool;
 mod log_lines;
 mod metrics;

@@ -87,6 +87,13 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "recovery_session_bytes_max",
         format!("at most recovery_bytes_max ({})", Value::Bytes(limits.recovery.bytes_max as u64)),
     );
+    let hooks = &config.hooks;
+    check(
+        hooks.url.is_some() && hooks.key.is_none(),
+        "hooks_url",
+        "hooks_key as well, which signs the requests".into(),
+    );
+    check(hooks.url.is_some() && hooks.names.is_empty(), "hooks", "one hook at least, or no hooks_url".into());
     let queue = &limits.queue;
     check(
         config.queue_storage() == Storage::Off

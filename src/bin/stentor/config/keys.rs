@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use actix_web::http::header::HeaderName;
 use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
+use super::super::hooks::{self, Hook};
 use super::super::http::{ApiKey, is_api_key};
 use super::super::logging::LogFormat;
 use super::value::{Field, Form, Named, SHORTEST, Value};
@@ -97,6 +99,7 @@ const fn tuning(heading: &'static str) -> Group {
 /// The only group that the short help, `-h`, contains.
 pub(super) static BASICS: Group = group("Basics");
 static ACCESS: Group = group("HTTP API and access");
+static HOOKS: Group = group("Hooks");
 static CAPACITY: Group = group("Capacity");
 static TIMES: Group = group("Connections");
 static QUEUE: Group = group("Queue");
@@ -144,6 +147,9 @@ const AGE: Form = Form::Duration { least: Duration::from_secs(1), most: Limits::
 const PING: Form = duration(Duration::from_millis(100));
 
 const MIB: u64 = 1 << 20;
+
+/// Upper bound of the time limit of hooks. Connection middleware has 20 s in total.
+const HOOK_MAX: Duration = Duration::from_secs(15);
 
 /// Upper bound of the limit on a request head. actix-http refuses larger heads in any case.
 const HEAD_BYTES_MAX: u64 = 128 << 10;
@@ -226,6 +232,21 @@ pub(super) const KEYS: &[Key] = keys! {
         "Secure attribute of the cookie: browsers send it over encrypted connections only.";
     ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: is_name_of::<SameSite> },
         "SameSite attribute of the cookie; \"none\" requires cookie_secure.";
+
+    HOOKS hooks_url = hooks.url, Form::Text { expected: "a URL such as \"http://127.0.0.1:8000/hooks\", without user and query", check: |text| hooks::read_url(text).is_some() },
+        "URL of the back end that is asked about what clients do, as POST <hooks_url>/connect, /join, /publish and /event; no hooks if not set.";
+    HOOKS hooks_key secret = hooks.key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
+        "Key that signs the requests of hooks, in the header Stentor-Signature. Other users of this machine can read command lines: prefer the environment or the file.";
+    HOOKS hooks = hooks.names, Form::List { expected: "a list of \"connect\", \"join\", \"publish\" and \"event\"", check: |text| Hook::named(text).is_some() },
+        "Hooks that are asked: \"connect\", who a client is and if it may connect; \"join\" and \"publish\", if a client may do this; \"event\", any event that is not one of this server.";
+    HOOKS hooks_headers = hooks.headers, Form::List { expected: "a list of names of headers such as \"cookie\"", check: is_header },
+        "Headers of a client's first request that the connect hook receives.";
+    HOOKS hooks_timeout = hooks.timeout, Form::Duration { least: SHORTEST, most: HOOK_MAX },
+        "Time limit for an answer of the back end. Without an answer, a connect is closed so that the client tries again, and other events are answered by the error unavailable.";
+    HOOKS hooks_pending_max = hooks.pending_max, count("requests"),
+        "Maximum number of hooks that are under way; further ones count as not answered.";
+    HOOKS hooks_connect_always = hooks.connect_always, Form::Switch,
+        "The connect hook is asked also about clients with a valid token.";
 
     CAPACITY sessions_max = limits.sessions.max, count("connections");
     CAPACITY sessions_per_address_max = limits.sessions.per_address_max, unset_or_count("connections");
@@ -341,6 +362,10 @@ fn is_namespace(text: &str) -> bool {
     NamespacePath::parse(text).is_ok()
 }
 
+fn is_header(text: &str) -> bool {
+    HeaderName::from_bytes(text.as_bytes()).is_ok()
+}
+
 fn is_origin(text: &str) -> bool {
     text == "*" || Server::builder().cors(Cors::origins([text])).check().is_ok()
 }
@@ -417,9 +442,13 @@ mod tests {
                 assert_eq!(key.form.read(&text), None, "{} = {text}", key.name);
             }
             if let Form::Duration { least, most } = key.form {
-                let most = if most == Limits::AGE_MAX { "10years" } else { "12days" };
+                let most = match most {
+                    Limits::AGE_MAX => "\"10years\"".to_owned(),
+                    Limits::DURATION_MAX => "\"12days\"".to_owned(),
+                    most => Value::Duration(most).to_string(),
+                };
                 let least = Value::Duration(least).to_string();
-                assert!(key.form.to_string().contains(&format!("from {least} to \"{most}\"")), "{}", key.form);
+                assert!(key.form.to_string().contains(&format!("from {least} to {most}")), "{}", key.form);
             }
             if let Form::Bytes { least, .. } = key.form {
                 assert!(least > 0, "{}: a size of nothing", key.name);
@@ -475,6 +504,9 @@ mod tests {
     fn durations_are_bounded_and_only_drain_may_be_zero() {
         for key in KEYS.iter().filter(|key| matches!(key.form, Form::Duration { .. })) {
             assert_eq!(key.form.read("0s").is_some(), key.name == "drain", "{}", key.name);
+            if matches!(key.form, Form::Duration { most, .. } if most < Limits::DURATION_MAX) {
+                continue;
+            }
             assert!(key.form.read("12days").is_some(), "{}", key.name);
             let is_age = matches!(key.form, Form::Duration { most: Limits::AGE_MAX, .. });
             for longer in ["12days 1ns", "1year", "10years 1ns", "500000000000years", "18446744073709551615s"] {
@@ -492,7 +524,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 46);
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 53);
     }
 
     #[test]

@@ -20,12 +20,13 @@ use stentor::{AccessRules, Builder, Cookie, Cors, Limits, Parser, Queue, Recover
 
 use self::contradictions::RECORD_BYTES;
 use super::data_dir;
+use super::hooks::HookSettings;
 use super::http::{ApiKey, ApiLimits, ApiSettings, Scopes};
 use super::logging::LogFormat;
 use super::secret::Secret;
 use super::vocabulary::Access;
 
-pub(crate) use self::load::{ConfigError, Effective, flags, load, queue_flags};
+pub(crate) use self::load::{ConfigError, Effective, flags, hook_flags, load, queue_flags};
 pub(crate) use self::text::{default_file, explain};
 pub(crate) use self::value::Named;
 
@@ -92,6 +93,7 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     pub(crate) max_payload: usize,
     pub(crate) api: ApiLimits,
+    pub(crate) hooks: HookSettings,
     pub(crate) limits: Limits,
 }
 
@@ -128,6 +130,7 @@ impl Default for Config {
             drain: Duration::from_secs(1),
             max_payload: limits.transport.payload_bytes_max,
             api: ApiLimits::default(),
+            hooks: HookSettings::default(),
             limits,
         }
     }
