@@ -96,6 +96,8 @@ labels! {
         /// A connection of the operators' reserve exceeded its time limit.
         Reserve = "reserve",
         Malformed = "malformed",
+        /// The TLS handshake failed, as with a client that speaks no TLS, or did not end in time.
+        Tls = "tls",
     }
 }
 

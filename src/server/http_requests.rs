@@ -31,21 +31,21 @@ const CLIENT: &str = "/client/";
 /// Request rules of one thread.
 pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
-    pub(super) hosts: Hosts,
     pub(super) cors: Option<Cors>,
     refused_hosts: Throttle,
 }
 
 impl RequestRules {
-    pub(super) fn new(permits: HttpPermits, hosts: Hosts, cors: Option<Cors>) -> Self {
-        Self { permits, hosts, cors, refused_hosts: Throttle::new(1) }
+    pub(super) fn new(permits: HttpPermits, cors: Option<Cors>) -> Self {
+        Self { permits, cors, refused_hosts: Throttle::new(1) }
     }
 
-    /// Checks the Host header. Refusals are logged, at most one per second.
-    pub(super) fn admits_host(&self, head: &RequestHead) -> bool {
-        let Err(host) = self.hosts.admit(&head.headers) else { return true };
+    /// Checks the Host header against the hosts of a port. Refusals are logged, at most one per
+    /// second.
+    pub(super) fn admits_host(&self, hosts: &Hosts, head: &RequestHead) -> bool {
+        let Err(host) = hosts.admit(&head.headers) else { return true };
         if let Some(skipped) = self.refused_hosts.is_due(Instant::now()) {
-            let address = head.peer_addr.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            let address = head.peer_addr.map_or_else(|| "unix".to_owned(), |address| address.to_string());
             log::warn!(
                 "request refused, its Host is not in allowed_hosts host={host:?} address={address} skipped={skipped}"
             );
@@ -62,7 +62,8 @@ impl RequestRules {
         let connection = request.conn_data::<Rc<HttpConnection>>().cloned();
         let exchange = connection.map(|connection| Exchange::begin(connection, &mut request));
         let is_of_reserve = exchange.as_ref().is_some_and(|exchange| self.is_of_reserve(&exchange.0));
-        let refusal = if !self.admits_host(request.head()) {
+        let hosts = exchange.as_ref().map(|exchange| &exchange.0.port().hosts);
+        let refusal = if hosts.is_none_or(|hosts| !self.admits_host(hosts, request.head())) {
             Some(host_refusal())
         } else if is_of_reserve && !OPERATORS.iter().any(|path| request.path().starts_with(path)) {
             Some(no_permit())

@@ -4,7 +4,9 @@ pub(crate) mod access_policy;
 pub(crate) mod body;
 pub(crate) mod cookie;
 pub(crate) mod cors;
+pub(crate) mod encryption;
 pub(crate) mod hosts;
+pub(crate) mod network_stream;
 mod origins;
 pub(crate) mod polling;
 pub(crate) mod proxies;
@@ -90,7 +92,7 @@ impl Endpoint {
 
     fn source<'a>(&self, head: &'a RequestHead) -> RequestSource<'a> {
         RequestSource {
-            address: head.peer_addr.map(|peer| self.policy.proxies.client(peer.ip(), &head.headers).address),
+            address: self.policy.proxies.client(head.peer_addr, &head.headers).address,
             origin: head.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()),
             is_upgrade: head.upgrade(),
         }

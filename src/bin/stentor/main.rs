@@ -9,6 +9,7 @@ mod error_code;
 mod http;
 mod journal_tool;
 mod logging;
+mod ports;
 mod process;
 mod queue_tool;
 mod replies;
@@ -259,13 +260,19 @@ async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
-    let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
-    listener =
-        listener.configure(http::routes(io.clone(), config.api_key.clone(), config.api.clone())).configure(demo::page);
+    let tls = ports::certificate(config)?;
+    let mut listener = ports::bind(io, config, tls.as_ref())?.drain(config.drain);
+    let api = http::routes(io.clone(), config.api_key.clone(), config.api.clone());
+    listener = if config.internal_listen.is_some() {
+        listener.configure(http::health(io.clone())).configure_internal(api)
+    } else {
+        listener.configure(api)
+    };
+    listener = listener.configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }
-    show(&format_args!("stentor listens on http://{}\n", listener.local_addr()?))?;
+    show(&format_args!("stentor listens on {}\n", ports::urls(&listener)))?;
     notify("READY=1");
     listener.run().await?;
     Ok(())

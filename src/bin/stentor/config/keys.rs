@@ -209,8 +209,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Websockets are refused if their origin is neither the server's own host nor in cors_origins. Clients that are not browsers send no origin and are accepted.";
     ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Server::builder().allowed_hosts([text]).check().is_ok() },
         "Host names that requests may have, in addition to localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set, a server on a loopback address accepts no others, and a server on other addresses accepts all. Behind a proxy, set the public name.";
-    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"", check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
-        "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted.";
+    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\", or \"unix\"", check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
+        "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted; \"unix\" is a proxy on a unix socket of listen.";
     ACCESS cookie = cookie, Form::Text { expected: "the name of a cookie, such as \"io\"", check: |text| Server::builder().cookie(Cookie::default().name(text)).check().is_ok() },
         "Name of a cookie with the session id, for load balancers that route by it; no cookie if not set.";
     ACCESS cookie_secure = cookie_secure, Form::Switch,

@@ -78,7 +78,8 @@ impl ListenPlace {
             return Some(Self::Ip { address, v6_only: false });
         }
         let (name, port) = text.rsplit_once(':')?;
-        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        let is_name =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
         // Digits and dots are an address with a typo, not a name.
         let is_typo = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         (is_name && !is_typo).then_some(())?;
@@ -110,6 +111,7 @@ impl Config {
     }
 
     /// Returns whether other machines may reach the server, directly or through a proxy.
+    #[allow(dead_code, reason = "for rules that need no reason")]
     pub(crate) fn is_public(&self) -> bool {
         self.exposure().is_some()
     }
@@ -148,9 +150,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(&'static str, String)> {
         }
         _ => None,
     });
-    let is_v4_too = |address: &ListenAddress| {
-        matches!(address.place, ListenPlace::Ip { address, .. } if address.is_ipv4() && Some(address.port()) == any_v6)
-    };
+    let is_v4_too = |address: &ListenAddress| matches!(address.place, ListenPlace::Ip { address, .. } if address.is_ipv4() && Some(address.port()) == any_v6);
     if any_v6.is_some_and(|port| port != 0) && addresses.iter().any(is_v4_too) {
         found.push(("listen", "\"[::]\" alone, which serves IPv4 too, or with the option v6only".into()));
     }

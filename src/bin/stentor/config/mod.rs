@@ -24,6 +24,7 @@ use super::http::ApiLimits;
 use super::secret::Secret;
 use super::vocabulary::Access;
 
+pub(crate) use self::listen::{ListenAddress, ListenPlace};
 pub(crate) use self::load::{ConfigError, Effective, flags, load, queue_flags};
 pub(crate) use self::text::{default_file, explain};
 pub(crate) use self::value::Named;

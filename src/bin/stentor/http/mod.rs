@@ -56,26 +56,33 @@ pub(crate) fn routes(
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
     let api = Api { io, key, limits, refused_keys: Arc::default() };
     move |config| {
-        let (ready, counted) = (api.io.clone(), api.clone());
+        let counted = api.clone();
+        health(api.io.clone())(config);
+        config.route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted)))).service(
+            web::scope("/api")
+                .app_data(web::Data::new(api.clone()))
+                .route("/v1/publish", web::to(publish::one))
+                .route("/v1/publish/batch", web::to(publish::batch))
+                .route("/v1/rooms", web::to(rooms::list))
+                .route("/v1/rooms/{room:.+}", web::to(rooms::members))
+                .route("/v1/subscribers", web::to(subscribers::list))
+                .route("/v1/subscribers/{name}", web::to(subscribers::one))
+                .route("/v1/subscribers/{name}/rooms/{room:.+}", web::to(subscribers::room))
+                .route("/v1/subscribers/{name}/dead", web::to(subscribers::dead))
+                .route("/v1/subscribers/{name}/dead/replay", web::to(subscribers::replay))
+                .route("/v1/subscribers/{name}/{operation}", web::to(subscribers::operation))
+                .default_service(web::to(nothing)),
+        );
+    }
+}
+
+/// Returns a function for [`stentor::Listener::configure`] that adds `/healthz` and `/readyz`.
+pub(crate) fn health(io: Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
+    move |config| {
+        let io = io.clone();
         config
             .route("/healthz", get_or_head().to(status::healthz))
-            .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&ready))))
-            .route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted))))
-            .service(
-                web::scope("/api")
-                    .app_data(web::Data::new(api.clone()))
-                    .route("/v1/publish", web::to(publish::one))
-                    .route("/v1/publish/batch", web::to(publish::batch))
-                    .route("/v1/rooms", web::to(rooms::list))
-                    .route("/v1/rooms/{room:.+}", web::to(rooms::members))
-                    .route("/v1/subscribers", web::to(subscribers::list))
-                    .route("/v1/subscribers/{name}", web::to(subscribers::one))
-                    .route("/v1/subscribers/{name}/rooms/{room:.+}", web::to(subscribers::room))
-                    .route("/v1/subscribers/{name}/dead", web::to(subscribers::dead))
-                    .route("/v1/subscribers/{name}/dead/replay", web::to(subscribers::replay))
-                    .route("/v1/subscribers/{name}/{operation}", web::to(subscribers::operation))
-                    .default_service(web::to(nothing)),
-            );
+            .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&io))));
     }
 }
 
