@@ -1,9 +1,9 @@
 # Targets of this repository; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop pictures lint deny clients
+.PHONY: help run test test-rust test-node test-browser test-python test-openapi test-rust-client interop pictures lint deny clients
 .PHONY: test-docs npm-docs doc-tools mdbook book publish-check release-check deb
-.PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
+.PHONY: node npm-clients npm-browser npm-torture venv python schemathesis chromium fonts openssl
 .PHONY: test-torture torture torture-queue torture-planted test-disk powercut faults disk-tools test-hostile hostile compare-recovery bench bench-queue scale load profile perf compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
@@ -24,6 +24,8 @@ OXIDE := $(PEERS)/oxide
 PROFILE := target/profile
 VENV := $(CLIENTS)/python/.venv
 PYTHON_STAMP := $(VENV)/.stamp
+OPENAPI := tests/openapi
+OPENAPI_STAMP := $(OPENAPI)/.venv/.stamp
 RUST_CLIENT := $(CLIENTS)/rust
 PORT ?= 3000
 MAX_TIME ?= 60
@@ -48,7 +50,7 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-browser test-python test-rust-client test-docs test-torture test-hostile test-disk ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; documents; torture, hostile and disk suites
+test: test-rust test-node test-browser test-python test-openapi test-rust-client test-docs test-torture test-hostile test-disk ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; documents; torture, hostile and disk suites
 	@node $(CLIENTS)/interop.mjs --check
 
 test-rust: ## cargo test
@@ -66,6 +68,10 @@ test-python: python ## tests with the Python client (builds the binary first)
 	@cargo build --bin stentor
 	@cd $(CLIENTS)/python && .venv/bin/python -m unittest -v \
 		&& echo "unittest: passed" || { echo "unittest: FAILED"; exit 1; }
+
+test-openapi: schemathesis ## docs/openapi.json against the running server, by schemathesis (under a minute; builds the binary first)
+	@cargo build --bin stentor
+	@$(OPENAPI)/.venv/bin/python $(OPENAPI)/run.py && echo "openapi: passed" || { echo "openapi: FAILED"; exit 1; }
 
 test-rust-client: openssl ## tests with the client rust_socketio (builds the binary first; the client takes a minute or two the first time)
 	@cargo build --bin stentor
@@ -118,6 +124,9 @@ venv: ## Python's venv module (Debian's, if missing, as root)
 
 python: venv $(PYTHON_STAMP) ## the Python client in a virtual environment, from its lock file
 	@echo "python: $(VENV) is up to date"
+
+schemathesis: venv $(OPENAPI_STAMP) ## schemathesis in a virtual environment, from its lock file
+	@echo "schemathesis: $(OPENAPI)/.venv is up to date"
 
 openssl: ## OpenSSL's headers for rust_socketio (Debian's, if missing, as root)
 	@if pkg-config --exists openssl 2> /dev/null; then echo "openssl: found $$(pkg-config --modversion openssl)"; \
@@ -197,6 +206,12 @@ $(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt | venv
 	@echo "clients: installing the Python client into $(VENV)"
 	@python3 -m venv --clear $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(OPENAPI_STAMP): $(OPENAPI)/requirements.txt | venv
+	@echo "schemathesis: installing into $(OPENAPI)/.venv"
+	@python3 -m venv --clear $(OPENAPI)/.venv
+	@$(OPENAPI)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 test-torture: ## 20 cycles of each torture suite, half of them with low limits, and a queue that forgets, which must be found
@@ -321,4 +336,4 @@ clean: ## remove everything that was built or installed
 	rm -rf $(RUST_CLIENT)/target
 	rm -rf fuzz/target fuzz/found fuzz/artifacts
 	rm -rf $(DOCS)/node_modules
-	rm -rf $(CLIENTS)/node_modules $(BROWSER)/node_modules $(TORTURE)/node_modules screenshots $(VENV) $(CLIENTS)/python/__pycache__
+	rm -rf $(CLIENTS)/node_modules $(BROWSER)/node_modules $(TORTURE)/node_modules screenshots $(VENV) $(OPENAPI)/.venv $(CLIENTS)/python/__pycache__

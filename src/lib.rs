@@ -47,13 +47,14 @@
 //! | 8 | `server/` | composition root, the server's own port, routes for a host application |
 //! | 7 | `transport/` | polling, websocket (raw, or a pump in a host application), admission |
 //! | 6 | `session/`, `hub/`, `subscribers/` | the actors, which communicate through `messages/` |
-//! | 5 | `worker/` | per-thread state: fanout, outboxes, flusher, queue to the hub |
+//! | 5 | `worker/`, `access/` | per-thread state: fanout, outboxes, flusher, queue to the hub; who a client is and what it may do |
 //! | 4 | `api/` | handles for the application |
 //! | 3 | `messages/` | messages between actors |
 //! | 2 | `recovery/` | sessions that clients may resume, and the positions from which they resume |
 //! | 1 | `state/`, `journal/`, `queue/`, `metrics/` | sans-IO state machines; the journal; durable events; counters |
-//! | 0 | `protocol/`, `ids.rs`, `limits.rs`, `folder.rs` | wire formats, identifiers, limits; locked folders |
+//! | 0 | `protocol/`, `ids.rs`, `limits.rs`, `pattern.rs`, `folder.rs`, `live.rs` | wire formats, identifiers, limits; patterns of names; locked folders; settings that change |
 
+mod access;
 mod api;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
@@ -66,8 +67,10 @@ mod hub;
 mod ids;
 mod journal;
 pub mod limits;
+mod live;
 mod messages;
 mod metrics;
+mod pattern;
 mod protocol;
 mod queue;
 mod recovery;
@@ -78,6 +81,9 @@ mod subscribers;
 mod transport;
 mod worker;
 
+pub use crate::access::identity::{Identity, IdentityError};
+pub use crate::access::permissions::{PatternError, Permissions, RoomPattern};
+pub use crate::access::rules::{AccessRules, DefaultAccess, RoomAccess};
 pub use crate::api::ack::Ack;
 pub use crate::api::answers::Answers;
 pub use crate::api::args::{FromArgs, OutgoingArgs, ToArgs};

@@ -40,7 +40,11 @@ const HOUSE: &[Row] = &[
           crates: &["serde", "serde_json", "base64"] },
     Row { floor: 0, name: "folder",    imports: &[],
           crates: &[] },
-    Row { floor: 0, name: "limits",    imports: &["protocol", "ids"],
+    Row { floor: 0, name: "pattern",   imports: &[],
+          crates: &[] },
+    Row { floor: 0, name: "live",      imports: &[],
+          crates: &[] },
+    Row { floor: 0, name: "limits",    imports: &["protocol", "ids", "pattern"],
           crates: &["serde", "serde_json"] },
     Row { floor: 0, name: "protocol",  imports: &["ids", "limits"],
           crates: &["serde", "serde_json", "base64", "rmp"] },
@@ -60,23 +64,25 @@ const HOUSE: &[Row] = &[
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log"] },
     Row { floor: 5, name: "worker",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "local_waker"] },
+    Row { floor: 5, name: "access",    imports: &["ids", "pattern", "messages", "api"],                  // not worker
+          crates: &["log", "serde", "serde_json"] },
     Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages"], // not api, worker
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "fastrand"] },
-    Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker"],
+    Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker", "live"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "dashmap", "getrandom"] },
     Row { floor: 6, name: "subscribers", imports: &["protocol", "ids", "limits", "queue", "metrics", "messages"],            // not hub, session
           crates: &["actix", "tokio", "log", "serde", "serde_json"] },
     Row { floor: 7, name: "transport", imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
-                                                  "session"],                                          // not hub
+                                                  "session", "live"],                                  // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded", "ipnet", "local_waker",
                     "tokio_rustls"] },
     Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker",
-                                                  "hub", "session", "subscribers", "transport"],
+                                                  "hub", "session", "subscribers", "transport", "live"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker", "rustix",
                     "tokio_rustls"] },
-    Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
+    Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker", "access",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
     Row { floor: 9, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
@@ -101,14 +107,14 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text format is that of Prometheus"),
     ("hmac",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
-    ("sha2",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
+    ("sha2",             &["bin/stentor/signature.rs", "bin/stentor/http/keys.rs"], "names of subscribers are signed, and keys of the API are compared by their digests"),
     ("toml",             &["bin/stentor/config/"],      "only the configuration file is TOML"),
     ("rustix",           &["bin/stentor/process.rs", "server/start.rs"], "limits of the process are read in one place, and priorities of threads are set in one"),
     ("env_logger",       &["bin/"],                     "the application chooses its logger"),
 ];
 
 /// Paths of pure code: time, randomness and input arrive as arguments.
-const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "limits/", "protocol/", "state/", "recovery/"];
+const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "limits/", "pattern.rs", "protocol/", "state/", "recovery/"];
 
 /// Tokens that pure code may not contain.
 #[rustfmt::skip]
@@ -125,6 +131,7 @@ const IMPURE_PATHS: &[&str] = &["std::thread", "std::net", "std::fs", "std::proc
 /// Files that may use locks, and the guarded state. All other state has one actor as its owner.
 #[rustfmt::skip]
 const LOCKED: &[(&str, &str)] = &[
+    ("live.rs",            "settings that a reload replaces as a whole, cloned out"),
     ("api/registry.rs",    "handlers, registered during set-up and read once per CONNECT"),
     ("messages/extensions.rs", "extensions of a socket by type, cloned out"),
     ("messages/socket.rs", "data of a socket, written and read as a whole"),

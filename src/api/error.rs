@@ -116,12 +116,29 @@ pub struct ConnectError {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<serde_json::Value>,
+    #[serde(skip)]
+    is_temporary: bool,
 }
 
 impl ConnectError {
     /// A refusal with a message for the client.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), data: None }
+        Self { message: message.into(), data: None, is_temporary: false }
+    }
+
+    /// Marks the refusal as temporary: the client's connection is closed in place of a
+    /// CONNECT_ERROR. Clients reconnect by themselves after a lost connection, and not after a
+    /// CONNECT_ERROR. They do not receive message and data, which are logged at the level debug.
+    ///
+    /// The sockets that the client has in other namespaces lose their connection as well.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.is_temporary = true;
+        self
+    }
+
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.is_temporary
     }
 
     /// Adds data for the client, for instance from `serde_json::json!`.

@@ -20,6 +20,7 @@ use crate::messages::answer::{Done, Joined};
 use crate::messages::event::{Emit, Grade};
 use crate::messages::extensions::Extensions;
 use crate::messages::handshake::Handshake;
+use crate::messages::room_filter::RoomFilter;
 use crate::messages::session::{HandlerRegistration, Listing, Request, SocketRef};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::reason::DisconnectReason;
@@ -127,6 +128,37 @@ impl Socket {
     /// immediately, and its id changes when it is connected.
     pub fn decline_recovery(&self) {
         self.socket.info.decline_recovery();
+    }
+
+    /// Gives the client a new session instead of the one that it was about to resume, for instance
+    /// because another user has signed in. The former session stays as it is: it can still be
+    /// resumed. Call this in connection middleware only: it has no effect on a connected socket, or
+    /// on one that resumes nothing.
+    ///
+    /// The socket's data is removed immediately, and its id changes when it is connected. Unlike
+    /// after [`decline_recovery`](Self::decline_recovery), the new session can be resumed itself.
+    pub fn decline_resume(&self) {
+        self.socket.info.decline_resume();
+    }
+
+    /// Keeps, of the session that the socket is about to resume, only the rooms for whose names
+    /// `keeps` returns true. The socket leaves the others before anything is replayed: it receives
+    /// neither the events of these rooms that it has missed nor later ones. Several calls must all
+    /// return true. Call this in connection middleware only: it has no effect on a connected
+    /// socket, or on one that resumes nothing.
+    ///
+    /// The hub calls `keeps` once for each room of the session, so it must be quick and must not
+    /// wait for anything. A room for which it panics is left.
+    pub fn retain_rooms(&self, keeps: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        if self.is_connected() {
+            return;
+        }
+        let filter = RoomFilter::new(keeps);
+        let filter = match self.extensions().remove::<RoomFilter>() {
+            Some(earlier) => earlier.and(filter),
+            None => filter,
+        };
+        self.extensions().insert(filter);
     }
 
     /// The application's data of this socket, read as a `T`. Missing data is read as `null`. All
@@ -295,6 +327,16 @@ impl Socket {
     /// Selects all sockets of the namespace, including this one.
     pub fn all(&self) -> Broadcast {
         Broadcast::new(self.core.clone(), self.path().clone(), Some(self.socket.link.clone()))
+    }
+
+    /// Closes the client's connection without disconnecting it from its namespaces. To the client
+    /// this is a lost connection: a Socket.IO client reconnects by itself, calls its `auth` function
+    /// again, and resumes its sessions. After [`disconnect`](Self::disconnect), it does not.
+    ///
+    /// Events that were emitted before are sent first. The reason for handlers is
+    /// [`DisconnectReason::ForcedClose`].
+    pub fn close_transport(&self) {
+        self.request(Request::CloseTransport { socket: self.id() });
     }
 
     /// Disconnects the client from this namespace. The client is notified and does not reconnect by

@@ -10,6 +10,8 @@
 //!    of all events before the turn of that chunk, and delivers all later events live
 //!    (`worker/fanout.rs`).
 
+use std::collections::BTreeSet;
+
 use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
@@ -17,9 +19,21 @@ use crate::journal::RecordBody;
 use crate::messages::answer::{ConnectAnswer, ResumedSession};
 use crate::messages::fanout::{DeliveryMode, FanoutCommand};
 use crate::messages::hub::{Connect, ConnectKind};
+use crate::messages::room_filter::RoomFilter;
 use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::resume::ResumeAttempt;
 use crate::state::rooms::{ROOMS_PER_REMOVAL, SocketLocation};
+
+/// How a resumed socket continues.
+struct Resuming {
+    /// The client has received all of its events up to this position.
+    after: Lsn,
+    /// The rooms that the socket rejoins.
+    rooms: Vec<RoomName>,
+    /// Rooms that the socket may not keep, including rooms that it has left and of which it may
+    /// have missed events.
+    revoked: BTreeSet<RoomName>,
+}
 
 impl Hub {
     /// Checks a resume request before connection middleware runs.
@@ -58,20 +72,21 @@ impl Hub {
         connect: Connect,
         offset: Option<Offset>,
     ) -> ConnectAnswer {
-        let Connect { from, socket, member, namespace, kind, reply } = connect;
+        let Connect { from, socket, member, namespace, kind, filter, reply } = connect;
         let (mode, rooms) = match kind {
             ConnectKind::Unrecoverable | ConnectKind::New(_) => {
                 (self.connect_new(kind, socket, &namespace, offset), Vec::new())
             }
             ConnectKind::Resuming(claim) => {
                 self.charge_resume_check(claim);
-                let Some((after, rooms)) = self.resume(claim, socket, &namespace) else {
+                let Some(Resuming { after, rooms, revoked }) = self.resume(claim, socket, &namespace, filter) else {
                     self.workers.queue_command(worker, FanoutCommand::Detach { member, rooms_reply: None });
                     return ConnectAnswer::Lost;
                 };
                 self.evict(&socket);
                 let at_unix_ms = self.now_unix_ms();
                 self.journal(offset, || RecordBody::Resumed { socket, position: after, at_unix_ms });
+                self.revoke(socket, revoked);
                 (DeliveryMode::CatchingUp(after), rooms)
             }
         };
@@ -88,14 +103,14 @@ impl Hub {
         ConnectAnswer::Connected { recovered: matches!(mode, DeliveryMode::CatchingUp(_)) }
     }
 
-    /// Returns the position from which a client continues and its rooms, or `None` if the resume is
-    /// refused.
+    /// Returns how a client continues, or `None` if the resume is refused.
     fn resume(
         &self,
         claim: ResumeAttempt,
         socket: SocketId,
         namespace: &NamespacePath,
-    ) -> Option<(Lsn, Vec<RoomName>)> {
+        filter: Option<RoomFilter>,
+    ) -> Option<Resuming> {
         let resumed = match &self.writer {
             Some(writer) => writer.check_resume(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
@@ -103,12 +118,27 @@ impl Hub {
         match resumed {
             Ok(session) if session.socket() == socket => {
                 self.metrics.hub.recovered.add(1);
-                Some((session.position, session.rooms_now().cloned().collect()))
+                let revoked: BTreeSet<RoomName> = filter.map_or_else(BTreeSet::new, |filter| {
+                    let named: BTreeSet<_> = session.rooms().collect();
+                    named.into_iter().filter(|room| !filter.keeps(room)).cloned().collect()
+                });
+                let rooms = session.rooms_now().filter(|room| !revoked.contains(*room)).cloned().collect();
+                Some(Resuming { after: session.position, rooms, revoked })
             }
             other => {
                 self.refuse_resume(claim, other.err().unwrap_or(NotRecovered::UnknownPid));
                 None
             }
+        }
+    }
+
+    /// Journals that a resumed socket has left rooms, and that the events of these rooms which it has
+    /// missed are not for it.
+    fn revoke(&mut self, socket: SocketId, rooms: BTreeSet<RoomName>) {
+        self.work += rooms.len() * ROOM_WORK;
+        for room in rooms {
+            let offset = self.next_offset();
+            self.journal_change(socket, offset, || RecordBody::Revoked { socket, room });
         }
     }
 

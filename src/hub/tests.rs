@@ -149,7 +149,7 @@ impl Rig {
         let (from, socket) = (self.from(), socket(n));
         let (member, namespace) = (MemberKey(n.into()), NamespacePath::root());
         let (kind, reply) = (ConnectKind::New(PrivateId::from_random([n; 15])), EncodedFrame::text("40"));
-        let connect = Connect { from, socket, member, namespace, kind, reply };
+        let connect = Connect { from, socket, member, namespace, kind, filter: None, reply };
         self.tell(OrderedCommand::Connect(Box::new(connect)));
     }
 
@@ -196,7 +196,7 @@ impl Rig {
         let (from, member) = (ReplyTo { slot: LATER, ..self.from() }, MemberKey(u32::from(n) + 100));
         let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
         let kind = ConnectKind::Resuming(ResumeAttempt { pid: pid(n), offset });
-        let connect = Connect { from, socket: socket(n), member, namespace, kind, reply };
+        let connect = Connect { from, socket: socket(n), member, namespace, kind, filter: None, reply };
         self.tell(OrderedCommand::Connect(Box::new(connect)));
     }
 
@@ -346,8 +346,15 @@ fn a_dead_worker_disconnects_its_sockets() {
         );
         let (from, member) = (rig.from(), MemberKey(9));
         let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
-        let connect =
-            Box::new(Connect { from, socket: socket(9), member, namespace, kind: ConnectKind::Unrecoverable, reply });
+        let connect = Box::new(Connect {
+            from,
+            socket: socket(9),
+            member,
+            namespace,
+            kind: ConnectKind::Unrecoverable,
+            filter: None,
+            reply,
+        });
         assert!(rig.hub.try_send(batch(OrderedCommand::Connect(connect).into())).is_ok());
         rig.connect(1);
         rig.received().await;

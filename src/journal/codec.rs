@@ -2,7 +2,7 @@
 //!
 //! | bytes | | |
 //! |---|---|---|
-//! | 1 | version | 4 for this table |
+//! | 1 | version | 5 for this table |
 //! | 4 | length | of the body |
 //! | 8 | LSN | |
 //! | 4 | checksum | of the body, CRC-32 |
@@ -22,8 +22,8 @@
 //!
 //! Other kinds are reserved for later formats, such as compressed text.
 //!
-//! Records of versions 1 to 3 can be decoded as well. Their events have no position in the queue,
-//! and they do not have the record kind 12.
+//! Records of versions 1 to 4 can be decoded as well. Version 4 does not have the record kind 13.
+//! Events of versions 1 to 3 have no position in the queue, and there is no record kind 12.
 //! Versions 1 and 2 contain each packet as a websocket frame, prefixed by its length in four bytes.
 //! Version 1 does not have the record kinds 8 and above.
 //!
@@ -40,7 +40,7 @@ use crate::ids::{
 use crate::protocol::encoded::{EncodedFrame, Message};
 
 /// Version of encoded records, and the newest version that can be decoded.
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 
 /// Last version that stored packets as websocket frames.
 const FRAMES_UNTIL: u8 = 2;
@@ -65,6 +65,7 @@ const PROCESS_ENDED: u8 = 9;
 const GIVEN_UP: u8 = 10;
 const EXPIRED: u8 = 11;
 const STORED: u8 = 12;
+const REVOKED: u8 = 13;
 
 const TEXT_PACKET: u8 = 0;
 const BINARY_PACKET: u8 = 1;
@@ -154,6 +155,7 @@ fn put_body(record: &Record, into: &mut Vec<u8>) {
         RecordBody::GivenUp { .. } => GIVEN_UP,
         RecordBody::Expired { .. } => EXPIRED,
         RecordBody::Stored(_) => STORED,
+        RecordBody::Revoked { .. } => REVOKED,
     };
     into.push(kind);
     into.extend_from_slice(&record.fingerprint.to_bits().to_le_bytes()[..3]);
@@ -165,7 +167,9 @@ fn put_body(record: &Record, into: &mut Vec<u8>) {
             put_name(namespace.as_str(), into);
             into.extend_from_slice(&at_unix_ms.to_le_bytes());
         }
-        RecordBody::Join { socket, room } | RecordBody::Leave { socket, room } => {
+        RecordBody::Join { socket, room }
+        | RecordBody::Leave { socket, room }
+        | RecordBody::Revoked { socket, room } => {
             into.extend_from_slice(socket.as_bytes());
             put_name(room.as_str(), into);
         }
@@ -308,6 +312,7 @@ fn read_body(header: &RecordHeader, mut rest: Rest<'_>) -> Result<Record, CodecE
         },
         EXPIRED => RecordBody::Expired { until_unix_ms: rest.u64()? },
         STORED => RecordBody::Stored(rest.queue_offset()?),
+        REVOKED => RecordBody::Revoked { socket: rest.socket()?, room: rest.room(header.version)? },
         _ => return Err(CodecError::Content("an unknown kind")),
     };
     if !rest.0.is_empty() {
@@ -690,7 +695,7 @@ mod tests {
         }
 
         #[test]
-        fn any_body_is_a_record_or_an_error(kind in 0u8..13, body: Vec<u8>) {
+        fn any_body_is_a_record_or_an_error(kind in 0u8..14, body: Vec<u8>) {
             let bytes = encoded(&every_kind()[0]);
             let _ = decode(&with_body(&bytes, &[&[kind, 0, 0, 0][..], &body].concat()));
             let _ = decode(&body);

@@ -138,6 +138,7 @@ impl Inspection {
                 RecordBody::Event(_)
                 | RecordBody::Join { .. }
                 | RecordBody::Leave { .. }
+                | RecordBody::Revoked { .. }
                 | RecordBody::Data { .. }
                 | RecordBody::Expired { .. }
                 | RecordBody::Stored(_) => {}

@@ -39,6 +39,12 @@ pub(crate) enum RecordBody {
         socket: SocketId,
         room: RoomName,
     },
+    /// A socket that resumed its session may no longer be in a room. It leaves the room, and
+    /// receives none of the room's events that it has missed.
+    Revoked {
+        socket: SocketId,
+        room: RoomName,
+    },
     /// The application changed the data of a socket.
     Data {
         socket: SocketId,
@@ -165,7 +171,7 @@ impl RecordBody {
                 size_of::<SessionRecord>() + rooms.sum::<usize>() + session.data.as_ref().map_or(0, |data| data.len())
             }
             Self::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
-            Self::Join { room, .. } | Self::Leave { room, .. } => room.as_str().len(),
+            Self::Join { room, .. } | Self::Leave { room, .. } | Self::Revoked { room, .. } => room.as_str().len(),
             Self::Connect { .. }
             | Self::Disconnect { .. }
             | Self::Resumed { .. }

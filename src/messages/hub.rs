@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::answer::ReplyTo;
 use super::event::{AckWanted, DirectPacket, DurableEmit, Emit};
 use super::fanout::FanoutBatch;
+use super::room_filter::RoomFilter;
 use super::session::{Listing, SocketRef};
 use crate::ids::{Lsn, MemberKey, NamespacePath, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::protocol::encoded::EncodedFrame;
@@ -43,6 +44,8 @@ pub(crate) struct Connect {
     pub member: MemberKey,
     pub namespace: NamespacePath,
     pub kind: ConnectKind,
+    /// Rooms that a socket keeps if it resumes its session. `None` for all.
+    pub filter: Option<RoomFilter>,
     /// The CONNECT reply, which is sent before any event.
     pub reply: EncodedFrame,
 }

@@ -20,6 +20,7 @@ pub(crate) mod fanout;
 pub(crate) mod handshake;
 pub(crate) mod hub;
 pub(crate) mod room_change;
+pub(crate) mod room_filter;
 pub(crate) mod session;
 pub(crate) mod sink;
 pub(crate) mod socket;

@@ -154,6 +154,18 @@ pub(crate) enum Request {
         socket: SocketId,
         close_session: bool,
     },
+    /// Closes the connection of the session, which the client may resume.
+    CloseTransport {
+        socket: SocketId,
+    },
+}
+
+/// Refusal of a socket by connection middleware.
+pub(crate) enum ConnectRefusal {
+    /// The client receives this CONNECT_ERROR.
+    Packet(EncodedFrame),
+    /// The connection of the client is closed, so that the client reconnects.
+    Temporary { message: String },
 }
 
 pub(crate) enum SessionCommand {
@@ -216,8 +228,7 @@ pub(crate) enum SessionCommand {
         /// The socket that was admitted or refused. Its id is not sufficient: a resumed socket has
         /// the id of the resumed session, which another socket may have by now.
         socket: Arc<SocketInfo>,
-        /// The CONNECT_ERROR packet, if the socket was refused.
-        refusal: Option<EncodedFrame>,
+        refusal: Option<ConnectRefusal>,
     },
     /// A connection handler returned. Sent once for each socket.
     Opened { socket: Arc<SocketInfo> },

@@ -77,11 +77,16 @@ impl SocketInfo {
     /// Turns the socket into a new socket that cannot be recovered, and removes the data of the
     /// session that it was about to resume. Has no effect once the socket is connected.
     pub(crate) fn decline_recovery(&self) {
-        if self.is_connected() {
-            return;
+        if !self.is_connected() {
+            self.recoverable.store(false, Ordering::Release);
+            self.decline_resume();
         }
-        self.recoverable.store(false, Ordering::Release);
-        if self.recovered.swap(false, Ordering::AcqRel) {
+    }
+
+    /// Turns the socket into a new socket, and removes the data of the session that it was about to
+    /// resume. Has no effect on another socket, or once the socket is connected.
+    pub(crate) fn decline_resume(&self) {
+        if !self.is_connected() && self.recovered.swap(false, Ordering::AcqRel) {
             self.put_data(None);
         }
     }

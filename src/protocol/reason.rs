@@ -15,8 +15,8 @@ labels! {
         TransportError = "transport error",
         /// The client closed the connection, or sent no CONNECT in time.
         TransportClose = "transport close",
-        /// Socket.IO's reason for a connection that the server closed. This server never reports
-        /// it.
+        /// The application closed the connection with
+        /// [`Socket::close_transport`](crate::Socket::close_transport). The client may reconnect.
         ForcedClose = "forced close",
         /// No pong arrived within the ping timeout.
         PingTimeout = "ping timeout",

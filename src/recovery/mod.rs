@@ -127,6 +127,9 @@ impl RecoveryIndex {
                     session.leave(room, lsn);
                 }
             }
+            RecordBody::Revoked { socket, room } => {
+                self.change(socket, |session, activity| session.revoke(room, activity));
+            }
             RecordBody::Data { socket, data } => self.change(socket, |session, _| session.set_data(data.clone())),
             RecordBody::Disconnect { socket, forever, at_unix_ms } => self.disconnect(socket, *forever, *at_unix_ms),
             RecordBody::Session(session) => self.apply_session(session, lsn),

@@ -56,6 +56,12 @@ impl<'a> Resumable<'a> {
         self.session.data()
     }
 
+    /// The current rooms, and rooms that the session has left, of which it may have missed events.
+    /// A room may occur several times.
+    pub(crate) fn rooms(self) -> impl Iterator<Item = &'a RoomName> {
+        self.session.rooms()
+    }
+
     pub(crate) fn rooms_now(self) -> impl Iterator<Item = &'a RoomName> {
         self.session.rooms_now()
     }

@@ -100,6 +100,12 @@ impl RecoverableSession {
         self.intervals.iter().filter(|(_, interval)| interval.left == Interval::LASTS).map(|(room, _)| room)
     }
 
+    /// The current rooms, and rooms that the session has left, of which it may have missed events.
+    /// A room may occur several times.
+    pub(super) fn rooms(&self) -> impl Iterator<Item = &RoomName> {
+        self.intervals.iter().map(|(room, _)| room)
+    }
+
     pub(super) fn position(&self) -> Lsn {
         self.position
     }
@@ -160,6 +166,20 @@ impl RecoverableSession {
 
     pub(super) fn leave(&mut self, room: &RoomName, lsn: Lsn) {
         self.intervals.end(room, lsn);
+    }
+
+    /// Forgets all intervals in a room, so that none of its missed events is for the session any
+    /// more, except one that has another of its rooms as well.
+    pub(super) fn revoke(&mut self, room: &RoomName, activity: &mut Activity) {
+        let Self { intervals, namespace, bytes, .. } = self;
+        intervals.retain(|known, _| {
+            if known != room {
+                return true;
+            }
+            *bytes -= interval_bytes(known);
+            activity.release(namespace, known);
+            false
+        });
     }
 
     /// Forgets the intervals that ended at or before the later of `trimmed_to` and the session's

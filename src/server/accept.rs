@@ -18,6 +18,7 @@ use super::http_connection::{Deadlines, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
 use super::port::{Acceptor, ListeningSocket, PortRules};
 use super::port_worker::PortWorker;
+use crate::live::Live;
 use crate::metrics::WorkerMetrics;
 use crate::transport::AccessPolicy;
 use crate::transport::network_stream::{DetachedStream, PlainStream};
@@ -67,7 +68,7 @@ pub(super) struct Ports {
     pub(super) sockets: Vec<(ListeningSocket, PortRules)>,
     pub(super) permits: HttpPermits,
     pub(super) deadlines: Deadlines,
-    pub(super) policy: Arc<AccessPolicy>,
+    pub(super) policy: Live<AccessPolicy>,
 }
 
 /// Accept loops of ports and their workers. Dropping this value closes the ports and all
@@ -279,8 +280,8 @@ mod tests {
     }
 
     fn ports(socket: TcpListener, ordinary: usize) -> Ports {
-        let sockets = vec![Port::from(socket).into_parts(None, false)];
-        Ports { sockets, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Arc::default() }
+        let sockets = vec![Port::from(socket).into_parts(false)];
+        Ports { sockets, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Live::default() }
     }
 
     /// Serves a port. Every connection reports its thread to the test, sends a byte, and ends when

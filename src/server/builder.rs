@@ -21,6 +21,7 @@ use crate::api::registry::Registry;
 use crate::ids::NamespacePath;
 use crate::journal::OpenError as JournalOpenError;
 use crate::limits::Limits;
+use crate::live::Live;
 use crate::messages::handshake::Handshake;
 use crate::metrics::Metrics;
 use crate::protocol::socketio::Parser;
@@ -337,9 +338,10 @@ impl Builder {
             subscribers: hub.subscribers,
         });
         let root = Namespace::new(core.clone(), NamespacePath::root());
-        let services = Services { core, directory: Arc::new(Directory::default()) };
+        let directory = Directory::new(Limits::clone(&core.limits));
+        let services = Services { core, directory: Arc::new(directory) };
         let accepting = Arc::new(AtomicBool::new(true));
-        let endpoint = Endpoint { services, workers, policy: Arc::new(policy), accepting };
+        let endpoint = Endpoint { services, workers, policy: Live::new(policy), accepting };
         Ok(Server {
             endpoint,
             hub: hub.address,
@@ -350,5 +352,37 @@ impl Builder {
             metrics,
             http_permits,
         })
+    }
+}
+
+impl Server {
+    /// Replaces those settings of the running server that can change by the ones of `builder`: who
+    /// may connect ([`Builder::cors`], [`Builder::guard_origins`], [`Builder::allowed_hosts`],
+    /// [`Builder::allow_request`]), [`Builder::trusted_proxies`], [`Builder::cookie`], and of the
+    /// limits [`sessions.max`], [`sessions.per_address_max`] and the [rates] of clients. All other
+    /// settings of `builder` are ignored.
+    ///
+    /// The settings apply to requests and sessions that begin afterwards; open sessions continue.
+    /// If `sessions.per_address_max` was not set before, only later sessions count towards it.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Builder::check`] does, and then changes nothing.
+    ///
+    /// [`sessions.max`]: crate::limits::SessionLimits::max
+    /// [`sessions.per_address_max`]: crate::limits::SessionLimits::per_address_max
+    /// [rates]: crate::limits::RateLimits
+    pub fn reload(&self, builder: &Builder) -> Result<(), BuildError> {
+        let mut policy = builder.access_policy()?;
+        policy.continue_from(&self.endpoint.policy.get());
+        let directory = &self.endpoint.services.directory;
+        let new = builder.limits.clone().bounded().within(memory::available());
+        let mut limits = Limits::clone(&directory.limits.get());
+        limits.sessions.max = new.sessions.max;
+        limits.sessions.per_address_max = new.sessions.per_address_max;
+        limits.rates = new.rates;
+        self.endpoint.policy.set(policy);
+        directory.set_limits(limits);
+        Ok(())
     }
 }

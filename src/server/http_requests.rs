@@ -18,7 +18,8 @@ use futures_core::Stream;
 use super::http_connection::HttpConnection;
 use super::http_permits::HttpPermits;
 use crate::api::error_answer::ErrorAnswer;
-use crate::transport::cors::Cors;
+use crate::live::Live;
+use crate::transport::AccessPolicy;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;
 
@@ -31,18 +32,20 @@ const CLIENT: &str = "/client/";
 /// Request rules of one thread.
 pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
-    pub(super) cors: Option<Cors>,
+    policy: Live<AccessPolicy>,
     refused_hosts: Throttle,
 }
 
 impl RequestRules {
-    pub(super) fn new(permits: HttpPermits, cors: Option<Cors>) -> Self {
-        Self { permits, cors, refused_hosts: Throttle::new(1) }
+    pub(super) fn new(permits: HttpPermits, policy: Live<AccessPolicy>) -> Self {
+        Self { permits, policy, refused_hosts: Throttle::new(1) }
     }
 
-    /// Checks the Host header against the hosts of a port. Refusals are logged, at most one per
-    /// second.
-    pub(super) fn admits_host(&self, hosts: &Hosts, head: &RequestHead) -> bool {
+    /// Checks the Host header against the hosts of the policy or, if the policy has none, those of
+    /// the port. Refusals are logged, at most one per second.
+    pub(super) fn admits_host(&self, default_hosts: &Hosts, head: &RequestHead) -> bool {
+        let policy = self.policy.get();
+        let hosts = policy.hosts.as_ref().unwrap_or(default_hosts);
         let Err(host) = hosts.admit(&head.headers) else { return true };
         if let Some(skipped) = self.refused_hosts.is_due(Instant::now()) {
             let address = head.peer_addr.map_or_else(|| "unix".to_owned(), |address| address.to_string());
@@ -62,7 +65,7 @@ impl RequestRules {
         let connection = request.conn_data::<Rc<HttpConnection>>().cloned();
         let exchange = connection.map(|connection| Exchange::begin(connection, &mut request));
         let is_of_reserve = exchange.as_ref().is_some_and(|exchange| self.is_of_reserve(&exchange.0));
-        let hosts = exchange.as_ref().map(|exchange| &exchange.0.port().hosts);
+        let hosts = exchange.as_ref().map(|exchange| &exchange.0.port().default_hosts);
         let refusal = if hosts.is_none_or(|hosts| !self.admits_host(hosts, request.head())) {
             Some(host_refusal())
         } else if is_of_reserve && !OPERATORS.iter().any(|path| request.path().starts_with(path)) {
@@ -107,7 +110,8 @@ impl HttpAdmission {
             // request.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
-        if let Some(cors) = rules.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
+        let is_client = response.request().path().starts_with(CLIENT);
+        if let Some(cors) = rules.policy.get().cors.as_ref().filter(|_| is_client) {
             let request = response.request().clone();
             cors.add_headers(request.headers(), response.headers_mut());
         }

@@ -195,9 +195,8 @@ impl Listener {
                 }
             })
         };
-        let hosts = server.endpoint.policy.hosts.as_ref();
-        let public = ports.into_iter().map(|port| port.into_parts(hosts, false));
-        let internal = internal_ports.into_iter().map(|port| port.into_parts(hosts, true));
+        let public = ports.into_iter().map(|port| port.into_parts(false));
+        let internal = internal_ports.into_iter().map(|port| port.into_parts(true));
         let ports = Ports {
             sockets: public.chain(internal).collect(),
             permits: server.http_permits.clone(),
@@ -259,7 +258,7 @@ fn http_service(
     Future: 'static,
 > + use<> {
     let (limits, endpoint, path) = (io.limits(), io.endpoint.clone(), io.path.clone());
-    let rules = Rc::new(RequestRules::new(io.http_permits.clone(), endpoint.policy.cors.clone()));
+    let rules = Rc::new(RequestRules::new(io.http_permits.clone(), endpoint.policy.clone()));
     let app = app(io.clone(), configure, rules.clone(), is_internal);
     let http = HttpService::build()
         // Connections have their own deadlines. The request timeout only causes the 408 response to
@@ -299,7 +298,7 @@ async fn upgrade(
     request: Request,
     framed: Framed<HttpStream, Codec>,
 ) -> io::Result<()> {
-    let is_host_admitted = rules.admits_host(&framed.io_ref().connection().port().hosts, request.head());
+    let is_host_admitted = rules.admits_host(&framed.io_ref().connection().port().default_hosts, request.head());
     let framed = framed.into_map_io(HttpStream::into_upgraded);
     if !is_host_admitted {
         return raw::refuse_upgrade(&endpoint, framed, StatusCode::MISDIRECTED_REQUEST, HOST_REFUSAL).await;

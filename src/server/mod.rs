@@ -174,7 +174,7 @@ impl Server {
         self.root.all()
     }
 
-    /// Limits in force. Limits on memory that [`Builder::limits`] left unset have computed values.
+    /// Limits of the start, which [`reload`](Self::reload) does not change. Limits on memory that [`Builder::limits`] left unset have computed values.
     pub fn limits(&self) -> &Limits {
         &self.endpoint.services.core.limits
     }
@@ -288,8 +288,8 @@ impl Server {
     /// | `stentor_subscriber_expired_events_total` | counter | events | not sent since they had expired |
     /// | `stentor_subscriber_read_failures_total` | counter | reads | of the store that failed |
     pub fn metrics(&self) -> String {
-        let (limits, budgets) = (&self.endpoint.services.core.limits, self.endpoint.workers.budgets());
-        metrics::text(self.metrics.clone(), limits.clone(), budgets.clone(), self.queue.clone())
+        let (limits, budgets) = (self.endpoint.services.directory.limits.get(), self.endpoint.workers.budgets());
+        metrics::text(self.metrics.clone(), limits, budgets.clone(), self.queue.clone())
     }
 
     /// Binds a TCP address for a port of the server's own. For unix sockets, TLS and sockets that

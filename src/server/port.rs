@@ -115,12 +115,10 @@ impl Port {
         }
     }
 
-    /// Separates the socket and the rules for its connections. `hosts` are the accepted hosts if they
-    /// are set.
-    pub(super) fn into_parts(self, hosts: Option<&Hosts>, is_internal: bool) -> (ListeningSocket, PortRules) {
-        let hosts = hosts.cloned().unwrap_or_else(|| self.default_hosts());
+    /// Separates the socket and the rules for its connections.
+    pub(super) fn into_parts(self, is_internal: bool) -> (ListeningSocket, PortRules) {
         let rules = PortRules {
-            hosts,
+            default_hosts: self.default_hosts(),
             is_internal,
             #[cfg(feature = "tls")]
             tls: self.tls,
@@ -191,8 +189,8 @@ impl fmt::Debug for Port {
 
 /// Rules for the connections of a port.
 pub(super) struct PortRules {
-    /// Accepted Host headers.
-    pub(super) hosts: Hosts,
+    /// Accepted Host headers if the policy has none.
+    pub(super) default_hosts: Hosts,
     /// True if the port serves the resources for operators alone.
     pub(super) is_internal: bool,
     #[cfg(feature = "tls")]
@@ -229,7 +227,7 @@ impl PortRules {
     /// Rules of a plain port that accepts any host.
     pub(super) fn plain() -> Self {
         Self {
-            hosts: Hosts::Any,
+            default_hosts: Hosts::Any,
             is_internal: false,
             #[cfg(feature = "tls")]
             tls: None,

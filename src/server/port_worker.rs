@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::accept::AcceptedConnection;
 use super::http_connection::{Deadlines, HttpConnection, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
+use crate::live::Live;
 use crate::metrics::{Labelled, WorkerMetrics};
 use crate::protocol::reason::HttpCloseReason;
 use crate::session::directory::ClientPrefix;
@@ -28,7 +29,7 @@ const WARNINGS_PER_SECOND: u32 = 1;
 pub(super) struct PortWorker {
     pub(super) permits: HttpPermits,
     pub(super) deadlines: Deadlines,
-    pub(super) policy: Arc<AccessPolicy>,
+    pub(super) policy: Live<AccessPolicy>,
     /// Shared by all threads of the port.
     pub(super) metrics: Arc<WorkerMetrics>,
     pub(super) connections: HttpConnections,
@@ -60,7 +61,7 @@ impl PortWorker {
                     let (service, log) = (service.clone(), log.clone());
                     // A connection of a trusted proxy has no client prefix, since it transports
                     // requests of many clients.
-                    let client = peer.filter(|peer| !self.policy.proxies.trusts(peer.ip().to_canonical()));
+                    let client = peer.filter(|peer| !self.policy.get().proxies.trusts(peer.ip().to_canonical()));
                     let client = client.map(|peer| peer.ip().into());
                     let (permit, now) = (self.upgrade_permit(permit, client), Instant::now());
                     let connection = HttpConnection::new(self.deadlines, port.clone(), client, permit, now);

@@ -211,7 +211,7 @@ impl World {
         let info = SocketInfo::new(socket, namespace.clone(), handshake, None, true);
         let member = outbox.add_member(Arc::new(info));
         let (from, reply) = (self.from(outbox.slot), EncodedFrame::text("40"));
-        let connect = Connect { from, socket, member, namespace, kind, reply };
+        let connect = Connect { from, socket, member, namespace, kind, filter: None, reply };
         self.send(process, worker, OrderedCommand::Connect(Box::new(connect)));
     }
 

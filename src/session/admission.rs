@@ -14,6 +14,8 @@ use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::answer::{Answer, ConnectAnswer, ResumedSession};
 use crate::messages::event::DirectPacket;
 use crate::messages::hub::{Connect, ConnectKind, OrderedCommand};
+use crate::messages::room_filter::RoomFilter;
+use crate::messages::session::ConnectRefusal;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
@@ -133,7 +135,7 @@ impl Session {
     pub(super) fn on_admitted(
         &mut self,
         info: &Arc<SocketInfo>,
-        refusal: Option<EncodedFrame>,
+        refusal: Option<ConnectRefusal>,
         ctx: &mut Context<Self>,
     ) {
         let socket = info.id;
@@ -141,7 +143,10 @@ impl Session {
             return;
         }
         match refusal {
-            Some(packet) => self.refuse_with(socket, packet),
+            Some(ConnectRefusal::Packet(packet)) => self.refuse_with(socket, packet),
+            Some(ConnectRefusal::Temporary { message }) => {
+                self.close(DisconnectReason::ForcedServerClose, &message, ctx);
+            }
             None => match self.without_declined_resume(socket) {
                 Ok(socket) => self.admit(socket, ctx),
                 Err(detail) => self.close(DisconnectReason::ForcedServerClose, detail, ctx),
@@ -154,7 +159,7 @@ impl Session {
     fn without_declined_resume(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         match self.find_socket(socket) {
             Some(session_socket)
-                if session_socket.attempt.is_some() && !session_socket.socket.info().is_recoverable() =>
+                if session_socket.attempt.is_some() && !session_socket.socket.info().is_recovered() =>
             {
                 self.reconnect_as_new(socket)
             }
@@ -194,13 +199,14 @@ impl Session {
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
         let outbox = self.outbox.clone();
+        let filter = info.extensions.remove::<RoomFilter>().map(|filter| (*filter).clone());
         if session_socket.handlers.observes_outgoing() {
             outbox.observe();
         }
         let now = Instant::now();
         self.credit_window.submit(now, reply.frame().len(), PendingReply::Connect(id), move |from| {
             let member = outbox.add_member(info);
-            OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
+            OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, filter, reply }))
         });
         // The data is journalled after the connect, since middleware may have stored some.
         self.journal_data(id, now);
@@ -312,7 +318,15 @@ impl Session {
     }
 }
 
-pub(super) fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> EncodedFrame {
+pub(super) fn connect_refusal(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> ConnectRefusal {
+    if error.is_temporary() {
+        ConnectRefusal::Temporary { message: error.to_string() }
+    } else {
+        ConnectRefusal::Packet(refusal_packet(parser, namespace, error))
+    }
+}
+
+fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> EncodedFrame {
     // Serialization cannot fail, since strings and JSON values always have a JSON form.
     connect_error(parser, namespace, &serde_json::to_string(error).unwrap_or_default())
 }

@@ -11,7 +11,8 @@
 //! | outbox full, journal trimmed before the client read it | `on_outbox_full` | transport error | close 1008 |
 //! | outbox cut because the budget of all outboxes was exceeded | `on_outbox_cut` | transport error | close 1008, or nothing |
 //! | client reads nothing for `stall_timeout` | `on_stalled` | transport error | nothing: the connection is reset |
-//! | the application, or a resume over another connection | `close_when_drained`, `close` | forced server close | close 1000 |
+//! | the application closes the connection alone | `close_when_drained` | forced close | close 1000 |
+//! | the application, a temporary refusal, or a resume over another connection | `close_when_drained`, `close` | forced server close | close 1000 |
 //! | shutdown | `close` | server shutting down | close 1001 |
 //!
 //! If the task of a session panics, or its worker ends, the session is dropped without a reason,
@@ -227,9 +228,11 @@ impl Session {
     fn queue_final_packets(&self, close_reason: CloseReason, is_queued: bool) -> bool {
         let is_wanted = match close_reason {
             CloseReason::OutboxFull => !is_queued,
-            CloseReason::Ended(DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect) => {
-                !self.outbox.is_drained()
-            }
+            CloseReason::Ended(
+                DisconnectReason::ForcedClose
+                | DisconnectReason::ForcedServerClose
+                | DisconnectReason::ServerNamespaceDisconnect,
+            ) => !self.outbox.is_drained(),
             CloseReason::Ended(_) => false,
         };
         let awaits_poll = is_wanted && self.transport == Transport::Polling;

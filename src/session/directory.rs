@@ -11,6 +11,7 @@ use dashmap::mapref::entry::Entry;
 
 use crate::ids::SessionId;
 use crate::limits::Limits;
+use crate::live::Live;
 use crate::messages::session::SessionLink;
 use crate::state::rate::{Meter, Rates};
 
@@ -20,6 +21,9 @@ const SWEEP_MIN: usize = 1_024;
 /// Links to all sessions. Sessions add and remove their own entries.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
+    /// Limits of new sessions. Of the limits of the server, only those on the number of sessions and
+    /// on rates can change.
+    pub(crate) limits: Live<Limits>,
     sessions: DashMap<SessionId, SessionLink>,
     /// Permits of live sessions and of handshakes in progress.
     permits: AtomicUsize,
@@ -61,6 +65,16 @@ pub(crate) enum SessionLimit {
 }
 
 impl Directory {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits: Live::new(limits), ..Self::default() }
+    }
+
+    /// Replaces the limits of new sessions. Addresses are metered by the new rates immediately.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.limits.set(limits);
+        self.meters.clear();
+    }
+
     pub(crate) fn find(&self, id: &SessionId) -> Option<SessionLink> {
         self.sessions.get(id).map(|entry| entry.value().clone())
     }

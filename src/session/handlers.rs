@@ -14,7 +14,7 @@ use bytestring::ByteString;
 use tokio::sync::oneshot;
 
 use super::Session;
-use super::admission::refusal_packet;
+use super::admission::connect_refusal;
 use super::sockets::SessionSocket;
 use crate::api::ack::Ack;
 use crate::api::core::{HandlerFn, HandlerFuture};
@@ -22,9 +22,9 @@ use crate::api::current::InSession;
 use crate::api::error::{ConnectError, EventError, HandlerError};
 use crate::api::event::{Disconnecting, Event};
 use crate::ids::{RoomName, SessionId, SocketId};
-use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::session::{ConnectRefusal, SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
-use crate::protocol::encoded::{EncodedFrame, Message};
+use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Packet;
 use crate::state::budget::Charge;
@@ -285,7 +285,7 @@ impl Session {
 
     /// Runs the connection middleware. If it ends without waiting, returns the refusal, which is
     /// `Some(None)` for an admitted socket. Otherwise the session receives `Admitted`.
-    pub(super) fn start_admission(&self, session_socket: &SessionSocket) -> Option<Option<EncodedFrame>> {
+    pub(super) fn start_admission(&self, session_socket: &SessionSocket) -> Option<Option<ConnectRefusal>> {
         let (admission, mut immediate) = oneshot::channel();
         let (link, socket, handlers) =
             (self.link.clone(), session_socket.socket.clone(), session_socket.handlers.clone());
@@ -295,7 +295,7 @@ impl Session {
             Box::pin(async move {
                 let passed = tokio::time::timeout(patience, handlers.admit(&socket)).await;
                 let passed = passed.unwrap_or_else(|_| Err(ConnectError::new("Middleware timed out")));
-                let refusal = passed.err().map(|error| refusal_packet(parser, socket.path(), &error));
+                let refusal = passed.err().map(|error| connect_refusal(parser, socket.path(), &error));
                 if let Err(refusal) = admission.send(refusal) {
                     let _ = link.post(SessionCommand::Admitted { socket: socket.info().clone(), refusal });
                 }

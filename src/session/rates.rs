@@ -31,6 +31,8 @@ const RATE_LIMITED: &str = "rate_limited";
 /// address is stored in the directory and outlives the session.
 pub(super) struct RateLimiter {
     meter: Meter,
+    /// Limits of the session.
+    rates: Rates,
     /// Address of the client, the limits of an address, and the directory that stores the meter.
     /// `None` if addresses are not limited, or the address is unknown.
     address: Option<(IpAddr, Rates, Arc<Directory>)>,
@@ -70,6 +72,7 @@ impl RateLimiter {
         let refused_joins = Rates { events: Some(REFUSED_JOINS_PER_SECOND), bytes: None };
         Box::new(Self {
             meter: Meter::new(session, now),
+            rates: session,
             address,
             exceeded: None,
             refused_joins: Meter::new(refused_joins, now),
@@ -101,8 +104,7 @@ impl RateLimiter {
             return Ok(());
         }
         let of_address = self.address.as_ref().filter(|_| own_admits).map(|(_, rates, _)| *rates);
-        let rates = of_address
-            .unwrap_or(Rates { events: limits.rates.events_per_second, bytes: limits.rates.bytes_per_second });
+        let rates = of_address.unwrap_or(self.rates);
         let (rate, what) = match cost {
             Cost::Event => (rates.events, "events"),
             Cost::Bytes(_) => (rates.bytes, "bytes"),

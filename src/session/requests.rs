@@ -126,6 +126,9 @@ impl Session {
             Request::Disconnect { socket, close_session } => {
                 self.disconnect(socket, close_session, now);
             }
+            Request::CloseTransport { socket } if self.find_socket(socket).is_some() => {
+                self.close_when_drained(DisconnectReason::ForcedClose, now);
+            }
             _ => {}
         }
     }

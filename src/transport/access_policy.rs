@@ -95,10 +95,11 @@ impl Endpoint {
     /// session, method, version, application.
     pub(crate) async fn admit(&self, request: HandshakeRequest<'_>) -> Result<Admitted, HttpRefusal> {
         let head = request.head;
-        if self.policy.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {
+        let policy = self.policy.get();
+        if policy.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {
             return Err(HttpRefusal::Forbidden(HOST_REFUSAL.into()));
         }
-        if request.upgrade && !self.policy.admits_origin(head) {
+        if request.upgrade && !policy.admits_origin(head) {
             return Err(HttpRefusal::Forbidden(ORIGIN_REFUSAL.into()));
         }
         match route(head.uri.query().unwrap_or(""), &head.method, request.upgrade)? {
@@ -108,17 +109,17 @@ impl Endpoint {
     }
 
     async fn admit_pending(&self, request: HandshakeRequest<'_>) -> Result<PendingSession, HttpRefusal> {
-        let limits = &self.services.core.limits;
+        let limits = self.services.directory.limits.get();
         let (bytes, limit) = (request.head_bytes(), limits.http.handshake_bytes_max);
         if bytes > limit {
             return Err(HttpRefusal::HeadTooLarge { bytes, limit });
         }
-        let client = self.policy.proxies.client(request.head.peer_addr, &request.head.headers);
+        let client = self.policy.get().proxies.client(request.head.peer_addr, &request.head.headers);
         let arrival =
             Arrival { at: SystemTime::now(), address: client.address, secure: request.encrypted || client.secure };
         // The permit is reserved before the application is asked, so that pending handshakes count
         // against the limits.
-        let permit = self.services.directory.reserve(arrival.address, limits)?;
+        let permit = self.services.directory.reserve(arrival.address, &limits)?;
         self.ask_application(request, arrival).await?;
         // This is checked last, since the server may begin to close while the application decides.
         self.check_accepting()?;
@@ -129,7 +130,8 @@ impl Endpoint {
     }
 
     async fn ask_application(&self, request: HandshakeRequest<'_>, arrival: Arrival) -> Result<(), HttpRefusal> {
-        let Some(AllowRequest(allow)) = &self.policy.allow_request else { return Ok(()) };
+        let policy = self.policy.get();
+        let Some(AllowRequest(allow)) = &policy.allow_request else { return Ok(()) };
         let decided = allow(request.to_handshake(arrival));
         match tokio::time::timeout(self.services.core.limits.handlers.allow_request_timeout, decided).await {
             Ok(decision) => decision.map_err(HttpRefusal::Forbidden),
@@ -140,7 +142,7 @@ impl Endpoint {
     /// Checks whether one more session may be opened, without reserving a permit.
     pub(crate) fn check_capacity(&self) -> Result<(), HttpRefusal> {
         self.check_accepting()?;
-        if self.services.directory.len() >= self.services.core.limits.sessions.max {
+        if self.services.directory.len() >= self.services.directory.limits.get().sessions.max {
             return Err(HttpRefusal::Full);
         }
         Ok(())

@@ -25,6 +25,7 @@ use self::cors::Cors;
 use self::hosts::Hosts;
 use self::proxies::Proxies;
 use self::websocket::frame_reader::MessageBounds;
+use crate::live::Live;
 use crate::messages::session::SessionLink;
 use crate::session::{InitialTransport, PendingSession, Services, Session};
 use crate::worker::Worker;
@@ -39,7 +40,7 @@ use self::refusal::{RefusalLog, RequestSource};
 pub(crate) struct Endpoint {
     pub(crate) services: Services,
     pub(crate) workers: Arc<WorkerFactory>,
-    pub(crate) policy: Arc<AccessPolicy>,
+    pub(crate) policy: Live<AccessPolicy>,
     /// True if new sessions are accepted. Set to false, permanently, when the server begins to
     /// close.
     pub(crate) accepting: Arc<AtomicBool>,
@@ -63,6 +64,12 @@ pub(crate) struct AccessPolicy {
 }
 
 impl AccessPolicy {
+    /// Keeps of `former` what belongs to the server and not to its settings.
+    pub(crate) fn continue_from(&mut self, former: &Self) {
+        self.messages = former.messages.clone();
+        self.refusals = former.refusals.clone();
+    }
+
     fn cookie(&self, pending: &PendingSession) -> Option<HeaderValue> {
         self.cookie.as_ref()?.header(&pending.id)
     }
@@ -79,20 +86,20 @@ impl Endpoint {
             return None;
         }
         let detail = refusal.detail(head);
-        self.policy.refusals.log_refusal(refusal, detail.as_deref(), &self.source(head));
+        self.policy.get().refusals.log_refusal(refusal, detail.as_deref(), &self.source(head));
         detail
     }
 
     /// Logs a request for a path that the server does not serve, if it is a Socket.IO handshake.
     pub(crate) fn record_not_found(&self, head: &RequestHead) {
         if head.uri.query().is_some_and(|query| query.contains("EIO=")) {
-            self.policy.refusals.log_wrong_path(head.uri.path(), &self.source(head));
+            self.policy.get().refusals.log_wrong_path(head.uri.path(), &self.source(head));
         }
     }
 
     fn source<'a>(&self, head: &'a RequestHead) -> RequestSource<'a> {
         RequestSource {
-            address: self.policy.proxies.client(head.peer_addr, &head.headers).address,
+            address: self.policy.get().proxies.client(head.peer_addr, &head.headers).address,
             origin: head.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()),
             is_upgrade: head.upgrade(),
         }

@@ -40,7 +40,8 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, mut payload
 }
 
 async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payload) -> HttpResponse {
-    let cors = endpoint.policy.cors.as_ref();
+    let policy = endpoint.policy.get();
+    let cors = policy.cors.as_ref();
     if let Some(preflight) = cors.and_then(|cors| cors.preflight(request.head())) {
         return preflight;
     }
@@ -65,7 +66,7 @@ async fn answer(
     let encrypted = is_encrypted(request);
     match endpoint.admit(HandshakeRequest { head: request.head(), upgrade: false, encrypted }).await? {
         Admitted::PendingSession(pending) => {
-            let cookie = endpoint.policy.cookie(&pending);
+            let cookie = policy.cookie(&pending);
             let mut response = poll(endpoint.open(pending, InitialTransport::Polling), poll_bytes_max).await?;
             if let Some(cookie) = cookie {
                 response.headers_mut().insert(header::SET_COOKIE, cookie);

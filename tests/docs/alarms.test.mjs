@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { parse, read } from "./markdown.mjs";
 
 /** Rows of the table of `Server::metrics`, and the metric that `stentor serve` adds to them. */
-const METRICS = new Set([...read("src/server/mod.rs").matchAll(/^ +\/\/\/ \| `(stentor_\w+)/gm)].map(([, name]) => name)).add("stentor_api_keys_refused_total");
+const METRICS = new Set([...read("src/server/mod.rs").matchAll(/^ +\/\/\/ \| `(stentor_\w+)/gm)].map(([, name]) => name)).add("stentor_api_keys_refused_total").add("stentor_api_requests_total");
 
 const named = (text) => [...new Set(text.match(/\bstentor_[a-z_]+\b/g))];
 

@@ -42,20 +42,23 @@ impl DurableOptions {
     }
 }
 
-/// The rooms of an event, which has `room` or `rooms`. Those that it excepts count as well.
+/// The rooms of a client's event or of a change of rooms, which has `room` or `rooms`.
 pub(super) fn target_rooms(
     room: Option<String>,
     rooms: Option<Vec<String>>,
-    excepted: usize,
     rooms_max: usize,
 ) -> Result<Vec<String>, String> {
-    let rooms = match (room, rooms) {
-        (Some(room), None) => vec![room],
-        (None, Some(rooms)) if !rooms.is_empty() => rooms,
-        (None, Some(_)) => return Err("rooms: expected one room at least, got none".to_owned()),
-        (Some(_), Some(_)) => return Err("room, rooms: expected one of them, got both".to_owned()),
-        (None, None) => return Err("room is missing, expected a string; or rooms, an array of strings".to_owned()),
-    };
+    match (room, rooms) {
+        (Some(room), None) => check_count(vec![room], 0, rooms_max),
+        (None, Some(rooms)) if !rooms.is_empty() => check_count(rooms, 0, rooms_max),
+        (None, Some(_)) => Err("rooms: expected one room at least, got none".to_owned()),
+        (Some(_), Some(_)) => Err("room, rooms: expected one of them, got both".to_owned()),
+        (None, None) => Err("room is missing, expected a string; or rooms, an array of strings".to_owned()),
+    }
+}
+
+/// Checks the number of rooms. Those that an event excepts count as well.
+pub(super) fn check_count(rooms: Vec<String>, excepted: usize, rooms_max: usize) -> Result<Vec<String>, String> {
     let count = rooms.len() + excepted;
     if count > rooms_max { Err(format!("{count} rooms exceed limit of {rooms_max}")) } else { Ok(rooms) }
 }

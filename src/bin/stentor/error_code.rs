@@ -7,6 +7,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ErrorCode {
+    /// The configuration has errors, and was not reloaded.
+    BadConfiguration,
     BadEvent,
     BadRequest,
     BadRoom,
@@ -15,6 +17,8 @@ pub(super) enum ErrorCode {
     Disconnected,
     /// The subscriber was away for too long and was removed.
     Expired,
+    /// The client or the API key may not do this.
+    Forbidden,
     /// The event may or may not have been emitted or stored.
     Indeterminate,
     MethodNotAllowed,
@@ -40,13 +44,14 @@ impl ErrorCode {
                 StatusCode::BAD_REQUEST
             }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::NoApiKey => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::NoApiKey => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UnknownNamespace => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::BadConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Expired => StatusCode::GONE,
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::Disconnected | Self::Indeterminate | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -8,10 +8,12 @@ mod durable;
 mod error_code;
 mod http;
 mod journal_tool;
+mod live;
 mod logging;
 mod ports;
 mod process;
 mod queue_tool;
+mod reload;
 mod replies;
 mod secret;
 mod signature;
@@ -21,12 +23,16 @@ mod vocabulary;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use actix_web::web::ServiceConfig;
 use clap::{Arg, ArgMatches, Command};
-use stentor::{BuildError, Server};
+use stentor::{BuildError, Server, Tls};
 
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
+use self::live::Live;
+use self::reload::{LiveParts, Reloader};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -109,7 +115,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("serve", flags)) => {
             let effective = config::load(flags)?;
             start_log(&effective.config.log_level)?;
-            actix::System::new().block_on(serve(&effective))
+            actix::System::new().block_on(serve(&effective, flags))
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
@@ -192,19 +198,18 @@ fn notify(state: &str) {
 fn notify(_: &str) {}
 
 /// Raises the limit on open files, and returns the configuration with limits on connections that
-/// the raised limit allows.
-fn fit_descriptors(effective: &Effective) -> Config {
+/// the raised limit allows, and the raised limit.
+fn fit_descriptors(effective: &Effective) -> (Config, u64) {
     let mut config = effective.config.clone();
     let descriptors = match process::raise_descriptors() {
         Ok(descriptors) => descriptors,
         Err(error) => {
             log::warn!("limit on open files not raised error={error}");
-            return config;
+            return (config, u64::MAX);
         }
     };
-    let workers =
-        config.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    process::fit_connections(&mut config.limits, descriptors.now, workers);
+    let threads = config.threads();
+    process::fit_connections(&mut config.limits, descriptors.now, threads);
     log::info!(
         "limits open_files={} open_files_before={} sessions_max={} http_connections_max={}",
         descriptors.now,
@@ -222,16 +227,17 @@ fn fit_descriptors(effective: &Effective) -> Config {
             );
         }
     }
-    config
+    (config, descriptors.now)
 }
 
-async fn serve(effective: &Effective) -> Result<(), Failure> {
-    process::outlive_terminal();
+async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure> {
+    let hangups = process::hangups();
     log::info!("configuration {}", effective.line());
     for name in &effective.unknown_variables {
         log::warn!("unknown environment variable {name} (ignored)");
     }
-    let config = &fit_descriptors(effective);
+    let (config, open_files) = &fit_descriptors(effective);
+    let tls = ports::certificate(config)?;
     let (access, reason) = config.subscriber_access();
     log::info!("queue storage={} subscribers={} reason=\"{reason}\"", config.queue_storage().name(), access.name());
     let with_remedy = |error: &dyn Display, setting: &str| {
@@ -248,7 +254,14 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
         BuildError::Queue(_) => with_remedy(&error, "queue"),
         error => error.into(),
     })?;
-    let outcome = serve_with(&io, config).await;
+    let api = Live::new(config.api());
+    let parts = LiveParts { io: io.clone(), api: api.clone(), tls: tls.clone(), open_files: *open_files };
+    let flags = flags.clone();
+    let reloader = Arc::new(Reloader::new(move || config::load(&flags), parts, effective.config.clone()));
+    let by_signal = reloader.clone();
+    hangups.each(move || drop(by_signal.reload()));
+    let routes = http::routes(io.clone(), api, Arc::new(move || reloader.reload()));
+    let outcome = serve_with(&io, config, tls.as_ref(), routes).await;
     if outcome.is_err() {
         // Close the journal cleanly, so that the next start can continue it, even after a reboot.
         io.close().await;
@@ -256,17 +269,20 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     outcome
 }
 
-async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
+async fn serve_with(
+    io: &Server,
+    config: &Config,
+    tls: Option<&Tls>,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static,
+) -> Result<(), Failure> {
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
-    let tls = ports::certificate(config)?;
-    let mut listener = ports::bind(io, config, tls.as_ref())?.drain(config.drain);
-    let api = http::routes(io.clone(), config.api_key.clone(), config.api.clone());
+    let mut listener = ports::bind(io, config, tls)?.drain(config.drain);
     listener = if config.internal_listen.is_some() {
-        listener.configure(http::health(io.clone())).configure_internal(api)
+        listener.configure(http::health(io.clone())).configure_internal(routes)
     } else {
-        listener.configure(api)
+        listener.configure(routes)
     };
     listener = listener.configure(demo::page);
     if let Some(workers) = config.workers {

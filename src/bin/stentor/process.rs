@@ -1,4 +1,4 @@
-//! Properties of the process: the limit on open files, and the loss of its terminal.
+//! Properties of the process: the limit on open files, and the signal SIGHUP.
 
 use std::io;
 
@@ -51,23 +51,46 @@ pub(crate) fn fit_connections(limits: &mut Limits, descriptors: u64, workers: us
     limits.sessions.max = limits.sessions.max.min(usable - limits.http.connections_max.min(usable)).max(1);
 }
 
-/// Logs SIGHUP, which signals the loss of the terminal, instead of ending the process. Must be
-/// called inside an actix system.
+/// Takes SIGHUP, which would end the process otherwise. Must be called inside an actix system.
 #[cfg(unix)]
-pub(crate) fn outlive_terminal() {
+pub(crate) fn hangups() -> Hangups {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::hangup()) {
-        Ok(mut hangups) => drop(actix::spawn(async move {
+    let hangups = signal(SignalKind::hangup());
+    if let Err(error) = &hangups {
+        log::warn!("signal not handled, it will end the process signal=SIGHUP error={error}");
+    }
+    Hangups(hangups.ok())
+}
+
+/// Signals SIGHUP since [`hangups`] was called.
+#[cfg(unix)]
+pub(crate) struct Hangups(Option<tokio::signal::unix::Signal>);
+
+#[cfg(unix)]
+impl Hangups {
+    /// Calls `handle` after each signal, on a thread that may block.
+    pub(crate) fn each(self, handle: impl Fn() + Send + Sync + Clone + 'static) {
+        let Self(Some(mut hangups)) = self else { return };
+        actix::spawn(async move {
             while hangups.recv().await.is_some() {
-                log::info!("signal ignored, the configuration is read at start only signal=SIGHUP");
+                let _ = actix_web::web::block(handle.clone()).await;
             }
-        })),
-        Err(error) => log::warn!("signal not handled, it will end the process signal=SIGHUP error={error}"),
+        });
     }
 }
 
 #[cfg(not(unix))]
-pub(crate) fn outlive_terminal() {}
+pub(crate) fn hangups() -> Hangups {
+    Hangups
+}
+
+#[cfg(not(unix))]
+pub(crate) struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    pub(crate) fn each(self, _: impl Fn() + Send + Sync + Clone + 'static) {}
+}
 
 #[cfg(test)]
 mod tests {

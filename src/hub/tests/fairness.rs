@@ -245,7 +245,7 @@ fn resumes_with_many_rooms_wait_for_senders_within_their_quantum() {
             commands.push(OrderedCommand::CheckResume { from, namespace: namespace.clone(), claim }.into());
             let (from, reply) = (ReplyTo { slot, ..rig.from() }, EncodedFrame::text("40"));
             let (socket, member, kind) = (socket(1), MemberKey(index), ConnectKind::Resuming(claim));
-            let connect = Connect { from, socket, member, namespace, kind, reply };
+            let connect = Connect { from, socket, member, namespace, kind, filter: None, reply };
             commands.push(OrderedCommand::Connect(Box::new(connect)).into());
         }
         assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
@@ -276,7 +276,7 @@ fn resumes_of_one_session_over_new_connections_share_an_account() {
             let (from, reply) = (ReplyTo { slot, ..rig.from() }, EncodedFrame::text("40"));
             let (socket, member, kind) = (socket(1), MemberKey(index), ConnectKind::Resuming(claim));
             let namespace = NamespacePath::root();
-            let connect = Connect { from, socket, member, namespace, kind, reply };
+            let connect = Connect { from, socket, member, namespace, kind, filter: None, reply };
             commands.push(OrderedCommand::Connect(Box::new(connect)).into());
         }
         // These events cause as much work as one of the resumes.

@@ -87,6 +87,7 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
         },
         RecordBody::Join { socket: socket(2), room: room("lobby") },
         RecordBody::Leave { socket: socket(2), room: room("lobby") },
+        RecordBody::Revoked { socket: socket(2), room: room("lobby") },
         RecordBody::Data { socket: socket(2), data: Some("[1]".into()) },
         RecordBody::Data { socket: socket(2), data: None },
         RecordBody::Disconnect { socket: socket(2), forever: true, at_unix_ms: 2 },
@@ -154,6 +155,7 @@ pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
         }),
         1 => (socket(), name()).prop_map(|(socket, room)| RecordBody::Join { socket, room }),
         1 => (socket(), name()).prop_map(|(socket, room)| RecordBody::Leave { socket, room }),
+        1 => (socket(), name()).prop_map(|(socket, room)| RecordBody::Revoked { socket, room }),
         1 => (socket(), data()).prop_map(|(socket, data)| RecordBody::Data { socket, data }),
         1 => (socket(), any::<bool>(), any::<u64>())
             .prop_map(|(socket, forever, at_unix_ms)| RecordBody::Disconnect { socket, forever, at_unix_ms }),

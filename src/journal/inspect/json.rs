@@ -35,11 +35,12 @@ impl Serialize for InspectedRecord {
     }
 }
 
-pub(super) const KINDS: [&str; 11] = [
+pub(super) const KINDS: [&str; 12] = [
     "event",
     "connect",
     "join",
     "leave",
+    "revoked",
     "data",
     "disconnect",
     "session",
@@ -55,6 +56,7 @@ pub(super) fn kind(body: &RecordBody) -> &'static str {
         RecordBody::Connect { .. } => "connect",
         RecordBody::Join { .. } => "join",
         RecordBody::Leave { .. } => "leave",
+        RecordBody::Revoked { .. } => "revoked",
         RecordBody::Data { .. } => "data",
         RecordBody::Disconnect { .. } => "disconnect",
         RecordBody::Session(_) => "session",
@@ -171,9 +173,9 @@ fn fields(body: &RecordBody) -> Fields<'_> {
             namespace: namespace.as_str(),
             at_unix_ms: *at_unix_ms,
         },
-        RecordBody::Join { socket, room } | RecordBody::Leave { socket, room } => {
-            Fields::Room { socket: socket.to_string(), room: room.as_str() }
-        }
+        RecordBody::Join { socket, room }
+        | RecordBody::Leave { socket, room }
+        | RecordBody::Revoked { socket, room } => Fields::Room { socket: socket.to_string(), room: room.as_str() },
         RecordBody::Data { socket, data } => Fields::Data { socket: socket.to_string(), data: data.as_deref() },
         RecordBody::Disconnect { socket, forever, at_unix_ms } => {
             Fields::Disconnect { socket: socket.to_string(), forever: *forever, at_unix_ms: *at_unix_ms }

@@ -59,7 +59,7 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     // This check is stricter than that of actix-web-actors, and the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| HttpRefusal::BadRequest)?;
     let base64 = wants_base64(request.uri().query());
-    let bounds = endpoint.policy.messages.clone();
+    let bounds = endpoint.policy.get().messages.clone();
     let (outgoing, handoff, to_session) = channels(&endpoint.services.core.limits, bounds, base64);
     let pump = Pump { outgoing: Some(outgoing) };
     let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| HttpRefusal::BadRequest)?;
@@ -73,7 +73,7 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
         // as soon as it starts.
         Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handoff))),
         Admitted::PendingSession(pending) => {
-            if let Some(cookie) = endpoint.policy.cookie(&pending) {
+            if let Some(cookie) = endpoint.policy.get().cookie(&pending) {
                 response.headers_mut().insert(SET_COOKIE, cookie);
             }
             endpoint.open(pending, InitialTransport::Websocket(handoff));

@@ -96,7 +96,7 @@ async fn accept(
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
     }
     if let Admitted::PendingSession(pending) = &admitted
-        && let Some(cookie) = endpoint.policy.cookie(pending)
+        && let Some(cookie) = endpoint.policy.get().cookie(pending)
     {
         response.insert_header((header::SET_COOKIE, cookie));
     }
@@ -186,7 +186,7 @@ impl RawHandoff {
             // need.
             read_already: BytesMut::from(&parts.read_buf[..]),
             base64,
-            bounds: endpoint.policy.messages.clone(),
+            bounds: endpoint.policy.get().messages.clone(),
             send_buffer_bytes: endpoint.services.core.limits.transport.send_buffer_bytes,
         })
     }

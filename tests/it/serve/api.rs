@@ -36,7 +36,7 @@ fn joined(hub: &Hub, transport: Transport, rooms: &[&str]) -> (Client, String) {
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// Sends a request with the key; gives status and body.
-fn ask(hub: &Hub, method: &str, target: &str, body: &str) -> (u16, Value) {
+pub(super) fn ask(hub: &Hub, method: &str, target: &str, body: &str) -> (u16, Value) {
     let key = format!("Bearer {API_KEY}");
     let response = hub.http().request(method, target, &[JSON, ("Authorization", &key)], body.as_bytes());
     assert_eq!(response.head.header("content-type"), Some("application/json"), "{response:?}");
@@ -48,7 +48,7 @@ fn publish(hub: &Hub, body: &Value) -> (u16, Value) {
 }
 
 #[track_caller]
-fn expect_refused(answered: (u16, Value), status: u16, code: &str, part: &str) {
+pub(super) fn expect_refused(answered: (u16, Value), status: u16, code: &str, part: &str) {
     let (got, body) = answered;
     let error = &body["error"];
     assert_eq!((got, error["code"].as_str()), (status, Some(code)), "{body}");
@@ -136,7 +136,11 @@ fn requests_without_the_key_are_refused_without_effect() {
     }
     member.expect_echo();
     let scraped = hub.http().get("/metrics").body;
-    assert!(scraped.ends_with("\nstentor_api_keys_refused_total 9\n# EOF\n"), "{scraped}");
+    for (reason, count) in [("missing", 6), ("scheme", 1), ("wrong", 2), ("scope", 0)] {
+        let line = format!("\nstentor_api_keys_refused_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(scraped.contains(&line), "{line}{scraped}");
+    }
+    assert!(scraped.ends_with("\n# EOF\n"), "{scraped}");
 }
 
 #[test]
@@ -148,7 +152,7 @@ fn a_wrong_api_key_is_logged_with_the_address_once_a_second() {
     serving.expect_log(
         "API request refused reason=\"the API key is wrong\" address=127.0.0.1 path=\"/api/v1/rooms\" skipped=0",
     );
-    assert_eq!(serving.metric("stentor_api_keys_refused_total"), 20);
+    assert_eq!(serving.metric("stentor_api_keys_refused_total{reason=\"wrong\"}"), 20);
 }
 
 #[test]

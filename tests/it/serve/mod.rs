@@ -1,6 +1,8 @@
 //! Tests of `stentor serve`: its HTTP resources and the binary.
 
 mod api;
+mod api_clients;
+mod api_keys;
 mod binary;
 mod data_dir;
 mod journal_tool;
@@ -13,6 +15,7 @@ mod queue_folder;
 mod queue_http;
 mod queue_tool;
 mod rate;
+mod reload;
 mod slow;
 mod status;
 mod subscribers;

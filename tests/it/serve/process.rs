@@ -92,11 +92,11 @@ fn the_log_ends_when_the_stop_is_complete() {
 }
 
 #[test]
-fn sighup_is_logged_and_the_process_continues() {
+fn sighup_without_a_configuration_file_does_not_end_the_process() {
     let mut process = Process::start(&["--log-level", "info"]);
     let mut client = process.join(Transport::Websocket);
     process.signal(Signal::HUP);
-    process.expect_log("signal ignored, the configuration is read at start only signal=SIGHUP");
+    process.expect_log("configuration reloaded changed=[] needs_restart=[]");
     client.expect_echo();
     client.send("1");
     process.expect_healthy();

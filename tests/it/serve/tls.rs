@@ -225,3 +225,18 @@ fn a_changed_certificate_is_used_and_a_wrong_one_is_not() {
     files.renew();
     eventually("the certificate after that is used", || is_served(process.address, &files.certificate));
 }
+
+#[test]
+fn a_hangup_reads_the_certificate_or_changes_nothing() {
+    let mut files = Files::new("hangup");
+    let process = files.start(&["--log-level", "info"]);
+    process.signal(rustix::process::Signal::HUP);
+    process.expect_log("certificate read certificate=");
+    process.expect_log("configuration reloaded");
+    let valid = files.certificate.clone();
+    files.renew();
+    fs::write(files.path("cert.pem"), "no certificate").unwrap();
+    process.signal(rustix::process::Signal::HUP);
+    process.expect_log("configuration not reloaded, nothing has changed error=");
+    assert!(is_served(process.address, &valid));
+}

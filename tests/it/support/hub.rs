@@ -2,15 +2,15 @@
 //! stopped when dropped.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use actix_web::web::ServiceConfig;
-use stentor::{Args, Builder, Event, Limits, Listener, Server};
+use stentor::{AccessRules, Args, Builder, Event, Limits, Listener, Server};
 use tokio::sync::oneshot;
 
-use super::product::http::{self, ApiLimits};
-use super::product::secret::Secret;
+use super::product::http::{self, ApiKey, ApiLimits, ApiSettings, Reloaded, Scopes};
+use super::product::live::Live;
 use super::{Client, DEADLINE, Host, HostSettings, Http, Transport, eventually};
 
 /// Mounts a hub in a host application under the default path.
@@ -167,7 +167,10 @@ fn serve(
     system.block_on(async {
         let io = builder.build().expect("the server is built");
         let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
-        let listener = listen(&io, listener.configure(http::routes(io.clone(), Some(Secret::new(API_KEY)), api)));
+        let keys = vec![ApiKey::new(Scopes::ALL, API_KEY)];
+        let api = Live::new(ApiSettings { keys, limits: api, rules: AccessRules::default() });
+        let listener =
+            listen(&io, listener.configure(http::routes(io.clone(), api, Arc::new(|| Ok(Reloaded::default())))));
         let address = listener.local_addr().expect("an address");
         let running = actix::spawn(listener.run());
         ready.send((address, io.clone())).expect("the test waits");

@@ -9,6 +9,8 @@ mod durable;
 mod error_code;
 #[path = "../../../src/bin/stentor/http/mod.rs"]
 pub(crate) mod http;
+#[path = "../../../src/bin/stentor/live.rs"]
+pub(crate) mod live;
 #[path = "../../../src/bin/stentor/replies.rs"]
 mod replies;
 #[path = "../../../src/bin/stentor/secret.rs"]

@@ -15,7 +15,7 @@ pub(super) const RECORD_BYTES: usize = 32 << 10;
 /// message: origin and rooms.
 const CHANGE_BYTES: usize = 1 << 20;
 
-/// Maximum number of items in a list of the queue's settings.
+/// Maximum number of items in a list of keys, or of the queue's settings.
 const ITEMS_MAX: usize = 256;
 
 /// Returns an error text for each contradiction that is found.
@@ -133,6 +133,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "back_off",
         format!("1 to {ITEMS_MAX} durations"),
     );
+    check(config.api_keys.len() > ITEMS_MAX, "api_keys", format!("at most {ITEMS_MAX} keys"));
     check(queue.retention.len() > ITEMS_MAX, "retention", format!("at most {ITEMS_MAX} rules"));
     found
 }

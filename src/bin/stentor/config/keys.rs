@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
+use super::super::http::{ApiKey, is_api_key};
 use super::listen::ListenAddress;
 use super::value::{Field, Form, Named, SHORTEST, Value};
 use super::{Config, Storage, SubscriberAccess};
@@ -24,6 +25,10 @@ pub(super) struct Key {
     pub(super) is_secret: bool,
     pub(super) put: fn(&mut Config, Value) -> bool,
     value: fn(&Config) -> Value,
+    /// Compares the values of two configurations, also of secrets.
+    pub(super) differs: fn(&Config, &Config) -> bool,
+    /// Copies the value from one configuration to another.
+    pub(super) copy: fn(&mut Config, &Config),
 }
 
 /// Settings under one heading of `--help` and of the file.
@@ -154,6 +159,8 @@ macro_rules! keys {
             is_secret: keys!(@secret $($secret)?),
             put: |config, value| config.$($field).+.put(value),
             value: |config| config.$($field).+.show(),
+            differs: |a, b| a.$($field).+ != b.$($field).+,
+            copy: |to, from| to.$($field).+.clone_from(&from.$($field).+),
         },)*]
     };
     (@secret secret) => { true };
@@ -199,6 +206,8 @@ pub(super) const KEYS: &[Key] = keys! {
 
     ACCESS api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
         "Key of the HTTP API /api/v1/, sent as \"Authorization: Bearer …\"; the API is off if not set. Other users of this machine can read command lines: prefer the environment or the file.";
+    ACCESS api_keys secret = api_keys, Form::List { expected: "a list of keys with their scopes such as \"publish+read:<key>\", each key of 16 characters or more, without spaces and commas", check: |text| ApiKey::read(text).is_some() },
+        "Further keys of the HTTP API, each with its scopes before a colon: publish; read, for lists; subscribe, for the work of a subscriber; admin, for everything. Several are joined by +, as in \"publish+read:…\".";
     ACCESS subscriber_key secret = subscriber_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
         "Key that signs the names of subscribers; 'stentor queue sign NAME' prints a signature. Other users of this machine can read command lines: prefer the environment or the file.";
     ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", without paths, or \"*\"", check: is_origin },
@@ -336,10 +345,6 @@ fn is_path(text: &str) -> bool {
 
 fn is_namespace(text: &str) -> bool {
     NamespacePath::parse(text).is_ok()
-}
-
-fn is_api_key(text: &str) -> bool {
-    text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_origin(text: &str) -> bool {
@@ -485,7 +490,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 45);
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 46);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Configuration of `stentor serve`, from a file, the environment (`STENTOR_*`) and flags.
 //!
 //! `keys` is the table of settings, `load` merges the sources, `contradictions` checks the settings
-//! against each other, `listen` reads addresses, `retention` reads rules of the queue, and `text`
-//! explains settings.
+//! against each other, `listen` reads addresses, `live` has the settings that can change while the
+//! server runs, `retention` reads rules of the queue, and `text` explains settings.
 
 mod contradictions;
 mod keys;
 mod listen;
+mod live;
 mod load;
 mod retention;
 mod text;
@@ -16,11 +17,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stentor::{Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
+use stentor::{AccessRules, Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
 
 use self::contradictions::RECORD_BYTES;
 use super::data_dir;
-use super::http::ApiLimits;
+use super::http::{ApiKey, ApiLimits, ApiSettings, Scopes};
 use super::secret::Secret;
 use super::vocabulary::Access;
 
@@ -70,6 +71,7 @@ pub(crate) struct Config {
     pub(crate) parser: Parser,
     pub(crate) log_level: String,
     pub(crate) api_key: Option<Secret>,
+    pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) origins_guard: bool,
     pub(crate) allowed_hosts: Vec<String>,
@@ -106,6 +108,7 @@ impl Default for Config {
             parser: Parser::Json,
             log_level: "info".into(),
             api_key: None,
+            api_keys: Vec::new(),
             cors_origins: Vec::new(),
             origins_guard: true,
             allowed_hosts: Vec::new(),
@@ -126,6 +129,11 @@ impl Config {
     /// Returns whether the server keeps anything in its data folder.
     pub(crate) fn uses_disk(&self) -> bool {
         self.recovery == Storage::Disk || self.queue_storage() == Storage::Disk
+    }
+
+    /// Number of threads that serve connections.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
     }
 
     /// Returns a builder for the server with this configuration.
@@ -196,6 +204,13 @@ impl Config {
             // A missing key was refused before.
             (SubscriberAccess::Off | SubscriberAccess::Signed, _) => Access::Off,
         }
+    }
+
+    /// Settings of the HTTP API.
+    pub(crate) fn api(&self) -> ApiSettings {
+        let key = self.api_key.iter().map(|key| ApiKey::new(Scopes::ALL, key));
+        let keys = key.chain(self.api_keys.iter().cloned()).collect();
+        ApiSettings { keys, limits: self.api.clone(), rules: AccessRules::default() }
     }
 
     /// Bytes of the largest event that a client may send, over a session or the HTTP API.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use stentor::limits::RetentionRule;
 use stentor::{Parser, RecoveryClients, SameSite};
 
+use super::super::http::ApiKey;
 use super::super::secret::Secret;
 use super::{Storage, SubscriberAccess, retention};
 
@@ -310,6 +311,8 @@ field! {
     SameSite: Value::Text(text) => Self::named(&text), same_site => Value::Text(same_site.name().into());
     Option<Secret>: Value::Text(text) => Some(Some(Secret::new(text))),
         secret => secret.as_ref().map_or(Value::None, |_| Value::Text("********".into()));
+    Vec<ApiKey>: Value::List(items) => items.iter().map(|item| ApiKey::read(item)).collect(),
+        keys => Value::List(keys.iter().map(ToString::to_string).collect());
     Vec<String>: Value::List(items) => Some(items), items => Value::List(items.clone());
     Vec<Duration>: Value::List(items) => items.iter().map(|item| humantime::parse_duration(item).ok()).collect(),
         times => Value::List(times.iter().map(|time| humantime::format_duration(*time).to_string()).collect());

@@ -25,6 +25,12 @@ impl From<BodyError> for ErrorBody {
 }
 
 impl Api {
+    /// Reads the JSON body of a request.
+    pub(super) async fn read_json(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
+        check_json(request)?;
+        self.read_body(request, payload).await
+    }
+
     /// Reads the JSON body of a request, or an empty body of any type.
     pub(super) async fn read_optional(
         &self,
@@ -38,12 +44,12 @@ impl Api {
         Ok(body)
     }
 
-    pub(super) async fn read_body(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
-        Ok(self.io.read_body(request, payload, self.limits.body_bytes_max).await?)
+    async fn read_body(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
+        Ok(self.io.read_body(request, payload, self.settings.get().limits.body_bytes_max).await?)
     }
 }
 
-pub(super) fn check_json(request: &HttpRequest) -> Result<(), ErrorBody> {
+fn check_json(request: &HttpRequest) -> Result<(), ErrorBody> {
     if request.content_type().eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
@@ -75,6 +81,12 @@ impl<'a> Fields<'a> {
         let Some(value) = self.fields.remove(name) else { return Ok(None) };
         Option::from_args(Args::from_elements([value.get().to_owned()]))
             .map_err(|_| bad(format!("{name}: expected {expected}, got {}", excerpt(value.get()))))
+    }
+
+    /// Removes the field `namespace`, whose default is `/`.
+    pub(super) fn take_namespace(&mut self) -> Result<String, ErrorBody> {
+        let namespace: Option<String> = self.take("namespace", "a string such as \"/\"")?;
+        Ok(namespace.unwrap_or_else(|| "/".into()))
     }
 
     /// Removes a field without parsing it. A `null` field counts as missing.

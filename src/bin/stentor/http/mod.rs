@@ -1,29 +1,39 @@
-//! HTTP resources of `stentor serve`: health, metrics, and an API to publish, to list rooms, and to
-//! receive as a subscriber of the queue.
+//! HTTP resources of `stentor serve`: health, metrics, and an API to publish, to list and to
+//! disconnect clients, and to receive as a subscriber of the queue.
 
 mod access;
 mod body;
+mod clients;
+mod keys;
 mod publish;
 mod query;
+mod reload;
+mod resources;
 mod rooms;
 mod status;
 mod subscribers;
 
 use std::sync::Arc;
 
-use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_service::Service as _;
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use serde::Serialize;
 
-use stentor::Server;
+use stentor::{AccessRules, Identity, Server};
 
-use self::access::RefusedKeys;
+use self::access::ApiCounters;
+use self::body::bad;
+use self::resources::{RESOURCES, Resource};
 use super::error_code::ErrorCode;
+use super::live::Live;
 use super::replies::{ErrorAnswer, ErrorBody};
-use super::secret::Secret;
 
-#[derive(Debug, Clone)]
+pub(crate) use self::keys::{ApiKey, Scopes, is_api_key};
+pub(crate) use self::reload::{Reload, Reloaded};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiLimits {
     pub(crate) body_bytes_max: usize,
     pub(crate) batch_max: usize,
@@ -37,42 +47,50 @@ impl Default for ApiLimits {
     }
 }
 
+/// Settings of the API, which a reload replaces.
+#[derive(Debug)]
+pub(crate) struct ApiSettings {
+    /// Keys of which a request needs one. If there are none, every request is refused.
+    pub(crate) keys: Vec<ApiKey>,
+    pub(crate) limits: ApiLimits,
+    pub(crate) rules: AccessRules,
+}
+
+impl ApiSettings {
+    /// Name of the room of a user.
+    fn user_room(&self, user: &str) -> Result<String, ErrorBody> {
+        if !self.rules.user_rooms {
+            return Err(bad("users have no rooms: set user_rooms to true (STENTOR_USER_ROOMS, --user-rooms)"));
+        }
+        let identity = Identity::of_user(user).map_err(|error| bad(error.to_string()))?;
+        Ok(identity.user_room().unwrap_or_default())
+    }
+}
+
 /// State shared by all resources of the API.
 #[derive(Clone)]
 struct Api {
     io: Server,
-    /// Key that requests must contain. If `None`, every request is refused.
-    key: Option<Secret>,
-    limits: ApiLimits,
-    refused_keys: Arc<RefusedKeys>,
+    settings: Arc<Live<ApiSettings>>,
+    reload: Reload,
+    counters: Arc<ApiCounters>,
 }
 
 /// Returns a function for [`stentor::Listener::configure`] that adds `/healthz`, `/readyz`,
 /// `/metrics` and `/api/v1/…`. Without a key, the API refuses every request.
 pub(crate) fn routes(
     io: Server,
-    key: Option<Secret>,
-    limits: ApiLimits,
+    settings: Arc<Live<ApiSettings>>,
+    reload: Reload,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
-    let api = Api { io, key, limits, refused_keys: Arc::default() };
+    let api = Api { io, settings, reload, counters: Arc::default() };
     move |config| {
         let counted = api.clone();
+        let scope = web::scope("/api").app_data(web::Data::new(api.clone())).default_service(web::to(nothing));
         health(api.io.clone())(config);
-        config.route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted)))).service(
-            web::scope("/api")
-                .app_data(web::Data::new(api.clone()))
-                .route("/v1/publish", web::to(publish::one))
-                .route("/v1/publish/batch", web::to(publish::batch))
-                .route("/v1/rooms", web::to(rooms::list))
-                .route("/v1/rooms/{room:.+}", web::to(rooms::members))
-                .route("/v1/subscribers", web::to(subscribers::list))
-                .route("/v1/subscribers/{name}", web::to(subscribers::one))
-                .route("/v1/subscribers/{name}/rooms/{room:.+}", web::to(subscribers::room))
-                .route("/v1/subscribers/{name}/dead", web::to(subscribers::dead))
-                .route("/v1/subscribers/{name}/dead/replay", web::to(subscribers::replay))
-                .route("/v1/subscribers/{name}/{operation}", web::to(subscribers::operation))
-                .default_service(web::to(nothing)),
-        );
+        config
+            .route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted))))
+            .service(RESOURCES.iter().fold(scope, |scope, resource| scope.service(served(&api, resource))));
     }
 }
 
@@ -86,25 +104,53 @@ pub(crate) fn health(io: Server) -> impl Fn(&mut ServiceConfig) + Clone + Send +
     }
 }
 
+/// A resource of the API, which only requests with the right key and method reach.
+fn served(api: &Api, resource: &'static Resource) -> impl actix_web::dev::HttpServiceFactory + use<> {
+    let api = api.clone();
+    web::resource(resource.path).route((resource.route)()).wrap_fn(move |request, service| {
+        let admitted = match api.admit(request.request(), resource.methods) {
+            Ok(()) => Ok(service.call(request)),
+            Err(error) => {
+                let refused = refusal(error, resource);
+                Err(request.into_response(refused))
+            }
+        };
+        let counters = api.counters.clone();
+        async move {
+            let response = match admitted {
+                Ok(called) => called.await?,
+                Err(refused) => refused,
+            };
+            counters.count(response.status());
+            Ok(response)
+        }
+    })
+}
+
 /// Route for GET and HEAD. For HEAD, actix-web omits the body.
 fn get_or_head() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
-    let message = format!(
-        "nothing at {}; there are POST /api/v1/publish, POST /api/v1/publish/batch, GET /api/v1/rooms, \
-         GET /api/v1/rooms/<room>, GET /api/v1/subscribers, GET, PUT and DELETE /api/v1/subscribers/<name>, \
-         DELETE /api/v1/subscribers/<name>/rooms/<room>, \
-         POST /api/v1/subscribers/<name>/(pull|ack|nak|term|in_progress|purge), \
-         GET /api/v1/subscribers/<name>/dead, POST /api/v1/subscribers/<name>/dead/replay",
-        request.path()
-    );
-    answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(ErrorBody::new(ErrorCode::NotFound, message))))
+    let known: Vec<_> = RESOURCES.iter().map(ToString::to_string).collect();
+    let message = format!("nothing at {}; there are {}", request.path(), known.join(", "));
+    let response = answer::<()>(api.admit_key(&request).and(Err(ErrorBody::new(ErrorCode::NotFound, message))));
+    api.counters.count(response.status());
+    response
 }
 
-/// Builds the JSON response to a request. `allow` lists the methods that the resource accepts.
-fn answer<T: Serialize>(allow: &'static str, done: Result<T, ErrorBody>) -> HttpResponse {
+fn refusal(error: ErrorBody, resource: &Resource) -> HttpResponse {
+    let is_of_method = error.code == ErrorCode::MethodNotAllowed;
+    let mut response = answer::<()>(Err(error));
+    if is_of_method && let Ok(allow) = HeaderValue::try_from(resource.allow()) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
+
+/// Builds the JSON response to a request.
+fn answer<T: Serialize>(done: Result<T, ErrorBody>) -> HttpResponse {
     let error = match done {
         Ok(reply) => return HttpResponse::Ok().json(reply),
         Err(error) => error,
@@ -113,7 +159,6 @@ fn answer<T: Serialize>(allow: &'static str, done: Result<T, ErrorBody>) -> Http
     match error.code {
         ErrorCode::Unauthorized => drop(response.insert_header((WWW_AUTHENTICATE, "Bearer"))),
         ErrorCode::Overloaded | ErrorCode::Unavailable => drop(response.insert_header((RETRY_AFTER, "1"))),
-        ErrorCode::MethodNotAllowed => drop(response.insert_header((ALLOW, allow))),
         _ => {}
     }
     response.json(ErrorAnswer { error })

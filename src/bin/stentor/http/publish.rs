@@ -7,28 +7,28 @@ use serde_json::value::RawValue;
 
 use stentor::Args;
 
-use super::super::durable::{DurableOptions, target_rooms};
+use super::super::durable::{DurableOptions, check_count, target_rooms};
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::body::{Fields, bad, excerpt, text};
-use super::{Api, answer};
+use super::{Api, ApiSettings, answer};
 
 /// Handles `POST /api/v1/publish`.
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
-        let body = api.admit_post(&request, payload).await?;
+        let body = api.read_json(&request, payload).await?;
         publish(&api, text(&body)?).await
     };
-    answer("POST", published.await)
+    answer(published.await)
 }
 
 /// Handles `POST /api/v1/publish/batch`.
 pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
-        let body = api.admit_post(&request, payload).await?;
+        let body = api.read_json(&request, payload).await?;
         publish_all(&api, text(&body)?).await
     };
-    answer("POST", published.await)
+    answer(published.await)
 }
 
 /// Result of one event of a batch.
@@ -43,7 +43,7 @@ enum Item {
 async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let events: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
-    let limit = api.limits.batch_max;
+    let limit = api.settings.get().limits.batch_max;
     if events.len() > limit {
         return Err(ErrorBody::new(
             ErrorCode::TooLarge,
@@ -69,51 +69,98 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
 }
 
 async fn publish(api: &Api, text: &str) -> Result<Published, ErrorBody> {
-    let Publish { namespace, rooms, except, event, args, options } = Publish::read(text, api.limits.rooms_max)?;
-    let Some(found) = api.io.find(&namespace) else {
-        return Err(ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {namespace:?} does not exist")));
-    };
-    let target = rooms.iter().fold(found.all(), |target, room| target.to(room));
-    let target = except.iter().fold(target, |target, room| target.except(room));
-    if options.is_durable()? {
-        return options.publish(target, &event, args).await;
-    }
-    Ok(target.emit_confirmed(&event, args).await?.into())
+    Publish::read(text, &api.settings.get())?.publish(api).await
 }
 
 /// An event and its target.
 #[derive(Debug, PartialEq)]
-struct Publish {
+pub(super) struct Publish {
     namespace: String,
+    /// Empty for all sockets of the namespace.
     rooms: Vec<String>,
     except: Vec<String>,
     event: String,
     args: Args,
+    is_volatile: bool,
     options: DurableOptions,
 }
 
-const FIELDS: &str = "namespace, room, rooms, event, args, except, durable, dedup_id, expires_in";
+const FIELDS: &str = "namespace, room, rooms, users, all, event, args, except, volatile, durable, dedup_id, expires_in";
+
+/// Fields of an event whose target is known from the path.
+const FIELDS_TO_TARGET: &str = "namespace, event, args, except, volatile, durable, dedup_id, expires_in";
 
 impl Publish {
-    fn read(text: &str, rooms_max: usize) -> Result<Self, ErrorBody> {
+    /// Reads an event with its target.
+    fn read(text: &str, settings: &ApiSettings) -> Result<Self, ErrorBody> {
         let mut fields = Fields::read(text, FIELDS)?;
-        let namespace: Option<String> = fields.take("namespace", "a string such as \"/\"")?;
         let room: Option<String> = fields.take("room", "a string")?;
         let rooms: Option<Vec<String>> = fields.take("rooms", "an array of strings")?;
+        let users: Option<Vec<String>> = fields.take("users", "an array of strings")?;
+        let all: Option<bool> = fields.take("all", "true or false")?;
+        let event = Self::read_event(fields)?;
+        let has_room = room.is_some() || rooms.is_some();
+        let of_users =
+            |users: Vec<String>| -> Result<Vec<_>, _> { users.iter().map(|user| settings.user_room(user)).collect() };
+        let rooms: Vec<String> = match (all == Some(true), has_room, users) {
+            (true, false, None) => Vec::new(),
+            (true, _, _) => return Err(bad("all: expected no room, rooms or users beside it")),
+            (false, false, Some(users)) if users.is_empty() => {
+                return Err(bad("users: expected one user at least, got none"));
+            }
+            (false, false, Some(users)) => of_users(users)?,
+            (false, false, None) => {
+                let expected = "expected a string; or rooms or users, arrays of strings; or all, true";
+                return Err(bad(format!("room is missing, {expected}")));
+            }
+            (false, true, users) => {
+                let users = users.map_or_else(|| Ok(Vec::new()), of_users)?;
+                [target_rooms(room, rooms, usize::MAX).map_err(bad)?, users].concat()
+            }
+        };
+        let rooms = check_count(rooms, event.except.len(), settings.limits.rooms_max).map_err(bad)?;
+        Ok(Self { rooms, ..event })
+    }
+
+    /// Reads an event for the room `target`.
+    pub(super) fn read_to(text: &str, target: String, rooms_max: usize) -> Result<Self, ErrorBody> {
+        let event = Self::read_event(Fields::read(text, FIELDS_TO_TARGET)?)?;
+        let rooms = check_count(vec![target], event.except.len(), rooms_max).map_err(bad)?;
+        Ok(Self { rooms, ..event })
+    }
+
+    /// Reads the fields that do not concern the target.
+    fn read_event(mut fields: Fields<'_>) -> Result<Self, ErrorBody> {
+        let namespace = fields.take_namespace()?;
         let except: Option<OneOrMany> = fields.take("except", "a string or an array of strings")?;
         let event: Option<String> = fields.take("event", "a string")?;
+        let volatile: Option<bool> = fields.take("volatile", "true or false")?;
         let durable: Option<bool> = fields.take("durable", "true or false")?;
         let dedup_id: Option<String> = fields.take("dedup_id", "a string")?;
         let expires_in: Option<u64> = fields.take("expires_in", "a number of milliseconds")?;
         let args = fields.take_raw("args");
         fields.end()?;
-        let except = except.map_or_else(Vec::new, OneOrMany::into_vec);
-        let rooms = target_rooms(room, rooms, except.len(), rooms_max).map_err(bad)?;
         let event = event.ok_or_else(|| bad("event is missing, expected a string"))?;
         check_event_name(&event)?;
-        let args = args.map_or_else(|| Ok(Args::default()), read_args)?;
-        let options = DurableOptions { durable, dedup_id, expires_in };
-        Ok(Self { namespace: namespace.unwrap_or_else(|| "/".into()), rooms, except, event, args, options })
+        Ok(Self {
+            namespace,
+            rooms: Vec::new(),
+            except: except.map_or_else(Vec::new, OneOrMany::into_vec),
+            event,
+            args: args.map_or_else(|| Ok(Args::default()), read_args)?,
+            is_volatile: volatile == Some(true),
+            options: DurableOptions { durable, dedup_id, expires_in },
+        })
+    }
+
+    pub(super) async fn publish(self, api: &Api) -> Result<Published, ErrorBody> {
+        let target = self.rooms.iter().fold(api.namespace(&self.namespace)?.all(), |target, room| target.to(room));
+        let target = self.except.iter().fold(target, |target, room| target.except(room));
+        let target = if self.is_volatile { target.volatile() } else { target };
+        if self.options.is_durable()? {
+            return self.options.publish(target, &self.event, self.args).await;
+        }
+        Ok(target.emit_confirmed(&self.event, self.args).await?.into())
     }
 }
 
@@ -143,10 +190,15 @@ fn read_args(text: &RawValue) -> Result<Args, ErrorBody> {
 
 #[cfg(test)]
 mod tests {
+    use stentor::AccessRules;
+
+    use super::super::ApiLimits;
     use super::*;
 
     fn read(text: &str) -> Result<Publish, String> {
-        Publish::read(text, 3).map_err(|error| error.message)
+        let limits = ApiLimits { rooms_max: 3, ..ApiLimits::default() };
+        let settings = ApiSettings { keys: Vec::new(), limits, rules: AccessRules::default() };
+        Publish::read(text, &settings).map_err(|error| error.message)
     }
 
     #[test]
@@ -167,10 +219,31 @@ mod tests {
     }
 
     #[test]
+    fn users_have_their_rooms_beside_others_and_all_has_none() {
+        let rooms = |text: &str| read(text).map(|publish| publish.rooms);
+        let named = |names: &[&str]| Ok(names.iter().map(ToString::to_string).collect());
+        assert_eq!(rooms(r#"{"users":["42","a b"],"event":"e"}"#), named(&["user:42", "user:a b"]));
+        assert_eq!(rooms(r#"{"users":["42"],"room":"a","event":"e"}"#), named(&["a", "user:42"]));
+        assert_eq!(rooms(r#"{"rooms":["a","b"],"users":[],"event":"e"}"#), named(&["a", "b"]));
+        assert_eq!(rooms(r#"{"all":true,"event":"e"}"#), named(&[]));
+        assert_eq!(rooms(r#"{"all":false,"room":"a","event":"e"}"#), named(&["a"]));
+    }
+
+    #[test]
     fn errors_name_the_field_and_the_expected_value() {
         let deep = format!(r#"{{"room":"a","event":"e","args":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for (text, expected) in [
-            (r#"{"event":"e"}"#, "room is missing, expected a string; or rooms, an array of strings"),
+            (
+                r#"{"event":"e"}"#,
+                "room is missing, expected a string; or rooms or users, arrays of strings; or all, true",
+            ),
+            (r#"{"users":[],"event":"e"}"#, "users: expected one user at least, got none"),
+            (r#"{"users":"42","event":"e"}"#, "users: expected an array of strings, got \"42\""),
+            (r#"{"users":[""],"event":"e"}"#, "user id is empty"),
+            (r#"{"users":["1","2"],"rooms":["a","b"],"event":"e"}"#, "4 rooms exceed limit of 3"),
+            (r#"{"all":true,"room":"a","event":"e"}"#, "all: expected no room, rooms or users beside it"),
+            (r#"{"all":true,"users":["a"],"event":"e"}"#, "all: expected no room, rooms or users beside it"),
+            (r#"{"all":1,"event":"e"}"#, "all: expected true or false, got 1"),
             (r#"{"room":"a"}"#, "event is missing, expected a string"),
             (r#"{"room":1,"event":"e"}"#, "room: expected a string, got 1"),
             (r#"{"room":"a","event":["e"]}"#, "event: expected a string, got [\"e\"]"),
@@ -186,7 +259,7 @@ mod tests {
             (r#"{"room":"a","event":"e","dedup_id":7}"#, "dedup_id: expected a string, got 7"),
             (
                 r#"{"room":"a","event":"e","data":1}"#,
-                "unknown field \"data\", expected namespace, room, rooms, event, args, except, durable, dedup_id, expires_in",
+                "unknown field \"data\", expected namespace, room, rooms, users, all, event, args, except, volatile, durable, dedup_id, expires_in",
             ),
         ] {
             assert_eq!(read(text), Err(expected.into()), "{text}");

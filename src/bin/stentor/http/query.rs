@@ -1,5 +1,6 @@
 //! Parameters in the query of a request.
 
+use actix_web::HttpRequest;
 use actix_web::web::Query;
 use stentor::Namespace;
 
@@ -10,6 +11,24 @@ use super::body::bad;
 
 /// Default number of entries per page.
 const PAGE: usize = 100;
+
+impl Api {
+    /// The namespace with this path, which must exist.
+    pub(super) fn namespace(&self, path: &str) -> Result<Namespace, ErrorBody> {
+        let unknown = || ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {path:?} does not exist"));
+        self.io.find(path).ok_or_else(unknown)
+    }
+}
+
+/// Refuses a name in the path whose percent-encoded bytes are not UTF-8. The router has replaced
+/// such bytes.
+pub(super) fn check_utf8(request: &HttpRequest, name: &str) -> Result<(), ErrorBody> {
+    let has_replacement = || request.uri().path().to_ascii_uppercase().contains("%EF%BF%BD");
+    if name.contains('\u{fffd}') && !has_replacement() {
+        return Err(bad("path: expected names in UTF-8, percent-encoded"));
+    }
+    Ok(())
+}
 
 /// The namespace and the page that a request asks for.
 pub(super) struct ListQuery {
@@ -32,7 +51,7 @@ impl ListQuery {
     fn of(api: &Api, query: &str, names: &str) -> Result<Self, ErrorBody> {
         let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
         let (mut namespace, mut after, mut limit) = (String::from("/"), None, PAGE);
-        let most = api.limits.page_entries_max;
+        let most = api.settings.get().limits.page_entries_max;
         for (name, value) in pairs.into_inner() {
             if !names.split(", ").any(|known| known == name) {
                 return Err(bad(format!("unknown parameter {name:?}, expected {names}")));
@@ -46,10 +65,7 @@ impl ListQuery {
                 },
             }
         }
-        match api.io.find(&namespace) {
-            Some(namespace) => Ok(Self { namespace, after, limit: limit.min(most) }),
-            None => Err(ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {namespace:?} does not exist"))),
-        }
+        Ok(Self { namespace: api.namespace(&namespace)?, after, limit: limit.min(most) })
     }
 
     /// Returns one page of `entries`, which must be sorted by `name`, and the value of `after` for

@@ -1,7 +1,7 @@
 //! Liveness, readiness and metrics.
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ContentType};
 
 use stentor::{METRICS_CONTENT_TYPE, Server};
 
@@ -9,7 +9,7 @@ use super::Api;
 
 /// Responds with 200. A missing response means that this thread is blocked.
 pub(super) async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).body("ok")
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).insert_header(ContentType::plaintext()).body("ok")
 }
 
 /// Responds with 200 if new sessions are accepted, otherwise with 503 and the reason. A failed
@@ -21,7 +21,7 @@ pub(super) fn readyz(io: &Server) -> HttpResponse {
         Ok(()) => (HttpResponse::Ok(), "ok".to_owned()),
         Err(reason) => (HttpResponse::ServiceUnavailable(), reason.to_string()),
     };
-    response.insert_header((CACHE_CONTROL, "no-store")).body(text)
+    response.insert_header((CACHE_CONTROL, "no-store")).insert_header(ContentType::plaintext()).body(text)
 }
 
 const QUEUE_FAILED: &str = "ok, but the queue has failed: durable publishes are refused; see the log";
@@ -32,6 +32,6 @@ const END: &str = "# EOF\n";
 /// Responds with the metrics of the hub and the API.
 pub(super) fn metrics(api: &Api) -> HttpResponse {
     let mut text = api.io.metrics();
-    text.insert_str(text.len() - END.len(), &api.refused_keys.metric());
+    text.insert_str(text.len() - END.len(), &api.counters.metrics());
     HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(text)
 }

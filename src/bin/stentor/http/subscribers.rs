@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::web::{self, Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse, Route};
 use serde::Serialize;
 use stentor::{Namespace, Pulled, QueueError, QueueOffset, Subscriber, SubscriberSummary};
 
@@ -12,8 +12,8 @@ use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
 use super::super::subscriber_bodies::{DeadLettersBody, EventBody, GapBody, SubscriberBody, parse_offset, unix_millis};
 use super::body::{Fields, bad, text};
-use super::query::ListQuery;
-use super::{Api, answer, nothing};
+use super::query::{ListQuery, check_utf8};
+use super::{Api, answer};
 
 /// Maximum and default number of events of one pull.
 const EVENTS_MAX: usize = 1_000;
@@ -94,33 +94,29 @@ struct ReplayedBody {
 /// Handles `GET /api/v1/subscribers?namespace=/&after=&limit=100`.
 pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     let listed = async {
-        api.admit_get(&request)?;
         let ListQuery { namespace, after, limit } = ListQuery::read(&api, request.query_string())?;
         let found = namespace.subscribers(after.as_deref(), limit).await.map_err(failed)?;
         let next = found.last().filter(|_| found.len() == limit).map(|last| last.name.clone());
         let subscribers = found.into_iter().map(SummaryBody::from).collect();
         Ok(Page { namespace: namespace.path().to_owned(), subscribers, next })
     };
-    answer("GET", listed.await)
+    answer(listed.await)
 }
 
 /// Handles `GET`, `PUT` and `DELETE /api/v1/subscribers/<name>`.
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, name: Path<String>, payload: Payload) -> HttpResponse {
-    const METHODS: &str = "GET, PUT, DELETE";
-    if let Err(refused) = api.admit_methods(&request, METHODS) {
-        return answer::<Done>(METHODS, Err(refused));
-    }
     match *request.method() {
-        Method::PUT => answer(METHODS, create(&api, &request, &name, payload).await),
-        Method::DELETE => answer(METHODS, remove(&api, &request, &name).await),
-        _ => answer(METHODS, describe(&api, &request, &name).await),
+        Method::PUT => answer(create(&api, &request, &name, payload).await),
+        Method::DELETE => answer(remove(&api, &request, &name).await),
+        _ => answer(describe(&api, &request, &name).await),
     }
 }
 
 async fn create(api: &Api, request: &HttpRequest, name: &str, payload: Payload) -> Result<SubscriberBody, ErrorBody> {
     let namespace = namespace_of(api, request, name)?;
     let body = api.read_optional(request, payload).await?;
-    let (rooms, from) = if body.is_empty() { Default::default() } else { read_rooms(&body, api.limits.rooms_max)? };
+    let (rooms, from) =
+        if body.is_empty() { Default::default() } else { read_rooms(&body, api.settings.get().limits.rooms_max)? };
     drop(body);
     let subscriber = namespace.subscriber(name).await.map_err(failed)?;
     for room in &rooms {
@@ -160,39 +156,36 @@ async fn remove(api: &Api, request: &HttpRequest, name: &str) -> Result<Done, Er
 /// Handles `DELETE /api/v1/subscribers/<name>/rooms/<room>`.
 pub(super) async fn room(api: Data<Api>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
     let unsubscribed = async {
-        api.admit_methods(&request, "DELETE")?;
         let (name, room) = path.into_inner();
         check_utf8(&request, &room)?;
         existing(&api, &request, &name)?.unsubscribe(&room).await.map_err(failed)?;
         Ok(Done {})
     };
-    answer("DELETE", unsubscribed.await)
+    answer(unsubscribed.await)
 }
 
 /// Handles `GET /api/v1/subscribers/<name>/dead?after=&limit=100`.
 pub(super) async fn dead(api: Data<Api>, request: HttpRequest, name: Path<String>) -> HttpResponse {
     let listed = async {
-        api.admit_get(&request)?;
         let ListQuery { namespace, after, limit } = ListQuery::read(&api, request.query_string())?;
         check_utf8(&request, &name)?;
         let after = after.map(|after| parse_offset(&after, "dead", "after")).transpose()?;
         let subscriber = namespace.existing_subscriber(name.as_str()).map_err(failed)?;
         subscriber.dead_letters(after, limit).await.map(DeadLettersBody::from).map_err(failed)
     };
-    answer("GET", listed.await)
+    answer(listed.await)
 }
 
 /// Handles `POST /api/v1/subscribers/<name>/dead/replay`.
 pub(super) async fn replay(api: Data<Api>, request: HttpRequest, name: Path<String>, payload: Payload) -> HttpResponse {
     let replayed = async {
-        api.admit_methods(&request, "POST")?;
         let subscriber = existing(&api, &request, &name)?;
         let body = api.read_optional(&request, payload).await?;
         let offsets = if body.is_empty() { None } else { read_offsets(&body)? };
         let replayed = subscriber.replay_dead(offsets.as_deref()).await.map_err(failed)?;
         Ok(ReplayedBody { replayed: replayed.len() })
     };
-    answer("POST", replayed.await)
+    answer(replayed.await)
 }
 
 fn read_offsets(body: &[u8]) -> Result<Option<Vec<QueueOffset>>, ErrorBody> {
@@ -202,18 +195,18 @@ fn read_offsets(body: &[u8]) -> Result<Option<Vec<QueueOffset>>, ErrorBody> {
     Ok(offsets)
 }
 
-/// Handles `POST /api/v1/subscribers/<name>/<operation>`.
-pub(super) async fn operation(
-    api: Data<Api>,
-    request: HttpRequest,
-    path: Path<(String, String)>,
-    payload: Payload,
-) -> HttpResponse {
-    let (name, operation) = path.into_inner();
-    let Some(read) = reader(&operation) else { return nothing(api, request).await };
+/// Route of `POST /api/v1/subscribers/<name>/<operation>`.
+/// `read` reads the body.
+pub(super) fn operation(read: Reader) -> Route {
+    web::to(move |api: Data<Api>, request: HttpRequest, name: Path<String>, payload: Payload| async move {
+        operate(read, &api, &request, &name, payload).await
+    })
+}
+
+async fn operate(read: Reader, api: &Api, request: &HttpRequest, name: &str, payload: Payload) -> HttpResponse {
     let read = async {
-        let body = api.admit_post(&request, payload).await?;
-        let subscriber = existing(&api, &request, &name)?;
+        let body = api.read_json(request, payload).await?;
+        let subscriber = existing(api, request, name)?;
         // The memory of the body is free while a pull waits.
         Ok((subscriber, read(text(&body)?)?))
     };
@@ -221,18 +214,18 @@ pub(super) async fn operation(
         Ok(read) => read,
         Err(refused) => return answer::<Done>("POST", Err(refused)),
     };
-    let done = |done: Result<(), QueueError>| answer("POST", done.map(|()| Done {}).map_err(failed));
+    let done = |done: Result<(), QueueError>| answer(done.map(|()| Done {}).map_err(failed));
     match operation {
         Operation::Pull { limit, wait } => {
-            answer("POST", subscriber.pull(limit, wait).await.map(PulledBody::from).map_err(failed))
+            answer(subscriber.pull(limit, wait).await.map(PulledBody::from).map_err(failed))
         }
         Operation::Ack(offsets) => {
             let acked = subscriber.ack_many(&offsets).await;
-            answer("POST", acked.map(|acked| AckedBody::Events { acked }).map_err(failed))
+            answer(acked.map(|acked| AckedBody::Events { acked }).map_err(failed))
         }
         Operation::AckUpTo(up_to) => {
             let acked = subscriber.ack_up_to(&up_to).await;
-            answer("POST", acked.map(|()| AckedBody::UpTo { up_to: up_to.to_string() }).map_err(failed))
+            answer(acked.map(|()| AckedBody::UpTo { up_to: up_to.to_string() }).map_err(failed))
         }
         Operation::Nak { offset, delay } => done(subscriber.nak(&offset, delay).await),
         Operation::Term { offset, reason } => done(subscriber.term(&offset, &reason).await),
@@ -242,7 +235,7 @@ pub(super) async fn operation(
 }
 
 /// An operation on the events of a subscriber.
-enum Operation {
+pub(super) enum Operation {
     Pull { limit: usize, wait: Duration },
     Ack(Vec<QueueOffset>),
     AckUpTo(QueueOffset),
@@ -254,59 +247,58 @@ enum Operation {
 
 type Reader = fn(&str) -> Result<Operation, ErrorBody>;
 
-/// The function that reads the body of an operation. `None` if there is no such operation.
-fn reader(operation: &str) -> Option<Reader> {
-    Some(match operation {
-        "pull" => |body| {
-            let mut fields = Fields::read(body, "limit, wait_ms")?;
-            let limit = fields.take("limit", "a number of events")?.unwrap_or(EVENTS);
-            let wait: Option<u64> = fields.take("wait_ms", MILLISECONDS)?;
-            fields.end()?;
-            if !(1..=EVENTS_MAX).contains(&limit) {
-                return Err(bad(format!("limit: expected a number from 1 to {EVENTS_MAX}, got {limit}")));
-            }
-            Ok(Operation::Pull { limit, wait: Duration::from_millis(wait.unwrap_or(0)) })
-        },
-        "ack" => |body| {
-            let mut fields = Fields::read(body, "offsets, up_to")?;
-            let offsets = take_offsets(&mut fields, "ack")?;
-            let up_to = take_offset(&mut fields, "ack", "up_to")?;
-            fields.end()?;
-            match (offsets, up_to) {
-                (Some(offsets), None) => Ok(Operation::Ack(offsets)),
-                (None, Some(up_to)) => Ok(Operation::AckUpTo(up_to)),
-                (Some(_), Some(_)) => Err(bad("offsets, up_to: expected one of them, got both")),
-                (None, None) => Err(bad("offsets is missing, expected an array of offsets; or up_to, an offset")),
-            }
-        },
-        "nak" => |body| {
-            let mut fields = Fields::read(body, "offset, delay")?;
-            let offset = take_offset(&mut fields, "nak", "offset")?;
-            let delay: Option<u64> = fields.take("delay", MILLISECONDS)?;
-            fields.end()?;
-            Ok(Operation::Nak { offset: required(offset, "offset")?, delay: delay.map(Duration::from_millis) })
-        },
-        "term" => |body| {
-            let mut fields = Fields::read(body, "offset, reason")?;
-            let offset = take_offset(&mut fields, "term", "offset")?;
-            let reason: Option<String> = fields.take("reason", "a string")?;
-            fields.end()?;
-            Ok(Operation::Term { offset: required(offset, "offset")?, reason: reason.unwrap_or_default() })
-        },
-        "in_progress" => |body| {
-            let mut fields = Fields::read(body, "offset")?;
-            let offset = take_offset(&mut fields, "in_progress", "offset")?;
-            fields.end()?;
-            Ok(Operation::InProgress(required(offset, "offset")?))
-        },
-        "purge" => |body| {
-            let mut fields = Fields::read(body, "up_to")?;
-            let up_to = take_offset(&mut fields, "purge", "up_to")?;
-            fields.end()?;
-            Ok(Operation::Purge { up_to: required(up_to, "up_to")? })
-        },
-        _ => return None,
-    })
+pub(super) fn read_pull(body: &str) -> Result<Operation, ErrorBody> {
+    let mut fields = Fields::read(body, "limit, wait_ms")?;
+    let limit = fields.take("limit", "a number of events")?.unwrap_or(EVENTS);
+    let wait: Option<u64> = fields.take("wait_ms", MILLISECONDS)?;
+    fields.end()?;
+    if !(1..=EVENTS_MAX).contains(&limit) {
+        return Err(bad(format!("limit: expected a number from 1 to {EVENTS_MAX}, got {limit}")));
+    }
+    Ok(Operation::Pull { limit, wait: Duration::from_millis(wait.unwrap_or(0)) })
+}
+
+pub(super) fn read_ack(body: &str) -> Result<Operation, ErrorBody> {
+    let mut fields = Fields::read(body, "offsets, up_to")?;
+    let offsets = take_offsets(&mut fields, "ack")?;
+    let up_to = take_offset(&mut fields, "ack", "up_to")?;
+    fields.end()?;
+    match (offsets, up_to) {
+        (Some(offsets), None) => Ok(Operation::Ack(offsets)),
+        (None, Some(up_to)) => Ok(Operation::AckUpTo(up_to)),
+        (Some(_), Some(_)) => Err(bad("offsets, up_to: expected one of them, got both")),
+        (None, None) => Err(bad("offsets is missing, expected an array of offsets; or up_to, an offset")),
+    }
+}
+
+pub(super) fn read_nak(body: &str) -> Result<Operation, ErrorBody> {
+    let mut fields = Fields::read(body, "offset, delay")?;
+    let offset = take_offset(&mut fields, "nak", "offset")?;
+    let delay: Option<u64> = fields.take("delay", MILLISECONDS)?;
+    fields.end()?;
+    Ok(Operation::Nak { offset: required(offset, "offset")?, delay: delay.map(Duration::from_millis) })
+}
+
+pub(super) fn read_term(body: &str) -> Result<Operation, ErrorBody> {
+    let mut fields = Fields::read(body, "offset, reason")?;
+    let offset = take_offset(&mut fields, "term", "offset")?;
+    let reason: Option<String> = fields.take("reason", "a string")?;
+    fields.end()?;
+    Ok(Operation::Term { offset: required(offset, "offset")?, reason: reason.unwrap_or_default() })
+}
+
+pub(super) fn read_in_progress(body: &str) -> Result<Operation, ErrorBody> {
+    let mut fields = Fields::read(body, "offset")?;
+    let offset = take_offset(&mut fields, "in_progress", "offset")?;
+    fields.end()?;
+    Ok(Operation::InProgress(required(offset, "offset")?))
+}
+
+pub(super) fn read_purge(body: &str) -> Result<Operation, ErrorBody> {
+    let mut fields = Fields::read(body, "up_to")?;
+    let up_to = take_offset(&mut fields, "purge", "up_to")?;
+    fields.end()?;
+    Ok(Operation::Purge { up_to: required(up_to, "up_to")? })
 }
 
 fn take_offset(fields: &mut Fields<'_>, operation: &str, name: &str) -> Result<Option<QueueOffset>, ErrorBody> {
@@ -334,15 +326,6 @@ fn namespace_of(api: &Api, request: &HttpRequest, name: &str) -> Result<Namespac
     ListQuery::namespace(api, request.query_string())
 }
 
-/// Refuses a name whose percent-encoded bytes are not UTF-8. The router has replaced such bytes.
-fn check_utf8(request: &HttpRequest, name: &str) -> Result<(), ErrorBody> {
-    let has_replacement = || request.uri().path().to_ascii_uppercase().contains("%EF%BF%BD");
-    if name.contains('\u{fffd}') && !has_replacement() {
-        return Err(bad("path: expected names in UTF-8, percent-encoded"));
-    }
-    Ok(())
-}
-
 /// The error of an operation, in terms of the server's settings.
 fn failed(error: QueueError) -> ErrorBody {
     match error {
@@ -355,6 +338,17 @@ fn failed(error: QueueError) -> ErrorBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn reader(operation: &str) -> Reader {
+        match operation {
+            "pull" => read_pull,
+            "ack" => read_ack,
+            "nak" => read_nak,
+            "term" => read_term,
+            "in_progress" => read_in_progress,
+            _ => read_purge,
+        }
+    }
 
     #[test]
     fn errors_of_bodies_name_the_field_and_the_expected_value() {
@@ -377,7 +371,7 @@ mod tests {
             ("in_progress", r#"{"offset":"OFFSET","x":1}"#, "unknown field \"x\", expected offset"),
             ("purge", "{}", "up_to is missing, expected an offset"),
         ] {
-            let read = reader(operation).unwrap()(&body.replace("OFFSET", offset));
+            let read = reader(operation)(&body.replace("OFFSET", offset));
             assert_eq!(read.err().map(|error| error.message), Some(expected.into()), "{operation} {body}");
         }
         for (operation, body, part) in [
@@ -387,9 +381,8 @@ mod tests {
             ("pull", "[]", "expected an object of limit, wait_ms: "),
             ("pull", "{", "expected an object of limit, wait_ms: EOF"),
         ] {
-            let error = reader(operation).unwrap()(body).err().map(|error| error.message).unwrap();
+            let error = reader(operation)(body).err().map(|error| error.message).unwrap();
             assert!(error.starts_with(part), "{operation} {body}: {error}");
         }
-        assert!(reader("push").is_none());
     }
 }

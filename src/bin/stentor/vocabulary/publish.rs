@@ -49,7 +49,7 @@ fn addressed(args: &Args, rooms_max: usize) -> Result<Addressed, ErrorBody> {
     let expected = "expected a room or an object such as {\"room\": \"lobby\", \"durable\": true}";
     let options = Options::from_args(args.clone()).map_err(|error| refused(format!("{error}; {expected}")))?;
     let Options { room, rooms, volatile, durable, dedup_id, expires_in } = options;
-    let rooms = target_rooms(room, rooms, 0, rooms_max).map_err(refused)?;
+    let rooms = target_rooms(room, rooms, rooms_max).map_err(refused)?;
     let options = DurableOptions { durable, dedup_id, expires_in };
     Ok(Addressed { rooms, volatile: volatile == Some(true), options })
 }
