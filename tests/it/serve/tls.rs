@@ -3,65 +3,32 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{CertifiedKey, KeyPair};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
 use super::listeners::{TRANSPORTS, refused};
-use crate::support::{Bridge, Client, DEADLINE, Http, Process, Transport, address_of, client_config, eventually};
+use crate::support::{
+    Bridge, CertificateFiles as Files, Client, DEADLINE, Http, Process, Transport, address_of, client_config,
+    eventually,
+};
 
-/// Files of a certificate and its key, removed when dropped.
-struct Files {
-    folder: PathBuf,
-    certificate: CertificateDer<'static>,
+fn flags(files: &Files) -> [String; 4] {
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| files.path(name));
+    ["--tls-certificate-file".into(), certificate, "--tls-key-file".into(), key]
 }
 
-impl Files {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("stentor-it-{}-tls-{name}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let mut files = Self { folder, certificate: CertificateDer::from(Vec::new()) };
-        files.renew();
-        files
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.join(name).to_str().unwrap().to_owned()
-    }
-
-    /// Writes a new certificate with a new key.
-    fn renew(&mut self) {
-        let made: CertifiedKey<KeyPair> = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        self.certificate = made.cert.der().clone();
-        fs::write(self.path("cert.pem"), made.cert.pem()).unwrap();
-        fs::write(self.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    }
-
-    fn flags(&self) -> [String; 4] {
-        ["--tls-certificate-file".into(), self.path("cert.pem"), "--tls-key-file".into(), self.path("key.pem")]
-    }
-
-    /// A server with an encrypted port, and with a plain one for operators.
-    fn start(&self, flags: &[&str]) -> Process {
-        let files = self.flags();
-        let files = files.iter().map(String::as_str);
-        let flags: Vec<_> =
-            ["--internal-listen", "127.0.0.1:0"].into_iter().chain(files).chain(flags.iter().copied()).collect();
-        Process::start(&flags)
-    }
-
-    fn bridge(&self, process: &Process) -> Bridge {
-        Bridge::tls(process.address, &self.certificate)
-    }
+/// Starts a server with an encrypted port, and with a plain one for operators.
+fn start(files: &Files, more: &[&str]) -> Process {
+    let files = flags(files);
+    let internal = ["--internal-listen", "127.0.0.1:0"].into_iter();
+    let flags: Vec<_> = internal.chain(files.iter().map(String::as_str)).chain(more.iter().copied()).collect();
+    Process::start(&flags)
 }
 
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
+fn bridge(files: &Files, process: &Process) -> Bridge {
+    Bridge::tls(process.address, &files.certificate)
 }
 
 fn closed_by_tls(process: &Process) -> u64 {
@@ -88,11 +55,11 @@ fn is_served(address: SocketAddr, certificate: &CertificateDer<'static>) -> bool
 #[test]
 fn every_transport_works_over_tls() {
     let files = Files::new("every");
-    let process = files.start(&[]);
+    let process = start(&files, &[]);
     assert!(process.urls[0].starts_with("https://127.0.0.1:"), "{:?}", process.urls);
-    let bridge = files.bridge(&process);
+    let bridged = bridge(&files, &process);
     for transport in TRANSPORTS {
-        let mut client = Client::open(bridge.address, transport);
+        let mut client = Client::open(bridged.address, transport);
         client.connect("");
         client.expect_echo();
         // Larger than a record of TLS, and than the send buffer of the server.
@@ -107,9 +74,9 @@ fn every_transport_works_over_tls() {
 #[test]
 fn pings_and_closing_handshakes_pass_over_tls() {
     let files = Files::new("pings");
-    let process = files.start(&["--ping-interval", "200ms", "--ping-timeout", "10s"]);
-    let bridge = files.bridge(&process);
-    let mut client = Client::open(bridge.address, Transport::Websocket);
+    let process = start(&files, &["--ping-interval", "200ms", "--ping-timeout", "10s"]);
+    let bridged = bridge(&files, &process);
+    let mut client = Client::open(bridged.address, Transport::Websocket);
     client.connect("");
     client.is_silent = true;
     client.expect("2");
@@ -125,13 +92,13 @@ fn pings_and_closing_handshakes_pass_over_tls() {
 #[test]
 fn a_client_that_does_not_read_is_ended_over_tls() {
     let files = Files::new("reads");
-    let process = files.start(&["--outbox-bytes-max", "200kB", "--send-buffer-bytes", "16KiB"]);
-    let bridge = files.bridge(&process);
-    let mut lagging = Client::open(bridge.address, Transport::Websocket);
+    let process = start(&files, &["--outbox-bytes-max", "200kB", "--send-buffer-bytes", "16KiB"]);
+    let bridged = bridge(&files, &process);
+    let mut lagging = Client::open(bridged.address, Transport::Websocket);
     lagging.connect("");
     lagging.send(r#"420["join","lobby"]"#);
     assert!(lagging.recv_text().starts_with("430["));
-    let mut publisher = Client::open(bridge.address, Transport::Websocket);
+    let mut publisher = Client::open(bridged.address, Transport::Websocket);
     publisher.connect("");
     let text = "x".repeat(50_000);
     for _ in 0..700 {
@@ -145,7 +112,7 @@ fn a_client_that_does_not_read_is_ended_over_tls() {
 #[test]
 fn clients_that_speak_no_tls_are_disconnected_and_counted() {
     let files = Files::new("plain");
-    let process = files.start(&["--log-level", "info"]);
+    let process = start(&files, &["--log-level", "info"]);
     let mut plain = TcpStream::connect(process.address).unwrap();
     plain.set_read_timeout(Some(DEADLINE)).unwrap();
     plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -161,7 +128,7 @@ fn clients_that_speak_no_tls_are_disconnected_and_counted() {
 fn slow_handshakes_hold_no_permit_beyond_their_deadline() {
     let files = Files::new("slow");
     let process =
-        files.start(&["--request-head-timeout", "300ms", "--http-connections-max", "2", "--log-level", "info"]);
+        start(&files, &["--request-head-timeout", "300ms", "--http-connections-max", "2", "--log-level", "info"]);
     // The first byte of a record of TLS, and no more.
     let slow: Vec<_> = (0..2)
         .map(|_| {
@@ -183,17 +150,17 @@ fn slow_handshakes_hold_no_permit_beyond_their_deadline() {
 fn wrong_certificates_end_the_start_with_their_files() {
     let (files, other) = (Files::new("wrong"), Files::new("other"));
     let (certificate, key) = (files.path("cert.pem"), files.path("key.pem"));
-    let start = |certificate: &str, key: &str| {
+    let start_with = |certificate: &str, key: &str| {
         refused(&["--port", "0", "--tls-certificate-file", certificate, "--tls-key-file", key])
     };
-    let mismatched = start(&certificate, &other.path("key.pem"));
+    let mismatched = start_with(&certificate, &other.path("key.pem"));
     let expected = format!("{} does not have the key of the certificate in {certificate}", other.path("key.pem"));
     assert!(mismatched.contains(&expected), "{mismatched}");
-    let exchanged = start(&key, &certificate);
+    let exchanged = start_with(&key, &certificate);
     assert!(exchanged.contains(&format!("{key}: expected a PEM file with certificates, found none")), "{exchanged}");
-    let no_key = start(&certificate, &certificate);
+    let no_key = start_with(&certificate, &certificate);
     assert!(no_key.contains(&format!("{certificate}: expected a PEM file with a private key")), "{no_key}");
-    let missing = start(&certificate, "/no/such/key.pem");
+    let missing = start_with(&certificate, "/no/such/key.pem");
     assert!(missing.contains("/no/such/key.pem: cannot be read: "), "{missing}");
     let half = refused(&["--tls-certificate-file", &certificate]);
     assert!(half.contains("expected tls_key_file as well"), "{half}");
@@ -204,10 +171,10 @@ fn wrong_certificates_end_the_start_with_their_files() {
 #[test]
 fn a_changed_certificate_is_used_and_a_wrong_one_is_not() {
     let mut files = Files::new("changed");
-    let process = files.start(&["--log-level", "info"]);
+    let process = start(&files, &["--log-level", "info"]);
     let first = files.certificate.clone();
-    let bridge = files.bridge(&process);
-    let mut client = Client::open(bridge.address, Transport::Websocket);
+    let bridged = bridge(&files, &process);
+    let mut client = Client::open(bridged.address, Transport::Websocket);
     client.connect("");
     files.renew();
     eventually("the new certificate is used", || is_served(process.address, &files.certificate));
@@ -229,7 +196,7 @@ fn a_changed_certificate_is_used_and_a_wrong_one_is_not() {
 #[test]
 fn a_hangup_reads_the_certificate_or_changes_nothing() {
     let mut files = Files::new("hangup");
-    let process = files.start(&["--log-level", "info"]);
+    let process = start(&files, &["--log-level", "info"]);
     process.signal(rustix::process::Signal::HUP);
     process.expect_log("certificate read certificate=");
     process.expect_log("configuration reloaded");

@@ -1,6 +1,7 @@
 //! A hub in this process, and clients that write and read bytes. Every wait has a deadline.
 
 mod bridge;
+mod certificate;
 mod client;
 mod host;
 mod http;
@@ -13,6 +14,7 @@ pub(crate) mod websocket;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::bridge::{Bridge, client_config};
+pub(crate) use self::certificate::CertificateFiles;
 pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transport};
 pub(crate) use self::host::{Host, HostSettings};
 pub(crate) use self::http::{Head, Http};

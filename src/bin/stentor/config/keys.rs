@@ -175,11 +175,11 @@ pub(super) const KEYS: &[Key] = keys! {
     BASICS port = port, number("", 0, 65_535),
         "Port to listen on; 0 takes a free port, which is printed at start.";
     BASICS listen = listen, Form::List { expected: LISTEN_LIST, check: is_listen_address },
-        "Addresses to listen on, in place of host and port. \"[::]\" serves IPv4 too, unless the option v6only follows. The option tls encrypts connections. A name is resolved at start. A path after unix: is a unix socket, which its owner and group may use, unless the option mode follows. \"systemd\" takes the sockets that systemd passes, \"systemd:NAME\" those of a name.";
+        "Addresses to listen on, in place of host and port. \"[::]\" serves IPv4 too, unless the option v6only follows. The option tls encrypts connections. A name is resolved at start. A path after unix: is a unix socket, which its owner and group may use, unless the option mode follows. \"systemd\" takes the sockets that systemd passes, \"systemd:NAME\" only the sockets of a name.";
     BASICS internal_listen = internal_listen, Form::Text { expected: "an address such as \"127.0.0.1:9090\" or \"unix:/run/stentor/api.sock\"", check: is_listen_address },
         "Address of /api/, /metrics, /healthz and /readyz alone. If set, the other addresses do not have /api/ and /metrics.";
     BASICS tls_certificate_file = tls_certificate_file, Form::Text { expected: "a PEM file", check: |text| !text.is_empty() },
-        "PEM file with the certificate of the server and those of its issuers, for addresses with the option tls, or for host and port if listen is not set. The file is read again when it changes.";
+        "PEM file with the certificate of the server and the certificates of its issuers, for addresses with the option tls, or for host and port if listen is not set. The file is read again when it changes.";
     BASICS tls_key_file = tls_key_file, Form::Text { expected: "a PEM file", check: |text| !text.is_empty() },
         "PEM file with the private key of tls_certificate_file. The file is read again when it changes.";
     BASICS workers = workers, number("threads", 1, 1_024),
