@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use stentor::{Event, Port, Server, Tls};
+use stentor::{Args, Event, Port, Server, Tls};
 
 use crate::support::{Bridge, CertificateFiles, Client, DEADLINE, Http, Transport, address_of};
 
@@ -14,7 +14,7 @@ fn a_handler_knows_whether_a_client_is_encrypted_and_has_an_address() {
     let socket_path = path.clone();
     let tls = Tls::from_files(files.path("cert.pem"), files.path("key.pem")).unwrap();
     let serve = move |io: Server| async move {
-        io.of("/").on("seen", |socket, event: Event<()>| async move {
+        io.of("/").on("seen", |socket, event: Event<Args>| async move {
             let handshake = socket.handshake();
             event.ack.send((handshake.is_secure(), handshake.address().is_some()))?;
             Ok(())
