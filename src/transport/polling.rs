@@ -66,7 +66,7 @@ async fn answer(
     let encrypted = is_encrypted(request);
     match endpoint.admit(HandshakeRequest { head: request.head(), upgrade: false, encrypted }).await? {
         Admitted::PendingSession(pending) => {
-            let cookie = policy.cookie(&pending);
+            let cookie = endpoint.policy.get().cookie(&pending);
             let mut response = poll(endpoint.open(pending, InitialTransport::Polling), poll_bytes_max).await?;
             if let Some(cookie) = cookie {
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
