@@ -75,11 +75,13 @@ const HOUSE: &[Row] = &[
     Row { floor: 7, name: "transport", imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "session", "live"],                                  // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
-                    "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded", "ipnet", "local_waker"] },
+                    "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded", "ipnet", "local_waker",
+                    "tokio_rustls"] },
     Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "subscribers", "transport", "live"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
-                    "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker", "rustix"] },
+                    "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker", "rustix",
+                    "tokio_rustls"] },
     Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker", "access",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
@@ -100,6 +102,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
     ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),
     ("jsonwebtoken",     &["access/jwt/", "bin/stentor/token_tool.rs"], "tokens are verified in one folder, and signed by one command"),
+    ("tokio_rustls",     &["server/tls.rs", "server/port.rs", "transport/encryption.rs", "transport/network_stream.rs"], "connections are encrypted below HTTP and websockets"),
     ("rmp",              &["protocol/socketio/msgpack/"], "only the msgpack parser uses it"),
     ("rusqlite",         &["queue/sqlite.rs", "queue/sqlite/"], "one store of the queue is SQLite"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),

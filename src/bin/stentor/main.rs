@@ -13,6 +13,7 @@ mod journal_tool;
 mod live;
 mod log_json;
 mod logging;
+mod ports;
 mod process;
 mod process_metrics;
 mod queue_tool;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 
 use actix_web::web::ServiceConfig;
 use clap::{Arg, ArgMatches, Command};
-use stentor::{BuildError, Server};
+use stentor::{BuildError, Server, Tls};
 
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
@@ -231,6 +232,7 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
         log::warn!("unknown environment variable {name} (ignored)");
     }
     let (config, open_files) = &fit_descriptors(effective);
+    let tls = ports::certificate(config)?;
     let (access, reason) = config.subscriber_access();
     log::info!("queue storage={} subscribers={} reason=\"{reason}\"", config.queue_storage().name(), access.name());
     let with_remedy = |error: &dyn Display, setting: &str| {
@@ -248,13 +250,13 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
         error => error.into(),
     })?;
     let api = Live::new(config.api());
-    let parts = LiveParts { io: io.clone(), api: api.clone(), open_files: *open_files };
+    let parts = LiveParts { io: io.clone(), api: api.clone(), tls: tls.clone(), open_files: *open_files };
     let flags = flags.clone();
     let reloader = Arc::new(Reloader::new(move || config::load(&flags), parts, effective.config.clone()));
     let by_signal = reloader.clone();
     hangups.each(move || drop(by_signal.reload()));
     let routes = http::routes(io.clone(), api, Arc::new(move || reloader.reload()));
-    let outcome = serve_with(&io, config, routes).await;
+    let outcome = serve_with(&io, config, tls.as_ref(), routes).await;
     if outcome.is_err() {
         // Close the journal cleanly, so that the next start can continue it, even after a reboot.
         io.close().await;
@@ -265,6 +267,7 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
 async fn serve_with(
     io: &Server,
     config: &Config,
+    tls: Option<&Tls>,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     let hooks = config.hooks.build()?;
@@ -277,12 +280,17 @@ async fn serve_with(
         }
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
-    let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
-    listener = listener.configure(routes).configure(demo::page);
+    let mut listener = ports::bind(io, config, tls)?.drain(config.drain);
+    listener = if config.internal_listen.is_some() {
+        listener.configure(http::health(io.clone())).configure_internal(routes)
+    } else {
+        listener.configure(routes)
+    };
+    listener = listener.configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }
-    show(&format_args!("stentor listens on http://{}\n", listener.local_addr()?))?;
+    show(&format_args!("stentor listens on {}\n", ports::urls(&listener)))?;
     notify("READY=1");
     listener.run().await?;
     Ok(())

@@ -4,7 +4,7 @@ use stentor::{Limits, SameSite};
 
 use super::keys::find;
 use super::value::Value;
-use super::{Config, Storage, SubscriberAccess};
+use super::{Config, Storage, SubscriberAccess, listen};
 
 /// Bytes reserved in a journal segment for the parts of a record other than the message: rooms,
 /// namespace, headers. If these parts of the largest event need more, the event may be refused,
@@ -27,6 +27,9 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
             found.push(format!("{name} = {value}: expected {expected}"));
         }
     };
+    for (name, expected) in listen::contradictions(config) {
+        check(true, name, expected);
+    }
     let limits = &config.limits;
     check(
         config.cookie.is_some() && config.cookie_same_site == SameSite::None && !config.cookie_secure,

@@ -10,6 +10,7 @@ use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, Same
 use super::super::hooks::{self, Hook};
 use super::super::http::{ApiKey, is_api_key};
 use super::super::logging::LogFormat;
+use super::listen::ListenAddress;
 use super::value::{Field, Form, Named, SHORTEST, Value};
 use super::{Config, Storage, SubscriberAccess};
 
@@ -182,6 +183,14 @@ pub(super) const KEYS: &[Key] = keys! {
         "Address to listen on: \"127.0.0.1\" serves this machine alone, \"0.0.0.0\" or \"::\" serves all networks.";
     BASICS port = port, number("", 0, 65_535),
         "Port to listen on; 0 takes a free port, which is printed at start.";
+    BASICS listen = listen, Form::List { expected: LISTEN_LIST, check: is_listen_address },
+        "Addresses to listen on, in place of host and port. \"[::]\" serves IPv4 too, unless the option v6only follows. The option tls encrypts connections. A name is resolved at start. A path after unix: is a unix socket, which its owner and group may use, unless the option mode follows. \"systemd\" takes the sockets that systemd passes, \"systemd:NAME\" only the sockets of a name.";
+    BASICS internal_listen = internal_listen, Form::Text { expected: "an address such as \"127.0.0.1:9090\" or \"unix:/run/stentor/api.sock\"", check: is_listen_address },
+        "Address of /api/, /metrics, /healthz and /readyz alone. If set, the other addresses do not have /api/ and /metrics.";
+    BASICS tls_certificate_file = tls_certificate_file, Form::Text { expected: "a PEM file", check: |text| !text.is_empty() },
+        "PEM file with the certificate of the server and the certificates of its issuers, for addresses with the option tls, or for host and port if listen is not set. The file is read again when it changes.";
+    BASICS tls_key_file = tls_key_file, Form::Text { expected: "a PEM file", check: |text| !text.is_empty() },
+        "PEM file with the private key of tls_certificate_file. The file is read again when it changes.";
     BASICS workers = workers, number("threads", 1, 1_024),
         "Number of threads that serve connections; one per core if not set.";
     BASICS path = path, Form::Text { expected: "a path such as \"/socket.io\"", check: is_path },
@@ -220,8 +229,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Websockets are refused if their origin is neither the server's own host nor in cors_origins. Clients that are not browsers send no origin and are accepted.";
     ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Server::builder().allowed_hosts([text]).check().is_ok() },
         "Host names that requests may have, in addition to localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set, a server on a loopback address accepts no others, and a server on other addresses accepts all. Behind a proxy, set the public name.";
-    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: NETWORKS, check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
-        "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted.";
+    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\", or \"unix\"", check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
+        "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted; \"unix\" is a proxy on a unix socket of listen.";
     ACCESS allowed_addresses = allowed_addresses, Form::List { expected: NETWORKS, check: |text| Server::builder().allowed_addresses([text]).check().is_ok() },
         "Addresses and networks from which clients may connect, and no others; all addresses if not set. trusted_proxies may always connect, and their clients are checked by their own addresses.";
     ACCESS denied_addresses = denied_addresses, Form::List { expected: NETWORKS, check: |text| Server::builder().denied_addresses([text]).check().is_ok() },
@@ -352,6 +361,13 @@ pub(super) const KEYS: &[Key] = keys! {
     T_QUEUE gaps_per_room_max = limits.queue.gaps_per_room_max, count("events");
     T_QUEUE pull_wait_max = limits.queue.pull_wait_max, DURATION;
 };
+
+const LISTEN_LIST: &str = "a list of addresses such as \"0.0.0.0:80\", \"[::]:443 tls\", \"hub.example.org:8080\", \
+                           \"unix:/run/stentor/hub.sock mode=0660\" or \"systemd\"";
+
+fn is_listen_address(text: &str) -> bool {
+    ListenAddress::parse(text).is_some()
+}
 
 fn is_path(text: &str) -> bool {
     let path = text.strip_suffix('/').unwrap_or(text);
@@ -524,7 +540,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 53);
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 56);
     }
 
     #[test]
