@@ -123,8 +123,10 @@ pub use crate::queue::inspect::{
 pub use crate::queue::record::{GapReason, SubscriberNameError};
 pub use crate::server::on_connect;
 pub use crate::server::{
-    BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Queue, Recovery, RequestBody, Server,
+    BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Port, Queue, Recovery, RequestBody, Server,
 };
+#[cfg(feature = "tls")]
+pub use crate::server::{Tls, TlsError};
 pub use crate::transport::body::BodyError;
 pub use crate::transport::cookie::{Cookie, CookieError, SameSite};
 pub use crate::transport::cors::{Cors, CorsError};

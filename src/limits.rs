@@ -166,7 +166,8 @@ limits! {
         reserve: usize = 16;
         /// Time limit for a client to send the head of a request. The time starts with the first
         /// byte of the request. For the first request, the time starts when the connection is
-        /// opened. If the limit is exceeded, the connection is closed.
+        /// opened. If the limit is exceeded, the connection is closed. A TLS handshake has the same
+        /// limit.
         head_timeout: Duration = Duration::from_secs(10);
         /// Time limit for a client to send the body of a request. If the limit is exceeded, the
         /// connection is closed.

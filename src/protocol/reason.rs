@@ -105,6 +105,8 @@ labels! {
         Malformed = "malformed",
         /// The address of the peer is denied, or not among those that are allowed.
         Denied = "denied",
+        /// The TLS handshake failed, as with a client that speaks no TLS, or did not end in time.
+        Tls = "tls",
     }
 }
 

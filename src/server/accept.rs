@@ -1,34 +1,41 @@
-//! The accept loop of a port. The first thread accepts connections and dispatches them to all
-//! threads in turn, including itself.
+//! The accept loops of the ports of a server. The first thread accepts connections and dispatches
+//! them to all threads in turn, including itself.
 //!
 //! A single worker runs on the hub's own thread, so that a command and its answer stay on one
 //! thread.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Arbiter, ArbiterHandle};
 use actix_http::error::DispatchError;
 use actix_service::ServiceFactory;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::http_connection::{Deadlines, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
+use super::port::{Acceptor, ListeningSocket, PortRules};
 use super::port_worker::PortWorker;
 use crate::live::Live;
 use crate::metrics::WorkerMetrics;
 use crate::transport::AccessPolicy;
+use crate::transport::network_stream::{DetachedStream, PlainStream};
 
 /// Pause after a failed accept. The usual reason is that no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
-/// A connection and its permit, sent to a worker. The number of permits bounds the number of queued
-/// connections.
-pub(super) type AcceptedConnection = (AcceptedStream, HttpPermit);
+/// A connection, sent to a worker. The number of permits bounds the number of queued connections.
+pub(super) struct AcceptedConnection {
+    pub(super) stream: AcceptedStream,
+    /// Address of the peer. Peers of a unix socket have none.
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) port: Arc<PortRules>,
+    pub(super) permit: HttpPermit,
+}
 
+#[derive(Clone)]
 struct WorkerChannel {
     sender: mpsc::UnboundedSender<AcceptedConnection>,
     is_accepting_thread: bool,
@@ -36,52 +43,53 @@ struct WorkerChannel {
 
 pub(super) enum AcceptedStream {
     /// A stream registered with the reactor of the accepting thread.
-    Local(TcpStream),
-    Detached(std::net::TcpStream),
+    Local(PlainStream),
+    Detached(DetachedStream),
 }
 
 impl AcceptedStream {
-    pub(super) fn into_stream(self) -> io::Result<TcpStream> {
+    pub(super) fn into_stream(self) -> io::Result<PlainStream> {
         match self {
             Self::Local(stream) => Ok(stream),
-            Self::Detached(stream) => TcpStream::from_std(stream),
+            Self::Detached(stream) => stream.attach(),
         }
     }
 
     fn detach(self) -> io::Result<Self> {
         match self {
-            Self::Local(stream) => stream.into_std().map(Self::Detached),
+            Self::Local(stream) => stream.detach().map(Self::Detached),
             detached @ Self::Detached(_) => Ok(detached),
         }
     }
 }
 
-/// A bound port and the rules for its connections.
-pub(super) struct Port {
-    pub(super) socket: TcpListener,
+/// The ports of a server, and what their connections have in common.
+pub(super) struct Ports {
+    pub(super) sockets: Vec<(ListeningSocket, PortRules)>,
     pub(super) permits: HttpPermits,
     pub(super) deadlines: Deadlines,
     pub(super) policy: Live<AccessPolicy>,
 }
 
-/// Accept loop of a port and its workers. Dropping this value closes the port and all connections.
+/// Accept loops of ports and their workers. Dropping this value closes the ports and all
+/// connections.
 pub(super) struct AcceptLoop {
-    /// Sending false closes the port. Dropping the sender also closes all connections.
+    /// Sending false closes the ports. Dropping the sender also closes all connections.
     accepting: watch::Sender<bool>,
-    /// Threads that serve only this port. Empty if there is a single worker, which runs on the
+    /// Threads that serve only these ports. Empty if there is a single worker, which runs on the
     /// hub's thread.
     threads: Vec<Arbiter>,
-    /// Resolves when the loop has ended.
+    /// Resolves when the loops of all ports have ended.
     ended: oneshot::Receiver<()>,
 }
 
 impl AcceptLoop {
-    /// Serves the port's connections with services that `service` creates. If there is a single
+    /// Serves the ports' connections with services that `service` creates. If there is a single
     /// worker, it runs on the hub's thread. Several workers have threads of their own.
     pub(super) async fn start<S, F>(
         hub: &ArbiterHandle,
         workers: usize,
-        port: Port,
+        ports: Ports,
         metrics: Arc<WorkerMetrics>,
         service: S,
     ) -> io::Result<Self>
@@ -96,7 +104,7 @@ impl AcceptLoop {
                 Error = DispatchError,
             > + 'static,
     {
-        let Port { socket, permits, deadlines, policy } = port;
+        let Ports { sockets, permits, deadlines, policy } = ports;
         let (accepting, phase) = watch::channel(true);
         let (guard, ended) = oneshot::channel();
         let mut accept_loop = Self { accepting, threads: Vec::new(), ended };
@@ -128,20 +136,23 @@ impl AcceptLoop {
         }
         let (started, start) = oneshot::channel();
         handles[0].spawn(async move {
-            // The listener is created on this thread, since a listener belongs to the reactor of
-            // the thread that creates it.
-            let listener = tokio::net::TcpListener::from_std(socket);
-            let (listener, outcome) = listener.map_or_else(|error| (None, Err(error)), |it| (Some(it), Ok(())));
+            // The sockets are registered on this thread, since each belongs to the reactor of the
+            // thread that registers it.
+            let register = |(socket, rules): (ListeningSocket, PortRules)| Ok((socket.register()?, Arc::new(rules)));
+            let registered: io::Result<Vec<_>> = sockets.into_iter().map(register).collect();
+            let (ports, outcome) = registered.map_or_else(|error| (Vec::new(), Err(error)), |ports| (ports, Ok(())));
             let _ = started.send(outcome);
-            if let Some(listener) = listener {
-                drop(actix::spawn(accept(phase, listener, channels, permits, guard)));
+            let guard = Arc::new(guard);
+            for (socket, rules) in ports {
+                let dispatcher = Dispatcher { rules, channels: channels.clone(), next: 0 };
+                drop(actix::spawn(accept(phase.clone(), socket, dispatcher, permits.clone(), guard.clone())));
             }
         });
         start.await.unwrap_or_else(|_| Err(io::Error::other("the server's thread has ended")))?;
         Ok(accept_loop)
     }
 
-    /// Closes the port. Open connections are still served.
+    /// Closes the ports. Open connections are still served.
     pub(super) fn pause(&self) {
         self.accepting.send_replace(false);
     }
@@ -171,20 +182,19 @@ async fn accept(
     // The first parameter is dropped last, so the port is already closed when this receiver is
     // dropped.
     mut phase: watch::Receiver<bool>,
-    listener: tokio::net::TcpListener,
-    mut channels: Vec<WorkerChannel>,
+    socket: Acceptor,
+    mut dispatcher: Dispatcher,
     permits: HttpPermits,
-    _guard: oneshot::Sender<()>,
+    _guard: Arc<oneshot::Sender<()>>,
 ) {
-    let mut next = 0;
-    while !channels.is_empty() {
+    while !dispatcher.channels.is_empty() {
         let accepted = async {
             permits.available().await;
-            let (stream, _) = listener.accept().await?;
+            let (stream, peer) = socket.accept().await?;
             // This may wait, since another port of this server may have acquired the available
             // permit.
             let permit = permits.acquire().await.ok_or(io::ErrorKind::Other)?;
-            io::Result::Ok((stream, permit))
+            io::Result::Ok((stream, peer, permit))
         };
         let accepted = tokio::select! {
             accepted = accepted => accepted,
@@ -192,7 +202,7 @@ async fn accept(
             // the port.
             _ = phase.wait_for(|accepting| !accepting) => return,
         };
-        let dispatched = accepted.and_then(|(stream, permit)| dispatch(stream, permit, &mut channels, &mut next));
+        let dispatched = accepted.and_then(|(stream, peer, permit)| dispatcher.dispatch(stream, peer, permit));
         match dispatched {
             Ok(()) => {}
             Err(error) if is_of_one_connection(&error) => log::debug!("connection not accepted error={error}"),
@@ -209,32 +219,37 @@ async fn accept(
     log::error!("port closed, no worker is left");
 }
 
-/// Sends a connection to the next worker that has not ended.
-fn dispatch(
-    stream: TcpStream,
-    permit: HttpPermit,
-    channels: &mut Vec<WorkerChannel>,
-    next: &mut usize,
-) -> io::Result<()> {
-    let mut accepted = (AcceptedStream::Local(stream), permit);
-    while !channels.is_empty() {
-        let at = *next % channels.len();
-        if !channels[at].is_accepting_thread {
-            accepted.0 = accepted.0.detach()?;
-        }
-        match channels[at].sender.send(accepted) {
-            Ok(()) => {
-                *next = at + 1;
-                return Ok(());
+/// Sends the connections of one port to the workers in turn.
+struct Dispatcher {
+    rules: Arc<PortRules>,
+    channels: Vec<WorkerChannel>,
+    next: usize,
+}
+
+impl Dispatcher {
+    /// Sends a connection to the next worker that has not ended.
+    fn dispatch(&mut self, stream: PlainStream, peer: Option<SocketAddr>, permit: HttpPermit) -> io::Result<()> {
+        let stream = AcceptedStream::Local(stream);
+        let mut accepted = AcceptedConnection { stream, peer, port: self.rules.clone(), permit };
+        while !self.channels.is_empty() {
+            let at = self.next % self.channels.len();
+            if !self.channels[at].is_accepting_thread {
+                accepted.stream = accepted.stream.detach()?;
             }
-            Err(refused) => {
-                accepted = refused.0;
-                channels.remove(at);
-                log::error!("worker ended, new connections go to the others left={}", channels.len());
+            match self.channels[at].sender.send(accepted) {
+                Ok(()) => {
+                    self.next = at + 1;
+                    return Ok(());
+                }
+                Err(refused) => {
+                    accepted = refused.0;
+                    self.channels.remove(at);
+                    log::error!("worker ended, new connections go to the others left={}", self.channels.len());
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Returns whether the error concerns one connection only, so that the next accept may succeed.
@@ -245,16 +260,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::net::TcpListener;
     use std::thread::{self, ThreadId};
 
     use actix::System;
     use actix_service::fn_service;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::limits::Limits;
-    use crate::server::listener::listen;
+    use crate::server::port::Port;
 
     /// Number of permits that no test exhausts.
     const MANY: usize = 8;
@@ -263,8 +279,9 @@ mod tests {
         Deadlines::new(&Limits::default())
     }
 
-    fn port(socket: TcpListener, ordinary: usize) -> Port {
-        Port { socket, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Live::default() }
+    fn ports(socket: TcpListener, ordinary: usize) -> Ports {
+        let sockets = vec![Port::from(socket).into_parts(false)];
+        Ports { sockets, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Live::default() }
     }
 
     /// Serves a port. Every connection reports its thread to the test, sends a byte, and ends when
@@ -274,7 +291,7 @@ mod tests {
         workers: usize,
         ordinary: usize,
     ) -> (AcceptLoop, SocketAddr, mpsc::UnboundedReceiver<ThreadId>) {
-        let port = listen("127.0.0.1:0".parse().expect("an address"), 16).expect("a free port");
+        let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = port.local_addr().expect("an address");
         let (served, serves) = mpsc::unbounded_channel();
         let service = move || {
@@ -288,7 +305,7 @@ mod tests {
                 }
             })
         };
-        let serving = AcceptLoop::start(hub, workers, self::port(port, ordinary), Arc::default(), service);
+        let serving = AcceptLoop::start(hub, workers, ports(port, ordinary), Arc::default(), service);
         let serving = serving.await.expect("the accept loop starts");
         (serving, address, serves)
     }
@@ -329,15 +346,13 @@ mod tests {
         System::new().block_on(async {
             for workers in [1, 2] {
                 let hub = Arbiter::new().handle();
-                let port = listen("127.0.0.1:0".parse().expect("an address"), 16).expect("a free port");
+                let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
                 let broken = || {
                     actix_service::fn_factory(|| async {
                         Err::<actix_service::boxed::BoxService<HttpStream, (), DispatchError>, ()>(())
                     })
                 };
-                assert!(
-                    AcceptLoop::start(&hub, workers, self::port(port, MANY), Arc::default(), broken).await.is_err()
-                );
+                assert!(AcceptLoop::start(&hub, workers, ports(port, MANY), Arc::default(), broken).await.is_err());
             }
         });
     }

@@ -58,8 +58,9 @@ pub enum BuildError {
     /// The cookie is invalid.
     #[error("cookie: {0}")]
     Cookie(#[from] CookieError),
-    /// A trusted proxy is invalid. It must be an address, or a network with a prefix length.
-    #[error("trusted proxy {0:?}: expected an address or a network such as \"10.0.0.0/8\"")]
+    /// A trusted proxy is invalid. It must be an address, a network with a prefix length, or
+    /// `unix`.
+    #[error("trusted proxy {0:?}: expected an address, a network such as \"10.0.0.0/8\", or \"unix\"")]
     Proxy(String),
     /// An allowed or denied address is invalid. It must be an address, or a network with a prefix
     /// length.
@@ -182,8 +183,8 @@ impl Builder {
     /// host. Requests with another Host get status 421. This check blocks pages of other sites
     /// whose host name resolves to this machine (DNS rebinding).
     ///
-    /// By default a [`Listener`](crate::Listener) on a loopback address admits only the loopback
-    /// names. Other listeners, and applications with [`Server::routes`], admit any host.
+    /// By default a [`Port`](crate::Port) on a loopback address, and a unix socket, admit only the
+    /// loopback names. Other ports, and applications with [`Server::routes`], admit any host.
     #[must_use]
     pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.allowed_hosts = Some(hosts.into_iter().map(Into::into).collect());
@@ -242,6 +243,8 @@ impl Builder {
     ///
     /// A proxy must write only one of the two kinds of headers. If both kinds are present and name
     /// different clients, one is forged, and the server uses the address of the proxy.
+    ///
+    /// `unix` names the peers of unix sockets, which have no address.
     #[must_use]
     pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.trusted_proxies = networks.into_iter().map(Into::into).collect();

@@ -7,20 +7,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use local_waker::LocalWaker;
 use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::http_permits::HttpPermit;
+use super::port::PortRules;
 use crate::limits::Limits;
 use crate::protocol::reason::HttpCloseReason;
 use crate::session::directory::ClientPrefix;
+use crate::transport::network_stream::NetworkStream;
 
 /// Maximum lifetime of a connection of the reserve. A request of an operator takes milliseconds.
 const RESERVE_LIFE: Duration = Duration::from_secs(2);
@@ -63,6 +66,8 @@ impl Deadlines {
 /// State of a connection, with the time at which the state began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// The TLS handshake is incomplete.
+    Handshake(Instant),
     /// The first request is incomplete.
     First(Instant),
     /// The last request has ended, and no other request has begun.
@@ -83,6 +88,7 @@ enum Phase {
 /// Connection state shared by stream, requests and task.
 pub(super) struct HttpConnection {
     deadlines: Deadlines,
+    port: Arc<PortRules>,
     client: Option<ClientPrefix>,
     opened: Instant,
     phase: Cell<Phase>,
@@ -95,16 +101,36 @@ pub(super) struct HttpConnection {
 }
 
 impl HttpConnection {
-    pub(super) fn new(deadlines: Deadlines, client: Option<ClientPrefix>, permit: HttpPermit, now: Instant) -> Self {
+    pub(super) fn new(
+        deadlines: Deadlines,
+        port: Arc<PortRules>,
+        client: Option<ClientPrefix>,
+        permit: HttpPermit,
+        now: Instant,
+    ) -> Self {
+        let phase = if port.is_encrypted() { Phase::Handshake(now) } else { Phase::First(now) };
         Self {
             deadlines,
+            port,
             client,
             opened: now,
-            phase: Cell::new(Phase::First(now)),
+            phase: Cell::new(phase),
             blocked: Cell::default(),
             permit: RefCell::new(Some(permit)),
             is_evicted: Cell::default(),
             task: LocalWaker::new(),
+        }
+    }
+
+    /// Rules of the port that accepted the connection.
+    pub(super) fn port(&self) -> &PortRules {
+        &self.port
+    }
+
+    /// Records the end of the TLS handshake, after which the first request has its own deadline.
+    pub(super) fn end_handshake(&self) {
+        if let Phase::Handshake(_) = self.phase.get() {
+            self.phase.set(Phase::First(Instant::now()));
         }
     }
 
@@ -153,6 +179,7 @@ impl HttpConnection {
         let Deadlines { head, keep_alive, body, response, grace } = self.deadlines;
         let phase = match self.phase.get() {
             Phase::Upgraded => return None,
+            Phase::Handshake(since) => Some((since + head, HttpCloseReason::Tls)),
             // `grace` leaves time for the 408 response of actix-http to a first head that times
             // out.
             Phase::First(since) => Some((since + head + grace, HttpCloseReason::Head)),
@@ -168,7 +195,7 @@ impl HttpConnection {
     /// Time at which the connection began to wait for its client. `None` if it does not wait.
     fn waiting_since(&self) -> Option<Instant> {
         match self.phase.get() {
-            Phase::First(since) | Phase::Idle(since) | Phase::Head(since) => Some(since),
+            Phase::Handshake(since) | Phase::First(since) | Phase::Idle(since) | Phase::Head(since) => Some(since),
             Phase::Serving { body, .. } => body.or_else(|| self.blocked.get()),
             Phase::Upgraded => None,
         }
@@ -259,17 +286,23 @@ impl Drop for Registered {
 
 /// Stream of a connection. Reads and writes update the connection state.
 pub(super) struct HttpStream {
-    stream: TcpStream,
+    stream: NetworkStream,
+    /// Address of the peer. Peers of a unix socket have none.
+    peer: Option<SocketAddr>,
     connection: Rc<HttpConnection>,
 }
 
 impl HttpStream {
-    pub(super) fn new(stream: TcpStream, connection: Rc<HttpConnection>) -> Self {
-        Self { stream, connection }
+    pub(super) fn new(stream: NetworkStream, peer: Option<SocketAddr>, connection: Rc<HttpConnection>) -> Self {
+        Self { stream, peer, connection }
     }
 
-    pub(super) fn get_ref(&self) -> &TcpStream {
-        &self.stream
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
     }
 
     pub(super) fn connection(&self) -> &Rc<HttpConnection> {
@@ -277,7 +310,7 @@ impl HttpStream {
     }
 
     /// Ends the HTTP deadlines, and returns the socket for a protocol with its own deadlines.
-    pub(super) fn into_upgraded(self) -> TcpStream {
+    pub(super) fn into_upgraded(self) -> NetworkStream {
         self.connection.phase.set(Phase::Upgraded);
         self.stream
     }
@@ -329,7 +362,8 @@ mod tests {
 
     fn connection_from(permits: &HttpPermits, client: Option<ClientPrefix>) -> Rc<HttpConnection> {
         let permit = permits.try_ordinary().expect("a permit");
-        Rc::new(HttpConnection::new(Deadlines::new(&Limits::default()), client, permit, Instant::now()))
+        let (deadlines, port) = (Deadlines::new(&Limits::default()), Arc::new(PortRules::plain()));
+        Rc::new(HttpConnection::new(deadlines, port, client, permit, Instant::now()))
     }
 
     fn close_reason(connection: &HttpConnection) -> Option<HttpCloseReason> {
@@ -351,6 +385,19 @@ mod tests {
         assert_eq!(close_reason(&one), Some(HttpCloseReason::Head));
         one.on_read();
         assert_eq!(one.deadline(), head);
+    }
+
+    #[test]
+    fn a_tls_handshake_has_a_deadline_and_is_evictable() {
+        let permits = HttpPermits::new(1, 0);
+        let one = connection(&permits);
+        one.phase.set(Phase::Handshake(one.opened));
+        let handshake = one.deadline();
+        one.on_read();
+        assert_eq!((one.deadline(), close_reason(&one)), (handshake, Some(HttpCloseReason::Tls)));
+        assert_eq!(one.waiting_since(), Some(one.opened));
+        one.end_handshake();
+        assert_eq!(close_reason(&one), Some(HttpCloseReason::Head));
     }
 
     #[test]

@@ -32,26 +32,24 @@ const CLIENT: &str = "/client/";
 /// Request rules of one thread.
 pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
-    /// Accepted Host headers if the policy has none.
-    default_hosts: Hosts,
     policy: Live<AccessPolicy>,
     refused_hosts: Throttle,
     refused_addresses: Throttle,
 }
 
 impl RequestRules {
-    pub(super) fn new(permits: HttpPermits, default_hosts: Hosts, policy: Live<AccessPolicy>) -> Self {
-        let (refused_hosts, refused_addresses) = (Throttle::new(1), Throttle::new(1));
-        Self { permits, default_hosts, policy, refused_hosts, refused_addresses }
+    pub(super) fn new(permits: HttpPermits, policy: Live<AccessPolicy>) -> Self {
+        Self { permits, policy, refused_hosts: Throttle::new(1), refused_addresses: Throttle::new(1) }
     }
 
-    /// Checks the Host header. Refusals are logged, at most one per second.
-    pub(super) fn admits_host(&self, head: &RequestHead) -> bool {
+    /// Checks the Host header against the hosts of the policy or, if the policy has none, those of
+    /// the port. Refusals are logged, at most one per second.
+    pub(super) fn admits_host(&self, default_hosts: &Hosts, head: &RequestHead) -> bool {
         let policy = self.policy.get();
-        let hosts = policy.hosts.as_ref().unwrap_or(&self.default_hosts);
+        let hosts = policy.hosts.as_ref().unwrap_or(default_hosts);
         let Err(host) = hosts.admit(&head.headers) else { return true };
         if let Some(skipped) = self.refused_hosts.is_due(Instant::now()) {
-            let address = head.peer_addr.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            let address = head.peer_addr.map_or_else(|| "unix".to_owned(), |address| address.to_string());
             log::warn!(
                 "request refused, its Host is not in allowed_hosts host={host:?} address={address} skipped={skipped}"
             );
@@ -67,7 +65,7 @@ impl RequestRules {
             return true;
         }
         if let Some(skipped) = self.refused_addresses.is_due(Instant::now()) {
-            let address = head.peer_addr.map(|peer| policy.proxies.client(peer.ip(), &head.headers).address);
+            let address = policy.proxies.client(head.peer_addr, &head.headers).address;
             let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             log::warn!("request refused, its client's address is not allowed address={address} skipped={skipped}");
         }
@@ -83,7 +81,8 @@ impl RequestRules {
         let connection = request.conn_data::<Rc<HttpConnection>>().cloned();
         let exchange = connection.map(|connection| Exchange::begin(connection, &mut request));
         let is_of_reserve = exchange.as_ref().is_some_and(|exchange| self.is_of_reserve(&exchange.0));
-        let refusal = if !self.admits_host(request.head()) {
+        let hosts = exchange.as_ref().map(|exchange| &exchange.0.port().default_hosts);
+        let refusal = if hosts.is_none_or(|hosts| !self.admits_host(hosts, request.head())) {
             Some(host_refusal())
         } else if !self.admits_client(request.head()) {
             Some(address_refusal())

@@ -1,66 +1,93 @@
-//! A port of the server's own: raw websockets, polling, and the application's HTTP resources.
+//! Ports of the server's own: raw websockets, polling, and the application's HTTP resources.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use actix_codec::Framed;
+use actix_http::error::DispatchError;
 use actix_http::h1::Codec;
 use actix_http::{HttpService, KeepAlive, Protocol, Request, StatusCode};
-use actix_service::{Service, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{Service, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest};
-use socket2::{Domain, Socket, Type};
 
 use super::Server;
-use super::accept::{AcceptLoop, Port};
+use super::accept::{AcceptLoop, Ports};
 use super::http_connection::{Deadlines, HttpStream};
 use super::http_requests::{self, HOST_REFUSAL, RequestRules};
-use crate::transport::hosts::Hosts;
+use super::port::Port;
+use crate::transport::network_stream::IsEncrypted;
 use crate::transport::{Endpoint, polling, websocket::raw};
 
 type Configure = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
-/// A bound port of a server. [`run`](Self::run) serves the port.
+/// The bound ports of a server. [`run`](Self::run) serves them.
 pub struct Listener {
     server: Server,
-    socket: TcpListener,
+    ports: Vec<Port>,
+    internal_ports: Vec<Port>,
     workers: Option<usize>,
     configure: Vec<Configure>,
+    configure_internal: Vec<Configure>,
     signals: bool,
     drain: Duration,
 }
 
 impl Listener {
-    pub(super) fn bind(server: Server, address: impl ToSocketAddrs) -> io::Result<Self> {
-        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "address has no IP address");
-        for address in address.to_socket_addrs()? {
-            match listen(address, server.limits().http.backlog) {
-                Ok(socket) => {
-                    return Ok(Self {
-                        server,
-                        socket,
-                        workers: None,
-                        configure: Vec::new(),
-                        signals: true,
-                        drain: Duration::ZERO,
-                    });
-                }
-                Err(error) => last = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")),
-            }
-        }
-        Err(last)
+    pub(super) fn new(server: Server, port: Port) -> io::Result<Self> {
+        let listener = Self {
+            server,
+            ports: Vec::new(),
+            internal_ports: Vec::new(),
+            workers: None,
+            configure: Vec::new(),
+            configure_internal: Vec::new(),
+            signals: true,
+            drain: Duration::ZERO,
+        };
+        listener.and(port)
     }
 
-    /// Returns the bound address. If port 0 was requested, the address has the port that the system
-    /// chose.
+    /// Serves on one more port.
+    pub fn and(mut self, port: impl Into<Port>) -> io::Result<Self> {
+        let port = port.into();
+        port.set_backlog(self.server.limits().http.backlog)?;
+        self.ports.push(port);
+        Ok(self)
+    }
+
+    /// Serves the resources of [`configure_internal`](Self::configure_internal), and nothing else,
+    /// on this port. Clients cannot connect to it.
+    pub fn and_internal(mut self, port: impl Into<Port>) -> io::Result<Self> {
+        let port = port.into();
+        port.set_backlog(self.server.limits().http.backlog)?;
+        self.internal_ports.push(port);
+        Ok(self)
+    }
+
+    /// Returns the address of the first port that has one. If port 0 was requested, the address has
+    /// the port that the system chose. If all ports are unix sockets, returns an error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        let no_address = || Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "a unix socket has no IP address"));
+        self.ports.iter().find_map(Port::local_addr).unwrap_or_else(no_address)
+    }
+
+    /// URLs of the ports for clients, such as `http://127.0.0.1:3000`, in the order in which they
+    /// were added. See [`Port::url`].
+    pub fn urls(&self) -> Vec<String> {
+        self.ports.iter().map(Port::url).collect()
+    }
+
+    /// URLs of the ports of [`and_internal`](Self::and_internal).
+    pub fn internal_urls(&self) -> Vec<String> {
+        self.internal_ports.iter().map(Port::url).collect()
     }
 
     /// Number of worker threads. The default is one per core.
@@ -78,10 +105,17 @@ impl Listener {
         self
     }
 
-    /// Adds HTTP resources at paths other than that of the server.
+    /// Adds HTTP resources at paths other than that of the server, on the ports for clients.
     #[must_use]
     pub fn configure(mut self, configure: impl Fn(&mut ServiceConfig) + Send + Sync + 'static) -> Self {
         self.configure.push(Arc::new(configure));
+        self
+    }
+
+    /// Adds HTTP resources on the ports of [`and_internal`](Self::and_internal).
+    #[must_use]
+    pub fn configure_internal(mut self, configure: impl Fn(&mut ServiceConfig) + Send + Sync + 'static) -> Self {
+        self.configure_internal.push(Arc::new(configure));
         self
     }
 
@@ -99,52 +133,79 @@ impl Listener {
     ///
     /// A single worker runs on the hub's own thread, which saves wake-ups. Several workers have
     /// threads of their own and receive connections in turn.
-    pub async fn run(self) -> io::Result<()> {
-        let Self { server, socket, workers, configure, signals, drain } = self;
+    ///
+    /// Certificates of encrypted ports are read again when their files change.
+    pub async fn run(mut self) -> io::Result<()> {
+        #[cfg(unix)]
+        let _files: Vec<_> =
+            self.ports.iter_mut().chain(&mut self.internal_ports).filter_map(Port::take_file).collect();
+        let certificates = self.watch_certificates();
+        tokio::select! {
+            served = self.serve() => served,
+            () = certificates => Ok(()),
+        }
+    }
+
+    /// Watches the certificates of all ports. Never completes.
+    #[cfg(feature = "tls")]
+    fn watch_certificates(&self) -> impl Future<Output = ()> + use<> {
+        let ports = self.ports.iter().chain(&self.internal_ports);
+        let mut certificates: Vec<super::tls::Tls> = Vec::new();
+        for tls in ports.filter_map(Port::certificate) {
+            if !certificates.iter().any(|known| known.is(tls)) {
+                certificates.push(tls.clone());
+            }
+        }
+        async move {
+            let mut watches = tokio::task::JoinSet::new();
+            for tls in certificates {
+                watches.spawn_local(async move { tls.watch().await });
+            }
+            while watches.join_next().await.is_some() {}
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn watch_certificates(&self) -> impl Future<Output = ()> + use<> {
+        std::future::pending()
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        let Self { server, ports, internal_ports, workers, configure, configure_internal, signals, drain } = self;
         let signals = signals.then(StopSignals::new);
-        let limits = server.limits();
-        let deadlines = Deadlines::new(limits);
-        let (request_head_timeout, close_linger) = (limits.http.head_timeout, limits.transport.close_linger);
-        let hosts = default_hosts(&socket);
+        let has_internal = !internal_ports.is_empty();
         let io = server.clone();
         let factory = move || {
-            let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
-            let rules = RequestRules::new(io.http_permits.clone(), hosts.clone(), endpoint.policy.clone());
-            let rules = Rc::new(rules);
-            let app = app(io.clone(), configure, rules.clone());
-            let http = HttpService::build()
-                // Connections have their own deadlines. The request timeout only causes the 408
-                // response to a first head that times out.
-                .keep_alive(KeepAlive::Os)
-                .client_request_timeout(request_head_timeout)
-                // Without this timeout, a client whose request is refused before it was read would
-                // see a reset instead of the response.
-                .client_disconnect_timeout(close_linger)
-                // A client that closes its side of the connection has disconnected, so its pending
-                // poll must end.
-                .h1_allow_half_closed(false)
-                .on_connect_ext(|stream: &HttpStream, data| drop(data.insert(stream.connection().clone())))
-                .upgrade(fn_service(move |(request, framed)| {
-                    let upgrading = upgrade(endpoint.clone(), path.clone(), rules.clone(), request, framed);
-                    async move { upgrading.await.map_err(actix_web::Error::from) }
-                }))
-                .finish(map_config(app, |_| AppConfig::default()));
-            fn_service(|stream: HttpStream| async move {
-                // Small frames, and the body of a poll response after its head, must not wait for
-                // TCP acknowledgements.
-                if let Err(error) = stream.get_ref().set_nodelay(true) {
-                    log::debug!("connection not set to TCP_NODELAY error={error}");
+            let http = |is_internal: bool| {
+                let configure = if is_internal { &configure_internal } else { &configure };
+                http_service(&io, configure.clone(), is_internal)
+            };
+            let (public, internal) = (http(false), has_internal.then(|| http(true)));
+            let services = Rc::new((public, internal));
+            fn_factory(move || {
+                let services = services.clone();
+                async move {
+                    let public = services.0.new_service(()).await?;
+                    let internal = match &services.1 {
+                        Some(internal) => Some(internal.new_service(()).await?),
+                        None => None,
+                    };
+                    Ok(ServiceOfPort { public, internal })
                 }
-                let peer = stream.get_ref().peer_addr().ok();
-                Ok((stream, Protocol::Http1, peer))
             })
-            .and_then(http)
+        };
+        let public = ports.into_iter().map(|port| port.into_parts(false));
+        let internal = internal_ports.into_iter().map(|port| port.into_parts(true));
+        let ports = Ports {
+            sockets: public.chain(internal).collect(),
+            permits: server.http_permits.clone(),
+            deadlines: Deadlines::new(server.limits()),
+            policy: server.endpoint.policy.clone(),
         };
         let workers = workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
-        let port =
-            Port { socket, permits: server.http_permits.clone(), deadlines, policy: server.endpoint.policy.clone() };
         let mut serving =
-            AcceptLoop::start(&server.hub_thread, workers, port, server.metrics.new_worker(), factory).await?;
+            AcceptLoop::start(&server.hub_thread, workers, ports, server.metrics.new_worker(), factory).await?;
         let Some(mut signals) = signals else { return Err(serving.failed().await) };
         let signal = tokio::select! {
             signal = signals.next() => signal,
@@ -155,33 +216,104 @@ impl Listener {
     }
 }
 
-/// Hosts that are allowed by default. On a loopback address, only the loopback names are allowed.
-/// On any other address, all hosts are allowed.
-fn default_hosts(socket: &TcpListener) -> Hosts {
-    match socket.local_addr() {
-        Ok(address) if address.ip().to_canonical().is_loopback() => Hosts::LOOPBACK,
-        _ => Hosts::Any,
+/// Services of one thread. A connection is served according to its port.
+struct ServiceOfPort<S> {
+    public: S,
+    internal: Option<S>,
+}
+
+impl<S: Service<HttpStream>> Service<HttpStream> for ServiceOfPort<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let internal = self.internal.as_ref().map_or(Poll::Ready(Ok(())), |internal| internal.poll_ready(cx));
+        match internal {
+            Poll::Ready(Ok(())) => self.public.poll_ready(cx),
+            waiting => waiting,
+        }
+    }
+
+    fn call(&self, stream: HttpStream) -> Self::Future {
+        match &self.internal {
+            Some(internal) if stream.connection().port().is_internal => internal.call(stream),
+            _ => self.public.call(stream),
+        }
     }
 }
 
+/// Creates the HTTP service of the ports for clients, or of the internal ports.
+fn http_service(
+    io: &Server,
+    configure: Vec<Configure>,
+    is_internal: bool,
+) -> impl ServiceFactory<
+    HttpStream,
+    Config = (),
+    Response = (),
+    InitError = (),
+    Service: 'static,
+    Error = DispatchError,
+    Future: 'static,
+> + use<> {
+    let (limits, endpoint, path) = (io.limits(), io.endpoint.clone(), io.path.clone());
+    let rules = Rc::new(RequestRules::new(io.http_permits.clone(), endpoint.policy.clone()));
+    let app = app(io.clone(), configure, rules.clone(), is_internal);
+    let http = HttpService::build()
+        // Connections have their own deadlines. The request timeout only causes the 408 response to
+        // a first head that times out.
+        .keep_alive(KeepAlive::Os)
+        .client_request_timeout(limits.http.head_timeout)
+        // Without this timeout, a client whose request is refused before it was read would see a
+        // reset instead of the response.
+        .client_disconnect_timeout(limits.transport.close_linger)
+        // A client that closes its side of the connection has disconnected, so its pending poll
+        // must end.
+        .h1_allow_half_closed(false)
+        .on_connect_ext(|stream: &HttpStream, data| {
+            data.insert(stream.connection().clone());
+            if stream.is_encrypted() {
+                data.insert(IsEncrypted);
+            }
+        })
+        .upgrade(fn_service(move |(request, framed)| {
+            let path = (!is_internal).then(|| path.clone());
+            let upgrading = upgrade(endpoint.clone(), path, rules.clone(), request, framed);
+            async move { upgrading.await.map_err(actix_web::Error::from) }
+        }))
+        .finish(map_config(app, |_| AppConfig::default()));
+    fn_service(|stream: HttpStream| async move {
+        let peer = stream.peer();
+        Ok((stream, Protocol::Http1, peer))
+    })
+    .and_then(http)
+}
+
+/// Answers an upgrade request. Internal ports have no path for clients.
 async fn upgrade(
     endpoint: Endpoint,
-    path: Arc<str>,
+    path: Option<Arc<str>>,
     rules: Rc<RequestRules>,
     request: Request,
     framed: Framed<HttpStream, Codec>,
 ) -> io::Result<()> {
+    let is_host_admitted = rules.admits_host(&framed.io_ref().connection().port().default_hosts, request.head());
     let framed = framed.into_map_io(HttpStream::into_upgraded);
-    if !rules.admits_host(request.head()) {
+    if !is_host_admitted {
         return raw::refuse_upgrade(&endpoint, framed, StatusCode::MISDIRECTED_REQUEST, HOST_REFUSAL).await;
     }
-    raw::on_upgrade(endpoint, &path, request, framed).await
+    match path {
+        Some(path) => raw::on_upgrade(endpoint, &path, request, framed).await,
+        None => raw::refuse_upgrade(&endpoint, framed, StatusCode::NOT_FOUND, "Not found").await,
+    }
 }
 
 fn app(
     io: Server,
     configure: Vec<Configure>,
     rules: Rc<RequestRules>,
+    is_internal: bool,
 ) -> App<
     impl actix_service::ServiceFactory<
         actix_web::dev::ServiceRequest,
@@ -195,7 +327,9 @@ fn app(
     let app = App::new().configure(move |config| {
         let paths = [io.path.to_string(), format!("{}/", io.path)];
         let handler = move |request: HttpRequest, payload| polling::handle(io.endpoint.clone(), request, payload);
-        config.service(web::resource(paths.to_vec()).route(web::to(handler)));
+        if !is_internal {
+            config.service(web::resource(paths.to_vec()).route(web::to(handler)));
+        }
         for configure in &configure {
             configure(config);
         }
@@ -215,17 +349,6 @@ fn app(
             Ok(admission.finish(response))
         }
     })
-}
-
-pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
-    // The address can be reused, so that a restart need not wait until connections of the previous
-    // process time out.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 async fn stop(server: Server, serving: &AcceptLoop, mut signals: StopSignals, signal: &str, drain: Duration) {

@@ -9,13 +9,18 @@ mod http_requests;
 mod listener;
 mod memory;
 mod metrics;
+mod port;
 mod port_worker;
 mod queue;
 mod recovery;
 mod resources;
 #[cfg(test)]
 mod simulation;
+#[cfg(unix)]
+mod socket_file;
 mod start;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::io;
 use std::net::ToSocketAddrs;
@@ -51,9 +56,12 @@ pub use self::builder::{BuildError, Builder};
 pub use self::embedding::on_connect;
 pub use self::listener::Listener;
 pub use self::metrics::METRICS_CONTENT_TYPE;
+pub use self::port::Port;
 pub use self::queue::Queue;
 pub use self::recovery::Recovery;
 pub use self::resources::RequestBody;
+#[cfg(feature = "tls")]
+pub use self::tls::{Tls, TlsError};
 
 /// Reason why a server accepts no new sessions, or should receive none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -226,7 +234,7 @@ impl Server {
     /// | `stentor_upgrades_total` | counter | sessions | upgraded from polling to websocket |
     /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`] |
     /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by code of Engine.IO and reason |
-    /// | `stentor_http_connections_closed_total{reason}` | counter | connections | closed by the server: idle, evicted for a new client, timed out, malformed |
+    /// | `stentor_http_connections_closed_total{reason}` | counter | connections | closed by the server: idle, evicted for a new client, timed out, malformed, failed TLS handshakes |
     /// | `stentor_oversized_messages_total{transport}` | counter | messages | larger than [`limits.transport.payload_bytes_max`](crate::limits::TransportLimits::payload_bytes_max) |
     /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
     /// | `stentor_received_bytes_total` | counter | bytes | data of received packets, without framing |
@@ -301,9 +309,15 @@ impl Server {
         metrics::text(self.metrics.clone(), limits, budgets.clone(), self.queue.clone())
     }
 
-    /// Binds an address for a port of the server's own.
+    /// Binds a TCP address for a port of the server's own. For unix sockets, TLS and sockets that
+    /// are bound already, use [`listen`](Self::listen).
     pub fn bind(&self, address: impl ToSocketAddrs) -> io::Result<Listener> {
-        Listener::bind(self.clone(), address)
+        self.listen(Port::bind(address)?)
+    }
+
+    /// Returns a listener on a port of the server's own. [`Listener::and`] adds further ports.
+    pub fn listen(&self, port: impl Into<Port>) -> io::Result<Listener> {
+        Listener::new(self.clone(), port.into())
     }
 
     /// Serves on an address until SIGINT or SIGTERM. If serving fails, the server is also

@@ -1,6 +1,7 @@
-//! Worker of a port: the connections that one thread serves.
+//! Worker of the ports: the connections that one thread serves.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,7 +49,8 @@ impl PortWorker {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                Some((stream, permit)) = accepted.recv() => {
+                Some(accepted) = accepted.recv() => {
+                    let AcceptedConnection { stream, peer, port, permit } = accepted;
                     let stream = match stream.into_stream() {
                         Ok(stream) => stream,
                         Err(error) => {
@@ -57,7 +59,6 @@ impl PortWorker {
                         }
                     };
                     let (service, log) = (service.clone(), log.clone());
-                    let peer = stream.peer_addr().ok();
                     if peer.is_some_and(|peer| !self.policy.get().admits_peer(peer.ip())) {
                         log.closed(peer, HttpCloseReason::Denied);
                         continue;
@@ -67,17 +68,26 @@ impl PortWorker {
                     let client = peer.filter(|peer| !self.policy.get().proxies.trusts(peer.ip().to_canonical()));
                     let client = client.map(|peer| peer.ip().into());
                     let (permit, now) = (self.upgrade_permit(permit, client), Instant::now());
-                    let connection = Rc::new(HttpConnection::new(self.deadlines, client, permit, now));
+                    let connection = HttpConnection::new(self.deadlines, port.clone(), client, permit, now);
+                    let connection = Rc::new(connection);
                     let registered = self.connections.register(connection.clone());
                     connections.spawn_local(async move {
-                        let stream = HttpStream::new(stream, connection.clone());
+                        // Small frames, and the body of a poll response after its head, must not
+                        // wait for TCP acknowledgements.
+                        if let Err(error) = stream.set_nodelay() {
+                            log::debug!("connection not set to TCP_NODELAY error={error}");
+                        }
                         let served = connection.serve(async {
-                            poll_fn(|cx| service.poll_ready(cx)).await?;
-                            service.call(stream).await
+                            let stream = port.secure(stream).await.map_err(ConnectionError::Tls)?;
+                            connection.end_handshake();
+                            poll_fn(|cx| service.poll_ready(cx)).await.map_err(ConnectionError::Http)?;
+                            let stream = HttpStream::new(stream, peer, connection.clone());
+                            service.call(stream).await.map_err(ConnectionError::Http)
                         });
                         match served.await {
                             Ok(Ok(())) => {}
-                            Ok(Err(error)) => log.ended(peer, &error),
+                            Ok(Err(ConnectionError::Tls(error))) => log.handshake_failed(peer, &error),
+                            Ok(Err(ConnectionError::Http(error))) => log.ended(peer, &error),
                             Err(reason) => log.closed(peer, reason),
                         }
                         drop(registered);
@@ -98,6 +108,13 @@ impl PortWorker {
         let ordinary = self.permits.try_ordinary();
         ordinary.or_else(|| self.connections.evict_longest_waiting(client, Instant::now())).unwrap_or(permit)
     }
+}
+
+/// Error that ended a connection.
+enum ConnectionError {
+    /// The TLS handshake failed.
+    Tls(io::Error),
+    Http(DispatchError),
 }
 
 /// Counters and rate-limited log lines of connections that ended.
@@ -124,6 +141,13 @@ impl CloseLog {
         }
     }
 
+    fn handshake_failed(&self, peer: Option<SocketAddr>, error: &io::Error) {
+        self.metrics.http_closed[HttpCloseReason::Tls].add(1);
+        if let Some(skipped) = self.throttles[HttpCloseReason::Tls].is_due(Instant::now()) {
+            log::warn!("TLS handshake failed address={} error=\"{error}\" skipped={skipped}", display(peer));
+        }
+    }
+
     fn closed(&self, peer: Option<SocketAddr>, reason: HttpCloseReason) {
         self.metrics.http_closed[reason].add(1);
         let why = match reason {
@@ -135,6 +159,7 @@ impl CloseLog {
             HttpCloseReason::Reserve => "request on a connection of the reserve timed out",
             HttpCloseReason::Malformed => "request malformed",
             HttpCloseReason::Denied => "its address is not allowed",
+            HttpCloseReason::Tls => "TLS handshake timed out",
         };
         if let Some(skipped) = self.throttles[reason].is_due(Instant::now()) {
             log::warn!("connection closed, {why} address={} skipped={skipped}", display(peer));
@@ -142,7 +167,7 @@ impl CloseLog {
     }
 }
 
-/// The address is unknown if the peer has already disconnected.
+/// Peers of a unix socket have no address.
 fn display(peer: Option<SocketAddr>) -> String {
-    peer.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+    peer.map_or_else(|| "unix".to_owned(), |address| address.to_string())
 }

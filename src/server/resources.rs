@@ -39,8 +39,7 @@ impl Server {
     /// proxies](super::Builder::trusted_proxies), this is the forwarded address, otherwise that of
     /// the peer. `None` if the connection has no address.
     pub fn client_address(&self, request: &HttpRequest) -> Option<IpAddr> {
-        let peer = request.peer_addr()?.ip();
-        Some(self.endpoint.policy.get().proxies.client(peer, request.headers()).address)
+        self.endpoint.policy.get().proxies.client(request.peer_addr(), request.headers()).address
     }
 
     /// Reads the body of a request, at most `bytes_max` bytes, within

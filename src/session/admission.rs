@@ -145,7 +145,7 @@ impl Session {
         match refusal {
             Some(ConnectRefusal::Packet(packet)) => self.refuse_with(socket, packet),
             Some(ConnectRefusal::Temporary { message }) => {
-                self.close(DisconnectReason::ForcedServerClose, &message, ctx);
+                self.close(DisconnectReason::ForcedClose, &message, ctx);
             }
             None => match self.without_declined_resume(socket) {
                 Ok(socket) => self.admit(socket, ctx),

@@ -12,9 +12,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use actix_http::RequestHead;
+use actix_web::HttpRequest;
 use actix_web::http::Method;
 use actix_web::http::uri::PathAndQuery;
 
+use super::network_stream::IsEncrypted;
 use super::{Endpoint, HttpRefusal};
 use crate::ids::SessionId;
 use crate::messages::handshake::{Arrival, Handshake};
@@ -38,6 +40,12 @@ pub(crate) struct HandshakeRequest<'a> {
     pub(crate) upgrade: bool,
     /// True if the connection to this server is encrypted.
     pub(crate) encrypted: bool,
+}
+
+/// Returns whether a request came over an encrypted connection, of a host application or of a port
+/// of the server's own.
+pub(super) fn is_encrypted(request: &HttpRequest) -> bool {
+    request.app_config().secure() || request.conn_data::<IsEncrypted>().is_some()
 }
 
 impl HandshakeRequest<'_> {
@@ -113,13 +121,9 @@ impl Endpoint {
         if bytes > limit {
             return Err(HttpRefusal::HeadTooLarge { bytes, limit });
         }
-        let client =
-            request.head.peer_addr.map(|peer| self.policy.get().proxies.client(peer.ip(), &request.head.headers));
-        let arrival = Arrival {
-            at: SystemTime::now(),
-            address: client.map(|client| client.address),
-            secure: request.encrypted || client.is_some_and(|client| client.secure),
-        };
+        let client = self.policy.get().proxies.client(request.head.peer_addr, &request.head.headers);
+        let arrival =
+            Arrival { at: SystemTime::now(), address: client.address, secure: request.encrypted || client.secure };
         self.charge_connect(arrival.address)?;
         // The permit is reserved before the application is asked, so that pending handshakes count
         // against the limits.

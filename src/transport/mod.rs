@@ -4,7 +4,9 @@ pub(crate) mod access_policy;
 pub(crate) mod body;
 pub(crate) mod cookie;
 pub(crate) mod cors;
+pub(crate) mod encryption;
 pub(crate) mod hosts;
+pub(crate) mod network_stream;
 pub(crate) mod networks;
 mod origins;
 pub(crate) mod polling;
@@ -12,7 +14,7 @@ pub(crate) mod proxies;
 mod refusal;
 pub(crate) mod websocket;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -84,10 +86,10 @@ impl AccessPolicy {
     }
 
     /// Returns whether the client of a request may send it. A trusted proxy may send requests of
-    /// its own, such as health checks.
+    /// its own, such as health checks, and so may a peer of a unix socket, which has no address.
     pub(crate) fn admits_client(&self, head: &RequestHead) -> bool {
-        let client = |peer: SocketAddr| self.proxies.client(peer.ip(), &head.headers).address;
-        !self.addresses.are_set() || head.peer_addr.is_none_or(|peer| self.admits_peer(client(peer)))
+        let client = || self.proxies.client(head.peer_addr, &head.headers).address;
+        !self.addresses.are_set() || client().is_none_or(|client| self.admits_peer(client))
     }
 }
 
@@ -115,7 +117,7 @@ impl Endpoint {
 
     fn source<'a>(&self, head: &'a RequestHead) -> RequestSource<'a> {
         RequestSource {
-            address: head.peer_addr.map(|peer| self.policy.get().proxies.client(peer.ip(), &head.headers).address),
+            address: self.policy.get().proxies.client(head.peer_addr, &head.headers).address,
             origin: head.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()),
             is_upgrade: head.upgrade(),
         }

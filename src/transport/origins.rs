@@ -31,7 +31,7 @@ impl AccessPolicy {
         if is_of(first(&head.headers, header::HOST)) {
             return true;
         }
-        let is_proxied = head.peer_addr.is_some_and(|peer| self.proxies.trusts(peer.ip().to_canonical()));
+        let is_proxied = self.proxies.trusts_peer(head.peer_addr);
         is_proxied && is_of(first(&head.headers, header::X_FORWARDED_HOST))
     }
 }

@@ -12,6 +12,7 @@ use bytestring::ByteString;
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
+use super::access_policy::is_encrypted;
 use super::body::{BodyError, read_body};
 use super::{Admitted, Endpoint, HandshakeRequest, HttpRefusal};
 use crate::messages::session::{SessionCommand, SessionLink};
@@ -62,7 +63,7 @@ async fn answer(
     payload: &mut Payload,
 ) -> Result<HttpResponse, HttpRefusal> {
     let poll_bytes_max = endpoint.services.core.limits.transport.poll_bytes_max;
-    let encrypted = request.app_config().secure();
+    let encrypted = is_encrypted(request);
     match endpoint.admit(HandshakeRequest { head: request.head(), upgrade: false, encrypted }).await? {
         Admitted::PendingSession(pending) => {
             let cookie = endpoint.policy.get().cookie(&pending);

@@ -3,43 +3,61 @@
 //! A header is read from right to left, since each proxy appends its entry on the right. Only
 //! entries that trusted proxies have written are used. A client can forge all entries further left.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use super::networks::Networks;
 
-/// Networks of the trusted proxies.
+/// The trusted proxies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Proxies(Networks);
+pub(crate) struct Proxies {
+    networks: Networks,
+    /// True if peers of unix sockets, which have no address, are trusted.
+    unix: bool,
+}
+
+/// Name of the peers of unix sockets in a list of proxies.
+const UNIX: &str = "unix";
 
 /// Client of a request, as seen through trusted proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
-    pub(crate) address: IpAddr,
+    /// Unknown for a peer of a unix socket, unless the peer is trusted and names its client.
+    pub(crate) address: Option<IpAddr>,
     /// True if a trusted proxy reports that the client's connection is encrypted.
     pub(crate) secure: bool,
 }
 
 impl Proxies {
-    /// Parses networks such as `10.0.0.0/8`. Returns the first invalid text as error.
-    pub(crate) fn parse<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, String> {
-        Networks::parse(networks).map(Self)
+    /// Parses networks such as `10.0.0.0/8`, and `unix`. Returns the first invalid text as error.
+    pub(crate) fn parse<T: AsRef<str>>(proxies: impl IntoIterator<Item = T>) -> Result<Self, String> {
+        let proxies: Vec<T> = proxies.into_iter().collect();
+        let unix = proxies.iter().any(|text| text.as_ref() == UNIX);
+        let networks = Networks::parse(proxies.into_iter().filter(|text| text.as_ref() != UNIX))?;
+        Ok(Self { networks, unix })
     }
 
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.0.contain(address)
+        self.networks.contain(address)
     }
 
-    /// Resolves the client of a request on a connection from `peer`.
+    /// Returns whether the peer of a connection is trusted. Peers of unix sockets have no address.
+    pub(crate) fn trusts_peer(&self, peer: Option<SocketAddr>) -> bool {
+        peer.map_or(self.unix, |peer| self.trusts(peer.ip().to_canonical()))
+    }
+
+    /// Resolves the client of a request on a connection from `peer`. Peers of unix sockets have no
+    /// address.
     ///
     /// A proxy usually writes either `X-Forwarded-For` or `Forwarded`, and forwards the other
     /// header as the client sent it. If both headers are present and contain different clients,
     /// neither is used.
-    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
-        let peer = peer.to_canonical();
+    pub(crate) fn client(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Client {
+        let is_trusted = self.trusts_peer(peer);
+        let peer = peer.map(|peer| peer.ip().to_canonical());
         let unknown = Client { address: peer, secure: false };
-        if !self.trusts(peer) {
+        if !is_trusted {
             return unknown;
         }
         match (self.by_forwarded_for(peer, headers), self.by_forwarded(peer, headers)) {
@@ -53,7 +71,7 @@ impl Proxies {
     }
 
     /// Resolves the client by `X-Forwarded-For` and `X-Forwarded-Proto`.
-    fn by_forwarded_for(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Client> {
+    fn by_forwarded_for(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<Client> {
         const NAME: HeaderName = header::X_FORWARDED_FOR;
         if !headers.contains_key(NAME) {
             return None;
@@ -65,7 +83,7 @@ impl Proxies {
 
     /// Resolves the client by `Forwarded` (RFC 7239). If the header is malformed, its entries are
     /// ignored, and the peer counts as the client.
-    fn by_forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Client> {
+    fn by_forwarded(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<Client> {
         if !headers.contains_key(header::FORWARDED) {
             return None;
         }
@@ -79,13 +97,13 @@ impl Proxies {
     /// Walks from the nearest proxy towards the client while the proxies are trusted. Returns the
     /// first untrusted address or, if there is none, the last known address. Also returns the
     /// number of entries used.
-    fn walk(&self, peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>) -> (IpAddr, usize) {
+    fn walk(&self, peer: Option<IpAddr>, entries: impl Iterator<Item = Option<IpAddr>>) -> (Option<IpAddr>, usize) {
         let (mut address, mut hops) = (peer, 0);
         for next in entries {
             // The entry is `unknown` or an obfuscated identifier, so the addresses further left
             // cannot be trusted.
             let Some(next) = next else { break };
-            address = next;
+            address = Some(next);
             hops += 1;
             if !self.trusts(next) {
                 break;
@@ -196,8 +214,12 @@ mod tests {
     /// Resolves the client behind the proxy `10.0.0.1`. `10.0.0.0/8` and `fd00::/8` are trusted.
     fn seen(given: &[(&'static str, &'static str)]) -> (String, bool) {
         let proxies = Proxies::parse(["10.0.0.0/8", "fd00::/8"]).unwrap();
-        let client = proxies.client("10.0.0.1".parse().unwrap(), &headers(given));
-        (client.address.to_string(), client.secure)
+        let client = proxies.client(peer("10.0.0.1"), &headers(given));
+        (client.address.unwrap().to_string(), client.secure)
+    }
+
+    fn peer(address: &str) -> Option<SocketAddr> {
+        Some(SocketAddr::new(address.parse().unwrap(), 1))
     }
 
     #[test]
@@ -231,9 +253,20 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ]);
         for proxies in [proxies, Proxies::default()] {
-            let client = proxies.client("203.0.113.9".parse().unwrap(), &lies);
-            assert_eq!(client, Client { address: "203.0.113.9".parse().unwrap(), secure: false });
+            let client = proxies.client(peer("203.0.113.9"), &lies);
+            assert_eq!(client, Client { address: "203.0.113.9".parse().ok(), secure: false });
+            assert_eq!(proxies.client(None, &lies), Client { address: None, secure: false }, "a unix socket");
         }
+    }
+
+    #[test]
+    fn peers_of_unix_sockets_are_trusted_by_name() {
+        let proxies = Proxies::parse(["unix", "10.0.0.0/8"]).unwrap();
+        let given = headers(&[("x-forwarded-for", "203.0.113.9, 10.0.0.7"), ("x-forwarded-proto", "https")]);
+        assert_eq!(proxies.client(None, &given), Client { address: "203.0.113.9".parse().ok(), secure: true });
+        assert_eq!(proxies.client(None, &headers(&[])), Client { address: None, secure: false });
+        assert!(proxies.trusts_peer(None) && !proxies.trusts_peer(peer("127.0.0.1")));
+        assert!(!Proxies::parse(["0.0.0.0/0", "::/0"]).unwrap().trusts_peer(None), "a network has no unix socket");
     }
 
     #[test]
@@ -256,8 +289,8 @@ mod tests {
             let mut given = HeaderMap::new();
             given.append(header::X_FORWARDED_FOR, HeaderValue::from_str(entries).unwrap());
             let proxies = Proxies::parse(["10.0.0.0/8", "fd00::/8"]).unwrap();
-            let client = proxies.client("::ffff:10.0.0.1".parse().unwrap(), &given);
-            assert_eq!(client.address.to_string(), address, "{entries}");
+            let client = proxies.client(peer("::ffff:10.0.0.1"), &given);
+            assert_eq!(client.address.unwrap().to_string(), address, "{entries}");
         }
         let lines =
             [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "10.0.0.2")];

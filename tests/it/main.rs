@@ -19,6 +19,7 @@ mod heartbeat;
 mod http;
 mod order;
 mod peers;
+mod ports;
 mod queue;
 mod queue_subscribers;
 mod serve;

@@ -6,11 +6,14 @@ mod data_dir;
 mod demo;
 mod durable;
 mod error_code;
+mod hooks;
+mod hooks_tool;
 mod http;
 mod journal_tool;
 mod live;
 mod log_json;
 mod logging;
+mod ports;
 mod process;
 mod process_metrics;
 mod queue_tool;
@@ -30,7 +33,7 @@ use std::sync::Arc;
 
 use actix_web::web::ServiceConfig;
 use clap::{Arg, ArgMatches, Command};
-use stentor::{BuildError, Server};
+use stentor::{BuildError, Server, Tls};
 
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
@@ -97,7 +100,8 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal_tool::command(), queue_tool::command(), token_tool::command()])
+        .subcommands([serve, config, journal_tool::command(), queue_tool::command()])
+        .subcommands([hooks_tool::command(), token_tool::command()])
 }
 
 fn main() -> ExitCode {
@@ -127,6 +131,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
+        Some(("hooks", matches)) => Ok(hooks_tool::run(matches, &mut io::stdout().lock())?),
         Some(("queue", matches)) => {
             // The command itself says what it changes.
             logging::start("stentor::queue::sqlite::folder=warn", LogFormat::Text)?;
@@ -234,6 +239,7 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
         log::warn!("unknown environment variable {name} (ignored)");
     }
     let (config, open_files) = &fit_descriptors(effective);
+    let tls = ports::certificate(config)?;
     let (access, reason) = config.subscriber_access();
     log::info!("queue storage={} subscribers={} reason=\"{reason}\"", config.queue_storage().name(), access.name());
     let with_remedy = |error: &dyn Display, setting: &str| {
@@ -251,13 +257,13 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
         error => error.into(),
     })?;
     let api = Live::new(config.api());
-    let parts = LiveParts { io: io.clone(), api: api.clone(), open_files: *open_files };
+    let parts = LiveParts { io: io.clone(), api: api.clone(), tls: tls.clone(), open_files: *open_files };
     let flags = flags.clone();
     let reloader = Arc::new(Reloader::new(move || config::load(&flags), parts, effective.config.clone()));
     let by_signal = reloader.clone();
     hangups.each(move || drop(by_signal.reload()));
     let routes = http::routes(io.clone(), api, Arc::new(move || reloader.reload()));
-    let outcome = serve_with(&io, config, routes).await;
+    let outcome = serve_with(&io, config, tls.as_ref(), routes).await;
     if outcome.is_err() {
         // Close the journal cleanly, so that the next start can continue it, even after a reboot.
         io.close().await;
@@ -268,17 +274,30 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
 async fn serve_with(
     io: &Server,
     config: &Config,
+    tls: Option<&Tls>,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static,
 ) -> Result<(), Failure> {
+    let hooks = config.hooks.build()?;
+    if let Some(hooks) = &hooks {
+        hooks.show_metrics();
+    }
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
+        if let Some(hooks) = &hooks {
+            vocabulary::install_hooks(io.of(namespace), hooks.clone());
+        }
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
-    let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
-    listener = listener.configure(routes).configure(demo::page);
+    let mut listener = ports::bind(io, config, tls)?.drain(config.drain);
+    listener = if config.internal_listen.is_some() {
+        listener.configure(http::health(io.clone())).configure_internal(routes)
+    } else {
+        listener.configure(routes)
+    };
+    listener = listener.configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }
-    show(&format_args!("stentor listens on http://{}\n", listener.local_addr()?))?;
+    show(&format_args!("stentor listens on {}\n", ports::urls(&listener)))?;
     notify("READY=1");
     listener.run().await?;
     Ok(())

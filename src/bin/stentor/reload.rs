@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stentor::Server;
+use stentor::{Server, Tls};
 
 use super::config::{Config, ConfigError, Effective};
 use super::http::{ApiSettings, Reloaded};
@@ -16,6 +16,8 @@ use super::process;
 pub(crate) struct LiveParts {
     pub(crate) io: Server,
     pub(crate) api: Arc<Live<ApiSettings>>,
+    /// Certificate of the encrypted ports.
+    pub(crate) tls: Option<Tls>,
     /// Limit on open files, which limits the number of sessions.
     pub(crate) open_files: u64,
 }
@@ -25,6 +27,8 @@ impl LiveParts {
     fn replace(&self, config: &Config) -> Result<(), String> {
         let mut fitted = config.clone();
         process::fit_connections(&mut fitted.limits, self.open_files, config.threads());
+        // A wrong certificate is the likeliest error, and must not leave other parts replaced.
+        self.tls.as_ref().map_or(Ok(()), Tls::reload).map_err(|error| error.to_string())?;
         self.io.reload(&fitted.builder()).map_err(|error| error.to_string())?;
         self.api.set(config.api());
         Ok(())

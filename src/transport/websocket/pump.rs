@@ -36,6 +36,7 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 
 use self::session_side::{Outgoing, channels};
+use super::super::access_policy::is_encrypted;
 use super::super::{Admitted, Endpoint, HandshakeRequest, HttpRefusal};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::messages::session::SessionCommand;
@@ -53,7 +54,7 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
 }
 
 async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, HttpRefusal> {
-    let encrypted = request.app_config().secure();
+    let encrypted = is_encrypted(request);
     let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted }).await?;
     // This check is stricter than that of actix-web-actors, and the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| HttpRefusal::BadRequest)?;

@@ -2,12 +2,12 @@
 //! flusher.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read};
+use std::io;
 use std::net::Shutdown;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_codec::Framed;
@@ -19,10 +19,10 @@ use actix_http::{Request, Response, StatusCode};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use local_waker::LocalWaker;
-use socket2::SockRef;
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
+use super::super::encryption::Encryption;
+use super::super::network_stream::{DetachedStream, NetworkStream, PlainStream};
 use super::super::{Admitted, Endpoint, HandshakeRequest, HttpRefusal};
 use super::close::{SharedCloseInfo, close_frame};
 use super::frame_reader::{FrameReader, MessageBounds};
@@ -49,7 +49,7 @@ pub(crate) async fn on_upgrade(
     endpoint: Endpoint,
     path: &str,
     request: Request,
-    mut framed: Framed<TcpStream, Codec>,
+    mut framed: Framed<NetworkStream, Codec>,
 ) -> io::Result<()> {
     let limits = &endpoint.services.core.limits;
     let requested = request.path();
@@ -57,7 +57,8 @@ pub(crate) async fn on_upgrade(
         endpoint.record_not_found(request.head());
         return refuse(framed, StatusCode::NOT_FOUND, "Not found", limits).await;
     }
-    let (admitted, response) = match accept(&endpoint, &request).await {
+    let encrypted = framed.io_ref().is_encrypted();
+    let (admitted, response) = match accept(&endpoint, &request, encrypted).await {
         Ok(accepted) => accepted,
         Err(refusal) => {
             endpoint.record_refusal(&refusal, request.head());
@@ -84,8 +85,12 @@ pub(crate) async fn on_upgrade(
 
 /// Checks an upgrade request before the switch of protocols, so that the request can be refused
 /// over HTTP. Returns the result of the admission and the response.
-async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), HttpRefusal> {
-    let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted: false }).await?;
+async fn accept(
+    endpoint: &Endpoint,
+    request: &Request,
+    encrypted: bool,
+) -> Result<(Admitted, Response<()>), HttpRefusal> {
+    let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted }).await?;
     let mut response = handshake(request.head()).map_err(|_| HttpRefusal::BadRequest)?;
     if let Some(protocol) = subprotocol(&request.head().headers) {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
@@ -98,7 +103,7 @@ async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Res
     Ok((admitted, response.finish().drop_body()))
 }
 
-async fn flush(framed: &mut Framed<TcpStream, Codec>, limits: &Limits) -> io::Result<()> {
+async fn flush(framed: &mut Framed<NetworkStream, Codec>, limits: &Limits) -> io::Result<()> {
     let flushed = std::future::poll_fn(|cx| Pin::new(&mut *framed).flush(cx));
     tokio::time::timeout(limits.http.upgrade_response_timeout, flushed).await?
 }
@@ -106,7 +111,7 @@ async fn flush(framed: &mut Framed<TcpStream, Codec>, limits: &Limits) -> io::Re
 /// Refuses an upgrade as engine.io does, for any path.
 pub(crate) async fn refuse_upgrade(
     endpoint: &Endpoint,
-    framed: Framed<TcpStream, Codec>,
+    framed: Framed<NetworkStream, Codec>,
     status: StatusCode,
     message: &str,
 ) -> io::Result<()> {
@@ -116,7 +121,7 @@ pub(crate) async fn refuse_upgrade(
 /// Refuses an upgrade as engine.io does. The response has no extra headers, and the message is its
 /// body. Then the socket is closed.
 async fn refuse(
-    framed: Framed<TcpStream, Codec>,
+    framed: Framed<NetworkStream, Codec>,
     status: StatusCode,
     message: &str,
     limits: &Limits,
@@ -139,20 +144,21 @@ async fn refuse(
 enum AcceptedSocket {
     /// The session is on the current thread, so the socket stays registered with the thread's
     /// reactor.
-    Here(TcpStream),
+    Here(PlainStream),
     /// The session may be on any thread.
-    Elsewhere(std::net::TcpStream),
+    Elsewhere(DetachedStream),
 }
 
 impl AcceptedSocket {
-    fn elsewhere(socket: TcpStream) -> io::Result<Self> {
-        Ok(Self::Elsewhere(socket.into_std()?))
+    fn elsewhere(socket: PlainStream) -> io::Result<Self> {
+        Ok(Self::Elsewhere(socket.detach()?))
     }
 }
 
 /// A socket on its way to the worker of its session.
 struct RawHandoff {
     socket: AcceptedSocket,
+    encryption: Option<Box<Encryption>>,
     /// Response to the handshake, if it was not written yet.
     answer: Bytes,
     /// Bytes that the client sent after its handshake.
@@ -165,14 +171,16 @@ struct RawHandoff {
 
 impl RawHandoff {
     fn new(
-        framed: Framed<TcpStream, Codec>,
-        accepted: impl FnOnce(TcpStream) -> io::Result<AcceptedSocket>,
+        framed: Framed<NetworkStream, Codec>,
+        accepted: impl FnOnce(PlainStream) -> io::Result<AcceptedSocket>,
         base64: bool,
         endpoint: &Endpoint,
     ) -> io::Result<Self> {
         let parts = framed.into_parts();
+        let (socket, encryption) = parts.io.into_parts();
         Ok(Self {
-            socket: accepted(parts.io)?,
+            socket: accepted(socket)?,
+            encryption,
             answer: Bytes::copy_from_slice(&parts.write_buf),
             // The bytes are copied to free the parser's buffer, which is larger than most sessions
             // need.
@@ -188,13 +196,14 @@ impl Handoff for RawHandoff {
     fn attach(self: Box<Self>) -> io::Result<Connection> {
         let stream = match self.socket {
             AcceptedSocket::Here(stream) => stream,
-            AcceptedSocket::Elsewhere(stream) => TcpStream::from_std(stream)?,
+            AcceptedSocket::Elsewhere(stream) => stream.attach()?,
         };
         // Half of the size is passed, since Linux doubles the size for its own bookkeeping.
         // TCP_NODELAY is already set by the listener.
-        SockRef::from(&stream).set_send_buffer_size(self.send_buffer_bytes / 2)?;
+        stream.socket().set_send_buffer_size(self.send_buffer_bytes / 2)?;
         let shared = Rc::new(RawSocket {
             stream,
+            encryption: self.encryption,
             reader_waker: LocalWaker::new(),
             wants_write: Cell::new(false),
             paused: Cell::new(false),
@@ -211,7 +220,9 @@ impl Handoff for RawHandoff {
 }
 
 struct RawSocket {
-    stream: TcpStream,
+    stream: PlainStream,
+    /// Boxed, since most connections have none.
+    encryption: Option<Box<Encryption>>,
     /// Wakes the session's task on request of the writing half.
     reader_waker: LocalWaker,
     /// True if the socket was not writable. The reading half then waits, on behalf of the sink,
@@ -223,21 +234,28 @@ struct RawSocket {
 }
 
 impl RawSocket {
-    /// Reads available bytes. A short read means that the socket is drained, so its readiness is
-    /// cleared without another read. `tokio::io::AsyncRead` relies on edge-triggered readiness in
-    /// the same way.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut read = Err(io::ErrorKind::WouldBlock.into());
-        let drained = self.stream.try_io(Interest::READABLE, || {
-            let bytes = (&*SockRef::from(&self.stream)).read(buffer)?;
-            let is_all = bytes > 0 && bytes < buffer.len() && cfg!(any(target_os = "linux", target_os = "android"));
-            read = Ok(bytes);
-            if is_all { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (read, drained) {
-            (Err(_), Err(error)) => Err(error),
-            (read, _) => read,
+        match &self.encryption {
+            None => self.stream.try_read(buffer),
+            Some(encryption) => encryption.try_read(&self.stream, buffer),
         }
+    }
+
+    /// Writes the packets of an outbox until it is empty.
+    fn write_frames(&self, outbox: &mut Outbox) -> io::Result<()> {
+        if let Some(encryption) = &self.encryption {
+            return encryption.write_frames(&self.stream, outbox);
+        }
+        while !outbox.is_empty() {
+            let written = match outbox.gather(FRAMES_PER_WRITE).as_slice() {
+                // A single frame is the common case, and a plain write is cheaper than a vectored
+                // write.
+                [frame] => self.stream.try_write(frame),
+                frames => self.stream.try_write_vectored(frames),
+            };
+            outbox.consume(written?);
+        }
+        Ok(())
     }
 }
 
@@ -251,24 +269,15 @@ impl FrameSink for RawSink {
         if self.base64 {
             outbox.encode_base64();
         }
-        while !outbox.is_empty() {
-            let written = match outbox.gather(FRAMES_PER_WRITE).as_slice() {
-                // A single frame is the common case, and a plain write is cheaper than a vectored
-                // write.
-                [frame] => self.shared.stream.try_write(frame),
-                frames => self.shared.stream.try_write_vectored(frames),
-            };
-            match written {
-                Ok(written) => outbox.consume(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.shared.wants_write.set(true);
-                    self.shared.reader_waker.wake();
-                    return Drained::Blocked;
-                }
-                Err(error) => return Drained::Lost(error.to_string()),
+        match self.shared.write_frames(outbox) {
+            Ok(()) => Drained::All,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.shared.wants_write.set(true);
+                self.shared.reader_waker.wake();
+                Drained::Blocked
             }
+            Err(error) => Drained::Lost(error.to_string()),
         }
-        Drained::All
     }
 
     fn set_reading(&mut self, reading: bool) {
@@ -277,10 +286,7 @@ impl FrameSink for RawSink {
     }
 
     fn is_peer_gone(&self) -> bool {
-        // The readiness of the last event is used, so no system call is made.
-        let mut cx = Context::from_waker(Waker::noop());
-        let ready = pin!(self.shared.stream.ready(Interest::READABLE)).poll(&mut cx);
-        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+        self.shared.stream.is_read_closed()
     }
 
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
@@ -290,13 +296,16 @@ impl FrameSink for RawSink {
     }
 
     fn finish(&mut self) -> bool {
-        SockRef::from(&self.shared.stream).shutdown(Shutdown::Write).is_ok()
+        if let Some(encryption) = &self.shared.encryption {
+            encryption.close(&self.shared.stream);
+        }
+        self.shared.stream.socket().shutdown(Shutdown::Write).is_ok()
     }
 
     fn abort(&mut self) {
         // A linger time of zero resets the connection. After a plain close, the FIN and the unsent
         // bytes would stay in the kernel while the peer is blocked.
-        let _ = SockRef::from(&self.shared.stream).set_linger(Some(Duration::ZERO));
+        let _ = self.shared.stream.socket().set_linger(Some(Duration::ZERO));
         self.shared.aborted.set(true);
         self.shared.reader_waker.wake();
     }
@@ -328,6 +337,8 @@ impl RawReader {
             Ok(0) => Some(self.last(Incoming::Closed)),
             Ok(bytes) => Some(self.inbound.on_bytes(&scratch[..bytes], &self.shared.close_info)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            // The bytes complete no record of TLS, or a signal came.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Some(None),
             Err(error) => Some(self.last(Incoming::Broken(error.to_string()))),
         })
     }
@@ -341,12 +352,16 @@ impl RawReader {
         if !self.shared.wants_write.get() {
             return Poll::Pending;
         }
-        match self.shared.stream.poll_write_ready(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(_) => {
-                // The socket is also ready after an error, which the next write returns.
+        loop {
+            if self.shared.stream.poll_write_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // Encrypted bytes are written here, since the outbox may be empty. The socket is also
+            // ready after an error, which the next write returns.
+            let flushed = self.shared.encryption.as_ref().map_or(Ok(()), |it| it.flush(&self.shared.stream));
+            if !flushed.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
                 self.shared.wants_write.set(false);
-                Poll::Ready(Some(Incoming::Writable))
+                return Poll::Ready(Some(Incoming::Writable));
             }
         }
     }

@@ -1,5 +1,8 @@
 //! A hub in this process, and clients that write and read bytes. Every wait has a deadline.
 
+mod back_end;
+mod bridge;
+mod certificate;
 mod client;
 mod host;
 mod http;
@@ -11,11 +14,14 @@ pub(crate) mod websocket;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use self::back_end::{Asked, BackEnd, Reply};
+pub(crate) use self::bridge::{Bridge, client_config};
+pub(crate) use self::certificate::CertificateFiles;
 pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transport};
 pub(crate) use self::host::{Host, HostSettings};
 pub(crate) use self::http::{Head, Http};
 pub(crate) use self::hub::{API_KEY, Hub, mount};
-pub(crate) use self::process::{Process, stentor};
+pub(crate) use self::process::{Process, address_of, stentor};
 pub(crate) use self::report::{Reporter, Reports, report_channel, report_disconnects};
 pub(crate) use self::websocket::{Frame, Websocket, frame, header};
 

@@ -30,7 +30,10 @@ pub(crate) fn stentor(args: &[&str]) -> Command {
 /// A running `stentor serve`, killed when dropped.
 pub(crate) struct Process {
     child: Child,
+    /// Address of the first port that has one.
     pub(crate) address: SocketAddr,
+    /// URLs of all ports in their order, those for operators last.
+    pub(crate) urls: Vec<String>,
     log: Arc<Mutex<Vec<String>>>,
     logger: Option<JoinHandle<()>>,
     /// Folder of its data, removed when dropped.
@@ -61,11 +64,14 @@ impl Process {
         let mut child = command.spawn().expect("the binary was built");
         let mut first = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
-        let address = first.trim().strip_prefix("stentor listens on http://").expect("an address").parse().unwrap();
+        let urls = first.trim().strip_prefix("stentor listens on ").expect("an address");
+        let urls = urls.replace(", internally on", "");
+        let urls: Vec<_> = urls.split(' ').map(str::to_owned).collect();
+        let address = urls.iter().find_map(|url| address_of(url)).unwrap_or_else(|| SocketAddr::from(([0; 4], 0)));
         let log = Arc::<Mutex<Vec<String>>>::default();
         let (lines, written) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
         let logger = move || lines.map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line));
-        Self { child, address, log, logger: Some(thread::spawn(logger)), data }
+        Self { child, address, urls, log, logger: Some(thread::spawn(logger)), data }
     }
 
     pub(crate) fn data(&self) -> &Path {
@@ -157,6 +163,11 @@ impl Process {
     fn sessions(&self, transport: &str) -> u64 {
         self.metric(&format!(r#"stentor_connections{{transport="{transport}"}}"#))
     }
+}
+
+/// The address in the URL of a port.
+pub(crate) fn address_of(url: &str) -> Option<SocketAddr> {
+    url.split_once("://")?.1.parse().ok()
 }
 
 impl Drop for Process {

@@ -7,6 +7,9 @@ pub(crate) mod demo;
 mod durable;
 #[path = "../../../src/bin/stentor/error_code.rs"]
 mod error_code;
+#[path = "../../../src/bin/stentor/hooks/mod.rs"]
+#[allow(dead_code, reason = "the command `stentor hooks` is not part of the tests")]
+pub(crate) mod hooks;
 #[path = "../../../src/bin/stentor/http/mod.rs"]
 pub(crate) mod http;
 #[path = "../../../src/bin/stentor/live.rs"]

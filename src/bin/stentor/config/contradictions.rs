@@ -4,7 +4,7 @@ use stentor::{Limits, SameSite};
 
 use super::keys::find;
 use super::value::Value;
-use super::{Config, Storage, SubscriberAccess};
+use super::{Config, Storage, SubscriberAccess, listen};
 
 /// Bytes reserved in a journal segment for the parts of a record other than the message: rooms,
 /// namespace, headers. If these parts of the largest event need more, the event may be refused,
@@ -27,7 +27,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
             found.push(format!("{name} = {value}: expected {expected}"));
         }
     };
-    for (name, expected) in config.tokens.contradictions() {
+    for (name, expected) in listen::contradictions(config).into_iter().chain(config.tokens.contradictions()) {
         check(true, name, expected);
     }
     let limits = &config.limits;
@@ -90,6 +90,13 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "recovery_session_bytes_max",
         format!("at most recovery_bytes_max ({})", Value::Bytes(limits.recovery.bytes_max as u64)),
     );
+    let hooks = &config.hooks;
+    check(
+        hooks.url.is_some() && hooks.key.is_none(),
+        "hooks_url",
+        "hooks_key as well, which signs the requests".into(),
+    );
+    check(hooks.url.is_some() && hooks.names.is_empty(), "hooks", "one hook at least, or no hooks_url".into());
     let queue = &limits.queue;
     check(
         config.queue_storage() == Storage::Off

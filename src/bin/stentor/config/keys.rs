@@ -4,10 +4,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use actix_web::http::header::HeaderName;
 use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
+use super::super::hooks::{self, Hook};
 use super::super::http::{ApiKey, is_api_key};
 use super::super::logging::LogFormat;
+use super::listen::ListenAddress;
 use super::value::{Field, Form, Named, SHORTEST, Value};
 use super::{Config, Storage, SubscriberAccess};
 
@@ -98,6 +101,7 @@ const fn tuning(heading: &'static str) -> Group {
 pub(super) static BASICS: Group = group("Basics");
 static ACCESS: Group = group("HTTP API and access");
 static TOKENS: Group = group("Tokens of clients");
+static HOOKS: Group = group("Hooks");
 static CAPACITY: Group = group("Capacity");
 static TIMES: Group = group("Connections");
 static QUEUE: Group = group("Queue");
@@ -146,6 +150,9 @@ const PING: Form = duration(Duration::from_millis(100));
 
 const MIB: u64 = 1 << 20;
 
+/// Upper bound of the time limit of hooks. Connection middleware has 20 s in total.
+const HOOK_MAX: Duration = Duration::from_secs(15);
+
 /// Upper bound of the limit on a request head. actix-http refuses larger heads in any case.
 const HEAD_BYTES_MAX: u64 = 128 << 10;
 
@@ -177,6 +184,14 @@ pub(super) const KEYS: &[Key] = keys! {
         "Address to listen on: \"127.0.0.1\" serves this machine alone, \"0.0.0.0\" or \"::\" serves all networks.";
     BASICS port = port, number("", 0, 65_535),
         "Port to listen on; 0 takes a free port, which is printed at start.";
+    BASICS listen = listen, Form::List { expected: LISTEN_LIST, check: is_listen_address },
+        "Addresses to listen on, in place of host and port. \"[::]\" serves IPv4 too, unless the option v6only follows. The option tls encrypts connections. A name is resolved at start. A path after unix: is a unix socket, which its owner and group may use, unless the option mode follows. \"systemd\" takes the sockets that systemd passes, \"systemd:NAME\" only the sockets of a name.";
+    BASICS internal_listen = internal_listen, Form::Text { expected: "an address such as \"127.0.0.1:9090\" or \"unix:/run/stentor/api.sock\"", check: is_listen_address },
+        "Address of /api/, /metrics, /healthz and /readyz alone. If set, the other addresses do not have /api/ and /metrics.";
+    BASICS tls_certificate_file = tls_certificate_file, Form::Text { expected: "a PEM file", check: |text| !text.is_empty() },
+        "PEM file with the certificate of the server and the certificates of its issuers, for addresses with the option tls, or for host and port if listen is not set. The file is read again when it changes.";
+    BASICS tls_key_file = tls_key_file, Form::Text { expected: "a PEM file", check: |text| !text.is_empty() },
+        "PEM file with the private key of tls_certificate_file. The file is read again when it changes.";
     BASICS workers = workers, number("threads", 1, 1_024),
         "Number of threads that serve connections; one per core if not set.";
     BASICS path = path, Form::Text { expected: "a path such as \"/socket.io\"", check: is_path },
@@ -215,8 +230,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Websockets are refused if their origin is neither the server's own host nor in cors_origins. Clients that are not browsers send no origin and are accepted.";
     ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Server::builder().allowed_hosts([text]).check().is_ok() },
         "Host names that requests may have, in addition to localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set, a server on a loopback address accepts no others, and a server on other addresses accepts all. Behind a proxy, set the public name.";
-    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: NETWORKS, check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
-        "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted.";
+    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\", or \"unix\"", check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
+        "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted; \"unix\" is a proxy on a unix socket of listen.";
     ACCESS allowed_addresses = allowed_addresses, Form::List { expected: NETWORKS, check: |text| Server::builder().allowed_addresses([text]).check().is_ok() },
         "Addresses and networks from which clients may connect, and no others; all addresses if not set. trusted_proxies may always connect, and their clients are checked by their own addresses.";
     ACCESS denied_addresses = denied_addresses, Form::List { expected: NETWORKS, check: |text| Server::builder().denied_addresses([text]).check().is_ok() },
@@ -246,6 +261,21 @@ pub(super) const KEYS: &[Key] = keys! {
         "Claim with the permissions; a dot leads into an object.";
     TOKENS token_leeway = tokens.leeway, Form::Duration { least: Duration::ZERO, most: Duration::from_secs(300) },
         "Difference between the clocks of the issuer and of this server up to which tokens are valid before their start and after their expiry.";
+
+    HOOKS hooks_url = hooks.url, Form::Text { expected: "a URL such as \"http://127.0.0.1:8000/hooks\", without user and query", check: |text| hooks::read_url(text).is_some() },
+        "URL of the back end that is asked about what clients do, as POST <hooks_url>/connect, /join, /publish and /event; no hooks if not set.";
+    HOOKS hooks_key secret = hooks.key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
+        "Key that signs the requests of hooks, in the header Stentor-Signature. Other users of this machine can read command lines: prefer the environment or the file.";
+    HOOKS hooks = hooks.names, Form::List { expected: "a list of \"connect\", \"join\", \"publish\" and \"event\"", check: |text| Hook::named(text).is_some() },
+        "Hooks that are asked: \"connect\", who a client is and if it may connect; \"join\" and \"publish\", if a client may do this; \"event\", any event that is not one of this server.";
+    HOOKS hooks_headers = hooks.headers, Form::List { expected: "a list of names of headers such as \"cookie\"", check: is_header },
+        "Headers of a client's first request that the connect hook receives.";
+    HOOKS hooks_timeout = hooks.timeout, Form::Duration { least: SHORTEST, most: HOOK_MAX },
+        "Time limit for an answer of the back end. Without an answer, a connect is closed so that the client tries again, and other events are answered by the error unavailable.";
+    HOOKS hooks_pending_max = hooks.pending_max, count("requests"),
+        "Maximum number of hooks that are under way; further ones count as not answered.";
+    HOOKS hooks_connect_always = hooks.connect_always, Form::Switch,
+        "The connect hook is asked also about clients with a valid token.";
 
     CAPACITY sessions_max = limits.sessions.max, count("connections");
     CAPACITY sessions_per_address_max = limits.sessions.per_address_max, unset_or_count("connections");
@@ -352,6 +382,13 @@ pub(super) const KEYS: &[Key] = keys! {
     T_QUEUE pull_wait_max = limits.queue.pull_wait_max, DURATION;
 };
 
+const LISTEN_LIST: &str = "a list of addresses such as \"0.0.0.0:80\", \"[::]:443 tls\", \"hub.example.org:8080\", \
+                           \"unix:/run/stentor/hub.sock mode=0660\" or \"systemd\"";
+
+fn is_listen_address(text: &str) -> bool {
+    ListenAddress::parse(text).is_some()
+}
+
 fn is_path(text: &str) -> bool {
     let path = text.strip_suffix('/').unwrap_or(text);
     path.len() > 1 && path.starts_with('/') && !path.ends_with('/') && !path.contains(['?', '#', '{', '}', ' '])
@@ -368,6 +405,10 @@ fn is_token_key(text: &str) -> bool {
 /// Checks the start of the text only; the library checks the URL.
 fn is_http_url(text: &str) -> bool {
     text.starts_with("https://") || text.starts_with("http://")
+}
+
+fn is_header(text: &str) -> bool {
+    HeaderName::from_bytes(text.as_bytes()).is_ok()
 }
 
 fn is_origin(text: &str) -> bool {
@@ -446,9 +487,13 @@ mod tests {
                 assert_eq!(key.form.read(&text), None, "{} = {text}", key.name);
             }
             if let Form::Duration { least, most } = key.form {
-                let most = if most == Limits::AGE_MAX { "10years" } else { "12days" };
+                let most = match most {
+                    Limits::AGE_MAX => "\"10years\"".to_owned(),
+                    Limits::DURATION_MAX => "\"12days\"".to_owned(),
+                    most => Value::Duration(most).to_string(),
+                };
                 let least = Value::Duration(least).to_string();
-                assert!(key.form.to_string().contains(&format!("from {least} to \"{most}\"")), "{}", key.form);
+                assert!(key.form.to_string().contains(&format!("from {least} to {most}")), "{}", key.form);
             }
             if let Form::Bytes { least, .. } = key.form {
                 assert!(least > 0, "{}: a size of nothing", key.name);
@@ -504,6 +549,9 @@ mod tests {
     fn durations_are_bounded_and_only_drain_may_be_zero() {
         for key in KEYS.iter().filter(|key| matches!(key.form, Form::Duration { .. })) {
             assert_eq!(key.form.read("0s").is_some(), key.name == "drain", "{}", key.name);
+            if matches!(key.form, Form::Duration { most, .. } if most < Limits::DURATION_MAX) {
+                continue;
+            }
             assert!(key.form.read("12days").is_some(), "{}", key.name);
             let is_age = matches!(key.form, Form::Duration { most: Limits::AGE_MAX, .. });
             for longer in ["12days 1ns", "1year", "10years 1ns", "500000000000years", "18446744073709551615s"] {
@@ -521,7 +569,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 55);
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 65);
     }
 
     #[test]

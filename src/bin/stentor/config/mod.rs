@@ -1,11 +1,12 @@
 //! Configuration of `stentor serve`, from a file, the environment (`STENTOR_*`) and flags.
 //!
 //! `keys` is the table of settings, `load` merges the sources, `contradictions` checks the settings
-//! against each other, `live` has the settings that can change while the server runs, `retention`
-//! reads rules of the queue, and `text` explains settings.
+//! against each other, `listen` reads addresses, `live` has the settings that can change while the
+//! server runs, `retention` reads rules of the queue, and `text` explains settings.
 
 mod contradictions;
 mod keys;
+mod listen;
 mod live;
 mod load;
 mod retention;
@@ -17,16 +18,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stentor::{AccessRules, Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
+use stentor::{
+    AccessRules, Auth, Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server,
+};
 
 use self::contradictions::RECORD_BYTES;
 use self::tokens::TokenSettings;
 use super::data_dir;
+use super::hooks::HookSettings;
 use super::http::{ApiKey, ApiLimits, ApiSettings, Scopes};
 use super::logging::LogFormat;
 use super::secret::Secret;
 use super::vocabulary::Access;
 
+pub(crate) use self::listen::{ListenAddress, ListenPlace};
 pub(crate) use self::load::{ConfigError, Effective, flags, load, some_flags};
 pub(crate) use self::text::{default_file, explain};
 pub(crate) use self::tokens::TokenSettingError;
@@ -66,6 +71,11 @@ const PAGES_OF_THIS_MACHINE: [&str; 8] = [
 pub(crate) struct Config {
     pub(crate) host: IpAddr,
     pub(crate) port: u16,
+    /// Addresses to listen on. If empty, `host` and `port` are used.
+    pub(crate) listen: Vec<String>,
+    pub(crate) internal_listen: Option<String>,
+    pub(crate) tls_certificate_file: Option<PathBuf>,
+    pub(crate) tls_key_file: Option<PathBuf>,
     pub(crate) workers: Option<u16>,
     pub(crate) path: String,
     pub(crate) namespaces: Vec<String>,
@@ -96,6 +106,7 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     pub(crate) max_payload: usize,
     pub(crate) api: ApiLimits,
+    pub(crate) hooks: HookSettings,
     pub(crate) limits: Limits,
 }
 
@@ -105,6 +116,10 @@ impl Default for Config {
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 3000,
+            listen: Vec::new(),
+            internal_listen: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
             workers: None,
             path: "/socket.io".into(),
             namespaces: Vec::new(),
@@ -133,6 +148,7 @@ impl Default for Config {
             drain: Duration::from_secs(1),
             max_payload: limits.transport.payload_bytes_max,
             api: ApiLimits::default(),
+            hooks: HookSettings::default(),
             limits,
         }
     }
@@ -223,10 +239,10 @@ impl Config {
             (Storage::Off, _) => (SubscriberAccess::Off, "queue is off"),
             (_, Some(access)) => (access, "subscribers is set"),
             (_, None) if self.subscriber_key.is_some() => (SubscriberAccess::Signed, "subscriber_key is set"),
-            (_, None) if !self.host.is_loopback() => (SubscriberAccess::Off, "host is not a loopback address"),
-            (_, None) if !self.trusted_proxies.is_empty() => (SubscriberAccess::Off, "trusted_proxies is set"),
-            (_, None) if !self.allowed_hosts.is_empty() => (SubscriberAccess::Off, "allowed_hosts is set"),
-            (_, None) => (SubscriberAccess::Open, "host is a loopback address, without a proxy"),
+            (_, None) => match self.exposure() {
+                Some(reason) => (SubscriberAccess::Off, reason),
+                None => (SubscriberAccess::Open, "host is a loopback address, without a proxy"),
+            },
         }
     }
 

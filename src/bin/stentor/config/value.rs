@@ -297,6 +297,8 @@ field! {
     Option<String>: Value::Text(text) => Some(Some(text)),
         text => text.as_ref().map_or(Value::None, |text| Value::Text(text.clone()));
     bool: Value::Switch(on) => Some(on), on => Value::Switch(*on);
+    Option<PathBuf>: Value::Text(text) => Some(Some(text.into())),
+        path => path.as_ref().map_or(Value::None, |path| Value::Text(path.to_string_lossy().into_owned()));
     PathBuf: Value::Text(text) => Some(text.into()), path => Value::Text(path.to_string_lossy().into_owned());
     String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
     IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());

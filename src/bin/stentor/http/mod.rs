@@ -85,13 +85,22 @@ pub(crate) fn routes(
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
     let api = Api { io, settings, reload, counters: Arc::default() };
     move |config| {
-        let (ready, counted) = (api.io.clone(), api.clone());
+        let counted = api.clone();
         let scope = web::scope("/api").app_data(web::Data::new(api.clone())).default_service(web::to(nothing));
+        health(api.io.clone())(config);
         config
-            .route("/healthz", get_or_head().to(status::healthz))
-            .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&ready))))
             .route("/metrics", get_or_head().to(move || status::metrics(counted.clone())))
             .service(RESOURCES.iter().fold(scope, |scope, resource| scope.service(served(&api, resource))));
+    }
+}
+
+/// Returns a function for [`stentor::Listener::configure`] that adds `/healthz` and `/readyz`.
+pub(crate) fn health(io: Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
+    move |config| {
+        let io = io.clone();
+        config
+            .route("/healthz", get_or_head().to(status::healthz))
+            .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&io))));
     }
 }
 

@@ -5,6 +5,7 @@ use actix_web::{HttpResponse, web};
 
 use stentor::{METRICS_CONTENT_TYPE, Server};
 
+use super::super::hooks;
 use super::super::process_metrics;
 use super::Api;
 
@@ -40,6 +41,6 @@ pub(super) async fn metrics(api: Api) -> HttpResponse {
     let mut text = api.io.metrics();
     // Counting many open files takes longer than a worker may be blocked.
     let process = web::block(process_metrics::text).await.unwrap_or_default();
-    text.insert_str(text.len() - END.len(), &(api.counters.metrics() + &process));
+    text.insert_str(text.len() - END.len(), &(api.counters.metrics() + &hooks::metrics() + &process));
     HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(text)
 }
