@@ -129,8 +129,8 @@ const IMPURE_PATHS: &[&str] = &["std::thread", "std::net", "std::fs", "std::proc
 /// Files that may use locks, and the guarded state. All other state has one actor as its owner.
 #[rustfmt::skip]
 const LOCKED: &[(&str, &str)] = &[
-    ("live.rs",            "settings that a reload replaces as a whole, cloned out"),
     ("access/jwt/jwks.rs", "keys of a URL, replaced as a whole by one fetch"),
+    ("live.rs",            "settings that a reload replaces as a whole, cloned out"),
     ("api/registry.rs",    "handlers, registered during set-up and read once per CONNECT"),
     ("messages/extensions.rs", "extensions of a socket by type, cloned out"),
     ("messages/socket.rs", "data of a socket, written and read as a whole"),

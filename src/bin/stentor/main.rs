@@ -17,6 +17,7 @@ mod replies;
 mod secret;
 mod signature;
 mod subscriber_bodies;
+mod token_tool;
 mod vocabulary;
 
 use std::fmt::Display;
@@ -92,7 +93,7 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal_tool::command(), queue_tool::command()])
+        .subcommands([serve, config, journal_tool::command(), queue_tool::command(), token_tool::command()])
 }
 
 fn main() -> ExitCode {
@@ -122,6 +123,11 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             // The command itself says what it changes.
             start_log("stentor::queue::sqlite::folder=warn")?;
             Ok(queue_tool::run(matches, &mut io::stdout().lock())?)
+        }
+        Some(("token", matches)) => {
+            // A fetch of keys that fails says why.
+            start_log("stentor::access=warn")?;
+            Ok(actix::System::new().block_on(token_tool::run(matches, &mut io::stdout().lock()))?)
         }
         _ => Ok(()),
     }

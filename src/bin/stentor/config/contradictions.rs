@@ -27,6 +27,9 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
             found.push(format!("{name} = {value}: expected {expected}"));
         }
     };
+    for (name, expected) in config.tokens.contradictions() {
+        check(true, name, expected);
+    }
     let limits = &config.limits;
     check(
         config.cookie.is_some() && config.cookie_same_site == SameSite::None && !config.cookie_secure,

@@ -10,6 +10,7 @@ mod live;
 mod load;
 mod retention;
 mod text;
+mod tokens;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,13 +20,15 @@ use std::time::Duration;
 use stentor::{AccessRules, Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
 
 use self::contradictions::RECORD_BYTES;
+use self::tokens::TokenSettings;
 use super::data_dir;
 use super::http::{ApiKey, ApiLimits, ApiSettings, Scopes};
 use super::secret::Secret;
 use super::vocabulary::Access;
 
-pub(crate) use self::load::{ConfigError, Effective, flags, load, queue_flags};
+pub(crate) use self::load::{ConfigError, Effective, flags, load, some_flags};
 pub(crate) use self::text::{default_file, explain};
+pub(crate) use self::tokens::TokenSettingError;
 pub(crate) use self::value::Named;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,7 @@ pub(crate) struct Config {
     pub(crate) log_level: String,
     pub(crate) api_key: Option<Secret>,
     pub(crate) api_keys: Vec<ApiKey>,
+    pub(crate) tokens: TokenSettings,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) origins_guard: bool,
     pub(crate) allowed_hosts: Vec<String>,
@@ -98,6 +102,7 @@ impl Default for Config {
             log_level: "info".into(),
             api_key: None,
             api_keys: Vec::new(),
+            tokens: TokenSettings::default(),
             cors_origins: Vec::new(),
             origins_guard: true,
             allowed_hosts: Vec::new(),
@@ -164,6 +169,11 @@ impl Config {
             builder = builder.cors(if self.cors_credentials { cors.credentials() } else { cors });
         }
         builder
+    }
+
+    /// Verification of the tokens of clients. `None` if no key of tokens is set.
+    pub(crate) fn auth(&self) -> Result<Option<Auth>, TokenSettingError> {
+        self.tokens.auth()
     }
 
     /// Storage of the queue: on disk where recovery is on disk, unless set.
