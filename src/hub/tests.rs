@@ -346,8 +346,15 @@ fn a_dead_worker_disconnects_its_sockets() {
         );
         let (from, member) = (rig.from(), MemberKey(9));
         let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
-        let connect =
-            Box::new(Connect { from, socket: socket(9), member, namespace, kind: ConnectKind::Unrecoverable, filter: None, reply });
+        let connect = Box::new(Connect {
+            from,
+            socket: socket(9),
+            member,
+            namespace,
+            kind: ConnectKind::Unrecoverable,
+            filter: None,
+            reply,
+        });
         assert!(rig.hub.try_send(batch(OrderedCommand::Connect(connect).into())).is_ok());
         rig.connect(1);
         rig.received().await;

@@ -165,9 +165,7 @@ pub(crate) enum ConnectRefusal {
     /// The client receives this CONNECT_ERROR.
     Packet(EncodedFrame),
     /// The connection of the client is closed, so that the client reconnects.
-    Temporary {
-        message: String,
-    },
+    Temporary { message: String },
 }
 
 pub(crate) enum SessionCommand {

@@ -143,7 +143,8 @@ impl Session {
         let context = Context::new();
         let link = SessionLink::new(context.address().recipient());
         let transport_kind = initial.kind();
-        let rates = RateLimiter::new(&permit.directory().limits.get(), handshake.address(), permit.directory(), Instant::now());
+        let rates =
+            RateLimiter::new(&permit.directory().limits.get(), handshake.address(), permit.directory(), Instant::now());
         let guard = SessionGuard::new(id, worker.metrics().clone(), permit, link.clone(), transport_kind);
         let outbox = OutboxHandle::open(worker, link.clone());
         let session = Self {

@@ -106,7 +106,8 @@ impl Endpoint {
         if bytes > limit {
             return Err(HttpRefusal::HeadTooLarge { bytes, limit });
         }
-        let client = request.head.peer_addr.map(|peer| self.policy.get().proxies.client(peer.ip(), &request.head.headers));
+        let client =
+            request.head.peer_addr.map(|peer| self.policy.get().proxies.client(peer.ip(), &request.head.headers));
         let arrival = Arrival {
             at: SystemTime::now(),
             address: client.map(|client| client.address),

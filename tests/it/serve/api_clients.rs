@@ -64,7 +64,8 @@ fn an_event_to_a_user_reaches_all_sockets_of_the_user() {
 fn an_event_for_all_reaches_all_sockets_but_the_excepted() {
     let hub = hub();
     let (mut first, first_id) = sign_in(&hub, Transport::Websocket, "1");
-    let (mut second, _) = sign_in(&hub, Transport::Polling, "2");
+    // A client without a waiting poll does not receive volatile events.
+    let (mut second, _) = sign_in(&hub, Transport::Websocket, "2");
     assert_eq!(post(&hub, "publish", json!({"all": true, "except": first_id, "event": "news"})).0, 200);
     let (status, receipt) = post(&hub, "publish", json!({"all": true, "volatile": true, "event": "tick"}));
     assert_eq!((status, &receipt["offset"]), (200, &Value::Null), "a volatile event is not kept");
@@ -120,7 +121,7 @@ fn a_disconnected_socket_leaves_its_namespace_and_others_stay() {
     on_every_transport(|transport| {
         let (mut first, id) = sign_in(&hub, transport, "1");
         let (mut second, _) = sign_in(&hub, transport, "1");
-        first.connect("/other,");
+        first.connect_with("/other,", r#"{"recovery":false}"#);
         assert_eq!(ask(&hub, "POST", &format!("/api/v1/sockets/{id}/disconnect"), ""), changed(1));
         first.expect("41");
         second.expect_echo();
@@ -157,11 +158,17 @@ fn sockets_of_a_user_are_listed_in_pages() {
         page["sockets"].as_array().unwrap().iter().map(|socket| socket["id"].as_str().unwrap().to_owned()).collect()
     };
     let first = page("?limit=2");
-    assert_eq!((listed(&first), &first["count"], &first["next"]), (ids[..2].to_vec().iter().map(|id| (*id).into()).collect(), &json!(3), &json!(ids[1])));
+    assert_eq!(
+        (listed(&first), &first["count"], &first["next"]),
+        (ids[..2].to_vec().iter().map(|id| (*id).into()).collect(), &json!(3), &json!(ids[1]))
+    );
     let second = page(&format!("?limit=2&after={}", ids[1]));
     assert_eq!((listed(&second), &second["next"]), (vec![ids[2].to_owned()], &Value::Null));
     let socket = &first["sockets"][0];
-    assert_eq!((&socket["user"], &socket["address"], &socket["info"]), (&json!("1"), &json!("127.0.0.1"), &Value::Null));
+    assert_eq!(
+        (&socket["user"], &socket["address"], &socket["info"]),
+        (&json!("1"), &json!("127.0.0.1"), &Value::Null)
+    );
     let nobody = json!({"namespace": "/", "user": "nobody", "count": 0, "sockets": [], "next": null});
     assert_eq!(ask(&hub, "GET", "/api/v1/users/nobody", ""), (200, nobody));
 }
@@ -181,8 +188,18 @@ fn wrong_users_and_sockets_are_refused_with_the_expected_form() {
     let missing = json!({"room": "a", "namespace": "/new"});
     expect_refused(post(&hub, "users/1/join", missing), 404, "unknown_namespace", "\"/new\"");
     expect_refused(post(&hub, "users/1/join", json!({})), 400, "bad_request", "room is missing");
-    expect_refused(post(&hub, "users/1/disconnect", json!({"close": true})), 400, "bad_request", "expected namespace, reconnect");
-    expect_refused(post(&hub, "users/1/publish", json!({"room": "a", "event": "e"})), 400, "bad_request", "unknown field \"room\"");
+    expect_refused(
+        post(&hub, "users/1/disconnect", json!({"close": true})),
+        400,
+        "bad_request",
+        "expected namespace, reconnect",
+    );
+    expect_refused(
+        post(&hub, "users/1/publish", json!({"room": "a", "event": "e"})),
+        400,
+        "bad_request",
+        "unknown field \"room\"",
+    );
     let long = "u".repeat(252);
     expect_refused(post(&hub, &format!("users/{long}/join"), json!({"room": "a"})), 400, "bad_request", "252 bytes");
     expect_refused(ask(&hub, "GET", "/api/v1/users/%FF", ""), 400, "bad_request", "UTF-8");

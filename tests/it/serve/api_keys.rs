@@ -48,7 +48,9 @@ fn a_key_may_do_what_its_scopes_say() {
             assert_eq!(ask(&serving, key, method, target, body), expected, "{key} {method} {target}");
         }
     }
-    serving.expect_log("API request refused reason=\"the API key has no scope read\" address=127.0.0.1 path=\"/api/v1/rooms\"");
+    serving.expect_log(
+        "API request refused reason=\"the API key has no scope read\" address=127.0.0.1 path=\"/api/v1/rooms\"",
+    );
     assert_eq!(serving.metric("stentor_api_keys_refused_total{reason=\"scope\"}"), 18);
     assert_eq!(serving.metric("stentor_api_requests_total{status=\"2xx\"}"), 12);
     assert_eq!(serving.metric("stentor_api_requests_total{status=\"4xx\"}"), 18);

@@ -77,7 +77,8 @@ fn sighup_changes_keys_origins_and_limits_and_names_the_rest() {
 #[test]
 fn a_reload_with_an_error_changes_nothing_and_says_why() {
     let server = Configured::start("error", &format!("api_key = \"{KEY}\"\n"));
-    let wrong = format!("api_key = \"{NEXT_KEY}\"\nsessions_max = 7\nping_interval = \"25\"\ncors_credentials = true\n");
+    let wrong =
+        format!("api_key = \"{NEXT_KEY}\"\nsessions_max = 7\nping_interval = \"25\"\ncors_credentials = true\n");
     server.write(&wrong);
     let (status, body) = server.ask(KEY, "POST", "/api/v1/reload");
     let message = body["error"]["message"].as_str().unwrap();
@@ -98,7 +99,8 @@ fn a_reload_over_http_answers_with_the_changes() {
     let keys = format!("api_key = \"{KEY}\"\napi_keys = [\"read+publish+subscribe:{NEXT_KEY}\"]\n");
     let server = Configured::start("http", &keys);
     assert_eq!(server.ask(NEXT_KEY, "POST", "/api/v1/reload").0, 403);
-    let done = |changed: Value, needs_restart: Value| (200, json!({"changed": changed, "needs_restart": needs_restart}));
+    let done =
+        |changed: Value, needs_restart: Value| (200, json!({"changed": changed, "needs_restart": needs_restart}));
     assert_eq!(server.ask(KEY, "POST", "/api/v1/reload"), done(json!([]), json!([])));
     server.write(&format!("api_key = \"{KEY}\"\nport = 1\n[tuning]\npage_entries_max = 2\n"));
     let expected = || done(json!(["api_keys", "page_entries_max"]), json!([]));

@@ -169,7 +169,8 @@ fn serve(
         let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
         let keys = vec![ApiKey::new(Scopes::ALL, API_KEY)];
         let api = Live::new(ApiSettings { keys, limits: api, rules: AccessRules::default() });
-        let listener = listen(&io, listener.configure(http::routes(io.clone(), api, Arc::new(|| Ok(Reloaded::default())))));
+        let listener =
+            listen(&io, listener.configure(http::routes(io.clone(), api, Arc::new(|| Ok(Reloaded::default())))));
         let address = listener.local_addr().expect("an address");
         let running = actix::spawn(listener.run());
         ready.send((address, io.clone())).expect("the test waits");

@@ -8,8 +8,10 @@ mod durable;
 #[path = "../../../src/bin/stentor/error_code.rs"]
 mod error_code;
 #[path = "../../../src/bin/stentor/http/mod.rs"]
+#[allow(unused_imports, reason = "the configuration is not compiled into the tests")]
 pub(crate) mod http;
 #[path = "../../../src/bin/stentor/live.rs"]
+#[allow(dead_code, reason = "only the configuration replaces values")]
 pub(crate) mod live;
 #[path = "../../../src/bin/stentor/replies.rs"]
 mod replies;

@@ -154,7 +154,10 @@ pub(super) enum Operation {
 }
 
 /// Route of an operation. `read` reads the parameter of the path.
-pub(super) fn operation(read: fn(&Api, &HttpRequest, &str) -> Result<Target, ErrorBody>, operation: Operation) -> Route {
+pub(super) fn operation(
+    read: fn(&Api, &HttpRequest, &str) -> Result<Target, ErrorBody>,
+    operation: Operation,
+) -> Route {
     web::to(move |api: Data<Api>, request: HttpRequest, id: Path<String>, payload: Payload| async move {
         let target = async {
             let target = read(&api, &request, &id)?;

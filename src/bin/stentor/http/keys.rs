@@ -143,10 +143,21 @@ mod tests {
     #[test]
     fn keys_are_read_with_their_scopes_and_printed_masked() {
         let key = ApiKey::read("read+publish:0123456789:abcdef").unwrap();
-        assert_eq!((key.to_string(), format!("{key:?}")), ("publish+read:********".into(), "publish+read:********".into()));
-        for wrong in ["", KEY, "publish:short", ":0123456789abcdef", "publish+:0123456789abcdef", "write:0123456789abcdef",
-            "publish:0123456789 abcdef", "publish:0123456789,abcdef", "publish,read:0123456789abcdef"]
-        {
+        assert_eq!(
+            (key.to_string(), format!("{key:?}")),
+            ("publish+read:********".into(), "publish+read:********".into())
+        );
+        for wrong in [
+            "",
+            KEY,
+            "publish:short",
+            ":0123456789abcdef",
+            "publish+:0123456789abcdef",
+            "write:0123456789abcdef",
+            "publish:0123456789 abcdef",
+            "publish:0123456789,abcdef",
+            "publish,read:0123456789abcdef",
+        ] {
             assert_eq!(ApiKey::read(wrong), None, "{wrong:?}");
         }
     }

@@ -85,8 +85,7 @@ pub(super) struct Publish {
     options: DurableOptions,
 }
 
-const FIELDS: &str =
-    "namespace, room, rooms, users, all, event, args, except, volatile, durable, dedup_id, expires_in";
+const FIELDS: &str = "namespace, room, rooms, users, all, event, args, except, volatile, durable, dedup_id, expires_in";
 
 /// Fields of an event whose target is known from the path.
 const FIELDS_TO_TARGET: &str = "namespace, event, args, except, volatile, durable, dedup_id, expires_in";
@@ -101,9 +100,8 @@ impl Publish {
         let all: Option<bool> = fields.take("all", "true or false")?;
         let event = Self::read_event(fields)?;
         let has_room = room.is_some() || rooms.is_some();
-        let of_users = |users: Vec<String>| -> Result<Vec<_>, _> {
-            users.iter().map(|user| settings.user_room(user)).collect()
-        };
+        let of_users =
+            |users: Vec<String>| -> Result<Vec<_>, _> { users.iter().map(|user| settings.user_room(user)).collect() };
         let rooms: Vec<String> = match (all == Some(true), has_room, users) {
             (true, false, None) => Vec::new(),
             (true, _, _) => return Err(bad("all: expected no room, rooms or users beside it")),
@@ -235,7 +233,10 @@ mod tests {
     fn errors_name_the_field_and_the_expected_value() {
         let deep = format!(r#"{{"room":"a","event":"e","args":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for (text, expected) in [
-            (r#"{"event":"e"}"#, "room is missing, expected a string; or rooms or users, arrays of strings; or all, true"),
+            (
+                r#"{"event":"e"}"#,
+                "room is missing, expected a string; or rooms or users, arrays of strings; or all, true",
+            ),
             (r#"{"users":[],"event":"e"}"#, "users: expected one user at least, got none"),
             (r#"{"users":"42","event":"e"}"#, "users: expected an array of strings, got \"42\""),
             (r#"{"users":[""],"event":"e"}"#, "user id is empty"),

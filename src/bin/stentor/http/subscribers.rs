@@ -115,7 +115,8 @@ pub(super) async fn one(api: Data<Api>, request: HttpRequest, name: Path<String>
 async fn create(api: &Api, request: &HttpRequest, name: &str, payload: Payload) -> Result<SubscriberBody, ErrorBody> {
     let namespace = namespace_of(api, request, name)?;
     let body = api.read_optional(request, payload).await?;
-    let (rooms, from) = if body.is_empty() { Default::default() } else { read_rooms(&body, api.settings.get().limits.rooms_max)? };
+    let (rooms, from) =
+        if body.is_empty() { Default::default() } else { read_rooms(&body, api.settings.get().limits.rooms_max)? };
     drop(body);
     let subscriber = namespace.subscriber(name).await.map_err(failed)?;
     for room in &rooms {
