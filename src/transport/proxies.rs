@@ -6,12 +6,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
-use ipnet::{IpNet, Ipv6Net};
 
-/// Networks of the trusted proxies. IPv4 networks are mapped to IPv6, so that one comparison
-/// suffices.
+use super::networks::Networks;
+
+/// Networks of the trusted proxies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Proxies(Vec<Ipv6Net>);
+pub(crate) struct Proxies(Networks);
 
 /// Client of a request, as seen through trusted proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,27 +21,14 @@ pub(crate) struct Client {
     pub(crate) secure: bool,
 }
 
-/// Parses a network such as `10.0.0.0/8` or `fd00::/8`, or a single address.
-fn network(text: &str) -> Option<Ipv6Net> {
-    match text.parse().or_else(|_| text.parse().map(IpAddr::into)).ok()? {
-        IpNet::V4(network) => Ipv6Net::new(network.addr().to_ipv6_mapped(), 96 + network.prefix_len()).ok(),
-        IpNet::V6(network) => Some(network),
-    }
-}
-
 impl Proxies {
     /// Parses networks such as `10.0.0.0/8`. Returns the first invalid text as error.
     pub(crate) fn parse<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, String> {
-        let parse = |text: T| network(text.as_ref()).ok_or_else(|| text.as_ref().to_owned());
-        networks.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+        Networks::parse(networks).map(Self)
     }
 
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        let address = match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        self.0.iter().any(|network| network.contains(&address))
+        self.0.contain(address)
     }
 
     /// Resolves the client of a request on a connection from `peer`.

@@ -1,12 +1,16 @@
 //! Tests of `stentor serve`: its HTTP resources and the binary.
 
+mod addresses;
 mod api;
 mod api_clients;
 mod api_keys;
 mod binary;
 mod data_dir;
+mod hooks;
 mod journal_tool;
+mod log_lines;
 mod metrics;
+mod origins;
 mod page;
 mod process;
 mod protocol;

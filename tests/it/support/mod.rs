@@ -1,5 +1,6 @@
 //! A hub in this process, and clients that write and read bytes. Every wait has a deadline.
 
+mod back_end;
 mod client;
 mod host;
 mod http;
@@ -11,6 +12,7 @@ pub(crate) mod websocket;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use self::back_end::{Asked, BackEnd, Reply};
 pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transport};
 pub(crate) use self::host::{Host, HostSettings};
 pub(crate) use self::http::{Head, Http};

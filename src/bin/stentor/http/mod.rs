@@ -90,7 +90,7 @@ pub(crate) fn routes(
         config
             .service(open("/healthz", get_or_head().to(status::healthz)))
             .service(open("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&ready)))))
-            .service(open("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted)))))
+            .service(open("/metrics", get_or_head().to(move || status::metrics(counted.clone()))))
             .service(RESOURCES.iter().fold(scope, |scope, resource| scope.service(served(&api, resource))));
     }
 }
