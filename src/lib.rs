@@ -82,6 +82,8 @@ mod transport;
 mod worker;
 
 pub use crate::access::identity::{Identity, IdentityError};
+#[cfg(feature = "jwt")]
+pub use crate::access::jwt::{Auth, RoomGrant, TokenError, TokenKeyError, TokenKeys};
 pub use crate::access::permissions::{PatternError, Permissions, RoomPattern};
 pub use crate::access::rules::{AccessRules, DefaultAccess, RoomAccess};
 pub use crate::api::ack::Ack;

@@ -131,6 +131,12 @@ limits! {
         /// one /64 prefix). Recently ended sessions count too. If unset, the limit is ten times the
         /// rate of a session.
         address_bytes_per_second: Option<NonZeroU32> = None;
+        /// Maximum number of handshakes per second of one client address (for IPv6, of one /64
+        /// prefix). Bursts of twice this number are allowed. Further handshakes are refused with
+        /// status 429, and their clients try again. If unset, there is no limit.
+        ///
+        /// All users of an office may share one address, and return together after a restart.
+        address_connects_per_second: Option<NonZeroU32> = None;
         /// Maximum number of client addresses whose rates are measured. An address that has sent
         /// nothing for two seconds is dropped. Sessions of further addresses have only the limits
         /// of a session.

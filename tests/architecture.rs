@@ -65,7 +65,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 5, name: "worker",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "local_waker"] },
     Row { floor: 5, name: "access",    imports: &["ids", "pattern", "messages", "api"],                  // not worker
-          crates: &["log", "serde", "serde_json"] },
+          crates: &["log", "serde", "serde_json", "tokio", "jsonwebtoken", "reqwest"] },
     Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages"], // not api, worker
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "fastrand"] },
     Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "queue", "recovery", "metrics", "messages", "api", "worker", "live"],
@@ -97,17 +97,18 @@ const HOUSE: &[Row] = &[
 /// Crates that only some files may name: crate, paths, reason.
 #[rustfmt::skip]
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs", "bin/stentor/subscriber_bodies.rs"], "only polling payloads, ids, signatures and attachments in JSON are base64"),
+    ("base64",           &["protocol/engineio/", "ids.rs", "bin/stentor/signature.rs", "bin/stentor/subscriber_bodies.rs", "bin/stentor/hooks/request.rs"], "only polling payloads, ids, signatures and attachments in JSON are base64"),
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
-    ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),
+    ("ipnet",            &["transport/networks.rs"],    "networks of addresses are parsed in one file"),
     ("tokio_rustls",     &["server/tls.rs", "server/port.rs", "transport/encryption.rs", "transport/network_stream.rs"], "connections are encrypted below HTTP and websockets"),
+    ("jsonwebtoken",     &["access/jwt/", "bin/stentor/token_tool.rs"], "tokens are verified in one folder, and signed by one command"),
     ("rmp",              &["protocol/socketio/msgpack/"], "only the msgpack parser uses it"),
     ("rusqlite",         &["queue/sqlite.rs", "queue/sqlite/"], "one store of the queue is SQLite"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text format is that of Prometheus"),
-    ("hmac",             &["bin/stentor/signature.rs"], "only names of subscribers are signed"),
-    ("sha2",             &["bin/stentor/signature.rs", "bin/stentor/http/keys.rs"], "names of subscribers are signed, and keys of the API are compared by their digests"),
+    ("hmac",             &["bin/stentor/signature.rs", "bin/stentor/hooks/signature.rs"], "only names of subscribers and requests of hooks are signed"),
+    ("sha2",             &["bin/stentor/signature.rs", "bin/stentor/hooks/signature.rs", "bin/stentor/http/keys.rs"], "names of subscribers and requests of hooks are signed, and keys of the API are compared by their digests"),
     ("toml",             &["bin/stentor/config/"],      "only the configuration file is TOML"),
     ("rustix",           &["bin/stentor/process.rs", "server/start.rs"], "limits of the process are read in one place, and priorities of threads are set in one"),
     ("env_logger",       &["bin/"],                     "the application chooses its logger"),
@@ -131,8 +132,10 @@ const IMPURE_PATHS: &[&str] = &["std::thread", "std::net", "std::fs", "std::proc
 /// Files that may use locks, and the guarded state. All other state has one actor as its owner.
 #[rustfmt::skip]
 const LOCKED: &[(&str, &str)] = &[
+    ("access/jwt/jwks.rs", "keys of a URL, replaced as a whole by one fetch"),
     ("live.rs",            "settings that a reload replaces as a whole, cloned out"),
     ("api/registry.rs",    "handlers, registered during set-up and read once per CONNECT"),
+    ("bin/stentor/hooks/mod.rs", "the circuit breaker, for a few comparisons"),
     ("messages/extensions.rs", "extensions of a socket by type, cloned out"),
     ("messages/socket.rs", "data of a socket, written and read as a whole"),
     ("metrics/mod.rs",     "the list of workers, locked when one starts and by a scrape"),

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::permissions::{Permissions, RoomPattern};
 use crate::api::core::Socket;
+use crate::api::error::RoomError;
 use crate::ids::{IdError, ROOM_BYTES_MAX, RoomName};
 
 /// First characters of the name of a user's room.
@@ -123,6 +124,19 @@ impl Identity {
     /// Fails if one of the names is not the name of a room. The earlier rooms are kept.
     pub fn set_rooms<S: AsRef<str>>(&mut self, rooms: impl IntoIterator<Item = S>) -> Result<(), IdentityError> {
         self.rooms = rooms.into_iter().map(|room| RoomName::parse(room.as_ref())).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Joins the rooms of the identity and the room of its user, for
+    /// [`on_connection`](crate::Namespace::on_connection).
+    ///
+    /// # Errors
+    ///
+    /// Fails if a room is not joined, for instance since the socket has disconnected.
+    pub async fn join_rooms(&self, socket: &Socket) -> Result<(), RoomError> {
+        for room in self.user_room().iter().map(String::as_str).chain(self.rooms()) {
+            socket.join(room).await?;
+        }
         Ok(())
     }
 

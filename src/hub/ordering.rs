@@ -336,7 +336,12 @@ impl Hub {
         self.writer.as_ref().is_some_and(|writer| writer.remembers(socket))
     }
 
-    pub(super) fn journal_change(&mut self, socket: SocketId, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) {
+    pub(super) fn journal_change(
+        &mut self,
+        socket: SocketId,
+        offset: Option<Offset>,
+        body: impl FnOnce() -> RecordBody,
+    ) {
         if self.writer.as_ref().is_some_and(|writer| writer.is_recoverable(&socket)) {
             self.journal(offset, body);
         }

@@ -62,6 +62,7 @@ labels! {
         Closing = "closing",
         Undecided = "undecided",
         AddressFull = "address_full",
+        AddressRate = "address_rate",
         Overloaded = "overloaded",
         HeadTooLarge = "head_too_large",
     }
@@ -74,7 +75,13 @@ impl RefusalKind {
             Self::UnknownSession => 1,
             Self::BadMethod => 2,
             Self::BadRequest | Self::HeadTooLarge => 3,
-            Self::Forbidden | Self::Full | Self::Closing | Self::Undecided | Self::AddressFull | Self::Overloaded => 4,
+            Self::Forbidden
+            | Self::Full
+            | Self::Closing
+            | Self::Undecided
+            | Self::AddressFull
+            | Self::AddressRate
+            | Self::Overloaded => 4,
             Self::UnsupportedVersion => 5,
         }
     }
@@ -98,6 +105,8 @@ labels! {
         Malformed = "malformed",
         /// The TLS handshake failed, as with a client that speaks no TLS, or did not end in time.
         Tls = "tls",
+        /// The address of the peer is denied, or not among those that are allowed.
+        Denied = "denied",
     }
 }
 

@@ -31,6 +31,7 @@ use crate::state::budget::Budgets;
 use crate::transport::cookie::{Cookie, CookieError};
 use crate::transport::cors::{Cors, CorsError};
 use crate::transport::hosts::Hosts;
+use crate::transport::networks::{AddressRules, Networks};
 use crate::transport::proxies::Proxies;
 use crate::transport::websocket::frame_reader::MessageBounds;
 use crate::transport::{AccessPolicy, AllowRequest, Endpoint};
@@ -61,6 +62,10 @@ pub enum BuildError {
     /// `unix`.
     #[error("trusted proxy {0:?}: expected an address, a network such as \"10.0.0.0/8\", or \"unix\"")]
     Proxy(String),
+    /// An allowed or denied address is invalid. It must be an address, or a network with a prefix
+    /// length.
+    #[error("address {0:?}: expected an address or a network such as \"192.0.2.0/24\"")]
+    Address(String),
     /// An allowed host is invalid. It must be a name or an address, without scheme and port, or
     /// `*`.
     #[error("allowed host {0:?}: expected a name or an address without a port, such as \"hub.example.org\"")]
@@ -95,6 +100,8 @@ pub struct Builder {
     policy: AccessPolicy,
     trusted_proxies: Vec<String>,
     allowed_hosts: Option<Vec<String>>,
+    allowed_addresses: Vec<String>,
+    denied_addresses: Vec<String>,
 }
 
 impl Default for Builder {
@@ -109,6 +116,8 @@ impl Default for Builder {
             policy: AccessPolicy::default(),
             trusted_proxies: Vec::new(),
             allowed_hosts: None,
+            allowed_addresses: Vec::new(),
+            denied_addresses: Vec::new(),
         }
     }
 }
@@ -242,7 +251,25 @@ impl Builder {
         self
     }
 
-    /// Checks path, CORS, cookie, trusted proxies and allowed hosts as [`build`](Self::build) does.
+    /// Addresses and networks from which clients may connect. By default, or if the list is empty,
+    /// these are all addresses. A port of the server's own closes other connections when it accepts
+    /// them. Behind [trusted proxies](Self::trusted_proxies), and in a host application, requests
+    /// of other clients get status 403. The proxies themselves are always allowed.
+    #[must_use]
+    pub fn allowed_addresses(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.allowed_addresses = networks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Addresses and networks from which clients may not connect, even if
+    /// [`allowed_addresses`](Self::allowed_addresses) contains them.
+    #[must_use]
+    pub fn denied_addresses(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.denied_addresses = networks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Checks path, CORS, cookie, trusted proxies, addresses and allowed hosts as [`build`](Self::build) does.
     /// Needs no actix system.
     pub fn check(&self) -> Result<(), BuildError> {
         self.access_policy().map(drop)
@@ -256,6 +283,10 @@ impl Builder {
         self.policy.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         let mut policy = self.policy.clone();
         policy.proxies = Proxies::parse(&self.trusted_proxies).map_err(BuildError::Proxy)?;
+        policy.addresses = AddressRules {
+            allowed: Networks::parse(&self.allowed_addresses).map_err(BuildError::Address)?,
+            denied: Networks::parse(&self.denied_addresses).map_err(BuildError::Address)?,
+        };
         policy.hosts = self.allowed_hosts.as_ref().map(Hosts::parse).transpose().map_err(BuildError::Host)?;
         Ok(policy)
     }
@@ -358,8 +389,8 @@ impl Builder {
 impl Server {
     /// Replaces those settings of the running server that can change by the ones of `builder`: who
     /// may connect ([`Builder::cors`], [`Builder::guard_origins`], [`Builder::allowed_hosts`],
-    /// [`Builder::allow_request`]), [`Builder::trusted_proxies`], [`Builder::cookie`], and of the
-    /// limits [`sessions.max`], [`sessions.per_address_max`] and the [rates] of clients. All other
+    /// [`Builder::allowed_addresses`], [`Builder::denied_addresses`], [`Builder::allow_request`]),
+    /// [`Builder::trusted_proxies`], [`Builder::cookie`], and of the limits [`sessions.max`], [`sessions.per_address_max`] and the [rates] of clients. All other
     /// settings of `builder` are ignored.
     ///
     /// The settings apply to requests and sessions that begin afterwards; open sessions continue.

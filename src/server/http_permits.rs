@@ -13,6 +13,7 @@ const FAILURE_COUNTS: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct HttpPermits {
     ordinary: Arc<Semaphore>,
+    ordinary_max: usize,
     /// Permits for health, metrics, the HTTP API and upgrades while all ordinary permits are in
     /// use.
     reserve: Arc<Semaphore>,
@@ -47,8 +48,10 @@ impl HttpPermits {
     /// Creates `ordinary` permits, at least one, and in addition the permits of the reserve.
     pub(super) fn new(ordinary: usize, reserve: usize) -> Self {
         let accept = AcceptFailures { base: Instant::now(), last: AtomicU64::new(0) };
+        let ordinary_max = ordinary.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            ordinary: Arc::new(Semaphore::new(ordinary.clamp(1, Semaphore::MAX_PERMITS))),
+            ordinary: Arc::new(Semaphore::new(ordinary_max)),
+            ordinary_max,
             reserve: Arc::new(Semaphore::new(reserve.min(Semaphore::MAX_PERMITS))),
             accept: Arc::new(accept),
         }
@@ -78,6 +81,11 @@ impl HttpPermits {
     /// True if all ordinary permits are in use.
     pub(super) fn is_full(&self) -> bool {
         self.ordinary.available_permits() == 0
+    }
+
+    /// Number of ordinary permits in use, and their maximum.
+    pub(super) fn in_use(&self) -> (usize, usize) {
+        (self.ordinary_max - self.ordinary.available_permits(), self.ordinary_max)
     }
 
     /// Records a failed accept.

@@ -34,11 +34,13 @@ pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
     policy: Live<AccessPolicy>,
     refused_hosts: Throttle,
+    refused_addresses: Throttle,
 }
 
 impl RequestRules {
     pub(super) fn new(permits: HttpPermits, policy: Live<AccessPolicy>) -> Self {
-        Self { permits, policy, refused_hosts: Throttle::new(1) }
+        let (refused_hosts, refused_addresses) = (Throttle::new(1), Throttle::new(1));
+        Self { permits, policy, refused_hosts, refused_addresses }
     }
 
     /// Checks the Host header against the hosts of the policy or, if the policy has none, those of
@@ -56,6 +58,21 @@ impl RequestRules {
         false
     }
 
+    /// Checks the address of a client behind a trusted proxy. Refusals are logged, at most one per
+    /// second.
+    fn admits_client(&self, head: &RequestHead) -> bool {
+        let policy = self.policy.get();
+        if policy.admits_client(head) {
+            return true;
+        }
+        if let Some(skipped) = self.refused_addresses.is_due(Instant::now()) {
+            let address = policy.proxies.client(head.peer_addr, &head.headers).address;
+            let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            log::warn!("request refused, its client's address is not allowed address={address} skipped={skipped}");
+        }
+        false
+    }
+
     /// Admits a request, or returns the response that refuses it. The caller must pass every
     /// response to [`HttpAdmission::finish`].
     pub(super) fn admit(
@@ -68,6 +85,8 @@ impl RequestRules {
         let hosts = exchange.as_ref().map(|exchange| &exchange.0.port().default_hosts);
         let refusal = if hosts.is_none_or(|hosts| !self.admits_host(hosts, request.head())) {
             Some(host_refusal())
+        } else if !self.admits_client(request.head()) {
+            Some(address_refusal())
         } else if is_of_reserve && !OPERATORS.iter().any(|path| request.path().starts_with(path)) {
             Some(no_permit())
         } else {
@@ -125,6 +144,11 @@ pub(super) const HOST_REFUSAL: &str = "{\"error\":{\"code\":\"host_not_allowed\"
 
 fn host_refusal() -> HttpResponse {
     HttpResponse::build(StatusCode::MISDIRECTED_REQUEST).content_type("application/json").body(HOST_REFUSAL)
+}
+
+fn address_refusal() -> HttpResponse {
+    let message = "this address is not served; see allowed_addresses and denied_addresses";
+    HttpResponse::Forbidden().json(ErrorAnswer::new("address_not_allowed", message))
 }
 
 fn no_permit() -> HttpResponse {

@@ -63,7 +63,7 @@ pub use self::resources::RequestBody;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
 
-/// Reason why a server accepts no new sessions.
+/// Reason why a server accepts no new sessions, or should receive none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NotAccepting {
@@ -73,12 +73,25 @@ pub enum NotAccepting {
     /// [`limits.sessions.max`](crate::limits::SessionLimits::max) is reached.
     #[error("server has as many sessions as sessions_max allows")]
     Full,
+    /// 95 % of [`limits.sessions.max`](crate::limits::SessionLimits::max) are reached. Sessions are
+    /// still accepted, so that a load balancer has time to choose another server.
+    #[error("server has nearly as many sessions as sessions_max allows")]
+    NearlyFull,
+    /// 95 % of [`limits.http.connections_max`](crate::limits::HttpLimits::connections_max) are
+    /// reached. Connections are still accepted.
+    #[error("server has nearly as many HTTP connections as http_connections_max allows")]
+    HttpNearlyFull,
     /// [`limits.http.connections_max`](crate::limits::HttpLimits::connections_max) is reached.
     #[error("server has as many HTTP connections as http_connections_max allows")]
     HttpFull,
     /// The system refuses further connections, usually because no file descriptor is left.
     #[error("connections cannot be accepted; see the log")]
     AcceptFails,
+}
+
+/// Returns whether at least 95 % of a limit are in use.
+fn is_near((used, most): (usize, usize)) -> bool {
+    used >= most - most / 20
 }
 
 /// Returns the number of sessions per wave, at least one, and the pause between waves that spreads
@@ -184,11 +197,15 @@ impl Server {
         self.endpoint.services.directory.len()
     }
 
-    /// Checks whether the server accepts new sessions, for the readiness probe of a load balancer.
+    /// Checks whether the server accepts new sessions and is below 95 % of its limits, for the
+    /// readiness probe of a load balancer.
     pub fn accepting(&self) -> Result<(), NotAccepting> {
+        let sessions_max = self.endpoint.services.directory.limits.get().sessions.max;
         match self.endpoint.check_capacity() {
             Ok(()) if self.http_permits.is_accept_failing(Instant::now()) => Err(NotAccepting::AcceptFails),
             Ok(()) if self.http_permits.is_full() => Err(NotAccepting::HttpFull),
+            Ok(()) if is_near((self.sessions(), sessions_max)) => Err(NotAccepting::NearlyFull),
+            Ok(()) if is_near(self.http_permits.in_use()) => Err(NotAccepting::HttpNearlyFull),
             Ok(()) => Ok(()),
             Err(HttpRefusal::Closing) => Err(NotAccepting::Closing),
             Err(_) => Err(NotAccepting::Full),

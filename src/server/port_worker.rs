@@ -59,6 +59,10 @@ impl PortWorker {
                         }
                     };
                     let (service, log) = (service.clone(), log.clone());
+                    if peer.is_some_and(|peer| !self.policy.get().admits_peer(peer.ip())) {
+                        log.closed(peer, HttpCloseReason::Denied);
+                        continue;
+                    }
                     // A connection of a trusted proxy has no client prefix, since it transports
                     // requests of many clients.
                     let client = peer.filter(|peer| !self.policy.get().proxies.trusts(peer.ip().to_canonical()));
@@ -155,6 +159,7 @@ impl CloseLog {
             HttpCloseReason::Reserve => "request on a connection of the reserve timed out",
             HttpCloseReason::Malformed => "request malformed",
             HttpCloseReason::Tls => "TLS handshake timed out",
+            HttpCloseReason::Denied => "its address is not allowed",
         };
         if let Some(skipped) = self.throttles[reason].is_due(Instant::now()) {
             log::warn!("connection closed, {why} address={} skipped={skipped}", display(peer));

@@ -145,7 +145,7 @@ impl Session {
         match refusal {
             Some(ConnectRefusal::Packet(packet)) => self.refuse_with(socket, packet),
             Some(ConnectRefusal::Temporary { message }) => {
-                self.close(DisconnectReason::ForcedServerClose, &message, ctx);
+                self.close(DisconnectReason::ForcedClose, &message, ctx);
             }
             None => match self.without_declined_resume(socket) {
                 Ok(socket) => self.admit(socket, ctx),
@@ -262,14 +262,28 @@ impl Session {
     /// CONNECT_ERROR would cause no `disconnect` event. The client therefore receives a DISCONNECT,
     /// and the error when it connects again.
     pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, is_answered: bool, error: &ConnectError) {
-        let path: String = namespace.as_str().chars().take(64).collect();
-        log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.guard.id);
+        self.connect_refusal_log()(namespace, error);
         let packet = if is_answered {
             disconnect(self.core.encoder.parser, namespace)
         } else {
             refusal_packet(self.core.encoder.parser, namespace, error)
         };
         self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
+    }
+
+    /// Returns a function that logs a refused CONNECT of this session. Each worker logs at most one
+    /// per second.
+    pub(super) fn connect_refusal_log(&self) -> impl Fn(&NamespacePath, &ConnectError) + use<> {
+        let (worker, sid, address) = (self.outbox.worker.clone(), self.guard.id.clone(), self.handshake.address());
+        move |namespace, error| {
+            let Some(skipped) = worker.log_throttles().connect_refused.is_due(Instant::now()) else { return };
+            let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            let namespace: String = namespace.as_str().chars().take(64).collect();
+            let reason: String = error.to_string().chars().take(128).collect();
+            log::warn!(
+                "connect refused sid={sid:?} address={address} namespace={namespace:?} reason={reason:?} skipped={skipped}"
+            );
+        }
     }
 
     pub(super) fn on_answer(&mut self, ticket: Ticket, answer: Answer, ctx: &mut Context<Self>) {

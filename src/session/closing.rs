@@ -11,8 +11,8 @@
 //! | outbox full, journal trimmed before the client read it | `on_outbox_full` | transport error | close 1008 |
 //! | outbox cut because the budget of all outboxes was exceeded | `on_outbox_cut` | transport error | close 1008, or nothing |
 //! | client reads nothing for `stall_timeout` | `on_stalled` | transport error | nothing: the connection is reset |
-//! | the application closes the connection alone | `close_when_drained` | forced close | close 1000 |
-//! | the application, a temporary refusal, or a resume over another connection | `close_when_drained`, `close` | forced server close | close 1000 |
+//! | the application closes the connection alone, or refuses a socket for now | `close_when_drained`, `close` | forced close | close 1000 |
+//! | the application, or a resume over another connection | `close_when_drained`, `close` | forced server close | close 1000 |
 //! | shutdown | `close` | server shutting down | close 1001 |
 //!
 //! If the task of a session panics, or its worker ends, the session is dropped without a reason,

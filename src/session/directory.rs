@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_meter_is_shared_by_a_prefix_and_removed_when_full() {
         let (directory, start) = (Directory::default(), Instant::now());
-        let rates = Rates { events: NonZeroU32::new(1), bytes: None };
+        let rates = Rates { events: NonZeroU32::new(1), ..Rates::default() };
         let admits = |address: &str, now: Instant| {
             directory.with_meter(address.parse().unwrap(), rates, now, usize::MAX, |meter| {
                 let admits = meter.admits(Cost::Event, now);
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn the_number_of_meters_is_limited() {
         let (directory, now) = (Directory::default(), Instant::now());
-        let rates = Rates { events: NonZeroU32::new(1), bytes: None };
+        let rates = Rates { events: NonZeroU32::new(1), ..Rates::default() };
         let with = |n: u32| directory.with_meter(Ipv4Addr::from_bits(n).into(), rates, now, 2, |_| ());
         assert_eq!([1, 2, 3, 1].map(with), [Some(()), Some(()), None, Some(())]);
         assert_eq!(directory.meters.len(), 2);

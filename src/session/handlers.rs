@@ -291,10 +291,12 @@ impl Session {
             (self.link.clone(), session_socket.socket.clone(), session_socket.handlers.clone());
         let (info, parser) = (socket.info().clone(), self.core.encoder.parser);
         let patience = self.core.limits.handlers.middleware_timeout;
+        let log_refusal = self.connect_refusal_log();
         self.run(info, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
                 let passed = tokio::time::timeout(patience, handlers.admit(&socket)).await;
                 let passed = passed.unwrap_or_else(|_| Err(ConnectError::new("Middleware timed out")));
+                let passed = passed.inspect_err(|error| log_refusal(socket.path(), error));
                 let refusal = passed.err().map(|error| connect_refusal(parser, socket.path(), &error));
                 if let Err(refusal) = admission.send(refusal) {
                     let _ = link.post(SessionCommand::Admitted { socket: socket.info().clone(), refusal });

@@ -53,13 +53,10 @@ impl RateLimiter {
         directory: &Arc<Directory>,
         now: Instant,
     ) -> Option<Box<Self>> {
-        let session = Rates { events: limits.rates.events_per_second, bytes: limits.rates.bytes_per_second };
-        let of_address =
-            Rates { events: limits.rates.address_events_per_second, bytes: limits.rates.address_bytes_per_second };
-        let of_address = of_address.or_tenfold(session);
-        let is_limited = session.are_limited() || of_address.are_limited();
+        let (session, of_address) = (Rates::of_session(&limits.rates), Rates::of_address(&limits.rates));
+        let is_limited = session.limit_packets() || of_address.limit_packets();
         let address =
-            address.filter(|_| of_address.are_limited()).map(|address| (address, of_address, directory.clone()));
+            address.filter(|_| of_address.limit_packets()).map(|address| (address, of_address, directory.clone()));
         is_limited.then(|| Self::with_rates(session, address, now))
     }
 
@@ -69,7 +66,7 @@ impl RateLimiter {
     }
 
     fn with_rates(session: Rates, address: Option<(IpAddr, Rates, Arc<Directory>)>, now: Instant) -> Box<Self> {
-        let refused_joins = Rates { events: Some(REFUSED_JOINS_PER_SECOND), bytes: None };
+        let refused_joins = Rates { events: Some(REFUSED_JOINS_PER_SECOND), ..Rates::default() };
         Box::new(Self {
             meter: Meter::new(session, now),
             rates: session,
@@ -106,7 +103,7 @@ impl RateLimiter {
         let of_address = self.address.as_ref().filter(|_| own_admits).map(|(_, rates, _)| *rates);
         let rates = of_address.unwrap_or(self.rates);
         let (rate, what) = match cost {
-            Cost::Event => (rates.events, "events"),
+            Cost::Event | Cost::Connect => (rates.events, "events"),
             Cost::Bytes(_) => (rates.bytes, "bytes"),
         };
         let of = if of_address.is_some() { " from one address" } else { "" };

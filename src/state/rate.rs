@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use crate::limits::RateLimits;
+
 /// Maximum pause for one refused packet. It is well below the default time limit for a pong.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -12,6 +14,8 @@ pub(crate) enum Cost {
     Event,
     /// A packet of this length in bytes.
     Bytes(usize),
+    /// A handshake.
+    Connect,
 }
 
 /// Limits per second. If a limit is `None`, the rate is unlimited.
@@ -20,21 +24,37 @@ pub(crate) struct Rates {
     /// Events, CONNECTs and DISCONNECTs.
     pub(crate) events: Option<NonZeroU32>,
     pub(crate) bytes: Option<NonZeroU32>,
+    /// Handshakes. Only addresses have this limit.
+    pub(crate) connects: Option<NonZeroU32>,
 }
 
 impl Rates {
-    pub(crate) fn are_limited(&self) -> bool {
+    /// Limits of each session.
+    pub(crate) fn of_session(limits: &RateLimits) -> Self {
+        Self { events: limits.events_per_second, bytes: limits.bytes_per_second, connects: None }
+    }
+
+    /// Limits of all sessions of one address.
+    pub(crate) fn of_address(limits: &RateLimits) -> Self {
+        let (events, bytes) = (limits.address_events_per_second, limits.address_bytes_per_second);
+        let set = Self { events, bytes, connects: limits.address_connects_per_second };
+        set.or_tenfold(Self::of_session(limits))
+    }
+
+    /// Returns whether what a session sends is limited.
+    pub(crate) fn limit_packets(&self) -> bool {
         self.events.is_some() || self.bytes.is_some()
     }
 
     /// Fills in unset rates with ten times the rates of `session`.
-    pub(crate) fn or_tenfold(self, session: Self) -> Self {
+    fn or_tenfold(self, session: Self) -> Self {
         let tenfold = |rate: Option<NonZeroU32>| {
             rate.map(|rate| rate.saturating_mul(const { NonZeroU32::MIN.saturating_add(9) }))
         };
         Self {
             events: self.events.or_else(|| tenfold(session.events)),
             bytes: self.bytes.or_else(|| tenfold(session.bytes)),
+            ..self
         }
     }
 }
@@ -44,18 +64,20 @@ impl Rates {
 pub(crate) struct Meter {
     events: Option<Bucket>,
     bytes: Option<Bucket>,
+    connects: Option<Bucket>,
 }
 
 impl Meter {
     pub(crate) fn new(rates: Rates, now: Instant) -> Self {
         let bucket = |rate: Option<NonZeroU32>| rate.map(|rate| Bucket::full(f64::from(rate.get()), now));
-        Self { events: bucket(rates.events), bytes: bucket(rates.bytes) }
+        Self { events: bucket(rates.events), bytes: bucket(rates.bytes), connects: bucket(rates.connects) }
     }
 
     fn bucket(&mut self, cost: Cost) -> Option<(&mut Bucket, f64)> {
         match cost {
             Cost::Event => Some((self.events.as_mut()?, 1.0)),
             Cost::Bytes(bytes) => Some((self.bytes.as_mut()?, bytes as f64)),
+            Cost::Connect => Some((self.connects.as_mut()?, 1.0)),
         }
     }
 
@@ -76,7 +98,7 @@ impl Meter {
 
     /// Returns whether the buckets are full, so that the meter may be dropped.
     pub(crate) fn is_full(&mut self, now: Instant) -> bool {
-        [&mut self.events, &mut self.bytes].into_iter().flatten().all(|bucket| bucket.is_full(now))
+        [&mut self.events, &mut self.bytes, &mut self.connects].into_iter().flatten().all(|bucket| bucket.is_full(now))
     }
 }
 
@@ -131,7 +153,7 @@ mod tests {
     use super::*;
 
     fn meter(events: u32, bytes: u32, now: Instant) -> Meter {
-        Meter::new(Rates { events: NonZeroU32::new(events), bytes: NonZeroU32::new(bytes) }, now)
+        Meter::new(Rates { events: NonZeroU32::new(events), bytes: NonZeroU32::new(bytes), connects: None }, now)
     }
 
     fn admitted_count(meter: &mut Meter, cost: Cost, tries: usize, now: Instant) -> usize {
@@ -190,10 +212,10 @@ mod tests {
     #[test]
     fn an_address_has_ten_times_the_session_unless_set() {
         let rate = NonZeroU32::new;
-        let session = Rates { events: rate(5), bytes: None };
+        let session = Rates { events: rate(5), ..Rates::default() };
         let address = Rates::default().or_tenfold(session);
-        assert_eq!(address, Rates { events: rate(50), bytes: None });
-        assert_eq!(Rates { events: rate(7), bytes: rate(8) }.or_tenfold(session).events, rate(7));
-        assert!(!Rates::default().are_limited());
+        assert_eq!(address, Rates { events: rate(50), ..Rates::default() });
+        assert_eq!(Rates { events: rate(7), bytes: rate(8), connects: None }.or_tenfold(session).events, rate(7));
+        assert!(!Rates::default().limit_packets());
     }
 }

@@ -5,10 +5,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use actix_http::RequestHead;
 use actix_web::HttpRequest;
@@ -21,10 +22,13 @@ use crate::ids::SessionId;
 use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::SessionLink;
 use crate::session::PendingSession;
+use crate::state::rate::{Cost, Rates};
 
 /// Error message for requests inside a host application. On the server's own port, the Host header
 /// is checked earlier.
 const HOST_REFUSAL: &str = "Host not allowed; add it to Builder::allowed_hosts";
+
+const ADDRESS_REFUSAL: &str = "Address not allowed";
 
 const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTOR_CORS_ORIGINS, Builder::cors)";
 
@@ -91,11 +95,14 @@ impl fmt::Debug for AllowRequest {
 }
 
 impl Endpoint {
-    /// Checks the host and the origin of a request, and then in engine.io's order: transport,
-    /// session, method, version, application.
+    /// Checks the address, the host and the origin of a request, and then in engine.io's order:
+    /// transport, session, method, version, application.
     pub(crate) async fn admit(&self, request: HandshakeRequest<'_>) -> Result<Admitted, HttpRefusal> {
         let head = request.head;
         let policy = self.policy.get();
+        if !policy.admits_client(head) {
+            return Err(HttpRefusal::Forbidden(ADDRESS_REFUSAL.into()));
+        }
         if policy.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {
             return Err(HttpRefusal::Forbidden(HOST_REFUSAL.into()));
         }
@@ -117,6 +124,7 @@ impl Endpoint {
         let client = self.policy.get().proxies.client(request.head.peer_addr, &request.head.headers);
         let arrival =
             Arrival { at: SystemTime::now(), address: client.address, secure: request.encrypted || client.secure };
+        self.charge_connect(arrival.address)?;
         // The permit is reserved before the application is asked, so that pending handshakes count
         // against the limits.
         let permit = self.services.directory.reserve(arrival.address, &limits)?;
@@ -127,6 +135,21 @@ impl Endpoint {
             log::error!("session not opened, no random bytes from the system error={error}");
             HttpRefusal::BadRequest
         })
+    }
+
+    /// Charges a handshake of this address.
+    fn charge_connect(&self, address: Option<IpAddr>) -> Result<(), HttpRefusal> {
+        let limits = self.services.directory.limits.get();
+        let (Some(address), Some(_)) = (address, limits.rates.address_connects_per_second) else { return Ok(()) };
+        let (rates, now) = (Rates::of_address(&limits.rates), Instant::now());
+        let admitted = self.services.directory.with_meter(address, rates, now, limits.rates.addresses_max, |meter| {
+            let admits = meter.admits(Cost::Connect, now);
+            if admits {
+                meter.take(Cost::Connect);
+            }
+            admits
+        });
+        if admitted == Some(false) { Err(HttpRefusal::AddressRate) } else { Ok(()) }
     }
 
     async fn ask_application(&self, request: HandshakeRequest<'_>, arrival: Arrival) -> Result<(), HttpRefusal> {

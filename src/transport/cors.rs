@@ -62,10 +62,14 @@ impl fmt::Debug for Origins {
 pub enum CorsError {
     /// The origin must be written as browsers send it: scheme, host, and the port unless it is the
     /// scheme's default. Use [`Cors::any_origin`] to allow all origins.
-    #[error("origin {0:?}: expected scheme, host and port as browsers write them, such as \"https://example.org\"")]
+    #[error(
+        "origin {0:?}: expected scheme, host and port as browsers write them, such as \"https://example.org\", a pattern \
+         such as \"https://*.example.org\" or \"http://localhost:*\", or \"null\""
+    )]
     Origin(String),
-    /// Browsers reject credentials if any origin is allowed. Name the origins, or use a predicate.
-    #[error("credentials require named origins or a predicate, not any origin")]
+    /// Browsers reject credentials if any origin is allowed, and pages of any site can send the
+    /// origin `null`. Name the origins, or use a predicate.
+    #[error("credentials require named origins or a predicate, neither any origin nor null")]
     AnyWithCredentials,
     /// The name of a method or header contains an invalid character.
     #[error("{0:?} is not the name of a method or a header")]
@@ -76,6 +80,14 @@ impl Cors {
     /// Allows pages of the given origins, such as `https://example.org`, `http://localhost:5173` or
     /// `capacitor://localhost`. The origin `file://` allows websockets of local files. Case, a
     /// trailing slash and the default port of `http` or `https` are ignored.
+    ///
+    /// An origin may be a pattern. In a host, `*` stands for one or more characters of one label,
+    /// so `https://*.example.org` allows `https://a.example.org`, but neither
+    /// `https://a.b.example.org` nor `https://example.org`. A label has at most one `*`, and the
+    /// last label has none. `:*` stands for any port, also the default one.
+    ///
+    /// `null` is the origin of sandboxed pages and local files. Every site can open a sandboxed
+    /// page, so `null` allows pages of any site. It cannot be combined with [`Cors::credentials`].
     pub fn origins(origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::new(Origins::Named(origins.into_iter().map(|origin| normalize(&origin.into())).collect()))
     }
@@ -146,6 +158,9 @@ impl Cors {
         match &self.origins {
             Origins::Any if self.credentials => return Err(CorsError::AnyWithCredentials),
             Origins::Named(origins) => {
+                if self.credentials && origins.iter().any(|origin| origin == NO_ORIGIN) {
+                    return Err(CorsError::AnyWithCredentials);
+                }
                 if let Some(wrong) = origins.iter().find(|origin| !is_origin(origin)) {
                     return Err(CorsError::Origin(wrong.clone()));
                 }
@@ -176,7 +191,7 @@ impl Cors {
         let text = origin.to_str().ok()?;
         let allowed = match &self.origins {
             Origins::Any => true,
-            Origins::Named(origins) => origins.iter().any(|known| known == text),
+            Origins::Named(origins) => origins.iter().any(|known| matches(known, text)),
             Origins::Matching(predicate) => predicate(text),
         };
         allowed.then(|| origin.clone())
@@ -244,21 +259,58 @@ fn normalize(origin: &str) -> String {
     origin.strip_suffix(default).unwrap_or(origin).to_owned()
 }
 
-/// Returns whether the text is an origin as browsers send it: a scheme, `://` and a host in lower
-/// case, without a path, or [`LOCAL_FILES`]. `null` is excluded, since sandboxed pages of any site
-/// send it.
+/// Origin that browsers send for sandboxed pages and local files.
+const NO_ORIGIN: &str = "null";
+
+/// Returns whether an origin is `known`, or matches the pattern `known`.
+fn matches(known: &str, origin: &str) -> bool {
+    if known == origin {
+        return true;
+    }
+    let (Some((scheme, pattern)), Some((origin_scheme, authority))) =
+        (known.split_once("://"), origin.split_once("://"))
+    else {
+        return false;
+    };
+    let ((host_pattern, port_pattern), (host, port)) = (split_port(pattern), split_port(authority));
+    scheme == origin_scheme
+        && matches_host(host_pattern, host)
+        && (port_pattern == port || port_pattern == Some("*") && port.is_none_or(is_port))
+}
+
+fn matches_host(pattern: &str, host: &str) -> bool {
+    let matches_label = |(pattern, label): (&str, &str)| match pattern.split_once('*') {
+        None => pattern == label,
+        Some((start, end)) => label.len() > start.len() + end.len() && label.starts_with(start) && label.ends_with(end),
+    };
+    pattern.split('.').count() == host.split('.').count() && pattern.split('.').zip(host.split('.')).all(matches_label)
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+/// Returns whether the text is an origin as browsers send it, or a pattern of such origins: a
+/// scheme, `://` and a host in lower case, without a path. [`LOCAL_FILES`] and [`NO_ORIGIN`] are
+/// origins as well.
 fn is_origin(text: &str) -> bool {
-    if text == LOCAL_FILES {
+    if text == LOCAL_FILES || text == NO_ORIGIN {
         return true;
     }
     let Some((scheme, authority)) = text.split_once("://") else { return false };
     let (host, port) = split_port(authority);
-    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+    if port.is_some_and(|port| port != "*" && !is_port(port)) {
         return false;
     }
     let is_scheme = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
-    let is_host = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && !b"/?#@*,".contains(&byte);
-    !scheme.is_empty() && scheme.bytes().all(is_scheme) && !host.is_empty() && host.bytes().all(is_host)
+    let is_host = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && !b"/?#@,".contains(&byte);
+    let stars = |label: &str| label.bytes().filter(|byte| *byte == b'*').count();
+    !scheme.is_empty()
+        && scheme.bytes().all(is_scheme)
+        && !host.is_empty()
+        && host.bytes().all(is_host)
+        && host.split('.').all(|label| stars(label) <= 1)
+        && host.rsplit('.').next().is_some_and(|last| stars(last) == 0)
 }
 
 #[cfg(test)]
@@ -267,12 +319,36 @@ mod tests {
 
     #[test]
     fn only_origins_as_browsers_write_them_are_valid() {
-        for origin in
-            ["https://a.org", "http://localhost:5173", "http://[::1]:3000", "capacitor://localhost", "file://"]
-        {
+        for origin in [
+            "https://a.org",
+            "http://localhost:5173",
+            "http://[::1]:3000",
+            "capacitor://localhost",
+            "file://",
+            "null",
+            "https://*.a.org",
+            "https://app-*.a.org:8443",
+            "https://*.*.a.org",
+            "http://localhost:*",
+            "http://[::1]:*",
+        ] {
             assert_eq!(Cors::origins([origin]).check(), Ok(()), "{origin}");
         }
-        for origin in ["", "*", "null", "a.org", "https://", "https://a.org/b", "https://*.a.org", "https://a.org:x"] {
+        for origin in [
+            "",
+            "*",
+            "a.org",
+            "https://",
+            "https://a.org/b",
+            "https://a.org:x",
+            "https://*",
+            "https://*:*",
+            "https://a.*",
+            "https://**.a.org",
+            "https://a*b*.a.org",
+            "*://a.org",
+            "*.a.org",
+        ] {
             let is_refused = matches!(Cors::origins([origin]).check(), Err(CorsError::Origin(_)));
             assert!(is_refused, "{origin}");
         }
@@ -293,9 +369,38 @@ mod tests {
     }
 
     #[test]
+    fn a_star_matches_within_one_label_or_any_port() {
+        for (pattern, origin, expected) in [
+            ("https://*.a.org", "https://b.a.org", true),
+            ("https://*.a.org", "https://c.b.a.org", false),
+            ("https://*.a.org", "https://a.org", false),
+            ("https://*.a.org", "https://.a.org", false),
+            ("https://*.a.org", "http://b.a.org", false),
+            ("https://*.a.org", "https://b.a.org:8443", false),
+            ("https://*.a.org", "https://b.a.org.evil.example", false),
+            ("https://*.a.org", "https://evil.example/.a.org", false),
+            ("https://*.*.a.org", "https://c.b.a.org", true),
+            ("https://app-*.a.org", "https://app-7.a.org", true),
+            ("https://app-*.a.org", "https://app-.a.org", false),
+            ("https://*.a.org:*", "https://b.a.org:8443", true),
+            ("http://localhost:*", "http://localhost:5173", true),
+            ("http://localhost:*", "http://localhost", true),
+            ("http://localhost:*", "http://localhost:evil", false),
+            ("http://localhost:*", "http://localhost.evil.example:80", false),
+            ("http://[::1]:*", "http://[::1]:3000", true),
+            ("http://[::1]:*", "http://[::2]:3000", false),
+            ("null", "null", true),
+            ("https://*.a.org", "null", false),
+        ] {
+            assert_eq!(matches(pattern, origin), expected, "{pattern} {origin}");
+        }
+    }
+
+    #[test]
     fn any_origin_and_credentials_exclude_each_other() {
         assert_eq!(Cors::any_origin().check(), Ok(()));
         assert_eq!(Cors::any_origin().credentials().check(), Err(CorsError::AnyWithCredentials));
+        assert_eq!(Cors::origins(["null"]).credentials().check(), Err(CorsError::AnyWithCredentials));
     }
 
     #[test]

@@ -7,12 +7,14 @@ pub(crate) mod cors;
 pub(crate) mod encryption;
 pub(crate) mod hosts;
 pub(crate) mod network_stream;
+pub(crate) mod networks;
 mod origins;
 pub(crate) mod polling;
 pub(crate) mod proxies;
 mod refusal;
 pub(crate) mod websocket;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +25,7 @@ use actix_web::http::header::{self, HeaderValue};
 use self::cookie::Cookie;
 use self::cors::Cors;
 use self::hosts::Hosts;
+use self::networks::AddressRules;
 use self::proxies::Proxies;
 use self::websocket::frame_reader::MessageBounds;
 use crate::live::Live;
@@ -57,6 +60,8 @@ pub(crate) struct AccessPolicy {
     pub(crate) hosts: Option<Hosts>,
     /// Trusted proxies, whose headers name the client's address.
     pub(crate) proxies: Proxies,
+    /// Addresses from which clients may connect.
+    pub(crate) addresses: AddressRules,
     /// The application's check of handshakes. If `None`, all handshakes are admitted.
     pub(crate) allow_request: Option<AllowRequest>,
     pub(crate) messages: Arc<MessageBounds>,
@@ -72,6 +77,19 @@ impl AccessPolicy {
 
     fn cookie(&self, pending: &PendingSession) -> Option<HeaderValue> {
         self.cookie.as_ref()?.header(&pending.id)
+    }
+
+    /// Returns whether a connection from `peer` may send requests. A trusted proxy may; its clients
+    /// are checked with each of their requests.
+    pub(crate) fn admits_peer(&self, peer: IpAddr) -> bool {
+        self.addresses.admit(peer) || self.proxies.trusts(peer.to_canonical())
+    }
+
+    /// Returns whether the client of a request may send it. A trusted proxy may send requests of
+    /// its own, such as health checks.
+    pub(crate) fn admits_client(&self, head: &RequestHead) -> bool {
+        let client = || self.proxies.client(head.peer_addr, &head.headers).address;
+        !self.addresses.are_set() || client().is_none_or(|address| self.admits_peer(address))
     }
 }
 

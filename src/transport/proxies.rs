@@ -6,13 +6,13 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
-use ipnet::{IpNet, Ipv6Net};
+
+use super::networks::Networks;
 
 /// The trusted proxies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Proxies {
-    /// IPv4 networks are mapped to IPv6, so that one comparison suffices.
-    networks: Vec<Ipv6Net>,
+    networks: Networks,
     /// True if peers of unix sockets, which have no address, are trusted.
     unix: bool,
 }
@@ -29,33 +29,17 @@ pub(crate) struct Client {
     pub(crate) secure: bool,
 }
 
-/// Parses a network such as `10.0.0.0/8` or `fd00::/8`, or a single address.
-fn network(text: &str) -> Option<Ipv6Net> {
-    match text.parse().or_else(|_| text.parse().map(IpAddr::into)).ok()? {
-        IpNet::V4(network) => Ipv6Net::new(network.addr().to_ipv6_mapped(), 96 + network.prefix_len()).ok(),
-        IpNet::V6(network) => Some(network),
-    }
-}
-
 impl Proxies {
     /// Parses networks such as `10.0.0.0/8`, and `unix`. Returns the first invalid text as error.
     pub(crate) fn parse<T: AsRef<str>>(proxies: impl IntoIterator<Item = T>) -> Result<Self, String> {
-        let mut parsed = Self::default();
-        for text in proxies {
-            match text.as_ref() {
-                UNIX => parsed.unix = true,
-                text => parsed.networks.push(network(text).ok_or_else(|| text.to_owned())?),
-            }
-        }
-        Ok(parsed)
+        let proxies: Vec<T> = proxies.into_iter().collect();
+        let is_unix = |text: &&T| text.as_ref() == UNIX;
+        let networks = Networks::parse(proxies.iter().filter(|text| !is_unix(text)))?;
+        Ok(Self { networks, unix: proxies.iter().any(|text| is_unix(&text)) })
     }
 
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        let address = match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        self.networks.iter().any(|network| network.contains(&address))
+        self.networks.contain(address)
     }
 
     /// Returns whether the peer of a connection is trusted. Peers of unix sockets have no address.

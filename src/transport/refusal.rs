@@ -35,6 +35,8 @@ pub(crate) enum HttpRefusal {
     Closing,
     /// The client's address has the maximum number of sessions.
     AddressFull,
+    /// The client's address opens sessions faster than the limit. Clients try again.
+    AddressRate,
     /// The budget of incoming bytes has no room for the request body. Clients try again.
     Overloaded,
     HeadTooLarge {
@@ -56,6 +58,7 @@ impl HttpRefusal {
             Self::Closing => RefusalKind::Closing,
             Self::Undecided => RefusalKind::Undecided,
             Self::AddressFull => RefusalKind::AddressFull,
+            Self::AddressRate => RefusalKind::AddressRate,
             Self::Overloaded => RefusalKind::Overloaded,
             Self::HeadTooLarge { .. } => RefusalKind::HeadTooLarge,
         }
@@ -74,6 +77,7 @@ impl HttpRefusal {
             Self::Full => "Too many sessions",
             Self::Closing => "Server is closing",
             Self::AddressFull => "Too many sessions from this address",
+            Self::AddressRate => "Too many connects from this address",
             Self::Overloaded => "Server has no memory for the body now",
             Self::HeadTooLarge { .. } => "Request head too large",
         }
@@ -83,7 +87,7 @@ impl HttpRefusal {
         match self {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Undecided | Self::Full | Self::Closing | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::AddressFull => StatusCode::TOO_MANY_REQUESTS,
+            Self::AddressFull | Self::AddressRate => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -138,11 +142,9 @@ impl HttpRefusal {
     /// Level of the log line.
     fn level(&self) -> Level {
         match self {
-            // These protect the server.
-            Self::Undecided | Self::Full | Self::AddressFull => Level::Warn,
             // Every client that was closed returns, and its refusal is part of the stop.
             Self::Closing => Level::Debug,
-            _ => Level::Info,
+            _ => Level::Warn,
         }
     }
 }
@@ -192,7 +194,7 @@ impl RefusalLog {
     /// Logs a Socket.IO handshake for a path that is not served.
     pub(super) fn log_wrong_path(&self, path: &str, from: &RequestSource<'_>) {
         if let Some(skipped) = self.wrong_path.is_due(Instant::now()) {
-            log::info!("handshake refused reason=\"Not found\" path={:?} {from} skipped={skipped}", clipped(path));
+            log::warn!("handshake refused reason=\"Not found\" path={:?} {from} skipped={skipped}", clipped(path));
         }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct LogThrottles {
     pub(crate) handler_failed: Throttle,
     /// A client emitted an event without a handler.
     pub(crate) event_unhandled: Throttle,
+    /// A CONNECT was refused, by a limit or by middleware.
+    pub(crate) connect_refused: Throttle,
     /// A client's join was refused because of the limits on rooms.
     pub(crate) join_refused: Throttle,
     /// The server dropped an invalid packet.
@@ -36,6 +38,7 @@ impl Default for LogThrottles {
             reading_stopped: Throttle::new(1),
             handler_failed: Throttle::new(10),
             event_unhandled: Throttle::new(1),
+            connect_refused: Throttle::new(1),
             join_refused: Throttle::new(1),
             packet_dropped: Throttle::new(1),
             stalled: Throttle::new(10),

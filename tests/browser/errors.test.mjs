@@ -63,7 +63,7 @@ describe("errors on the demo page", { concurrency: CONCURRENCY }, () => {
   });
 
   test("a server that does not allow this page's origin", async (t) => {
-    const other = await startHub();
+    const other = await startHub({ flags: ["--cors-origins", "https://other.example"] });
     t.after(() => other.stop());
     const page = await open(t, { server: other.url });
     await says(page, "#detail", /The server at .* does not allow this page’s origin .*--cors-origins/);

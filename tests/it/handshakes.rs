@@ -142,8 +142,8 @@ fn a_refused_handshake_states_the_reason() {
 }
 
 #[test]
-fn refused_handshakes_are_logged_at_info_with_a_rate_limit() {
-    let process = Process::start(&["--log-level", "info"]);
+fn refused_handshakes_are_warnings_with_a_rate_limit() {
+    let process = Process::start(&["--log-level", "warn"]);
     for attempt in 0..50 {
         let get = |target: &str| process.http().request("GET", target, &[("Origin", "https://a.example")], b"");
         assert_eq!(get("/socket.io/?EIO=3&transport=polling").head.status, 400, "{attempt}");

@@ -6,22 +6,27 @@ mod data_dir;
 mod demo;
 mod durable;
 mod error_code;
+mod hooks;
+mod hooks_tool;
 mod http;
 mod journal_tool;
 mod live;
+mod log_json;
 mod logging;
 mod ports;
 mod process;
+mod process_metrics;
 mod queue_tool;
 mod reload;
 mod replies;
 mod secret;
 mod signature;
 mod subscriber_bodies;
+mod throttle;
 mod vocabulary;
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,6 +37,7 @@ use stentor::{BuildError, Server, Tls};
 use self::config::{Config, Effective, Named};
 use self::data_dir::DataDir;
 use self::live::Live;
+use self::logging::LogFormat;
 use self::reload::{LiveParts, Reloader};
 
 #[global_allocator]
@@ -93,14 +99,18 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal_tool::command(), queue_tool::command()])
+        .subcommands([serve, config, journal_tool::command(), queue_tool::command(), hooks_tool::command()])
 }
 
 fn main() -> ExitCode {
     let done = run(&command().get_matches());
+    if let (Err(error), true) = (&done, logging::is_json()) {
+        log::error!("stentor failed error={:?}", error.to_string());
+    }
     log::logger().flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if logging::is_json() => ExitCode::FAILURE,
         Err(error) => {
             for line in error.to_string().lines() {
                 warn(&format!("stentor: {line}"));
@@ -114,14 +124,15 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("serve", flags)) => {
             let effective = config::load(flags)?;
-            start_log(&effective.config.log_level)?;
+            logging::start(&effective.config.log_level, effective.config.log_format)?;
             actix::System::new().block_on(serve(&effective, flags))
         }
         Some(("config", matches)) => configuration(matches),
         Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
+        Some(("hooks", matches)) => Ok(hooks_tool::run(matches, &mut io::stdout().lock())?),
         Some(("queue", matches)) => {
             // The command itself says what it changes.
-            start_log("stentor::queue::sqlite::folder=warn")?;
+            logging::start("stentor::queue::sqlite::folder=warn", LogFormat::Text)?;
             Ok(queue_tool::run(matches, &mut io::stdout().lock())?)
         }
         _ => Ok(()),
@@ -144,22 +155,6 @@ fn configuration(matches: &ArgMatches) -> Result<(), Failure> {
         _ => {}
     }
     Ok(())
-}
-
-/// Starts the log, which a separate thread writes to stderr. Messages of actix-http are omitted by
-/// default, since actix-http logs every bad request without a limit. The server itself logs bad
-/// requests at a limited rate.
-fn start_log(filters: &str) -> Result<(), Failure> {
-    let (pipe, flusher) = logging::to_stderr()?;
-    let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let logger = env_logger::Builder::new()
-        .filter_module("actix_http", log::LevelFilter::Off)
-        .parse_filters(filters)
-        .write_style(if is_coloured { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never })
-        .target(env_logger::Target::Pipe(Box::new(pipe)))
-        .build();
-    let level = logger.filter();
-    Ok(logging::install(Box::new(logger), level, flusher)?)
 }
 
 /// Writes a line to stderr and ignores errors.
@@ -275,7 +270,14 @@ async fn serve_with(
     tls: Option<&Tls>,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static,
 ) -> Result<(), Failure> {
+    let hooks = config.hooks.build()?;
+    if let Some(hooks) = &hooks {
+        hooks.show_metrics();
+    }
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
+        if let Some(hooks) = &hooks {
+            vocabulary::install_hooks(io.of(namespace), hooks.clone());
+        }
         vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
     }
     let mut listener = ports::bind(io, config, tls)?.drain(config.drain);

@@ -35,6 +35,13 @@ pub(super) struct Published {
     pub(super) pending_for: Option<u64>,
 }
 
+impl Published {
+    /// Receipt of an event that the back end has skipped.
+    pub(super) fn skipped() -> Self {
+        Self { level: "skipped", offset: None, duplicate: false, pending_for: None }
+    }
+}
+
 impl From<Receipt> for Published {
     fn from(receipt: Receipt) -> Self {
         let offset = receipt.offset.map(|offset| offset.to_string());

@@ -189,3 +189,19 @@ fn events_lost_to_a_slow_watcher_are_counted() {
     // The event for which no room was left, and those that waited.
     assert!(hub.metric(r#"stentor_dropped_events_total{reason="outbox_full"}"#) >= 1);
 }
+
+#[test]
+fn metrics_of_the_process_have_their_standard_names() {
+    let scraped = scrape(&Hub::plain());
+    for name in [
+        "process_cpu_seconds_total",
+        "process_start_time_seconds",
+        "process_virtual_memory_bytes",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+    ] {
+        assert!(scraped.get(name).is_some_and(|value| *value > 0.0), "{name}: {scraped:?}");
+    }
+    assert!(scraped["process_open_fds"] <= scraped["process_max_fds"], "{scraped:?}");
+}

@@ -1,13 +1,17 @@
 //! Tests of `stentor serve`: its HTTP resources and the binary.
 
+mod addresses;
 mod api;
 mod api_clients;
 mod api_keys;
 mod binary;
 mod data_dir;
+mod hooks;
 mod journal_tool;
 mod listeners;
+mod log_lines;
 mod metrics;
+mod origins;
 mod page;
 mod process;
 mod protocol;

@@ -1,5 +1,6 @@
 //! A hub in this process, and clients that write and read bytes. Every wait has a deadline.
 
+mod back_end;
 mod bridge;
 mod certificate;
 mod client;
@@ -13,6 +14,7 @@ pub(crate) mod websocket;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use self::back_end::{Asked, BackEnd, Reply};
 pub(crate) use self::bridge::{Bridge, client_config};
 pub(crate) use self::certificate::CertificateFiles;
 pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transport};

@@ -7,10 +7,15 @@ pub(crate) mod demo;
 mod durable;
 #[path = "../../../src/bin/stentor/error_code.rs"]
 mod error_code;
+#[path = "../../../src/bin/stentor/hooks/mod.rs"]
+#[allow(dead_code, reason = "the command `stentor hooks` is not part of the tests")]
+pub(crate) mod hooks;
 #[path = "../../../src/bin/stentor/http/mod.rs"]
 pub(crate) mod http;
 #[path = "../../../src/bin/stentor/live.rs"]
 pub(crate) mod live;
+#[path = "../../../src/bin/stentor/process_metrics.rs"]
+mod process_metrics;
 #[path = "../../../src/bin/stentor/replies.rs"]
 mod replies;
 #[path = "../../../src/bin/stentor/secret.rs"]
@@ -19,6 +24,8 @@ pub(crate) mod secret;
 pub(crate) mod signature;
 #[path = "../../../src/bin/stentor/subscriber_bodies.rs"]
 mod subscriber_bodies;
+#[path = "../../../src/bin/stentor/throttle.rs"]
+mod throttle;
 #[path = "../../../src/bin/stentor/vocabulary/mod.rs"]
 #[allow(dead_code, reason = "tests install some of its rules only")]
 pub(crate) mod vocabulary;

@@ -37,9 +37,9 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "cookie_secure = true as well, which browsers require".into(),
     );
     check(
-        config.cors_credentials && config.cors_origins.iter().any(|origin| origin == "*"),
+        config.cors_credentials && config.cors_origins.iter().any(|origin| origin == "*" || origin == "null"),
         "cors_credentials",
-        "cors_origins without \"*\", which browsers refuse".into(),
+        "cors_origins without \"*\", which browsers refuse, and \"null\", which any site can send".into(),
     );
     check(config.cors_credentials && config.cors_origins.is_empty(), "cors_credentials", "cors_origins as well".into());
     // Beyond three quarters of its limit, a memory budget refuses large charges. A message of any
@@ -90,6 +90,13 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "recovery_session_bytes_max",
         format!("at most recovery_bytes_max ({})", Value::Bytes(limits.recovery.bytes_max as u64)),
     );
+    let hooks = &config.hooks;
+    check(
+        hooks.url.is_some() && hooks.key.is_none(),
+        "hooks_url",
+        "hooks_key as well, which signs the requests".into(),
+    );
+    check(hooks.url.is_some() && hooks.names.is_empty(), "hooks", "one hook at least, or no hooks_url".into());
     let queue = &limits.queue;
     check(
         config.queue_storage() == Storage::Off

@@ -4,9 +4,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use actix_web::http::header::HeaderName;
 use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
+use super::super::hooks::{self, Hook};
 use super::super::http::{ApiKey, is_api_key};
+use super::super::logging::LogFormat;
 use super::listen::ListenAddress;
 use super::value::{Field, Form, Named, SHORTEST, Value};
 use super::{Config, Storage, SubscriberAccess};
@@ -97,6 +100,7 @@ const fn tuning(heading: &'static str) -> Group {
 /// The only group that the short help, `-h`, contains.
 pub(super) static BASICS: Group = group("Basics");
 static ACCESS: Group = group("HTTP API and access");
+static HOOKS: Group = group("Hooks");
 static CAPACITY: Group = group("Capacity");
 static TIMES: Group = group("Connections");
 static QUEUE: Group = group("Queue");
@@ -145,8 +149,15 @@ const PING: Form = duration(Duration::from_millis(100));
 
 const MIB: u64 = 1 << 20;
 
+/// Upper bound of the time limit of hooks. Connection middleware has 20 s in total.
+const HOOK_MAX: Duration = Duration::from_secs(15);
+
 /// Upper bound of the limit on a request head. actix-http refuses larger heads in any case.
 const HEAD_BYTES_MAX: u64 = 128 << 10;
+
+const NETWORKS: &str = "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"";
+
+const PROXIES: &str = "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\", or \"unix\"";
 
 macro_rules! keys {
     ($($group:ident $name:ident $($secret:ident)? = $($field:ident).+, $form:expr $(, $description:expr)?;)*) => {
@@ -202,7 +213,9 @@ pub(super) const KEYS: &[Key] = keys! {
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: is_name_of::<Parser> },
         "Encoding of packets for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
-        "Level of the log lines on stderr. Lines of actix_http are off unless named, as in \"info,actix_http=error\".";
+        "Level of the log lines on stderr. Warnings and errors of other crates, such as actix_http, are limited to one a second for each place in their code.";
+    BASICS log_format = log_format, Form::Text { expected: "\"text\", \"json\" or \"auto\"", check: is_name_of::<LogFormat> },
+        "Form of the log lines: \"text\"; \"json\", one object a line; \"auto\", text on a terminal and JSON otherwise.";
 
     ACCESS api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
         "Key of the HTTP API /api/v1/, sent as \"Authorization: Bearer …\"; the API is off if not set. Other users of this machine can read command lines: prefer the environment or the file.";
@@ -210,16 +223,20 @@ pub(super) const KEYS: &[Key] = keys! {
         "Further keys of the HTTP API, each with its scopes before a colon: publish; read, for lists; subscribe, for the work of a subscriber; admin, for everything. Several are joined by +, as in \"publish+read:…\".";
     ACCESS subscriber_key secret = subscriber_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
         "Key that signs the names of subscribers; 'stentor queue sign NAME' prints a signature. Other users of this machine can read command lines: prefer the environment or the file.";
-    ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", without paths, or \"*\"", check: is_origin },
-        "Origins of other sites whose pages may connect; \"*\" is any origin. Pages of the server's own host may always connect.";
+    ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", without paths, of patterns such as \"https://*.example.org\" or \"http://localhost:*\", \"null\" or \"*\"", check: is_origin },
+        "Origins of other sites whose pages may connect. In a pattern, * stands for characters of one label of the host, or for any port. \"null\" is the origin of sandboxed pages and local files, which any site can open; \"*\" is any origin. Pages of the server's own host may always connect. If not set, a server on a loopback address without trusted_proxies and allowed_hosts also accepts pages of this machine, such as http://localhost:5173.";
     ACCESS cors_credentials = cors_credentials, Form::Switch,
-        "Permission for pages of cors_origins to send cookies; not with \"*\".";
+        "Permission for pages of cors_origins to send cookies; not with \"*\" or \"null\".";
     ACCESS origins_guard = origins_guard, Form::Switch,
         "Websockets are refused if their origin is neither the server's own host nor in cors_origins. Clients that are not browsers send no origin and are accepted.";
     ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Server::builder().allowed_hosts([text]).check().is_ok() },
         "Host names that requests may have, in addition to localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set, a server on a loopback address accepts no others, and a server on other addresses accepts all. Behind a proxy, set the public name.";
-    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\", or \"unix\"", check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
+    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: PROXIES, check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
         "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted; \"unix\" is a proxy on a unix socket of listen.";
+    ACCESS allowed_addresses = allowed_addresses, Form::List { expected: NETWORKS, check: |text| Server::builder().allowed_addresses([text]).check().is_ok() },
+        "Addresses and networks from which clients may connect, and no others; all addresses if not set. trusted_proxies may always connect, and their clients are checked by their own addresses.";
+    ACCESS denied_addresses = denied_addresses, Form::List { expected: NETWORKS, check: |text| Server::builder().denied_addresses([text]).check().is_ok() },
+        "Addresses and networks from which clients may not connect, even if allowed_addresses has them.";
     ACCESS cookie = cookie, Form::Text { expected: "the name of a cookie, such as \"io\"", check: |text| Server::builder().cookie(Cookie::default().name(text)).check().is_ok() },
         "Name of a cookie with the session id, for load balancers that route by it; no cookie if not set.";
     ACCESS cookie_secure = cookie_secure, Form::Switch,
@@ -227,8 +244,24 @@ pub(super) const KEYS: &[Key] = keys! {
     ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: is_name_of::<SameSite> },
         "SameSite attribute of the cookie; \"none\" requires cookie_secure.";
 
+    HOOKS hooks_url = hooks.url, Form::Text { expected: "a URL such as \"http://127.0.0.1:8000/hooks\", without user and query", check: |text| hooks::read_url(text).is_some() },
+        "URL of the back end that is asked about what clients do, as POST <hooks_url>/connect, /join, /publish and /event; no hooks if not set.";
+    HOOKS hooks_key secret = hooks.key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
+        "Key that signs the requests of hooks, in the header Stentor-Signature. Other users of this machine can read command lines: prefer the environment or the file.";
+    HOOKS hooks = hooks.names, Form::List { expected: "a list of \"connect\", \"join\", \"publish\" and \"event\"", check: |text| Hook::named(text).is_some() },
+        "Hooks that are asked: \"connect\", who a client is and if it may connect; \"join\" and \"publish\", if a client may do this; \"event\", any event that is not one of this server.";
+    HOOKS hooks_headers = hooks.headers, Form::List { expected: "a list of names of headers such as \"cookie\"", check: is_header },
+        "Headers of a client's first request that the connect hook receives.";
+    HOOKS hooks_timeout = hooks.timeout, Form::Duration { least: SHORTEST, most: HOOK_MAX },
+        "Time limit for an answer of the back end. Without an answer, a connect is closed so that the client tries again, and other events are answered by the error unavailable.";
+    HOOKS hooks_pending_max = hooks.pending_max, count("requests"),
+        "Maximum number of hooks that are under way; further ones count as not answered.";
+    HOOKS hooks_connect_always = hooks.connect_always, Form::Switch,
+        "The connect hook is asked also about clients with a valid token.";
+
     CAPACITY sessions_max = limits.sessions.max, count("connections");
     CAPACITY sessions_per_address_max = limits.sessions.per_address_max, unset_or_count("connections");
+    CAPACITY address_connects_per_second = limits.rates.address_connects_per_second, unset_or_count("connects");
     CAPACITY events_per_second = limits.rates.events_per_second, unset_or_count("events");
     CAPACITY bytes_per_second = limits.rates.bytes_per_second, unset_or_bytes(1_000, u32::MAX as u64);
     CAPACITY max_payload = max_payload, Form::Bytes { or_unset: false, least: 1_000, most: 100_000_000 },
@@ -347,6 +380,10 @@ fn is_namespace(text: &str) -> bool {
     NamespacePath::parse(text).is_ok()
 }
 
+fn is_header(text: &str) -> bool {
+    HeaderName::from_bytes(text.as_bytes()).is_ok()
+}
+
 fn is_origin(text: &str) -> bool {
     text == "*" || Server::builder().cors(Cors::origins([text])).check().is_ok()
 }
@@ -423,9 +460,13 @@ mod tests {
                 assert_eq!(key.form.read(&text), None, "{} = {text}", key.name);
             }
             if let Form::Duration { least, most } = key.form {
-                let most = if most == Limits::AGE_MAX { "10years" } else { "12days" };
+                let most = match most {
+                    Limits::AGE_MAX => "\"10years\"".to_owned(),
+                    Limits::DURATION_MAX => "\"12days\"".to_owned(),
+                    most => Value::Duration(most).to_string(),
+                };
                 let least = Value::Duration(least).to_string();
-                assert!(key.form.to_string().contains(&format!("from {least} to \"{most}\"")), "{}", key.form);
+                assert!(key.form.to_string().contains(&format!("from {least} to {most}")), "{}", key.form);
             }
             if let Form::Bytes { least, .. } = key.form {
                 assert!(least > 0, "{}: a size of nothing", key.name);
@@ -454,11 +495,19 @@ mod tests {
     #[test]
     fn origins_are_read_leniently_and_hosts_without_ports() {
         let reads = |name: &str, text: &str| find(name).and_then(|key| key.form.read(text)).is_some();
-        for origin in ["https://a.example/", "https://A.example", "HTTPS://a.example:443", "http://a.example:80/", "*"]
-        {
+        for origin in [
+            "https://a.example/",
+            "https://A.example",
+            "HTTPS://a.example:443",
+            "http://a.example:80/",
+            "*",
+            "null",
+            "https://*.a.example",
+            "http://localhost:*",
+        ] {
             assert!(reads("cors_origins", origin), "{origin}");
         }
-        for origin in ["a.example", "https://a.example/app", "https://a.example:port", "https://*.a.example", "null"] {
+        for origin in ["a.example", "https://a.example/app", "https://a.example:port", "https://*", "https://a.*"] {
             assert!(!reads("cors_origins", origin), "{origin}");
         }
         for host in ["a.example", "A.EXAMPLE.", "[::1]", "10.0.0.1"] {
@@ -473,6 +522,9 @@ mod tests {
     fn durations_are_bounded_and_only_drain_may_be_zero() {
         for key in KEYS.iter().filter(|key| matches!(key.form, Form::Duration { .. })) {
             assert_eq!(key.form.read("0s").is_some(), key.name == "drain", "{}", key.name);
+            if matches!(key.form, Form::Duration { most, .. } if most < Limits::DURATION_MAX) {
+                continue;
+            }
             assert!(key.form.read("12days").is_some(), "{}", key.name);
             let is_age = matches!(key.form, Form::Duration { most: Limits::AGE_MAX, .. });
             for longer in ["12days 1ns", "1year", "10years 1ns", "500000000000years", "18446744073709551615s"] {
@@ -490,7 +542,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 46);
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 57);
     }
 
     #[test]

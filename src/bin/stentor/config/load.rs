@@ -74,6 +74,9 @@ impl fmt::Display for ConfigError {
 /// environment.
 const QUEUE_FLAGS: [&str; 3] = ["data_dir", "subscriber_key", "api_key"];
 
+/// Settings that `stentor hooks` has flags for.
+const HOOK_FLAGS: [&str; 3] = ["hooks_url", "hooks_key", "hooks_timeout"];
+
 /// Adds `--config` and a flag for each setting to a command.
 pub(crate) fn flags(command: Command) -> Command {
     KEYS.iter().fold(command.arg(file_flag()), |command, key| command.arg(flag(key)))
@@ -82,6 +85,13 @@ pub(crate) fn flags(command: Command) -> Command {
 /// Adds `--config` and the flags of `stentor queue` to a command and its subcommands.
 pub(crate) fn queue_flags(command: Command) -> Command {
     let keys = KEYS.iter().filter(|key| QUEUE_FLAGS.contains(&key.name));
+    let flags = keys.map(|key| flag(key).help_heading(BASICS.heading).hide_short_help(false));
+    command.args(flags.chain([file_flag()]).map(|flag| flag.global(true)))
+}
+
+/// Adds `--config` and the flags of `stentor hooks` to a command and its subcommands.
+pub(crate) fn hook_flags(command: Command) -> Command {
+    let keys = KEYS.iter().filter(|key| HOOK_FLAGS.contains(&key.name));
     let flags = keys.map(|key| flag(key).help_heading(BASICS.heading).hide_short_help(false));
     command.args(flags.chain([file_flag()]).map(|flag| flag.global(true)))
 }

@@ -21,12 +21,14 @@ use stentor::{AccessRules, Builder, Cookie, Cors, Limits, Parser, Queue, Recover
 
 use self::contradictions::RECORD_BYTES;
 use super::data_dir;
+use super::hooks::HookSettings;
 use super::http::{ApiKey, ApiLimits, ApiSettings, Scopes};
+use super::logging::LogFormat;
 use super::secret::Secret;
 use super::vocabulary::Access;
 
 pub(crate) use self::listen::{ListenAddress, ListenPlace};
-pub(crate) use self::load::{ConfigError, Effective, flags, load, queue_flags};
+pub(crate) use self::load::{ConfigError, Effective, flags, hook_flags, load, queue_flags};
 pub(crate) use self::text::{default_file, explain};
 pub(crate) use self::value::Named;
 
@@ -46,6 +48,18 @@ pub(crate) enum SubscriberAccess {
     /// Clients with a signature of their name.
     Signed,
 }
+
+/// Origins of pages that a server on this machine delivers, such as the server of a bundler.
+const PAGES_OF_THIS_MACHINE: [&str; 8] = [
+    "http://localhost:*",
+    "http://*.localhost:*",
+    "http://127.0.0.1:*",
+    "http://[::1]:*",
+    "https://localhost:*",
+    "https://*.localhost:*",
+    "https://127.0.0.1:*",
+    "https://[::1]:*",
+];
 
 /// Values of all settings. Their descriptions are in `keys`.
 #[derive(Debug, Clone)]
@@ -70,6 +84,7 @@ pub(crate) struct Config {
     pub(crate) recovery_clients: RecoveryClients,
     pub(crate) parser: Parser,
     pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
     pub(crate) api_key: Option<Secret>,
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) cors_origins: Vec<String>,
@@ -77,12 +92,15 @@ pub(crate) struct Config {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) cors_credentials: bool,
     pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) allowed_addresses: Vec<String>,
+    pub(crate) denied_addresses: Vec<String>,
     pub(crate) cookie: Option<String>,
     pub(crate) cookie_secure: bool,
     pub(crate) cookie_same_site: SameSite,
     pub(crate) drain: Duration,
     pub(crate) max_payload: usize,
     pub(crate) api: ApiLimits,
+    pub(crate) hooks: HookSettings,
     pub(crate) limits: Limits,
 }
 
@@ -107,6 +125,7 @@ impl Default for Config {
             recovery_clients: RecoveryClients::Auto,
             parser: Parser::Json,
             log_level: "info".into(),
+            log_format: LogFormat::Text,
             api_key: None,
             api_keys: Vec::new(),
             cors_origins: Vec::new(),
@@ -114,12 +133,15 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             cors_credentials: false,
             trusted_proxies: Vec::new(),
+            allowed_addresses: Vec::new(),
+            denied_addresses: Vec::new(),
             cookie: None,
             cookie_secure: false,
             cookie_same_site: SameSite::Lax,
             drain: Duration::from_secs(1),
             max_payload: limits.transport.payload_bytes_max,
             api: ApiLimits::default(),
+            hooks: HookSettings::default(),
             limits,
         }
     }
@@ -159,6 +181,8 @@ impl Config {
         let builder = Server::builder().path(&self.path).recovery(recovery).queue(queue);
         let builder = builder.parser(self.parser).limits(limits);
         let mut builder = builder.trusted_proxies(self.trusted_proxies.clone());
+        builder = builder.allowed_addresses(self.allowed_addresses.clone());
+        builder = builder.denied_addresses(self.denied_addresses.clone());
         if self.origins_guard {
             builder = builder.guard_origins();
         }
@@ -169,12 +193,26 @@ impl Config {
             let cookie = Cookie::default().name(name).same_site(self.cookie_same_site);
             builder = builder.cookie(if self.cookie_secure { cookie.secure() } else { cookie });
         }
-        if !self.cors_origins.is_empty() {
-            let any = self.cors_origins.iter().any(|origin| origin == "*");
-            let cors = if any { Cors::any_origin() } else { Cors::origins(self.cors_origins.clone()) };
-            builder = builder.cors(if self.cors_credentials { cors.credentials() } else { cors });
+        match self.cors() {
+            Some(cors) => builder.cors(if self.cors_credentials { cors.credentials() } else { cors }),
+            None => builder,
         }
-        builder
+    }
+
+    /// Pages of other origins that may connect. On a server for this machine alone, the default is
+    /// the pages of this machine.
+    fn cors(&self) -> Option<Cors> {
+        match &self.cors_origins {
+            none if none.is_empty() => self.serves_this_machine_only().then(|| Cors::origins(PAGES_OF_THIS_MACHINE)),
+            origins if origins.iter().any(|origin| origin == "*") => Some(Cors::any_origin()),
+            origins => Some(Cors::origins(origins.clone())),
+        }
+    }
+
+    /// True if only clients of this machine reach the server. Strangers come through a proxy, to
+    /// which two settings point.
+    fn serves_this_machine_only(&self) -> bool {
+        !self.is_public()
     }
 
     /// Storage of the queue: on disk where recovery is on disk, unless set.

@@ -10,6 +10,7 @@ use stentor::limits::RetentionRule;
 use stentor::{Parser, RecoveryClients, SameSite};
 
 use super::super::http::ApiKey;
+use super::super::logging::LogFormat;
 use super::super::secret::Secret;
 use super::{Storage, SubscriberAccess, retention};
 
@@ -308,6 +309,7 @@ field! {
         access => access.map_or(Value::None, |access| Value::Text(access.name().into()));
     RecoveryClients: Value::Text(text) => Self::named(&text), clients => Value::Text(clients.name().into());
     Parser: Value::Text(text) => Self::named(&text), parser => Value::Text(parser.name().into());
+    LogFormat: Value::Text(text) => Self::named(&text), format => Value::Text(format.name().into());
     SameSite: Value::Text(text) => Self::named(&text), same_site => Value::Text(same_site.name().into());
     Option<Secret>: Value::Text(text) => Some(Some(Secret::new(text))),
         secret => secret.as_ref().map_or(Value::None, |_| Value::Text("********".into()));

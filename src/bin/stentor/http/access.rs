@@ -1,7 +1,6 @@
 //! Authorization of requests to the API, and counters of all requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
@@ -9,6 +8,7 @@ use actix_web::http::{Method, StatusCode};
 
 use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
+use super::super::throttle::Throttle;
 use super::Api;
 use super::keys::{Scope, Scopes, scopes_of};
 
@@ -46,14 +46,6 @@ pub(super) struct ApiCounters {
     responses: [AtomicU64; 3],
 }
 
-/// Limit of one log line per second.
-#[derive(Default)]
-struct Throttle {
-    /// Time of the last line, in seconds since the Unix epoch.
-    last: AtomicU64,
-    skipped: AtomicU64,
-}
-
 impl ApiCounters {
     /// Counts a response to a request.
     pub(super) fn count(&self, status: StatusCode) {
@@ -78,18 +70,6 @@ impl ApiCounters {
             text += &format!("stentor_api_requests_total{{status=\"{class}\"}} {count}\n");
         }
         text
-    }
-}
-
-impl Throttle {
-    /// If a line may be logged now, returns the number of lines that were skipped before.
-    fn is_due(&self) -> Option<u64> {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.last.swap(second, Ordering::Relaxed) == second {
-            self.skipped.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(self.skipped.swap(0, Ordering::Relaxed))
     }
 }
 

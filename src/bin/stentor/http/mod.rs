@@ -89,7 +89,7 @@ pub(crate) fn routes(
         let scope = web::scope("/api").app_data(web::Data::new(api.clone())).default_service(web::to(nothing));
         health(api.io.clone())(config);
         config
-            .route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted))))
+            .route("/metrics", get_or_head().to(move || status::metrics(counted.clone())))
             .service(RESOURCES.iter().fold(scope, |scope, resource| scope.service(served(&api, resource))));
     }
 }

@@ -212,7 +212,7 @@ async fn operate(read: Reader, api: &Api, request: &HttpRequest, name: &str, pay
     };
     let (subscriber, operation) = match read.await {
         Ok(read) => read,
-        Err(refused) => return answer::<Done>("POST", Err(refused)),
+        Err(refused) => return answer::<Done>(Err(refused)),
     };
     let done = |done: Result<(), QueueError>| answer(done.map(|()| Done {}).map_err(failed));
     match operation {

@@ -3,19 +3,23 @@
 //! Errors are sent in the ack as `{"error":{"code","message"}}`. If the client has not requested an
 //! ack, they are sent as the event `stentor:error`.
 
+mod hooks;
 mod publish;
 mod queue;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArgs};
 
+use self::hooks::EventError;
 use self::publish::publish;
 pub(crate) use self::queue::Access;
 use self::queue::JoinOptions;
 use super::error_code::ErrorCode;
-use super::replies::{ErrorAnswer, ErrorBody};
+use super::hooks::{Hook, Hooks, in_turn};
+use super::replies::ErrorBody;
 
 /// Registers the events of clients, and refuses every other event. `access` is the rule by which
 /// clients may be subscribers of the queue, `rooms_max` the maximum number of rooms of a publish.
@@ -28,11 +32,31 @@ pub(crate) fn install(namespace: Namespace, access: Access, rooms_max: usize) ->
     let namespace =
         on(namespace, "publish", move |socket, args| async move { publish(&socket, &args, rooms_max).await });
     let namespace = on(namespace, "members", |socket, args| async move { members(&socket, &args).await });
-    let namespace = on(namespace, "echo", |_, args| async move { Ok(args) });
+    let namespace = on(namespace, "echo", |_, args| async move { Ok::<_, EventError>(args) });
     namespace.on_unhandled(move |socket, event: Event<Args>| async move {
-        let queue = if has_subscribers { QUEUE_EVENTS } else { "" };
-        let message = format!("event {:?} is not one of join, leave, publish, members, echo{queue}", &*event.name);
-        answer(&socket, event.ack, Err::<(), _>(ErrorBody::new(ErrorCode::UnknownEvent, message))).await
+        let (name, wants_ack, args) = (&*event.name, event.ack.is_wanted(), &event.data);
+        let done = in_turn(&socket, Some(Hook::Event), args.byte_len(), async {
+            match hooks::ask_event(&socket, name, wants_ack, args).await {
+                Some(done) => done,
+                None => Err(unknown_event(name, has_subscribers).into()),
+            }
+        });
+        let done = done.await.unwrap_or_else(|verdict| Err(EventError::from_verdict(&socket, verdict)));
+        answer(&socket, event.ack, done).await
+    })
+}
+
+fn unknown_event(name: &str, has_subscribers: bool) -> ErrorBody {
+    let queue = if has_subscribers { QUEUE_EVENTS } else { "" };
+    let message = format!("event {name:?} is not one of join, leave, publish, members, echo{queue}");
+    ErrorBody::new(ErrorCode::UnknownEvent, message)
+}
+
+/// Asks the back end about clients that connect, and about their events.
+pub(crate) fn install_hooks(namespace: Namespace, hooks: Hooks) -> Namespace {
+    namespace.with(move |socket| {
+        let hooks = hooks.clone();
+        async move { hooks::connect(&socket, &hooks).await }
     })
 }
 
@@ -51,17 +75,23 @@ fn of_subscribers(namespace: Namespace) -> Namespace {
 }
 
 /// Registers the handler of one event. The result of `handler` is sent in the ack.
-fn on<T, R>(
+fn on<T, E, R>(
     namespace: Namespace,
     name: &'static str,
     handler: impl Fn(Socket, Args) -> R + Copy + Send + Sync + 'static,
 ) -> Namespace
 where
     T: ToArgs,
-    R: Future<Output = Result<T, ErrorBody>> + 'static,
+    EventError: From<E>,
+    R: Future<Output = Result<T, E>> + 'static,
 {
+    let hook = Hook::named(name);
     namespace.on(name, move |socket, event: Event<Args>| async move {
-        let done = handler(socket.clone(), event.data).await;
+        let bytes = event.data.byte_len();
+        let done = match in_turn(&socket, hook, bytes, handler(socket.clone(), event.data)).await {
+            Ok(done) => done.map_err(EventError::from),
+            Err(verdict) => Err(EventError::from_verdict(&socket, verdict)),
+        };
         answer(&socket, event.ack, done).await
     })
 }
@@ -75,6 +105,15 @@ struct JoinReply {
     /// The socket's subscriber subscribes to the room.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     durable: bool,
+    /// Data of the join hook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+}
+
+/// Reply to a failed event: `{"error":{"code","message"}}`.
+#[derive(Serialize)]
+struct ErrorReply {
+    error: EventError,
 }
 
 #[derive(Serialize)]
@@ -87,12 +126,14 @@ struct MembersReply {
     members: Vec<String>,
 }
 
-async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, ErrorBody> {
+async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, EventError> {
     let room = text(args, 0, "join", "room")?;
-    let durable = queue::subscribe(socket, &room, JoinOptions::read(args)?).await?;
+    let options = JoinOptions::read(args)?;
+    let data = hooks::ask_join(socket, &room, args).await?;
+    let durable = queue::subscribe(socket, &room, options).await?;
     let joined = socket.join(&room).await?;
     let offset = joined.offset.map(|offset| offset.to_string());
-    Ok(JoinReply { room, members: joined.members, offset, durable })
+    Ok(JoinReply { room, members: joined.members, offset, durable, data })
 }
 
 async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, ErrorBody> {
@@ -125,11 +166,11 @@ fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, Er
 }
 
 /// Sends the result in the ack. If no ack was requested, errors are sent as an event.
-async fn answer<T: ToArgs>(socket: &Socket, ack: Ack, done: Result<T, ErrorBody>) -> Result<(), HandlerError> {
+async fn answer<T: ToArgs>(socket: &Socket, ack: Ack, done: Result<T, EventError>) -> Result<(), HandlerError> {
     match done {
         Ok(reply) => ack.send(reply)?,
-        Err(error) if ack.is_wanted() => ack.send(ErrorAnswer { error })?,
-        Err(error) => socket.emit("stentor:error", ErrorAnswer { error }).await?,
+        Err(error) if ack.is_wanted() => ack.send(ErrorReply { error })?,
+        Err(error) => socket.emit("stentor:error", ErrorReply { error }).await?,
     }
     Ok(())
 }

@@ -6,18 +6,23 @@ use stentor::{Args, FromArgs, Socket};
 use super::super::durable::{DurableOptions, target_rooms};
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorBody, Published, check_event_name};
+use super::hooks::{EventError, ask_publish};
 use super::text;
 
-pub(super) async fn publish(socket: &Socket, args: &Args, rooms_max: usize) -> Result<Published, ErrorBody> {
+pub(super) async fn publish(socket: &Socket, args: &Args, rooms_max: usize) -> Result<Published, EventError> {
     let Addressed { rooms, volatile, options } = addressed(args, rooms_max)?;
     let name = text(args, 1, "publish", "event")?;
     check_event_name(&name)?;
+    let is_durable = options.is_durable()?;
+    let Some(args) = ask_publish(socket, &rooms, &name, is_durable, args.skip(2)).await? else {
+        return Ok(Published::skipped());
+    };
     let broadcast = rooms.iter().fold(socket.all(), |broadcast, room| broadcast.to(room));
     let broadcast = if volatile { broadcast.volatile() } else { broadcast };
-    if options.is_durable()? {
-        return options.publish(broadcast, &name, args.skip(2)).await;
+    if is_durable {
+        return Ok(options.publish(broadcast, &name, args).await?);
     }
-    Ok(broadcast.emit_confirmed(&name, args.skip(2)).await?.into())
+    Ok(broadcast.emit_confirmed(&name, args).await?.into())
 }
 
 /// Rooms and options of an event.

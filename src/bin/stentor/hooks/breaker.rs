@@ -1,0 +1,134 @@
+//! Circuit breaker: a back end that does not answer is left alone for a second, and then asked once.
+//! Sans-IO: time arrives as `now`.
+
+use std::time::{Duration, Instant};
+
+/// Failures in a row, within [`WINDOW`], that open the circuit.
+const FAILURES: usize = 3;
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Time for which nothing is asked after the circuit has opened.
+const OPEN_FOR: Duration = Duration::from_secs(1);
+
+/// State of the circuit.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    /// Times of the last failures in a row, oldest first.
+    failures: [Option<Instant>; FAILURES],
+    /// Time from which one more request may be sent, while the circuit is open.
+    open_until: Option<Instant>,
+    /// Time limit of a request. While the request that tests the back end is under way, no other
+    /// one is sent.
+    timeout: Duration,
+}
+
+/// Change of the circuit by an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Opened,
+    Closed,
+}
+
+impl Breaker {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { failures: [None; FAILURES], open_until: None, timeout }
+    }
+
+    /// True if a request may be sent now. While the circuit is open, one request may be sent as a
+    /// test.
+    pub(super) fn admit(&mut self, now: Instant) -> bool {
+        match self.open_until {
+            Some(until) if now < until => false,
+            Some(_) => {
+                // A test whose outcome is not reported does not block later ones.
+                self.open_until = Some(now + self.timeout + OPEN_FOR);
+                true
+            }
+            None => true,
+        }
+    }
+
+    pub(super) fn on_success(&mut self) -> Option<Change> {
+        self.failures = [None; FAILURES];
+        self.open_until.take().map(|_| Change::Closed)
+    }
+
+    pub(super) fn on_failure(&mut self, now: Instant) -> Option<Change> {
+        if self.open_until.is_some() {
+            self.open_until = Some(now + OPEN_FOR);
+            return None;
+        }
+        self.failures.rotate_left(1);
+        self.failures[FAILURES - 1] = Some(now);
+        let are_close = self.failures[0].is_some_and(|first| now.saturating_duration_since(first) <= WINDOW);
+        are_close.then(|| {
+            self.open_until = Some(now + OPEN_FOR);
+            Change::Opened
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn opened(at: Instant) -> Breaker {
+        let mut breaker = Breaker::new(TIMEOUT);
+        assert_eq!(breaker.on_failure(at), None);
+        assert_eq!(breaker.on_failure(at + ms(500)), None);
+        assert_eq!(breaker.on_failure(at + ms(1_000)), Some(Change::Opened));
+        breaker
+    }
+
+    #[test]
+    fn three_failures_in_a_row_within_a_second_open_the_circuit() {
+        let start = Instant::now();
+        let mut breaker = opened(start);
+        assert!(!breaker.admit(start + ms(1_999)));
+        assert!(breaker.admit(start + ms(2_000)));
+    }
+
+    #[test]
+    fn slower_failures_or_a_success_between_keep_it_closed() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(TIMEOUT);
+        for at in 0..10 {
+            assert_eq!(breaker.on_failure(start + ms(501) * at), None, "{at}");
+        }
+        for at in 0..10 {
+            assert_eq!(breaker.on_failure(start + ms(6_000 + at)), None, "{at}");
+            assert_eq!(breaker.on_failure(start + ms(6_000 + at)), None, "{at}");
+            assert_eq!(breaker.on_success(), None, "{at}");
+        }
+        assert!(breaker.admit(start + ms(7_000)));
+    }
+
+    #[test]
+    fn one_request_tests_the_back_end_and_its_outcome_decides() {
+        let start = Instant::now();
+        let mut breaker = opened(start);
+        let tested = start + ms(2_500);
+        assert!(breaker.admit(tested));
+        assert!(!breaker.admit(tested) && !breaker.admit(tested + TIMEOUT));
+        assert_eq!(breaker.on_failure(tested + ms(10)), None);
+        assert!(!breaker.admit(tested + ms(1_009)));
+        assert!(breaker.admit(tested + ms(1_010)));
+        assert_eq!(breaker.on_success(), Some(Change::Closed));
+        assert!(breaker.admit(tested + ms(1_010)) && breaker.admit(tested + ms(1_010)));
+    }
+
+    #[test]
+    fn a_test_without_an_outcome_is_repeated() {
+        let start = Instant::now();
+        let mut breaker = opened(start);
+        assert!(breaker.admit(start + ms(2_000)));
+        assert!(!breaker.admit(start + ms(4_999)));
+        assert!(breaker.admit(start + ms(5_000)));
+    }
+}
