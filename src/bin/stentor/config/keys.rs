@@ -158,6 +158,8 @@ const HEAD_BYTES_MAX: u64 = 128 << 10;
 
 const NETWORKS: &str = "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"";
 
+const PROXIES: &str = "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\", or \"unix\"";
+
 macro_rules! keys {
     ($($group:ident $name:ident $($secret:ident)? = $($field:ident).+, $form:expr $(, $description:expr)?;)*) => {
         &[$(Key {
@@ -230,7 +232,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Websockets are refused if their origin is neither the server's own host nor in cors_origins. Clients that are not browsers send no origin and are accepted.";
     ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Server::builder().allowed_hosts([text]).check().is_ok() },
         "Host names that requests may have, in addition to localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set, a server on a loopback address accepts no others, and a server on other addresses accepts all. Behind a proxy, set the public name.";
-    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\", or \"unix\"", check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
+    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: PROXIES, check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
         "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted; \"unix\" is a proxy on a unix socket of listen.";
     ACCESS allowed_addresses = allowed_addresses, Form::List { expected: NETWORKS, check: |text| Server::builder().allowed_addresses([text]).check().is_ok() },
         "Addresses and networks from which clients may connect, and no others; all addresses if not set. trusted_proxies may always connect, and their clients are checked by their own addresses.";

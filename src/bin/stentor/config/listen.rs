@@ -111,7 +111,6 @@ impl Config {
     }
 
     /// Returns whether other machines may reach the server, directly or through a proxy.
-    #[allow(dead_code, reason = "for rules that need no reason")]
     pub(crate) fn is_public(&self) -> bool {
         self.exposure().is_some()
     }

@@ -219,7 +219,7 @@ impl Config {
     /// True if only clients of this machine reach the server. Strangers come through a proxy, to
     /// which two settings point.
     fn serves_this_machine_only(&self) -> bool {
-        self.host.is_loopback() && self.trusted_proxies.is_empty() && self.allowed_hosts.is_empty()
+        !self.is_public()
     }
 
     /// Verification of the tokens of clients. `None` if no key of tokens is set.
