@@ -103,10 +103,10 @@ labels! {
         /// A connection of the operators' reserve exceeded its time limit.
         Reserve = "reserve",
         Malformed = "malformed",
-        /// The TLS handshake failed, as with a client that speaks no TLS, or did not end in time.
-        Tls = "tls",
         /// The address of the peer is denied, or not among those that are allowed.
         Denied = "denied",
+        /// The TLS handshake failed, as with a client that speaks no TLS, or did not end in time.
+        Tls = "tls",
     }
 }
 

@@ -39,8 +39,7 @@ pub(super) struct RequestRules {
 
 impl RequestRules {
     pub(super) fn new(permits: HttpPermits, policy: Live<AccessPolicy>) -> Self {
-        let (refused_hosts, refused_addresses) = (Throttle::new(1), Throttle::new(1));
-        Self { permits, policy, refused_hosts, refused_addresses }
+        Self { permits, policy, refused_hosts: Throttle::new(1), refused_addresses: Throttle::new(1) }
     }
 
     /// Checks the Host header against the hosts of the policy or, if the policy has none, those of

@@ -158,8 +158,8 @@ impl CloseLog {
             HttpCloseReason::Response => "reading of the response timed out",
             HttpCloseReason::Reserve => "request on a connection of the reserve timed out",
             HttpCloseReason::Malformed => "request malformed",
-            HttpCloseReason::Tls => "TLS handshake timed out",
             HttpCloseReason::Denied => "its address is not allowed",
+            HttpCloseReason::Tls => "TLS handshake timed out",
         };
         if let Some(skipped) = self.throttles[reason].is_due(Instant::now()) {
             log::warn!("connection closed, {why} address={} skipped={skipped}", display(peer));

@@ -86,10 +86,10 @@ impl AccessPolicy {
     }
 
     /// Returns whether the client of a request may send it. A trusted proxy may send requests of
-    /// its own, such as health checks.
+    /// its own, such as health checks, and so may a peer of a unix socket, which has no address.
     pub(crate) fn admits_client(&self, head: &RequestHead) -> bool {
         let client = || self.proxies.client(head.peer_addr, &head.headers).address;
-        !self.addresses.are_set() || client().is_none_or(|address| self.admits_peer(address))
+        !self.addresses.are_set() || client().is_none_or(|client| self.admits_peer(client))
     }
 }
 

@@ -33,9 +33,9 @@ impl Proxies {
     /// Parses networks such as `10.0.0.0/8`, and `unix`. Returns the first invalid text as error.
     pub(crate) fn parse<T: AsRef<str>>(proxies: impl IntoIterator<Item = T>) -> Result<Self, String> {
         let proxies: Vec<T> = proxies.into_iter().collect();
-        let is_unix = |text: &&T| text.as_ref() == UNIX;
-        let networks = Networks::parse(proxies.iter().filter(|text| !is_unix(text)))?;
-        Ok(Self { networks, unix: proxies.iter().any(|text| is_unix(&text)) })
+        let unix = proxies.iter().any(|text| text.as_ref() == UNIX);
+        let networks = Networks::parse(proxies.into_iter().filter(|text| text.as_ref() != UNIX))?;
+        Ok(Self { networks, unix })
     }
 
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {

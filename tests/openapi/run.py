@@ -1,7 +1,6 @@
 """Checks docs/openapi.json against a running `stentor serve` with schemathesis: a bounded number of
 requests from a fixed seed, right and wrong ones, and what the server answers to them."""
 
-import json
 import os
 import socket
 import subprocess
@@ -15,7 +14,7 @@ ROOT = HERE.parent.parent
 BINARY = Path(os.environ.get("STENTOR_BIN", ROOT / "target/debug/stentor"))
 KEY = "0123456789abcdef"
 START_S = 10
-RUN_S = 55
+RUN_S = 59
 
 SETTINGS = {
     "STENTOR_API_KEY": KEY,
@@ -23,7 +22,7 @@ SETTINGS = {
     "STENTOR_RECOVERY": "memory",
     # Pulls wait no longer than this, whatever they ask for.
     "STENTOR_PULL_WAIT_MAX": "10ms",
-    "STENTOR_LOG_LEVEL": "warn",
+    "STENTOR_LOG_LEVEL": "error",
 }
 
 
@@ -46,7 +45,6 @@ def main():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     schema = ROOT / "docs/openapi.json"
-    json.loads(schema.read_text())
     server = serve(port)
     try:
         with tempfile.TemporaryDirectory() as folder:

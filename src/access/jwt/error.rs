@@ -93,10 +93,12 @@ impl TokenError {
     }
 }
 
-/// The client receives the text as message, and the code as `data.code`.
+/// The client receives the text as message, and the code as `data.code`. If the keys are not
+/// available, its connection is closed instead, since it then tries again by itself.
 impl From<TokenError> for ConnectError {
     fn from(error: TokenError) -> Self {
-        Self::new(error.to_string()).with_data(json!({ "code": error.code() }))
+        let refusal = Self::new(error.to_string()).with_data(json!({ "code": error.code() }));
+        if error == TokenError::KeysUnavailable { refusal.temporary() } else { refusal }
     }
 }
 

@@ -77,6 +77,15 @@ impl Drop for Fetching {
 
 impl Jwks {
     pub(super) fn new(url: &str, audience: &str) -> Result<Self, TokenKeyError> {
+        Self::with_times(url, audience, FETCH_TIMEOUT, FETCH_INTERVAL_MIN)
+    }
+
+    pub(super) fn with_times(
+        url: &str,
+        audience: &str,
+        timeout: Duration,
+        interval_min: Duration,
+    ) -> Result<Self, TokenKeyError> {
         let parsed = Url::parse(url).map_err(|error| TokenKeyError::Url(error.to_string()))?;
         if !matches!(parsed.scheme(), "https" | "http") {
             return Err(TokenKeyError::Url(format!("scheme {:?}", parsed.scheme())));
@@ -85,7 +94,7 @@ impl Jwks {
             return Err(TokenKeyError::Url("a URL with a user or password".into()));
         }
         let client = Client::builder()
-            .timeout(FETCH_TIMEOUT)
+            .timeout(timeout)
             .https_only(parsed.scheme() == "https")
             .redirect(Policy::limited(REDIRECTS_MAX))
             // A connection belongs to the runtime of one thread, and fetches run on any.
@@ -93,14 +102,7 @@ impl Jwks {
             .build()
             .map_err(|error| TokenKeyError::Url(causes(&error)))?;
         let (ended, _) = watch::channel(());
-        Ok(Self {
-            url: parsed,
-            audience: audience.to_owned(),
-            client,
-            interval_min: FETCH_INTERVAL_MIN,
-            state: Mutex::default(),
-            ended,
-        })
+        Ok(Self { url: parsed, audience: audience.to_owned(), client, interval_min, state: Mutex::default(), ended })
     }
 
     pub(super) fn url(&self) -> &str {

@@ -74,7 +74,7 @@ pub(crate) fn command() -> Command {
         .after_help(EXAMPLES)
         .subcommand_required(true)
         .arg_required_else_help(true);
-    config::hook_flags(command.subcommand(test))
+    config::some_flags(command.subcommand(test), &["hooks_url", "hooks_key", "hooks_timeout"])
 }
 
 /// Runs the command. Must be called outside of an actix system.

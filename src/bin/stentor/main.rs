@@ -23,6 +23,7 @@ mod secret;
 mod signature;
 mod subscriber_bodies;
 mod throttle;
+mod token_tool;
 mod vocabulary;
 
 use std::fmt::Display;
@@ -99,7 +100,8 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal_tool::command(), queue_tool::command(), hooks_tool::command()])
+        .subcommands([serve, config, journal_tool::command(), queue_tool::command()])
+        .subcommands([hooks_tool::command(), token_tool::command()])
 }
 
 fn main() -> ExitCode {
@@ -134,6 +136,11 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             // The command itself says what it changes.
             logging::start("stentor::queue::sqlite::folder=warn", LogFormat::Text)?;
             Ok(queue_tool::run(matches, &mut io::stdout().lock())?)
+        }
+        Some(("token", matches)) => {
+            // A fetch of keys that fails says why.
+            logging::start("stentor::access=warn", LogFormat::Text)?;
+            Ok(actix::System::new().block_on(token_tool::run(matches, &mut io::stdout().lock()))?)
         }
         _ => Ok(()),
     }

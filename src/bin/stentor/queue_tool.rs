@@ -98,7 +98,7 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true);
     let namespace = Arg::new("namespace").long("namespace").value_name("NAMESPACE").global(true).default_value("/");
     let command = command.arg(url).arg(namespace.help("Namespace of the subscriber or room").help_heading("Basics"));
-    let command = config::queue_flags(command);
+    let command = config::some_flags(command, &["data_dir", "subscriber_key", "api_key"]);
     command
         .subcommands([ls, show.arg(name()), peek.args([name(), limit()]), dead.args([name(), limit()])])
         .subcommands([stats, check, replay, purge, rm, restored, sign])

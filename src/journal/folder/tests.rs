@@ -76,7 +76,7 @@ fn an_error_says_what_is_wrong_with_a_folder() {
                 let path = segments(&scratch.0).unwrap().remove(0).1;
                 write_at(&path, &bytes, segment::HEADER_BYTES as u64);
             },
-            "/segment-0000000001: format 5 is newer than 4, which this program knows; run the newer program, or move the \
+            "/segment-0000000001: format 6 is newer than 5, which this program knows; run the newer program, or move the \
              folder away and lose what it holds",
         ),
         (

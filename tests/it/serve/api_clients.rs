@@ -64,7 +64,8 @@ fn an_event_to_a_user_reaches_all_sockets_of_the_user() {
 fn an_event_for_all_reaches_all_sockets_but_the_excepted() {
     let hub = hub();
     let (mut first, first_id) = sign_in(&hub, Transport::Websocket, "1");
-    let (mut second, _) = sign_in(&hub, Transport::Polling, "2");
+    // A client without a waiting poll does not receive volatile events.
+    let (mut second, _) = sign_in(&hub, Transport::Websocket, "2");
     assert_eq!(post(&hub, "publish", json!({"all": true, "except": first_id, "event": "news"})).0, 200);
     let (status, receipt) = post(&hub, "publish", json!({"all": true, "volatile": true, "event": "tick"}));
     assert_eq!((status, &receipt["offset"]), (200, &Value::Null), "a volatile event is not kept");
@@ -120,7 +121,7 @@ fn a_disconnected_socket_leaves_its_namespace_and_others_stay() {
     on_every_transport(|transport| {
         let (mut first, id) = sign_in(&hub, transport, "1");
         let (mut second, _) = sign_in(&hub, transport, "1");
-        first.connect("/other,");
+        first.connect_with("/other,", r#"{"recovery":false}"#);
         assert_eq!(ask(&hub, "POST", &format!("/api/v1/sockets/{id}/disconnect"), ""), changed(1));
         first.expect("41");
         second.expect_echo();

@@ -13,6 +13,15 @@ fn a_hub_below_its_limits_is_healthy_and_ready() {
 }
 
 #[test]
+fn health_and_metrics_are_read_only() {
+    let hub = Hub::plain();
+    for target in ["/healthz", "/readyz", "/metrics"] {
+        let response = hub.http().request("POST", target, &[], b"");
+        assert_eq!((response.head.status, response.head.header("allow")), (405, Some("GET, HEAD")), "{target}");
+    }
+}
+
+#[test]
 fn a_full_hub_is_healthy_but_not_ready_until_a_client_leaves() {
     let hub = Hub::limited(|limits| limits.sessions.max = 1, |_| {});
     let mut http = hub.http();

@@ -15,3 +15,4 @@ mod other_clients;
 mod recovery;
 mod rooms;
 mod socket_info;
+mod tokens;

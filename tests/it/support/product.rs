@@ -11,8 +11,10 @@ mod error_code;
 #[allow(dead_code, reason = "the command `stentor hooks` is not part of the tests")]
 pub(crate) mod hooks;
 #[path = "../../../src/bin/stentor/http/mod.rs"]
+#[allow(unused_imports, reason = "the configuration is not compiled into the tests")]
 pub(crate) mod http;
 #[path = "../../../src/bin/stentor/live.rs"]
+#[allow(dead_code, reason = "only the configuration replaces values")]
 pub(crate) mod live;
 #[path = "../../../src/bin/stentor/process_metrics.rs"]
 mod process_metrics;

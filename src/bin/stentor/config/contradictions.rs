@@ -27,7 +27,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
             found.push(format!("{name} = {value}: expected {expected}"));
         }
     };
-    for (name, expected) in listen::contradictions(config) {
+    for (name, expected) in listen::contradictions(config).into_iter().chain(config.tokens.contradictions()) {
         check(true, name, expected);
     }
     let limits = &config.limits;

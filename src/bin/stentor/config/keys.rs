@@ -100,6 +100,7 @@ const fn tuning(heading: &'static str) -> Group {
 /// The only group that the short help, `-h`, contains.
 pub(super) static BASICS: Group = group("Basics");
 static ACCESS: Group = group("HTTP API and access");
+static TOKENS: Group = group("Tokens of clients");
 static HOOKS: Group = group("Hooks");
 static CAPACITY: Group = group("Capacity");
 static TIMES: Group = group("Connections");
@@ -244,6 +245,25 @@ pub(super) const KEYS: &[Key] = keys! {
     ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: is_name_of::<SameSite> },
         "SameSite attribute of the cookie; \"none\" requires cookie_secure.";
 
+    TOKENS token_hmac_key secret = tokens.hmac_key, Form::Text { expected: "32 characters or more, without spaces", check: is_token_key },
+        "Secret that signs the tokens (JWT, HS256 to HS512) by which clients connect; its characters are the key. Tokens are sent as auth: {token} or as \"Authorization: Bearer …\".";
+    TOKENS token_hmac_key_previous secret = tokens.hmac_key_previous, Form::Text { expected: "32 characters or more, without spaces", check: is_token_key },
+        "Secret whose tokens are accepted too, for the time of a change of token_hmac_key.";
+    TOKENS token_public_key_file = tokens.public_key_file, Form::Text { expected: "a file", check: |text| !text.is_empty() },
+        "File with the public key (PEM) of tokens that another service signs: RSA for RS256 to PS512, EC P-256 or P-384 for ES256 or ES384, Ed25519 for EdDSA.";
+    TOKENS token_jwks_url = tokens.jwks_url, Form::Text { expected: "a URL such as \"https://example.org/.well-known/jwks.json\"", check: is_http_url },
+        "URL at which an identity provider publishes its keys; needs token_audience. The keys are fetched once an hour, and when a token names an unknown key.";
+    TOKENS token_issuer = tokens.issuer, Form::Text { expected: "a text such as \"https://example.org/\"", check: |text| !text.is_empty() },
+        "Issuer that tokens must have (claim iss); any if not set.";
+    TOKENS token_audience = tokens.audience, Form::Text { expected: "a text such as \"https://hub.example.org\"", check: |text| !text.is_empty() },
+        "Audience that tokens must have (claim aud). If not set, tokens with an audience are refused, since they are meant for another server.";
+    TOKENS token_user_claim = tokens.user_claim, Form::Text { expected: "the name of a claim, such as \"sub\"", check: |text| !text.is_empty() },
+        "Claim with the id of the user; a dot leads into an object.";
+    TOKENS token_claims = tokens.claims, Form::Text { expected: "the name of a claim, such as \"stentor\" or \"https://example.org/stentor\"", check: |text| !text.is_empty() },
+        "Claim with the permissions; a dot leads into an object.";
+    TOKENS token_leeway = tokens.leeway, Form::Duration { least: Duration::ZERO, most: Duration::from_secs(300) },
+        "Difference between the clocks of the issuer and of this server up to which tokens are valid before their start and after their expiry.";
+
     HOOKS hooks_url = hooks.url, Form::Text { expected: "a URL such as \"http://127.0.0.1:8000/hooks\", without user and query", check: |text| hooks::read_url(text).is_some() },
         "URL of the back end that is asked about what clients do, as POST <hooks_url>/connect, /join, /publish and /event; no hooks if not set.";
     HOOKS hooks_key secret = hooks.key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
@@ -378,6 +398,15 @@ fn is_path(text: &str) -> bool {
 
 fn is_namespace(text: &str) -> bool {
     NamespacePath::parse(text).is_ok()
+}
+
+fn is_token_key(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Checks the start of the text only; the library checks the URL.
+fn is_http_url(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
 }
 
 fn is_header(text: &str) -> bool {
@@ -542,7 +571,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 57);
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 65);
     }
 
     #[test]

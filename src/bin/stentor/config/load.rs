@@ -70,28 +70,15 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Settings that `stentor queue` has flags for. It takes the others from the file and the
-/// environment.
-const QUEUE_FLAGS: [&str; 3] = ["data_dir", "subscriber_key", "api_key"];
-
-/// Settings that `stentor hooks` has flags for.
-const HOOK_FLAGS: [&str; 3] = ["hooks_url", "hooks_key", "hooks_timeout"];
-
 /// Adds `--config` and a flag for each setting to a command.
 pub(crate) fn flags(command: Command) -> Command {
     KEYS.iter().fold(command.arg(file_flag()), |command, key| command.arg(flag(key)))
 }
 
-/// Adds `--config` and the flags of `stentor queue` to a command and its subcommands.
-pub(crate) fn queue_flags(command: Command) -> Command {
-    let keys = KEYS.iter().filter(|key| QUEUE_FLAGS.contains(&key.name));
-    let flags = keys.map(|key| flag(key).help_heading(BASICS.heading).hide_short_help(false));
-    command.args(flags.chain([file_flag()]).map(|flag| flag.global(true)))
-}
-
-/// Adds `--config` and the flags of `stentor hooks` to a command and its subcommands.
-pub(crate) fn hook_flags(command: Command) -> Command {
-    let keys = KEYS.iter().filter(|key| HOOK_FLAGS.contains(&key.name));
+/// Adds `--config` and the flags of these settings to a command and its subcommands. They take the
+/// other settings from the file and the environment.
+pub(crate) fn some_flags(command: Command, names: &[&str]) -> Command {
+    let keys = KEYS.iter().filter(|key| names.contains(&key.name));
     let flags = keys.map(|key| flag(key).help_heading(BASICS.heading).hide_short_help(false));
     command.args(flags.chain([file_flag()]).map(|flag| flag.global(true)))
 }
@@ -277,6 +264,8 @@ mod tests {
     use super::super::{Storage, SubscriberAccess};
     use super::*;
 
+    const TOKEN_KEY: &str = "0123456789abcdef0123456789abcdef";
+
     fn file(name: &str, text: &str) -> String {
         let path = std::env::temp_dir().join(format!("stentor-{}-{name}.toml", std::process::id()));
         fs::write(&path, text).unwrap();
@@ -429,6 +418,22 @@ mod tests {
                 "queue_waiting_bytes_max = \"2MiB\": expected at least 1048576 bytes more than queue_event_bytes_max (\"1500kB\")",
             ),
             (&[("back_off", "")], "back_off = []: expected 1 to 256 durations"),
+            (
+                &[("token_jwks_url", "https://example.org/keys")],
+                "token_jwks_url = \"https://example.org/keys\": expected token_audience as well",
+            ),
+            (
+                &[("token_hmac_key", TOKEN_KEY), ("token_public_key_file", "key.pem")],
+                "token_public_key_file = \"key.pem\": expected one of token_hmac_key, token_public_key_file and",
+            ),
+            (
+                &[("token_hmac_key_previous", TOKEN_KEY)],
+                "token_hmac_key_previous = \"********\": expected token_hmac_key as well",
+            ),
+            (
+                &[("token_audience", "hub")],
+                "token_audience = \"hub\": expected token_hmac_key, token_public_key_file or",
+            ),
         ] {
             let error = loaded("", &[], flags).unwrap_err();
             assert!(error.starts_with(expected), "{flags:?}: {error}");
@@ -446,6 +451,36 @@ mod tests {
         ] {
             assert!(loaded("", &[], flags).is_ok(), "{flags:?}: {:?}", loaded("", &[], flags));
         }
+    }
+
+    #[test]
+    fn a_key_of_tokens_is_long_and_masked() {
+        let error = loaded("", &[], &[("token_hmac_key", &TOKEN_KEY[1..])]).unwrap_err();
+        let expected =
+            "token_hmac_key = ********: expected 32 characters or more, without spaces (from --token-hmac-key)";
+        assert_eq!(error, expected);
+        let effective = loaded("", &[("STENTOR_TOKEN_HMAC_KEY", TOKEN_KEY)], &[("token_issuer", "me")]).unwrap();
+        assert!(!effective.line().contains(TOKEN_KEY) && effective.line().contains("token_issuer=\"me\""));
+        assert!(effective.config.auth().unwrap().is_some());
+        assert!(loaded("", &[], &[]).unwrap().config.auth().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_key_file_that_is_missing_or_no_key_is_named() {
+        let of = |path: &str| {
+            let config = loaded("", &[], &[("token_public_key_file", path)]).unwrap().config;
+            config.auth().unwrap_err().to_string()
+        };
+        let missing = of("/nowhere/key.pem");
+        assert!(
+            missing.starts_with("token_public_key_file = \"/nowhere/key.pem\": the file cannot be read"),
+            "{missing}"
+        );
+        let wrong = of(&file("no-key", "port = 1"));
+        assert!(
+            wrong.starts_with("token_public_key_file: the text is not a key, expected a public key in PEM"),
+            "{wrong}"
+        );
     }
 
     #[test]

@@ -11,15 +11,19 @@ mod live;
 mod load;
 mod retention;
 mod text;
+mod tokens;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stentor::{AccessRules, Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server};
+use stentor::{
+    AccessRules, Auth, Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server,
+};
 
 use self::contradictions::RECORD_BYTES;
+use self::tokens::TokenSettings;
 use super::data_dir;
 use super::hooks::HookSettings;
 use super::http::{ApiKey, ApiLimits, ApiSettings, Scopes};
@@ -28,8 +32,9 @@ use super::secret::Secret;
 use super::vocabulary::Access;
 
 pub(crate) use self::listen::{ListenAddress, ListenPlace};
-pub(crate) use self::load::{ConfigError, Effective, flags, hook_flags, load, queue_flags};
+pub(crate) use self::load::{ConfigError, Effective, flags, load, some_flags};
 pub(crate) use self::text::{default_file, explain};
+pub(crate) use self::tokens::TokenSettingError;
 pub(crate) use self::value::Named;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +92,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) api_key: Option<Secret>,
     pub(crate) api_keys: Vec<ApiKey>,
+    pub(crate) tokens: TokenSettings,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) origins_guard: bool,
     pub(crate) allowed_hosts: Vec<String>,
@@ -128,6 +134,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             api_key: None,
             api_keys: Vec::new(),
+            tokens: TokenSettings::default(),
             cors_origins: Vec::new(),
             origins_guard: true,
             allowed_hosts: Vec::new(),
@@ -213,6 +220,11 @@ impl Config {
     /// which two settings point.
     fn serves_this_machine_only(&self) -> bool {
         !self.is_public()
+    }
+
+    /// Verification of the tokens of clients. `None` if no key of tokens is set.
+    pub(crate) fn auth(&self) -> Result<Option<Auth>, TokenSettingError> {
+        self.tokens.auth()
     }
 
     /// Storage of the queue: on disk where recovery is on disk, unless set.

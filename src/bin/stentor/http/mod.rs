@@ -89,7 +89,7 @@ pub(crate) fn routes(
         let scope = web::scope("/api").app_data(web::Data::new(api.clone())).default_service(web::to(nothing));
         health(api.io.clone())(config);
         config
-            .route("/metrics", get_or_head().to(move || status::metrics(counted.clone())))
+            .service(open("/metrics", get_or_head().to(move || status::metrics(counted.clone()))))
             .service(RESOURCES.iter().fold(scope, |scope, resource| scope.service(served(&api, resource))));
     }
 }
@@ -99,8 +99,8 @@ pub(crate) fn health(io: Server) -> impl Fn(&mut ServiceConfig) + Clone + Send +
     move |config| {
         let io = io.clone();
         config
-            .route("/healthz", get_or_head().to(status::healthz))
-            .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&io))));
+            .service(open("/healthz", get_or_head().to(status::healthz)))
+            .service(open("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&io)))));
     }
 }
 
@@ -125,6 +125,12 @@ fn served(api: &Api, resource: &'static Resource) -> impl actix_web::dev::HttpSe
             Ok(response)
         }
     })
+}
+
+/// A resource without a key, for GET and HEAD.
+fn open(path: &'static str, get: Route) -> actix_web::Resource {
+    let refused = || async { HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET, HEAD")).finish() };
+    web::resource(path).route(get).default_service(web::to(refused))
 }
 
 /// Route for GET and HEAD. For HEAD, actix-web omits the body.
