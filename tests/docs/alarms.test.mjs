@@ -26,7 +26,7 @@ let hub;
 let metrics;
 
 before(async () => {
-  hub = await startHub({ recovery: "disk" });
+  hub = await startHub({ recovery: "disk", flags: ["--hooks-url", "http://127.0.0.1:9/hooks", "--hooks-key", "0123456789abcdef0123456789abcdef"] });
   const lines = (await (await fetch(`${hub.url}/metrics`)).text()).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
   metrics = new Set(lines.map((line) => line.split(/[{ ]/)[0].replace(/_(bucket|sum|count)$/, "")));
 });
