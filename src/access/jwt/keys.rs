@@ -1,5 +1,6 @@
 //! The keys that verify tokens. The kind of a key determines its algorithms.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,10 +29,13 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(key: DecodingKey, algorithms: &[Algorithm]) -> Self {
-        let mut validation = Validation::default();
-        validation.algorithms = algorithms.to_vec();
-        validation.required_spec_claims.clear();
-        (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+        let validation = Validation {
+            algorithms: algorithms.to_vec(),
+            required_spec_claims: HashSet::new(),
+            validate_exp: false,
+            validate_aud: false,
+            ..Validation::default()
+        };
         Self { key, validation }
     }
 
