@@ -120,7 +120,7 @@ impl TokenKeys {
     ///
     /// The keys are fetched when the first token is verified, once an hour, and when a token names
     /// an unknown key, at most every 10 seconds. If a fetch fails, the earlier keys are kept.
-    /// Symmetric keys in the set are ignored.
+    /// Symmetric keys in the set are ignored. Fetches run on the tokio runtime that verifies tokens.
     ///
     /// # Errors
     ///
