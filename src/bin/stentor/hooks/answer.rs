@@ -277,7 +277,7 @@ mod tests {
             (error::<ConnectBody>(r#"{"join":[""]}"#), "pattern is empty"),
             (error::<ConnectBody>("<html>"), "expected value at line 1 column 1; expected an object of user"),
             (error::<ConnectBody>(""), "EOF while parsing"),
-            (error::<JoinBody>("[]{}"), "trailing characters"),
+            (error::<JoinBody>("{}{}"), "trailing characters"),
             (error::<JoinBody>(r#"{"error":"no"}"#), r#"or {"error": {"code": "forbidden", "message": "…"}}"#),
             (error::<JoinBody>(r#"{"error":{"code":""}}"#), "error.code of 0 bytes: expected 1 to 64"),
             (error::<PublishBody>(r#"{"args":{"a":1}}"#), "args: expected an array, got {\"a\":1}"),
