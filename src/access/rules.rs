@@ -6,7 +6,7 @@ use super::permissions::RoomPattern;
 /// What clients may do in rooms that their permissions do not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DefaultAccess {
-    /// Nothing.
+    /// Clients may do nothing there.
     #[default]
     Deny,
     /// Members of the room may act in it.

@@ -269,8 +269,8 @@ impl Builder {
         self
     }
 
-    /// Checks path, CORS, cookie, trusted proxies, addresses and allowed hosts as [`build`](Self::build) does.
-    /// Needs no actix system.
+    /// Checks path, CORS, cookie, trusted proxies, addresses and allowed hosts as
+    /// [`build`](Self::build) does. Needs no actix system.
     pub fn check(&self) -> Result<(), BuildError> {
         self.access_policy().map(drop)
     }

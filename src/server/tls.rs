@@ -40,7 +40,7 @@ pub enum TlsError {
         path: PathBuf,
         /// Kind of section that is expected.
         expected: &'static str,
-        /// What the file contains instead.
+        /// Content that was found instead.
         found: String,
     },
     /// The key belongs to another certificate.
@@ -58,7 +58,7 @@ pub enum TlsError {
         certificate: PathBuf,
         /// File of the key.
         key: PathBuf,
-        /// The reason.
+        /// Reason that rustls gives.
         error: String,
     },
 }

@@ -26,7 +26,7 @@ let hub;
 let metrics;
 
 before(async () => {
-  hub = await startHub({ recovery: "disk" });
+  hub = await startHub({ recovery: "disk", flags: ["--hooks-url", "http://127.0.0.1:9/hooks", "--hooks-key", "0123456789abcdef0123456789abcdef"] });
   const lines = (await (await fetch(`${hub.url}/metrics`)).text()).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
   metrics = new Set(lines.map((line) => line.split(/[{ ]/)[0].replace(/_(bucket|sum|count)$/, "")));
 });
@@ -35,7 +35,7 @@ after(() => hub?.stop());
 
 const unknown = (text) => named(text).filter((metric) => !metrics.has(metric));
 
-test("metrics that rules and the dashboard name are those of a running server", () => {
+test("metrics of rules and dashboard are those of a running server", () => {
   assert.ok(metrics.size > 50, `${metrics.size} metrics are found`);
   assert.ok(rules().length > 15, `${rules().length} rules are found`);
   for (const { alert, expr } of rules()) {
@@ -47,7 +47,7 @@ test("metrics that rules and the dashboard name are those of a running server", 
   for (const expression of expressions) assert.deepEqual(unknown(expression), [], expression);
 });
 
-test("metrics that the pages name are those of a running server", () => {
+test("metrics of the pages are those of a running server", () => {
   for (const page of ["operations", "budgets", "deployment"]) {
     assert.deepEqual(unknown(parse(read(`docs/${page}.md`)).lines.join("\n")), [], page);
   }

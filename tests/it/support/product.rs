@@ -8,7 +8,7 @@ mod durable;
 #[path = "../../../src/bin/stentor/error_code.rs"]
 mod error_code;
 #[path = "../../../src/bin/stentor/hooks/mod.rs"]
-#[allow(dead_code, reason = "the command `stentor hooks` is not part of the tests")]
+#[allow(dead_code, unused_imports, reason = "the command `stentor hooks` is not part of the tests")]
 pub(crate) mod hooks;
 #[path = "../../../src/bin/stentor/http/mod.rs"]
 #[allow(unused_imports, reason = "the configuration is not compiled into the tests")]
