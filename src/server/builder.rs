@@ -269,8 +269,8 @@ impl Builder {
         self
     }
 
-    /// Checks path, CORS, cookie, trusted proxies, addresses and allowed hosts as [`build`](Self::build) does.
-    /// Needs no actix system.
+    /// Checks path, CORS, cookie, trusted proxies, addresses and allowed hosts as
+    /// [`build`](Self::build) does. Needs no actix system.
     pub fn check(&self) -> Result<(), BuildError> {
         self.access_policy().map(drop)
     }
@@ -390,8 +390,9 @@ impl Server {
     /// Replaces those settings of the running server that can change by the ones of `builder`: who
     /// may connect ([`Builder::cors`], [`Builder::guard_origins`], [`Builder::allowed_hosts`],
     /// [`Builder::allowed_addresses`], [`Builder::denied_addresses`], [`Builder::allow_request`]),
-    /// [`Builder::trusted_proxies`], [`Builder::cookie`], and of the limits [`sessions.max`], [`sessions.per_address_max`] and the [rates] of clients. All other
-    /// settings of `builder` are ignored.
+    /// [`Builder::trusted_proxies`], [`Builder::cookie`], and of the limits [`sessions.max`],
+    /// [`sessions.per_address_max`] and the [rates] of clients. All other settings of `builder` are
+    /// ignored.
     ///
     /// The settings apply to requests and sessions that begin afterwards; open sessions continue.
     /// If `sessions.per_address_max` was not set before, only later sessions count towards it.

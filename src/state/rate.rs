@@ -14,7 +14,7 @@ pub(crate) enum Cost {
     Event,
     /// A packet of this length in bytes.
     Bytes(usize),
-    /// A handshake.
+    /// A handshake of a client.
     Connect,
 }
 

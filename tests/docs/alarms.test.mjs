@@ -35,7 +35,7 @@ after(() => hub?.stop());
 
 const unknown = (text) => named(text).filter((metric) => !metrics.has(metric));
 
-test("metrics that rules and the dashboard name are those of a running server", () => {
+test("metrics of rules and dashboard are those of a running server", () => {
   assert.ok(metrics.size > 50, `${metrics.size} metrics are found`);
   assert.ok(rules().length > 15, `${rules().length} rules are found`);
   for (const { alert, expr } of rules()) {
@@ -47,7 +47,7 @@ test("metrics that rules and the dashboard name are those of a running server", 
   for (const expression of expressions) assert.deepEqual(unknown(expression), [], expression);
 });
 
-test("metrics that the pages name are those of a running server", () => {
+test("metrics of the pages are those of a running server", () => {
   for (const page of ["operations", "budgets", "deployment"]) {
     assert.deepEqual(unknown(parse(read(`docs/${page}.md`)).lines.join("\n")), [], page);
   }

@@ -72,7 +72,7 @@ test("manifests refer to each other by names that exist", () => {
   assert.equal(set.spec.replicas, 1);
 });
 
-test("the configuration of the manifests is valid, and its ports are those of the container", () => {
+test("the manifests have a valid configuration and the ports in it", () => {
   const toml = manifest("ConfigMap").data["stentor.toml"];
   check(toml, SECRETS);
   const [container] = manifest("StatefulSet").spec.template.spec.containers;

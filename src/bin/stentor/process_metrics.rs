@@ -43,14 +43,14 @@ fn open_files() -> Option<u64> {
 }
 
 /// Limit on open files. `None` if there is no limit.
-#[cfg(target_os = "linux")]
 fn open_files_max() -> Option<u64> {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    parse_open_files_max(&fs::read_to_string("/proc/self/limits").ok()?)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn open_files_max() -> Option<u64> {
-    None
+/// Parses the soft limit, which comes before the hard limit.
+fn parse_open_files_max(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 impl Usage {
@@ -115,6 +115,8 @@ mod tests {
         };
         assert_eq!(usage, expected);
         assert_eq!(Usage::parse("", "VmSize:\n", ""), Usage::default());
+        let limits = |soft: &str| format!("Limit  Soft Limit  Hard Limit\nMax open files   {soft}   4096   files\n");
+        assert_eq!(["1024", "unlimited"].map(|soft| parse_open_files_max(&limits(soft))), [Some(1_024), None]);
         assert_eq!(Usage::default().text(), "");
         assert!(usage.text().contains("\nprocess_cpu_seconds_total 2.00\n"), "{}", usage.text());
     }
