@@ -6,7 +6,7 @@ import { once } from "node:events";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { startExample, startHub } from "../clients/harness.mjs";
-import { freePort } from "../ports.mjs";
+import { accepts, freePort } from "../ports.mjs";
 import { CONCURRENCY, launch, REPOSITORY, says, watchedPage } from "./browser.mjs";
 
 describe("the pages of the examples", { concurrency: CONCURRENCY }, () => {
@@ -136,5 +136,41 @@ describe("the pages of the examples", { concurrency: CONCURRENCY }, () => {
     await once(spawn("sh", [path.join(folder, "publish.sh"), hub.url], { env: { ...process.env, STENTOR_API_KEY: key } }), "close");
     await says(page, "#log", /hello from curl/);
     isQuiet(page);
+  });
+
+  test("login", async (t) => {
+    const port = await freePort();
+    const keys = { STENTOR_TOKEN_HMAC_KEY: "token-key-of-the-tests-0123456789", STENTOR_HOOKS_KEY: "hooks-key-of-the-tests" };
+    const backEnd = `http://127.0.0.1:${port}`;
+    const flags = ["--token-hmac-key", keys.STENTOR_TOKEN_HMAC_KEY, "--hooks-key", keys.STENTOR_HOOKS_KEY, "--hooks", "publish"];
+    const hub = await startHub({ flags: [...flags, "--hooks-url", `${backEnd}/hooks`, "--cors-origins", backEnd] });
+    const script = path.join(REPOSITORY, "examples/login/back_end.py");
+    const program = spawn("python3", [script, String(port)], { env: { ...process.env, ...keys }, stdio: "ignore" });
+    const contexts = [];
+    t.after(async () => {
+      for (const context of contexts) await context.close();
+      program.kill();
+      await hub.stop();
+    });
+    while (!(await accepts(port))) assert.equal(program.exitCode, null, "the back end ended");
+    const open = async (name, password) => {
+      const context = await browser.newContext({ permissions: ["local-network-access"] });
+      contexts.push(context);
+      const page = await watchedPage(context);
+      await page.goto(`${backEnd}/?port=${hub.port}`);
+      await page.fill("#login [name=name]", name);
+      await send(page, "login", "password", password);
+      await says(page, "#state", /^Connected\.$/);
+      return page;
+    };
+    const [ada, bob] = [await open("ada", "analytical"), await open("bob", "builder")];
+    await send(ada, "message", "text", "hello");
+    for (const page of [ada, bob]) await says(page, "#log", /ada: hello/);
+    await bob.fill("#message [name=room]", "chat:staff");
+    await send(bob, "message", "text", "me too");
+    await says(bob, "#state", /^Not sent: /);
+    await send(ada, "message", "text", "");
+    await says(ada, "#state", /^Not sent: a message has 1 to 500 characters/);
+    isQuiet(ada, bob);
   });
 });

@@ -10,6 +10,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::error::{TokenError, TokenKeyError};
@@ -51,7 +52,7 @@ pub(super) struct Jwks {
 
 #[derive(Default)]
 struct State {
-    keys: Arc<[PublishedKey]>,
+    keys: Vec<PublishedKey>,
     /// Time of the last successful fetch.
     fetched_at: Option<Instant>,
     /// Start of the last fetch.
@@ -59,10 +60,20 @@ struct State {
     is_fetching: bool,
 }
 
-#[derive(Clone)]
+impl State {
+    /// Begins a fetch, unless one is under way.
+    fn begin_fetch(&mut self, now: Instant) -> bool {
+        if self.is_fetching {
+            return false;
+        }
+        (self.is_fetching, self.started_at) = (true, Some(now));
+        true
+    }
+}
+
 struct PublishedKey {
     id: Option<String>,
-    key: Key,
+    key: Arc<Key>,
 }
 
 /// A fetch that is under way. It ends also if its runtime ends first.
@@ -111,22 +122,23 @@ impl Jwks {
 
     /// The key that has signed a token with this header. Waits for a fetch if the key is unknown
     /// and the last fetch is not recent.
-    pub(super) async fn key(self: &Arc<Self>, header: &Header) -> Result<Key, TokenError> {
-        let mut ended = {
+    pub(super) async fn key(self: &Arc<Self>, header: &Header) -> Result<Arc<Key>, TokenError> {
+        let (found, refusal, starts, mut ended) = {
             let (mut state, now) = (self.lock(), Instant::now());
             let found = find(&state.keys, header);
             let is_old = state.fetched_at.is_none_or(|at| now.duration_since(at) >= AGE_MAX);
             let may_fetch = state.started_at.is_none_or(|at| now.duration_since(at) >= self.interval_min);
-            if (found.is_none() || is_old) && may_fetch && !state.is_fetching {
-                self.start_fetch(&mut state, now);
-            }
-            match found {
-                Some(key) => return Ok(key),
-                None if state.is_fetching => self.ended.subscribe(),
-                None => return Err(unknown(&state)),
-            }
+            let starts = (found.is_none() || is_old) && may_fetch && state.begin_fetch(now);
+            (found, unknown(&state), starts, state.is_fetching.then(|| self.ended.subscribe()))
         };
+        if starts {
+            self.spawn_fetch();
+        }
+        if let Some(key) = found {
+            return Ok(key);
+        }
         // The sender lives as long as these keys.
+        let Some(ended) = &mut ended else { return Err(refusal) };
         let _ = ended.changed().await;
         let state = self.lock();
         find(&state.keys, header).ok_or_else(|| unknown(&state))
@@ -134,21 +146,22 @@ impl Jwks {
 
     /// Fetches the keys, and waits for the end of the fetch.
     pub(super) async fn fetch_now(self: &Arc<Self>) -> Result<(), TokenError> {
-        let mut ended = {
-            let mut state = self.lock();
-            if !state.is_fetching {
-                self.start_fetch(&mut state, Instant::now());
-            }
-            self.ended.subscribe()
-        };
+        let (starts, mut ended) = (self.lock().begin_fetch(Instant::now()), self.ended.subscribe());
+        if starts {
+            self.spawn_fetch();
+        }
         let _ = ended.changed().await;
         if self.lock().keys.is_empty() { Err(TokenError::KeysUnavailable) } else { Ok(()) }
     }
 
-    fn start_fetch(self: &Arc<Self>, state: &mut State, now: Instant) {
-        (state.is_fetching, state.started_at) = (true, Some(now));
+    /// Starts the fetch that [`State::begin_fetch`] has begun. The state must not be locked: a
+    /// runtime that ends drops the fetch immediately.
+    fn spawn_fetch(self: &Arc<Self>) {
         let fetching = Fetching(self.clone());
-        tokio::spawn(async move { fetching.0.store(fetching.0.fetch().await) });
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move { fetching.0.store(fetching.0.fetch().await) })),
+            Err(error) => log::error!("token keys not fetched url={} error=\"{error}\"", self.url),
+        }
     }
 
     /// At most one line is logged for each fetch, and fetches are rare.
@@ -157,7 +170,7 @@ impl Jwks {
             Ok(keys) => {
                 log::debug!("token keys fetched url={} keys={}", self.url, keys.len());
                 let mut state = self.lock();
-                (state.keys, state.fetched_at) = (keys.into(), Some(Instant::now()));
+                (state.keys, state.fetched_at) = (keys, Some(Instant::now()));
             }
             Err(error) => {
                 let kept = self.lock().keys.len();
@@ -193,7 +206,7 @@ fn unknown(state: &State) -> TokenError {
 
 /// The key with the id in the header. A header without an id fits only if one key has its
 /// algorithm, since a search for the right key could be made expensive.
-fn find(keys: &[PublishedKey], header: &Header) -> Option<Key> {
+fn find(keys: &[PublishedKey], header: &Header) -> Option<Arc<Key>> {
     let allowed = |known: &&PublishedKey| known.key.allows(header.alg);
     match &header.kid {
         Some(id) => {
@@ -245,7 +258,7 @@ fn read_key(value: Value) -> Option<PublishedKey> {
     };
     let key = DecodingKey::from_jwk(&jwk).ok()?;
     let key = Key::new(key, if named.is_some() { named.as_slice() } else { of_kind });
-    Some(PublishedKey { id: jwk.common.key_id, key })
+    Some(PublishedKey { id: jwk.common.key_id, key: Arc::new(key) })
 }
 
 /// The error with its causes, of which reqwest's own text names none. The URL is logged beside it.

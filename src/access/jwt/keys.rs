@@ -1,5 +1,6 @@
 //! The keys that verify tokens. The kind of a key determines its algorithms.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,10 +29,13 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(key: DecodingKey, algorithms: &[Algorithm]) -> Self {
-        let mut validation = Validation::default();
-        validation.algorithms = algorithms.to_vec();
-        validation.required_spec_claims.clear();
-        (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+        let validation = Validation {
+            algorithms: algorithms.to_vec(),
+            required_spec_claims: HashSet::new(),
+            validate_exp: false,
+            validate_aud: false,
+            ..Validation::default()
+        };
         Self { key, validation }
     }
 
@@ -112,11 +116,13 @@ impl TokenKeys {
 
     /// Keys that an issuer publishes at a URL as a JSON Web Key Set, as Auth0, Keycloak and other
     /// identity providers do. Such an issuer signs tokens for other services too: only tokens with
-    /// this `audience` are accepted, in addition to those of [`Auth::audience`](super::Auth::audience).
+    /// this `audience` are accepted, in addition to those of
+    /// [`Auth::audience`](super::Auth::audience).
     ///
     /// The keys are fetched when the first token is verified, once an hour, and when a token names
     /// an unknown key, at most every 10 seconds. If a fetch fails, the earlier keys are kept.
-    /// Symmetric keys in the set are ignored.
+    /// Symmetric keys in the set are ignored. Fetches run on the tokio runtime that verifies
+    /// tokens.
     ///
     /// # Errors
     ///

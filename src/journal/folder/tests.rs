@@ -64,7 +64,7 @@ fn an_error_says_what_is_wrong_with_a_folder() {
                 header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
                 fs::write(scratch.0.join("journal.header"), header).unwrap();
             },
-            "/journal.header: format 9 is newer than 4, which this program knows; run the newer program, or move the folder \
+            "/journal.header: format 9 is newer than 5, which this program knows; run the newer program, or move the folder \
              away and lose what it holds",
         ),
         (

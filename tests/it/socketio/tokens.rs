@@ -96,6 +96,8 @@ fn a_client_without_a_valid_token_is_refused_with_a_code() {
             let refusal: Value = serde_json::from_str(refusal.strip_prefix("44").expect("a refusal")).expect("JSON");
             assert_eq!(refusal["data"]["code"], code, "{refusal}");
         }
+        client.send(&format!("40{}", json!({ "token": "A".repeat(20_000) })));
+        client.expect(r#"44{"message":"Auth is too large"}"#);
         client.connect_with("/chat,", &json!({ "token": of_one_namespace }).to_string());
     });
 }

@@ -96,7 +96,7 @@ fn set(keys: &[Value]) -> String {
     response("200 OK", &json!({ "keys": keys }).to_string())
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn keys_of_a_url_are_fetched_once_for_many_tokens() {
     let signer = Signer::new("one");
     let issuer = Issuer::start(set(&[signer.published()])).await;
@@ -115,7 +115,7 @@ async fn keys_of_a_url_are_fetched_once_for_many_tokens() {
     assert_eq!(refusal.to_string(), "token is signed by HS256, expected ES256");
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn tokens_for_other_audiences_of_the_issuer_are_refused() {
     let signer = Signer::new("one");
     let issuer = Issuer::start(set(&[signer.published()])).await;
@@ -128,7 +128,7 @@ async fn tokens_for_other_audiences_of_the_issuer_are_refused() {
     }
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn a_flood_of_unknown_keys_causes_one_fetch() {
     let (signer, stranger) = (Signer::new("one"), Signer::new("stranger"));
     let issuer = Issuer::start(set(&[signer.published()])).await;
@@ -150,7 +150,7 @@ async fn a_flood_of_unknown_keys_causes_one_fetch() {
     assert_eq!(issuer.requests(), 1);
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn a_new_key_is_fetched_when_a_token_names_it() {
     let (old, new) = (Signer::new("old"), Signer::new("new"));
     let issuer = Issuer::start(set(&[old.published()])).await;
@@ -166,7 +166,7 @@ async fn a_new_key_is_fetched_when_a_token_names_it() {
     assert_eq!(auth.verify(&old.token(Some("old"))).await.err(), Some(TokenError::UnknownKey));
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn an_answer_without_usable_keys_leaves_the_earlier_keys() {
     let (signer, stranger) = (Signer::new("one"), Signer::new("stranger"));
     let mut of_encryption = stranger.published();
@@ -201,7 +201,7 @@ async fn an_answer_without_usable_keys_leaves_the_earlier_keys() {
     }
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn an_issuer_that_never_answers_delays_only_unknown_keys() {
     let (signer, stranger) = (Signer::new("one"), Signer::new("stranger"));
     let issuer = Issuer::start(set(&[signer.published()])).await;
