@@ -32,11 +32,7 @@ impl Effective {
     /// masked.
     pub(crate) fn line(&self) -> String {
         let default = Config::default();
-<<<<<<< HEAD
         let differing = KEYS.iter().filter(|key| (key.differs)(&self.config, &default));
-=======
-        let differing = KEYS.iter().filter(|key| key.show(&self.config) != key.show(&default));
->>>>>>> main
         let values: Vec<_> = differing.map(|key| format!("{}={}", key.name, key.show(&self.config))).collect();
         if values.is_empty() { "all default".into() } else { values.join(" ") }
     }
