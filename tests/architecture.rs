@@ -134,6 +134,8 @@ const IMPURE_PATHS: &[&str] = &["std::thread", "std::net", "std::fs", "std::proc
 const LOCKED: &[(&str, &str)] = &[
     ("access/jwt/jwks.rs", "keys of a URL, replaced as a whole by one fetch"),
     ("live.rs",            "settings that a reload replaces as a whole, cloned out"),
+    ("bin/stentor/live.rs", "settings that a reload replaces as a whole, cloned out"),
+    ("bin/stentor/reload.rs", "the configuration in force, during one reload after the other"),
     ("api/registry.rs",    "handlers, registered during set-up and read once per CONNECT"),
     ("bin/stentor/hooks/mod.rs", "the circuit breaker, for a few comparisons"),
     ("messages/extensions.rs", "extensions of a socket by type, cloned out"),

@@ -1,4 +1,4 @@
-//! Who a client is and what it may do: identities, permissions, and the rules of a server.
+//! Identity of a client, its permissions, and the rules of a server.
 
 pub(crate) mod identity;
 #[cfg(feature = "jwt")]

@@ -3,7 +3,7 @@
 use super::identity::{Identity, USER_ROOM_PREFIX};
 use super::permissions::RoomPattern;
 
-/// What clients may do in rooms that their permissions do not name.
+/// Access in rooms that the permissions of a client do not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DefaultAccess {
     /// Clients may do nothing there.

@@ -330,8 +330,9 @@ impl Socket {
     }
 
     /// Closes the client's connection without disconnecting it from its namespaces. To the client
-    /// this is a lost connection: a Socket.IO client reconnects by itself, calls its `auth` function
-    /// again, and resumes its sessions. After [`disconnect`](Self::disconnect), it does not.
+    /// this is a lost connection: a Socket.IO client reconnects by itself, calls its `auth`
+    /// function again, and resumes its sessions. After [`disconnect`](Self::disconnect), it does
+    /// not.
     ///
     /// Events that were emitted before are sent first. The reason for handlers is
     /// [`DisconnectReason::ForcedClose`].

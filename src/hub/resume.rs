@@ -132,8 +132,8 @@ impl Hub {
         }
     }
 
-    /// Journals that a resumed socket has left rooms, and that the events of these rooms which it has
-    /// missed are not for it.
+    /// Journals that a resumed socket has left rooms, and that the events of these rooms which it
+    /// has missed are not for it.
     fn revoke(&mut self, socket: SocketId, rooms: BTreeSet<RoomName>) {
         self.work += rooms.len() * ROOM_WORK;
         for room in rooms {

@@ -187,7 +187,8 @@ impl Server {
         self.root.all()
     }
 
-    /// Limits of the start, which [`reload`](Self::reload) does not change. Limits on memory that [`Builder::limits`] left unset have computed values.
+    /// Limits of the start, which [`reload`](Self::reload) does not change. Limits on memory that
+    /// [`Builder::limits`] left unset have computed values.
     pub fn limits(&self) -> &Limits {
         &self.endpoint.services.core.limits
     }

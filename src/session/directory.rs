@@ -21,8 +21,8 @@ const SWEEP_MIN: usize = 1_024;
 /// Links to all sessions. Sessions add and remove their own entries.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    /// Limits of new sessions. Of the limits of the server, only those on the number of sessions and
-    /// on rates can change.
+    /// Limits of new sessions. Of the limits of the server, only those on the number of sessions
+    /// and on rates can change.
     pub(crate) limits: Live<Limits>,
     sessions: DashMap<SessionId, SessionLink>,
     /// Permits of live sessions and of handshakes in progress.

@@ -1,4 +1,7 @@
-/** Hooks of `stentor serve`: the example back ends in Python and Node, and clients of back ends that do not answer. */
+/**
+ * Hooks of `stentor serve`: the example back ends in Python and Node, and clients whose back end
+ * does not answer.
+ */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -116,11 +116,13 @@ impl TokenKeys {
 
     /// Keys that an issuer publishes at a URL as a JSON Web Key Set, as Auth0, Keycloak and other
     /// identity providers do. Such an issuer signs tokens for other services too: only tokens with
-    /// this `audience` are accepted, in addition to those of [`Auth::audience`](super::Auth::audience).
+    /// this `audience` are accepted, in addition to those of
+    /// [`Auth::audience`](super::Auth::audience).
     ///
     /// The keys are fetched when the first token is verified, once an hour, and when a token names
     /// an unknown key, at most every 10 seconds. If a fetch fails, the earlier keys are kept.
-    /// Symmetric keys in the set are ignored. Fetches run on the tokio runtime that verifies tokens.
+    /// Symmetric keys in the set are ignored. Fetches run on the tokio runtime that verifies
+    /// tokens.
     ///
     /// # Errors
     ///

@@ -86,7 +86,7 @@ pub(crate) fn run(matches: &ArgMatches, out: &mut impl Write) -> Result<(), Hook
     let (Some(url), Some(key)) = (settings.url.as_deref().and_then(read_url), settings.key.clone()) else {
         return Err(HookToolError::NotSet);
     };
-    let client = HookClient::new(&settings, url, key).map_err(|error| HookToolError::Client(error.to_string()))?;
+    let client = HookClient::new(&settings, url, key).map_err(HookToolError::Client)?;
     let text = |id: &str| matches.try_get_one::<String>(id).ok().flatten().map_or("", String::as_str);
     let user = Some(text("user")).filter(|user| !user.is_empty());
     match hook {

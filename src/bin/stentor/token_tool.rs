@@ -59,7 +59,7 @@ pub(crate) enum TokenToolError {
     #[error("--user: {0}")]
     User(#[from] IdentityError),
     /// The server would refuse the token.
-    #[error("refused, code {code}: {0}", code = .0.code())]
+    #[error("refused, code {}: {}", .0.code(), .0)]
     Refused(#[from] TokenError),
     #[error("token is not signed: {0}")]
     NotSigned(#[from] jsonwebtoken::errors::Error),

@@ -126,9 +126,9 @@ fn without_an_answer_events_are_refused_as_unavailable() {
 
 #[test]
 fn a_back_end_that_does_not_run_lets_nobody_in() {
-    let back_end = BackEnd::start(|_| OK);
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let server = serve(&back_end, "connect", &["--hooks-url", &format!("http://{unused}")]);
+    let url = format!("http://{unused}");
+    let server = Process::start(&["--hooks-url", &url, "--hooks-key", "0123456789abcdef"]);
     let mut client = server.open(Transport::Upgraded);
     client.send("40");
     client.expect_end();
@@ -401,7 +401,7 @@ fn the_command_test_shows_an_answer_and_checks_it() {
         (&["join"][..], "the answer is wrong: unknown field `yes`"),
         (&["publish"], "the hook was not answered: status 404, expected 200"),
         (&["event", "--args", "{}"], "--args: "),
-        (&["event", "--hooks-url", "http://127.0.0.1:1/?a"], "hooks_url = \"http://127.0.0.1:1/?a\": expected a URL"),
+        (&["event", "--hooks-timeout", "16s"], "hooks_timeout = \"16s\": expected a duration such as \"2s\""),
     ] {
         let (is_success, _, error) = run(args);
         assert!(!is_success && error.contains(expected), "{args:?}: {error}");

@@ -97,6 +97,30 @@ fn events_during_middleware_are_held_and_dropped_on_refusal() {
     });
 }
 
+// After a CONNECT_ERROR, stock clients do not come back.
+#[test]
+fn a_temporary_refusal_closes_the_connection() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let refusal = || ConnectError::new("not now").temporary();
+            io.of("/immediately").with(move |_| async move { Err(refusal()) });
+            io.of("/later").with(move |_| async move {
+                tokio::task::yield_now().await;
+                Err(refusal())
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        for namespace in ["/immediately", "/later"] {
+            let mut client = hub.join(transport);
+            client.send(&format!("40{namespace},"));
+            client.expect_end();
+        }
+    });
+    hub.wait_for_sessions(0);
+}
+
 #[test]
 fn endless_or_panicking_middleware_refuses_only_its_socket() {
     let hub = Hub::limited(

@@ -7,8 +7,8 @@ use super::{Config, contradictions};
 
 /// Settings that can change while the server runs. All others are used when something is opened or
 /// allocated at the start, such as ports, stores and budgets, or have been sent to clients, such as
-/// the ping interval. From `trusted_proxies` and `allowed_hosts` follow defaults of who may do what,
-/// and so a change of them is one for a start.
+/// the ping interval. From `trusted_proxies` and `allowed_hosts` follow defaults of who may do
+/// what, and so a change of them is one for a start.
 const LIVE: &[&str] = &[
     "api_key",
     "api_keys",
@@ -32,6 +32,9 @@ const LIVE: &[&str] = &[
     "denied_addresses",
     "sessions_max",
     "sessions_per_address_max",
+    "allowed_addresses",
+    "denied_addresses",
+    "address_connects_per_second",
     "events_per_second",
     "bytes_per_second",
     "address_events_per_second",

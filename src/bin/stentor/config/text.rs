@@ -32,8 +32,7 @@ impl Effective {
     /// masked.
     pub(crate) fn line(&self) -> String {
         let default = Config::default();
-        let is_secret_set = |key: &Key| key.is_secret && key.show(&self.config) != Value::None;
-        let differing = KEYS.iter().filter(|key| is_secret_set(key) || key.show(&self.config) != key.show(&default));
+        let differing = KEYS.iter().filter(|key| key.show(&self.config) != key.show(&default));
         let values: Vec<_> = differing.map(|key| format!("{}={}", key.name, key.show(&self.config))).collect();
         if values.is_empty() { "all default".into() } else { values.join(" ") }
     }

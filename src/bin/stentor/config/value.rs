@@ -168,8 +168,9 @@ impl fmt::Display for Form {
         }
         match self {
             Self::Duration { least, most } => {
+                let example = if *most < Duration::from_secs(25) { "2s" } else { "25s" };
                 let (least, most) = (Value::Duration(*least), Value::Duration(*most));
-                write!(f, "a duration such as \"25s\", from {least} to {most}")
+                write!(f, "a duration such as \"{example}\", from {least} to {most}")
             }
             Self::Bytes { least, most, .. } => {
                 f.write_str("a size such as \"32MiB\", \"1GB\" or 1000000, ")?;

@@ -47,6 +47,10 @@ pub(crate) trait Body: DeserializeOwned {
 pub(crate) fn read<T: Body>(text: &[u8]) -> Result<Answer<T>, String> {
     let wrong = |error: &str| format!("{error}; expected {}, or {VERDICTS}", T::EXPECTED);
     let mut body: T = serde_json::from_slice(text).map_err(|error| wrong(&error.to_string()))?;
+    // Serde reads an array as the fields in order.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(wrong("not an object"));
+    }
     match body.take_verdict() {
         (Some(refusal), _) => Ok(Answer::Refused(checked(refusal).map_err(|error| wrong(&error))?)),
         (None, Some(true)) => Ok(Answer::Disconnect),
@@ -277,7 +281,8 @@ mod tests {
             (error::<ConnectBody>(r#"{"join":[""]}"#), "pattern is empty"),
             (error::<ConnectBody>("<html>"), "expected value at line 1 column 1; expected an object of user"),
             (error::<ConnectBody>(""), "EOF while parsing"),
-            (error::<JoinBody>("[]{}"), "trailing characters"),
+            (error::<JoinBody>("{}{}"), "trailing characters"),
+            (error::<JoinBody>("[1,null,null]"), "not an object; expected {}"),
             (error::<JoinBody>(r#"{"error":"no"}"#), r#"or {"error": {"code": "forbidden", "message": "…"}}"#),
             (error::<JoinBody>(r#"{"error":{"code":""}}"#), "error.code of 0 bytes: expected 1 to 64"),
             (error::<PublishBody>(r#"{"args":{"a":1}}"#), "args: expected an array, got {\"a\":1}"),

@@ -1,4 +1,4 @@
-//! Circuit breaker: a back end that does not answer is left alone for a second, and then asked once.
+//! Circuit breaker: a back end that does not answer gets no request for a second, and then one.
 //! Sans-IO: time arrives as `now`.
 
 use std::time::{Duration, Instant};

@@ -79,7 +79,7 @@ pub(crate) struct HookClient {
 }
 
 impl HookClient {
-    pub(crate) fn new(settings: &HookSettings, url: Url, key: Secret) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(settings: &HookSettings, url: Url, key: Secret) -> Result<Self, String> {
         let mut builder = Client::builder()
             // A proxy of the environment is for requests to the outside.
             .no_proxy()
@@ -92,7 +92,8 @@ impl HookClient {
             // The certificates of the system are not needed, and may be missing.
             builder = builder.tls_certs_only([]);
         }
-        Ok(Self { client: builder.build()?, url, key, timeout: settings.timeout })
+        let client = builder.build().map_err(|error| cause(&error))?;
+        Ok(Self { client, url, key, timeout: settings.timeout })
     }
 
     /// Sends a request, and returns the body of the answer.
@@ -140,11 +141,15 @@ impl HookClient {
         if error.is_timeout() {
             return Failure::Timeout(self.timeout);
         }
-        // The innermost error is the one that says something, such as "Connection refused".
-        let mut innermost: &dyn std::error::Error = error;
-        while let Some(source) = innermost.source() {
-            innermost = source;
-        }
-        Failure::Unreachable(innermost.to_string().chars().take(200).collect())
+        Failure::Unreachable(cause(error))
     }
+}
+
+/// The innermost error, which is the one that says something, such as "Connection refused".
+fn cause(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string().chars().take(200).collect()
 }

@@ -77,7 +77,7 @@ struct UserBody {
 struct SocketBody {
     id: String,
     user: Option<String>,
-    /// What the token or the hook of the client says about the user.
+    /// Information on the user, from the token or the hook of the client.
     info: Option<Box<RawValue>>,
     address: Option<String>,
     /// Arrival of the request that opened the connection, in milliseconds since the Unix epoch.
