@@ -31,9 +31,9 @@ impl LiveParts {
         process::fit_connections(&mut fitted.limits, self.open_files, config.threads());
         let builder = fitted.builder();
         builder.check().map_err(|error| error.to_string())?;
+        let policy = config.policy().map_err(|error| error.to_string())?;
         // The last part that may fail, and so it is replaced first.
         self.tls.as_ref().map_or(Ok(()), Tls::reload).map_err(|error| error.to_string())?;
-        let policy = config.policy().map_err(|error| error.to_string())?;
         self.io.reload(&builder).map_err(|error| error.to_string())?;
         self.api.set(config.api());
         self.policy.set(policy);
