@@ -32,7 +32,7 @@ impl Effective {
     /// masked.
     pub(crate) fn line(&self) -> String {
         let default = Config::default();
-        let differing = KEYS.iter().filter(|key| key.show(&self.config) != key.show(&default));
+        let differing = KEYS.iter().filter(|key| (key.differs)(&self.config, &default));
         let values: Vec<_> = differing.map(|key| format!("{}={}", key.name, key.show(&self.config))).collect();
         if values.is_empty() { "all default".into() } else { values.join(" ") }
     }
