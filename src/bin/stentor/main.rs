@@ -266,7 +266,7 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
         error => error.into(),
     })?;
     let api = Live::new(config.api());
-    let policy = SharedPolicy::from(Policy { hooks: config.hooks.build()?, ..config.policy()? });
+    let policy = SharedPolicy::from(Policy { hooks: config.hooks.build()?, ..config.policy(None)? });
     let parts = LiveParts {
         io: io.clone(),
         api: api.clone(),

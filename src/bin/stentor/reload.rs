@@ -26,12 +26,15 @@ pub(crate) struct LiveParts {
 
 impl LiveParts {
     /// Replaces all parts by those of `config`, or none if there is an error.
-    fn replace(&self, config: &Config) -> Result<(), String> {
+    fn replace(&self, former: &Config, config: &Config) -> Result<(), String> {
         let mut fitted = config.clone();
         process::fit_connections(&mut fitted.limits, self.open_files, config.threads());
         let builder = fitted.builder();
         builder.check().map_err(|error| error.to_string())?;
-        let policy = config.policy().map_err(|error| error.to_string())?;
+        // Keys of a URL are fetched again only if their settings have changed.
+        let is_kept = former.tokens == config.tokens && config.tokens.has_url();
+        let kept = self.policy.get().auth.clone().filter(|_| is_kept);
+        let policy = config.policy(kept).map_err(|error| error.to_string())?;
         // The last part that may fail, and so it is replaced first.
         self.tls.as_ref().map_or(Ok(()), Tls::reload).map_err(|error| error.to_string())?;
         self.io.reload(&builder).map_err(|error| error.to_string())?;
@@ -79,7 +82,7 @@ impl Reloader {
         let new = (self.load)().map_err(|error| error.to_string())?;
         let (next, done) = current.with_live_changes(&new.config);
         next.check().map_err(|error| format!("a change needs a restart together with others: {error}"))?;
-        self.parts.replace(&next)?;
+        self.parts.replace(&current, &next)?;
         *current = next;
         Ok(done)
     }

@@ -1,6 +1,6 @@
 //! Defaults of the settings by which clients are admitted, which follow from other settings.
 
-use stentor::{AccessRules, DefaultAccess};
+use stentor::{AccessRules, Auth, DefaultAccess};
 
 use super::super::vocabulary::Policy;
 use super::value::Value;
@@ -58,11 +58,13 @@ impl Config {
         })
     }
 
-    /// What decides who may connect, and what clients may do, without the hooks.
-    pub(crate) fn policy(&self) -> Result<Policy, TokenSettingError> {
+    /// What decides who may connect, and what clients may do, without the hooks. `kept` is the
+    /// verification of tokens of the same settings, whose keys are known already.
+    pub(crate) fn policy(&self, kept: Option<Auth>) -> Result<Policy, TokenSettingError> {
         // The back end decides about clients without a token, if it is asked.
         let anonymous = self.admits_anonymous() || self.hooks.asks_connect();
-        let auth = self.auth()?.map(|auth| auth.anonymous(anonymous));
+        let auth = kept.map_or_else(|| self.auth(), |auth| Ok(Some(auth)))?;
+        let auth = auth.map(|auth| auth.anonymous(anonymous));
         Ok(Policy { auth, rules: self.access_rules(), ..Policy::open(self.access(), self.api.rooms_max) })
     }
 }

@@ -57,6 +57,11 @@ impl TokenSettings {
         self.hmac_key.is_some() || self.public_key_file.is_some() || self.jwks_url.is_some()
     }
 
+    /// Returns true if the keys are those of a URL.
+    pub(crate) fn has_url(&self) -> bool {
+        self.jwks_url.is_some()
+    }
+
     /// Verification of tokens by the configured key. `None` if there is no key.
     pub(crate) fn auth(&self) -> Result<Option<Auth>, TokenSettingError> {
         let Some(keys) = self.keys()? else { return Ok(None) };

@@ -42,6 +42,9 @@ pub(super) async fn metrics(api: Api) -> HttpResponse {
     let mut text = api.io.metrics();
     // Counting many open files takes longer than a worker may be blocked.
     let process = web::block(process_metrics::text).await.unwrap_or_default();
-    text.insert_str(text.len() - END.len(), &(api.counters.metrics() + &hooks::metrics() + &counters::metrics() + &process));
+    text.insert_str(
+        text.len() - END.len(),
+        &(api.counters.metrics() + &hooks::metrics() + &counters::metrics() + &process),
+    );
     HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(text)
 }
