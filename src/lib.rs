@@ -33,7 +33,8 @@
 //! [`Server::routes`] mounts the hub in an actix-web application.
 //!
 //! The default feature `serve` builds the binary `stentor`. A program that embeds the hub does not
-//! need this feature: `stentor = { …, default-features = false }`.
+//! need this feature: `stentor = { …, default-features = false }`. The feature `jwt` adds tokens by
+//! which clients connect, and `tls` encrypted ports.
 //!
 //! # Layout
 //!

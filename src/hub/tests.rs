@@ -26,6 +26,7 @@ use crate::messages::answer::{Answer, ConnectAnswer, ReplyTo, Stored};
 use crate::messages::event::{AckWanted, Emit, Grade};
 use crate::messages::fanout::{DeliveryMode, FanoutBatch, FanoutCommand, Replay};
 use crate::messages::hub::{Connect, ConnectKind, HubBatch, HubCommand, HubControl, ImmediateCommand, OrderedCommand};
+use crate::messages::room_filter::RoomFilter;
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::socketio::Parser;
@@ -193,10 +194,14 @@ impl Rig {
 
     /// Resumes socket `n` in another slot, as member `n + 100`.
     fn resume(&mut self, n: u8, offset: Option<Offset>) {
+        self.resume_with(n, offset, None);
+    }
+
+    fn resume_with(&mut self, n: u8, offset: Option<Offset>, filter: Option<RoomFilter>) {
         let (from, member) = (ReplyTo { slot: LATER, ..self.from() }, MemberKey(u32::from(n) + 100));
         let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
         let kind = ConnectKind::Resuming(ResumeAttempt { pid: pid(n), offset });
-        let connect = Connect { from, socket: socket(n), member, namespace, kind, filter: None, reply };
+        let connect = Connect { from, socket: socket(n), member, namespace, kind, filter, reply };
         self.tell(OrderedCommand::Connect(Box::new(connect)));
     }
 

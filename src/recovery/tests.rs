@@ -197,6 +197,33 @@ fn missed_events_are_those_of_its_rooms_between_join_and_leave() {
 }
 
 #[test]
+fn a_revoked_room_has_no_missed_events_after_a_restart_either() {
+    let mut hub = Hub::new();
+    let start = hub.connect(1);
+    for name in ["a", "left", "kept"] {
+        hub.join(1, name);
+    }
+    hub.emit(&["a"]);
+    hub.emit(&["left"]);
+    hub.leave(1, "left");
+    let kept = hub.emit(&["kept"]);
+    let both = hub.emit(&["kept", "a"]);
+    hub.resume(1, start);
+    for name in ["a", "left"] {
+        hub.apply(RecordBody::Revoked { socket: socket(1), room: room(name) });
+    }
+    hub.emit(&["a"]);
+    hub.join(1, "a");
+    let again = hub.emit(&["a"]);
+    for _ in 0..2 {
+        assert_eq!(hub.missed_events(1, start), [kept.0, both.0, again.0]);
+        let resumed = hub.check_resume(1, Some(start)).unwrap();
+        assert_eq!(resumed.rooms().cloned().collect::<Vec<_>>(), [room("kept"), room("a")]);
+        hub.restart();
+    }
+}
+
+#[test]
 fn a_resume_moves_the_position_of_the_session() {
     let mut hub = Hub::new();
     let start = hub.connect(1);

@@ -274,7 +274,7 @@ impl Session {
     /// Returns a function that logs a refused CONNECT of this session. Each worker logs at most one
     /// per second.
     pub(super) fn connect_refusal_log(&self) -> impl Fn(&NamespacePath, &ConnectError) + use<> {
-        let (worker, sid, address) = (self.outbox.worker.clone(), self.guard.id.clone(), self.handshake.address());
+        let (worker, sid, address) = (self.outbox.worker.clone(), self.guard.id, self.handshake.address());
         move |namespace, error| {
             let Some(skipped) = worker.log_throttles().connect_refused.is_due(Instant::now()) else { return };
             let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());

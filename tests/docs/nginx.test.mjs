@@ -70,7 +70,7 @@ test("nginx with nginx.conf serves every part of a server", { skip: HAS_NGINX ? 
   const start = (program, args, options) => started[started.push(spawn(program, args, options)) - 1];
   try {
     const [hub, tls, plain] = [await freePort(), await freePort(), await freePort()];
-    const flags = ["serve", "--port", hub, "--recovery", "off", "--trusted-proxies", "127.0.0.1", "--allowed-hosts", HOST];
+    const flags = ["serve", "--port", hub, "--recovery", "off", "--trusted-proxies", "127.0.0.1", "--allowed-hosts", HOST, "--anonymous", "true", "--join-default", "any", "--publish-default", "any"];
     const server = start(BINARY, flags, { env: { STENTOR_API_KEY: API_KEY }, cwd: folder, stdio: ["ignore", "pipe", "ignore"] });
     await once(server.stdout, "data");
 

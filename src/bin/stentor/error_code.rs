@@ -25,6 +25,10 @@ pub(super) enum ErrorCode {
     NoApiKey,
     NotFound,
     Overloaded,
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    TokenNotYetValid,
     TooLarge,
     TooManyRooms,
     TooSlow,
@@ -43,7 +47,11 @@ impl ErrorCode {
             Self::BadEvent | Self::BadRequest | Self::BadRoom | Self::TooManyRooms | Self::UnknownEvent => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::TokenExpired
+            | Self::TokenInvalid
+            | Self::TokenMissing
+            | Self::TokenNotYetValid
+            | Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::NoApiKey => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UnknownNamespace => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -40,6 +40,7 @@ use self::data_dir::DataDir;
 use self::live::Live;
 use self::logging::LogFormat;
 use self::reload::{LiveParts, Reloader};
+use self::vocabulary::{Policy, SharedPolicy};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -64,7 +65,7 @@ environment, which overrides the file.
 
 Examples:
   stentor serve                             then open http://127.0.0.1:3000 in two browser tabs
-  stentor serve --host 0.0.0.0 --port 80    serve all networks of this machine
+  stentor serve --host 0.0.0.0 --port 80    serve all networks, with a key of tokens in the environment
   stentor serve --config stentor.toml       `stentor config default` prints one
   stentor serve --log-level stentor=debug   log every connection";
 
@@ -242,6 +243,14 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
     let tls = ports::certificate(config)?;
     let (access, reason) = config.subscriber_access();
     log::info!("queue storage={} subscribers={} reason=\"{reason}\"", config.queue_storage().name(), access.name());
+    let rules = config.access_rules();
+    log::info!(
+        "access anonymous={} join_default={} publish_default={} user_rooms={}",
+        config.admits_anonymous(),
+        rules.join_default.name(),
+        rules.publish_default.name(),
+        rules.user_rooms
+    );
     let with_remedy = |error: &dyn Display, setting: &str| {
         Failure::from(format!("{error}\nset data_dir (--data-dir), or {setting} to \"memory\" or \"off\""))
     };
@@ -257,13 +266,20 @@ async fn serve(effective: &Effective, flags: &ArgMatches) -> Result<(), Failure>
         error => error.into(),
     })?;
     let api = Live::new(config.api());
-    let parts = LiveParts { io: io.clone(), api: api.clone(), tls: tls.clone(), open_files: *open_files };
+    let policy = SharedPolicy::from(Policy { hooks: config.hooks.build()?, ..config.policy()? });
+    let parts = LiveParts {
+        io: io.clone(),
+        api: api.clone(),
+        policy: policy.clone(),
+        tls: tls.clone(),
+        open_files: *open_files,
+    };
     let flags = flags.clone();
     let reloader = Arc::new(Reloader::new(move || config::load(&flags), parts, effective.config.clone()));
     let by_signal = reloader.clone();
     hangups.each(move || drop(by_signal.reload()));
     let routes = http::routes(io.clone(), api, Arc::new(move || reloader.reload()));
-    let outcome = serve_with(&io, config, tls.as_ref(), routes).await;
+    let outcome = serve_with(&io, config, tls.as_ref(), policy, routes).await;
     if outcome.is_err() {
         // Close the journal cleanly, so that the next start can continue it, even after a reboot.
         io.close().await;
@@ -275,17 +291,14 @@ async fn serve_with(
     io: &Server,
     config: &Config,
     tls: Option<&Tls>,
+    policy: SharedPolicy,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static,
 ) -> Result<(), Failure> {
-    let hooks = config.hooks.build()?;
-    if let Some(hooks) = &hooks {
+    if let Some(hooks) = &policy.get().hooks {
         hooks.show_metrics();
     }
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
-        if let Some(hooks) = &hooks {
-            vocabulary::install_hooks(io.of(namespace), hooks.clone());
-        }
-        vocabulary::install(io.of(namespace), config.access(), config.api.rooms_max);
+        vocabulary::install(io.of(namespace), policy.clone());
     }
     let mut listener = ports::bind(io, config, tls)?.drain(config.drain);
     listener = if config.internal_listen.is_some() {

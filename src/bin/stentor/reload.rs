@@ -11,6 +11,7 @@ use super::config::{Config, ConfigError, Effective};
 use super::http::{ApiSettings, Reloaded};
 use super::live::Live;
 use super::process;
+use super::vocabulary::SharedPolicy;
 
 /// The parts of a running server that a reload replaces.
 pub(crate) struct LiveParts {
@@ -18,6 +19,7 @@ pub(crate) struct LiveParts {
     pub(crate) api: Arc<Live<ApiSettings>>,
     /// Certificate of the encrypted ports.
     pub(crate) tls: Option<Tls>,
+    pub(crate) policy: SharedPolicy,
     /// Limit on open files, which limits the number of sessions.
     pub(crate) open_files: u64,
 }
@@ -29,10 +31,12 @@ impl LiveParts {
         process::fit_connections(&mut fitted.limits, self.open_files, config.threads());
         let builder = fitted.builder();
         builder.check().map_err(|error| error.to_string())?;
+        let policy = config.policy().map_err(|error| error.to_string())?;
         // The last part that may fail, and so it is replaced first.
         self.tls.as_ref().map_or(Ok(()), Tls::reload).map_err(|error| error.to_string())?;
         self.io.reload(&builder).map_err(|error| error.to_string())?;
         self.api.set(config.api());
+        self.policy.set(policy);
         Ok(())
     }
 }

@@ -12,6 +12,10 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
+    pub(crate) const fn new() -> Self {
+        Self { last: AtomicU64::new(0), skipped: AtomicU64::new(0) }
+    }
+
     /// If a line may be logged now, returns the number of lines that were skipped before.
     pub(crate) fn is_due(&self) -> Option<u64> {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -40,6 +40,41 @@ fn a_resumed_socket_has_its_rooms_and_catches_up() {
 }
 
 #[test]
+fn rooms_that_a_filter_refuses_are_left_before_anything_is_replayed() {
+    run(async {
+        let mut rig = Rig::recovering(Limits::default());
+        rig.connect(1);
+        for name in ["kept", "secret", "former"] {
+            rig.join(1, name);
+        }
+        rig.emit("former", "missed", Grade::Plain);
+        let from = rig.from();
+        rig.tell(OrderedCommand::Leave { from, socket: socket(1), room: room("former") });
+        rig.tell(disconnect(1));
+        for name in ["secret", "kept"] {
+            rig.emit(name, name, Grade::Plain);
+        }
+        rig.received().await;
+        rig.resume_with(1, None, Some(RoomFilter::new(|name| name == "kept")));
+        let resumed = rig.received().await;
+        assert_eq!(resumed[..2], ["attach 101 behind 1", "join 101"], "{resumed:?}");
+        assert!(resumed[2].ends_with("recovered"), "{resumed:?}");
+        rig.read(1, Lsn(1));
+        assert_eq!(rig.received().await, [r#"replay 101 42["kept"] live"#]);
+        rig.emit("secret", "live", Grade::Plain);
+        let emitted = rig.received().await;
+        assert!(emitted.iter().all(|line| !line.starts_with("deliver")), "{emitted:?}");
+        // The rooms stay left when the client resumes again, without a filter.
+        rig.tell(OrderedCommand::Disconnect { slot: LATER, socket: socket(1), forever: false, rooms: None });
+        rig.received().await;
+        rig.resume(1, None);
+        assert_eq!(rig.received().await[..2], ["attach 101 behind 1", "join 101"]);
+        rig.read(1, Lsn(1));
+        assert_eq!(rig.received().await, [r#"replay 101 42["kept"] live"#]);
+    });
+}
+
+#[test]
 fn a_resume_is_journalled_with_the_position_it_continues_from() {
     // Without a record of the resume, the session would expire although it is connected. The next
     // start would resume it from the position of its connect.

@@ -7,7 +7,7 @@ use stentor::limits::RetentionRule;
 use stentor::{Limits, PublishError, Queue, Recovery, Server};
 
 use super::{answer, hub, member, post};
-use crate::support::product::vocabulary::{self, Access};
+use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{Hub, Transport};
 
 #[test]
@@ -51,7 +51,7 @@ fn an_event_over_the_limit_is_refused() {
     let limits = Limits::with(|limits| limits.queue.event_bytes_max = 1_000);
     let hub = Hub::start(
         |builder| builder.queue(Queue::memory()).limits(limits),
-        |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)),
+        |io| drop(vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024))),
     );
     let body = json!({"room": "a", "event": "e", "durable": true, "args": ["x".repeat(1_000)]});
     let (status, error) = post(&hub, &body);
@@ -70,7 +70,7 @@ fn a_full_queue_refuses_publishers_and_serves_others() {
     });
     let hub = Hub::start(
         |builder| builder.queue(Queue::memory()).limits(limits),
-        |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)),
+        |io| drop(vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024))),
     );
     let mut client = member(&hub, Transport::Websocket);
     let body = json!({"room": "a", "event": "e", "durable": true, "args": ["x".repeat(1_000)]});
@@ -88,7 +88,7 @@ fn a_full_queue_refuses_publishers_and_serves_others() {
 fn a_handler_receives_each_error_as_a_value() {
     let (errors, received) = std::sync::mpsc::channel();
     let register = move |io: &Server| {
-        vocabulary::install(io.of("/"), Access::Open, 1_024).on("try", move |socket, event: stentor::Event<()>| {
+        vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024)).on("try", move |socket, event: stentor::Event<()>| {
             let errors = errors.clone();
             async move {
                 let a = || socket.all().to("a");

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use stentor::{Queue, Recovery};
 
-use crate::support::product::vocabulary::{self, Access};
+use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{API_KEY, Client, Hub, Transport};
 
 /// A folder of its own, removed when dropped.
@@ -40,7 +40,7 @@ impl Drop for Scratch {
 fn hub(queue: Queue, recovery: Recovery) -> Hub {
     Hub::start(
         |builder| builder.queue(queue).recovery(recovery),
-        |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)),
+        |io| drop(vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024))),
     )
 }
 

@@ -3,7 +3,7 @@
 use stentor::{Event, Queue, Recovery, Server};
 
 use super::member;
-use crate::support::product::vocabulary::{self, Access};
+use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{Hub, Transport};
 
 /// Events of one round, in the order in which the handler emits them.
@@ -15,7 +15,7 @@ fn hub(recovery: Recovery) -> Hub {
     Hub::start(
         |builder| builder.queue(Queue::memory()).recovery(recovery),
         |io: &Server| {
-            vocabulary::install(io.of("/"), Access::Open, 1_024).on("mixed", |socket, event: Event<u32>| async move {
+            vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024)).on("mixed", |socket, event: Event<u32>| async move {
                 let round = event.data;
                 let mut emits: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
                 for (nth, kind) in ROUND.into_iter().enumerate() {

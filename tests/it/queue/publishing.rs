@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stentor::{Queue, QueueOffset, Recovery};
 
 use super::{Scratch, answer, durable, hub, member, post};
-use crate::support::product::vocabulary::{self, Access};
+use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{Hub, Transport, on_every_transport};
 
 fn offset(answer: &Value) -> QueueOffset {
@@ -65,7 +65,7 @@ fn publishing_over_http_completes_when_the_event_is_stored() {
 #[test]
 fn a_sender_is_excluded_and_its_event_is_stored() {
     let register = |io: &stentor::Server| {
-        vocabulary::install(io.of("/"), Access::Open, 1_024).on(
+        vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024)).on(
             "order",
             |socket, event: stentor::Event<String>| async move {
                 let stored = socket.to("a").durable().emit_confirmed("order", &event.data).await?;

@@ -12,14 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stentor::{Args, Builder, Event, HandlerError, Limits, Queue, QueueOffset, Server, Socket, Stored, Subscriber};
 
-use crate::support::{Client, DEADLINE, Hub, Packet, Transport};
-
-/// Runs an operation of the library, within the deadline of tests.
-#[track_caller]
-fn run<T>(operation: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(DEADLINE, operation).await.expect("the operation completes") })
-}
+use crate::support::{Client, DEADLINE, Hub, Packet, Transport, run};
 
 /// A hub with a queue in memory, whose clients become subscribers by `auth.subscriber`.
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stentor::Limits;
 
 use crate::support::product::http::ApiLimits;
-use crate::support::product::vocabulary::{self, Access};
+use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{API_KEY, Client, Hub, Process, Transport, on_every_transport, stentor};
 
 /// A hub with the vocabulary in `/` and `/other`.
@@ -17,7 +17,7 @@ fn hub() -> Hub {
         |builder| builder.limits(limits),
         |io| {
             for namespace in ["/", "/other"] {
-                vocabulary::install(io.of(namespace), Access::Open, 1_024);
+                vocabulary::install(io.of(namespace), Policy::open(Access::Open, 1_024));
             }
         },
     )
@@ -176,7 +176,7 @@ fn requests_without_a_key_do_not_suppress_the_warning_of_a_wrong_one() {
 fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
     let hub = Hub::limited(
         |limits| limits.memory.incoming_bytes_max = Some(200_000),
-        |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)),
+        |io| drop(vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024))),
     );
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = |bytes: usize| json!({"room": "a", "event": "e", "args": ["x".repeat(bytes)]});

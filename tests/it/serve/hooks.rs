@@ -408,3 +408,53 @@ fn the_command_test_shows_an_answer_and_checks_it() {
     }
     assert!(run(&["event"]).0);
 }
+
+#[test]
+fn the_answer_to_connect_sets_rooms_and_permissions() {
+    let back_end = BackEnd::start(|asked| match asked.path.as_str() {
+        "/hooks/connect" => Reply::Json(r#"{"user":"42","rooms":["lobby"],"join":["chat:*"],"publish":["lobby"]}"#),
+        _ => OK,
+    });
+    let server =
+        serve(&back_end, "connect,join,publish", &["--join-default", "deny", "--publish-default", "deny"]);
+    let mut client = server.join(Transport::Websocket);
+    client.send(r#"421["publish","lobby","m",1]"#);
+    client.expect(r#"42["m",1]"#);
+    assert!(client.recv_text().starts_with(r#"431[{"level":"accepted""#));
+    client.send(r#"422["join","chat:7"]"#);
+    assert!(client.recv_text().starts_with(r#"432[{"room":"chat:7""#));
+    assert_eq!(back_end.take().len(), 3);
+    // Permissions are checked before the back end is asked.
+    for (event, refused) in [(r#""join","staff""#, "join"), (r#""publish","chat:7","m""#, "publish")] {
+        client.send(&format!("423[{event}]"));
+        let answer = client.recv_text();
+        assert!(answer.starts_with(&format!(r#"433[{{"error":{{"code":"forbidden","message":"{refused}: "#)), "{answer}");
+    }
+    assert!(back_end.take().is_empty());
+}
+
+#[test]
+fn clients_with_a_valid_token_are_asked_about_only_if_set() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let mut generate = stentor(&["token", "gen", "--user", "42", "--ttl", "1h"]);
+    let output = generate.env("STENTOR_TOKEN_HMAC_KEY", key).output().unwrap();
+    let token = String::from_utf8(output.stdout).unwrap();
+    let auth = format!(r#"{{"token":"{}"}}"#, token.trim());
+    let back_end = BackEnd::start(|_| Reply::Json(r#"{"info":{"name":"Ada"}}"#));
+    let server = serve(&back_end, "connect", &["--token-hmac-key", key]);
+    let mut clients: Vec<_> = (0..100).map(|_| server.open(Transport::Websocket)).collect();
+    for client in &mut clients {
+        client.connect_with("", &auth);
+    }
+    assert!(back_end.take().is_empty());
+    let mut refused = server.open(Transport::Websocket);
+    refused.send(r#"40{"token":"a.b.c"}"#);
+    assert!(refused.recv_text().contains("token_invalid"));
+    assert!(back_end.take().is_empty());
+    server.join(Transport::Websocket);
+    assert_eq!(back_end.take()[0].body["user"], json!(null));
+
+    let server = serve(&back_end, "connect", &["--token-hmac-key", key, "--hooks-connect-always", "true"]);
+    server.open(Transport::Websocket).connect_with("", &auth);
+    assert_eq!(back_end.take()[0].body["user"], json!("42"));
+}

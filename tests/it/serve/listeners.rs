@@ -22,7 +22,7 @@ fn socket_path(name: &str) -> PathBuf {
 
 /// Start of `stentor serve` that is refused; gives what it says.
 pub(super) fn refused(flags: &[&str]) -> String {
-    let output = stentor(&["serve", "--recovery", "off"]).args(flags).output().unwrap();
+    let output = stentor(&["serve", "--recovery", "off", "--anonymous", "true"]).args(flags).output().unwrap();
     assert!(!output.status.success(), "{flags:?}");
     String::from_utf8(output.stderr).unwrap()
 }
@@ -139,7 +139,7 @@ fn only_loopback_names_are_hosts_of_a_unix_socket() {
 fn activated(socket: impl Into<OwnedFd>, flags: &str) -> Command {
     let script = format!(
         "exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=web; \
-         exec \"$0\" serve --workers 1 --recovery off {flags}"
+         exec \"$0\" serve --workers 1 --recovery off --anonymous true {flags}"
     );
     let program = stentor(&[]);
     let mut command = Command::new("sh");

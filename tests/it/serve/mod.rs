@@ -24,4 +24,5 @@ mod slow;
 mod status;
 mod subscribers;
 mod tls;
+mod tokens;
 mod vocabulary;

@@ -194,6 +194,18 @@ fn pages_of_listed_origins_may_import_client_files() {
 }
 
 #[test]
+fn a_server_for_other_machines_starts_only_if_it_knows_its_clients() {
+    let output = stentor(&["serve", "--host", "0.0.0.0", "--port", "0"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{error}");
+    assert!(error.contains("anonymous = (not set): expected true if every client may connect, or a key"), "{error}");
+    assert!(error.contains("since host is not a loopback address"), "{error}");
+    let mut open = stentor(&["serve", "--host", "0.0.0.0", "--anonymous", "true"]);
+    let process = Process::run(&mut open);
+    process.expect_log("access anonymous=true join_default=deny publish_default=deny user_rooms=true");
+}
+
+#[test]
 fn invalid_settings_are_refused_with_the_valid_ones() {
     for (flags, said) in [
         (["--journal-segments-max", "1"], "expected a number of files, at least 2"),

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use stentor::Limits;
 
-use crate::support::product::vocabulary::{self, Access};
+use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{Client, Hub, Packet, Process, Transport, on_every_transport};
 
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     Hub::limited(change, |io| {
         for namespace in ["/", "/other"] {
-            vocabulary::install(io.of(namespace), Access::Open, 1_024);
+            vocabulary::install(io.of(namespace), Policy::open(Access::Open, 1_024));
         }
     })
 }

@@ -5,11 +5,11 @@ use stentor::Queue;
 
 use crate::support::product::secret::Secret;
 use crate::support::product::signature::sign;
-use crate::support::product::vocabulary::{self, Access};
+use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{Client, Hub, Transport, on_every_transport};
 
 fn hub(access: Access) -> Hub {
-    Hub::start(|builder| builder.queue(Queue::memory()), move |io| drop(vocabulary::install(io.of("/"), access, 1_024)))
+    Hub::start(|builder| builder.queue(Queue::memory()), move |io| drop(vocabulary::install(io.of("/"), Policy::open(access, 1_024))))
 }
 
 /// Sends CONNECT with `auth`, and returns the error of the CONNECT_ERROR, or the reply to CONNECT.
@@ -101,7 +101,7 @@ fn a_client_that_invents_names_is_refused_past_the_limit() {
     let mut limits = stentor::Limits::default();
     limits.queue.subscribers_max = 3;
     let build = move |builder: stentor::Builder| builder.queue(Queue::memory()).limits(limits);
-    let hub = Hub::start(build, |io| drop(vocabulary::install(io.of("/"), Access::Open, 1_024)));
+    let hub = Hub::start(build, |io| drop(vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024))));
     let auth = |number: usize| json!({ "subscriber": format!("phone-{number}") });
     for number in 0..3 {
         attach(&hub, Transport::Websocket, &auth(number));

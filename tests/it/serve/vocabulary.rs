@@ -2,14 +2,14 @@
 
 use stentor::Recovery;
 
-use crate::support::product::vocabulary::{self, Access};
+use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{Hub, Transport, on_every_transport};
 
 fn hub() -> Hub {
     Hub::start(
         |builder| builder.recovery(Recovery::memory()),
         |io| {
-            vocabulary::install(io.of("/"), Access::Open, 2);
+            vocabulary::install(io.of("/"), Policy::open(Access::Open, 2));
         },
     )
 }

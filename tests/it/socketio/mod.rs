@@ -13,6 +13,7 @@ mod listeners;
 mod msgpack;
 mod other_clients;
 mod recovery;
+mod resume_rules;
 mod rooms;
 mod socket_info;
 mod tokens;

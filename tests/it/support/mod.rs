@@ -57,3 +57,10 @@ pub(crate) fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// Runs an operation of the library, within the deadline of tests.
+#[track_caller]
+pub(crate) fn run<T>(operation: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(DEADLINE, operation).await.expect("the operation completes") })
+}

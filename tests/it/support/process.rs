@@ -42,7 +42,8 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts one on a free port with two workers and these flags. Recovery is off unless the flags
-    /// set it, so that stored events do not count as memory growth.
+    /// set it, so that stored events do not count as memory growth. Every client may do everything,
+    /// on each address, unless the flags say who may connect.
     pub(crate) fn start(flags: &[&str]) -> Self {
         let mut command = stentor(&["serve", "--workers", "2"]);
         if !flags.contains(&"--log-level") {
@@ -50,6 +51,9 @@ impl Process {
         }
         if !flags.contains(&"--recovery") {
             command.args(["--recovery", "off"]);
+        }
+        if !flags.iter().any(|flag| ["--anonymous", "--hooks-url"].contains(flag) || flag.starts_with("--token")) {
+            command.args(["--anonymous", "true", "--join-default", "any", "--publish-default", "any"]);
         }
         Self::run(command.args(flags))
     }

@@ -97,6 +97,18 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
         "hooks_key as well, which signs the requests".into(),
     );
     check(hooks.url.is_some() && hooks.names.is_empty(), "hooks", "one hook at least, or no hooks_url".into());
+    if let Some(reason) = config.nobody_may_connect() {
+        let expected = format!(
+            "true if every client may connect, or a key of tokens (token_hmac_key, token_public_key_file or \
+             token_jwks_url) or hooks_url to admit clients, since {reason}"
+        );
+        check(true, "anonymous", expected);
+    }
+    check(
+        config.subscribers == Some(SubscriberAccess::Token) && !config.identifies_clients(),
+        "subscribers",
+        "a key of tokens as well, such as token_hmac_key".into(),
+    );
     let queue = &limits.queue;
     check(
         config.queue_storage() == Storage::Off

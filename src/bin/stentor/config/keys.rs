@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderName;
-use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
+use stentor::{Cookie, Cors, DefaultAccess, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
 use super::super::hooks::{self, Hook};
 use super::super::http::{ApiKey, is_api_key};
@@ -209,8 +209,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Clients that can recover, and get an offset as the last argument of events: \"auto\", browsers and Node (recognised by their headers) and clients that ask with auth: {recovery: true} or ?recovery=1; \"all\", every client that does not decline with false or 0; \"ask\", only clients that ask.";
     BASICS queue = queue, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: is_name_of::<Storage> },
         "Storage of durable events, which are kept until their subscribers acknowledge them: \"disk\" keeps them across restarts and power failures, \"memory\" until the process ends, \"off\" refuses durable events. If not set, \"disk\" where recovery is \"disk\", otherwise \"off\".";
-    BASICS subscribers = subscribers, Form::Text { expected: "\"off\", \"open\" or \"signed\"", check: is_name_of::<SubscriberAccess> },
-        "Clients that can be subscribers of the queue: \"open\", every client under any name; \"signed\", clients that have a signature of their name by subscriber_key; \"off\", none. If not set, \"signed\" with subscriber_key, otherwise \"open\" on a loopback address without trusted_proxies and allowed_hosts, and \"off\" elsewhere.";
+    BASICS subscribers = subscribers, Form::Text { expected: "\"off\", \"open\", \"signed\" or \"token\"", check: is_name_of::<SubscriberAccess> },
+        "Clients that can be subscribers of the queue: \"open\", every client under any name; \"signed\", clients that have a signature of their name by subscriber_key; \"token\", users of tokens, under the id of the user, or the id, a slash and the name of a device; \"off\", none. If not set, \"signed\" with subscriber_key, \"token\" where clients have tokens, otherwise \"open\" on a loopback address without trusted_proxies and allowed_hosts, and \"off\" elsewhere.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: is_name_of::<Parser> },
         "Encoding of packets for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
@@ -222,6 +222,14 @@ pub(super) const KEYS: &[Key] = keys! {
         "Key of the HTTP API /api/v1/, sent as \"Authorization: Bearer …\"; the API is off if not set. Other users of this machine can read command lines: prefer the environment or the file.";
     ACCESS api_keys secret = api_keys, Form::List { expected: "a list of keys with their scopes such as \"publish+read:<key>\", each key of 16 characters or more, without spaces and commas", check: |text| ApiKey::read(text).is_some() },
         "Further keys of the HTTP API, each with its scopes before a colon: publish; read, for lists; subscribe, for the work of a subscriber; admin, for everything. Several are joined by +, as in \"publish+read:…\".";
+    ACCESS anonymous = anonymous, Form::Switch,
+        "Permission for clients without a token to connect. If not set, true on a loopback address without trusted_proxies and allowed_hosts if no tokens or hooks are configured, otherwise false. A server that other machines reach needs this setting, a key of tokens, or hooks.";
+    ACCESS join_default = join_default, Form::Text { expected: "\"deny\", \"member\" or \"any\"", check: is_name_of::<DefaultAccess> },
+        "Access by which clients join rooms, list their members and read their stored events, if their tokens do not name the room: \"deny\", none; \"member\", only if they are in the room already; \"any\", every client. If not set, \"any\" where anonymous is true by default, otherwise \"deny\".";
+    ACCESS publish_default = publish_default, Form::Text { expected: "\"deny\", \"member\" or \"any\"", check: is_name_of::<DefaultAccess> },
+        "Access by which clients publish to rooms that their tokens do not name: \"deny\", none; \"member\", to rooms that they are in; \"any\", every client. The default is that of join_default.";
+    ACCESS user_rooms = user_rooms, Form::Switch,
+        "Rooms user:ID belong to the user ID: the server joins them for each connection of the user, and nobody else can join them.";
     ACCESS subscriber_key secret = subscriber_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
         "Key that signs the names of subscribers; 'stentor queue sign NAME' prints a signature. Other users of this machine can read command lines: prefer the environment or the file.";
     ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", without paths, of patterns such as \"https://*.example.org\" or \"http://localhost:*\", \"null\" or \"*\"", check: is_origin },
@@ -571,7 +579,7 @@ mod tests {
     #[test]
     fn tuning_settings_follow_the_others() {
         assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
-        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 66);
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 70);
     }
 
     #[test]

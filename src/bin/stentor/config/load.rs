@@ -261,6 +261,8 @@ fn read_toml(key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
 mod tests {
     use std::time::Duration;
 
+    use stentor::DefaultAccess;
+
     use super::super::{Storage, SubscriberAccess};
     use super::*;
 
@@ -484,26 +486,68 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_others_reach_has_to_be_told_who_may_connect() {
+        for flags in [
+            &[("host", "0.0.0.0")][..],
+            &[("host", "::")],
+            &[("trusted_proxies", "127.0.0.1")],
+            &[("allowed_hosts", "a.example")],
+            &[("anonymous", "false")],
+        ] {
+            let error = loaded("", &[], flags).unwrap_err();
+            assert!(error.starts_with("anonymous = "), "{flags:?}: {error}");
+            assert!(error.contains("a key of tokens (token_hmac_key,"), "{flags:?}: {error}");
+        }
+        let error = loaded("", &[], &[("host", "0.0.0.0")]).unwrap_err();
+        assert!(error.contains("since host is not a loopback address"), "{error}");
+    }
+
+    #[test]
+    fn clients_may_do_everything_only_where_strangers_do_not_connect() {
+        let (any, deny) = (DefaultAccess::Any, DefaultAccess::Deny);
+        for (flags, expected) in [
+            (&[][..], (any, any)),
+            (&[("publish_default", "member")], (any, DefaultAccess::Member)),
+            (&[("host", "0.0.0.0"), ("anonymous", "true")], (deny, deny)),
+            (&[("trusted_proxies", "127.0.0.1"), ("anonymous", "true"), ("join_default", "any")], (any, deny)),
+        ] {
+            let config = loaded("", &[], flags).unwrap().config;
+            let rules = config.access_rules();
+            assert_eq!((rules.join_default, rules.publish_default), expected, "{flags:?}");
+            assert!(config.admits_anonymous() && rules.user_rooms, "{flags:?}");
+        }
+        for flags in [&[("token_hmac_key", TOKEN_KEY)][..], &[("token_hmac_key", TOKEN_KEY), ("host", "0.0.0.0")]] {
+            let config = loaded("", &[], flags).unwrap().config;
+            assert_eq!((config.access_rules().join_default, config.admits_anonymous()), (deny, false), "{flags:?}");
+            assert_eq!(config.subscriber_access().0, SubscriberAccess::Token, "{flags:?}");
+        }
+        let effective = loaded("", &[], &[("token_hmac_key", TOKEN_KEY)]).unwrap();
+        let line = "join_default = \"deny\"  # default, since clients have tokens\n";
+        assert!(effective.to_string().contains(line), "{effective}");
+    }
+
+    #[test]
     fn queue_and_subscribers_follow_from_other_settings_unless_set() {
         let key = ("subscriber_key", "0123456789abcdef");
+        let open = ("anonymous", "true");
         for (flags, expected) in [
             (&[][..], (Storage::Disk, SubscriberAccess::Open)),
             (&[("recovery", "memory")], (Storage::Off, SubscriberAccess::Off)),
             (&[("recovery", "memory"), ("queue", "disk")], (Storage::Disk, SubscriberAccess::Open)),
-            (&[("host", "0.0.0.0")], (Storage::Disk, SubscriberAccess::Off)),
-            (&[("host", "::"), ("subscribers", "open")], (Storage::Disk, SubscriberAccess::Open)),
-            (&[("host", "::"), key], (Storage::Disk, SubscriberAccess::Signed)),
+            (&[("host", "0.0.0.0"), open], (Storage::Disk, SubscriberAccess::Off)),
+            (&[("host", "::"), open, ("subscribers", "open")], (Storage::Disk, SubscriberAccess::Open)),
+            (&[("host", "::"), open, key], (Storage::Disk, SubscriberAccess::Signed)),
             // Clients that come through a proxy are strangers.
-            (&[("trusted_proxies", "127.0.0.1")], (Storage::Disk, SubscriberAccess::Off)),
-            (&[("allowed_hosts", "a.example")], (Storage::Disk, SubscriberAccess::Off)),
-            (&[("allowed_hosts", "a.example"), ("subscribers", "open")], (Storage::Disk, SubscriberAccess::Open)),
-            (&[("trusted_proxies", "127.0.0.1"), key], (Storage::Disk, SubscriberAccess::Signed)),
+            (&[("trusted_proxies", "127.0.0.1"), open], (Storage::Disk, SubscriberAccess::Off)),
+            (&[("allowed_hosts", "a.example"), open], (Storage::Disk, SubscriberAccess::Off)),
+            (&[("allowed_hosts", "a.example"), open, ("subscribers", "open")], (Storage::Disk, SubscriberAccess::Open)),
+            (&[("trusted_proxies", "127.0.0.1"), open, key], (Storage::Disk, SubscriberAccess::Signed)),
             (&[("subscribers", "off"), key], (Storage::Disk, SubscriberAccess::Off)),
         ] {
             let config = loaded("", &[], flags).unwrap().config;
             assert_eq!((config.queue_storage(), config.subscriber_access().0), expected, "{flags:?}");
         }
-        let effective = loaded("", &[], &[("trusted_proxies", "127.0.0.1")]).unwrap();
+        let effective = loaded("", &[], &[("trusted_proxies", "127.0.0.1"), open]).unwrap();
         let line = "subscribers = \"off\"  # default, since trusted_proxies is set\n";
         assert!(effective.to_string().contains(line), "{effective}");
         let effective = loaded("", &[], &[key]).unwrap();

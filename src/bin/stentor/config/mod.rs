@@ -4,6 +4,7 @@
 //! against each other, `listen` reads addresses, `live` has the settings that can change while the
 //! server runs, `retention` reads rules of the queue, and `text` explains settings.
 
+mod access;
 mod contradictions;
 mod keys;
 mod listen;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stentor::{
-    AccessRules, Auth, Builder, Cookie, Cors, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server,
+    Auth, Builder, Cookie, Cors, DefaultAccess, Limits, Parser, Queue, Recovery, RecoveryClients, SameSite, Server,
 };
 
 use self::contradictions::RECORD_BYTES;
@@ -52,6 +53,8 @@ pub(crate) enum SubscriberAccess {
     Open,
     /// Clients with a signature of their name.
     Signed,
+    /// Clients with a token, under the name of their user.
+    Token,
 }
 
 /// Origins of pages that a server on this machine delivers, such as the server of a bundler.
@@ -86,6 +89,12 @@ pub(crate) struct Config {
     /// Unset for the default, which [`Config::subscriber_access`] has.
     pub(crate) subscribers: Option<SubscriberAccess>,
     pub(crate) subscriber_key: Option<Secret>,
+    /// Unset for the default, which [`Config::admits_anonymous`] has.
+    pub(crate) anonymous: Option<bool>,
+    /// Unset for the default, which [`Config::access_rules`] has, as `publish_default`.
+    pub(crate) join_default: Option<DefaultAccess>,
+    pub(crate) publish_default: Option<DefaultAccess>,
+    pub(crate) user_rooms: bool,
     pub(crate) recovery_clients: RecoveryClients,
     pub(crate) parser: Parser,
     pub(crate) log_level: String,
@@ -128,6 +137,10 @@ impl Default for Config {
             queue: None,
             subscribers: None,
             subscriber_key: None,
+            anonymous: None,
+            join_default: None,
+            publish_default: None,
+            user_rooms: true,
             recovery_clients: RecoveryClients::Auto,
             parser: Parser::Json,
             log_level: "info".into(),
@@ -233,12 +246,14 @@ impl Config {
     }
 
     /// Clients that may be subscribers, and the reason. The default is clients with a signature if
-    /// there is a key, else all clients if only this machine reaches the server, else none.
+    /// there is a key, else clients with a token if there are tokens, else all clients if only this
+    /// machine reaches the server, else none.
     pub(crate) fn subscriber_access(&self) -> (SubscriberAccess, &'static str) {
         match (self.queue_storage(), self.subscribers) {
             (Storage::Off, _) => (SubscriberAccess::Off, "queue is off"),
             (_, Some(access)) => (access, "subscribers is set"),
             (_, None) if self.subscriber_key.is_some() => (SubscriberAccess::Signed, "subscriber_key is set"),
+            (_, None) if self.tokens.is_set() => (SubscriberAccess::Token, "clients have tokens"),
             (_, None) => match self.exposure() {
                 Some(reason) => (SubscriberAccess::Off, reason),
                 None => (SubscriberAccess::Open, "host is a loopback address, without a proxy"),
@@ -250,6 +265,7 @@ impl Config {
     pub(crate) fn access(&self) -> Access {
         match (self.subscriber_access().0, &self.subscriber_key) {
             (SubscriberAccess::Open, _) => Access::Open,
+            (SubscriberAccess::Token, _) => Access::Token,
             (SubscriberAccess::Signed, Some(key)) => Access::Signed(key.clone()),
             // A missing key was refused before.
             (SubscriberAccess::Off | SubscriberAccess::Signed, _) => Access::Off,
@@ -260,7 +276,7 @@ impl Config {
     pub(crate) fn api(&self) -> ApiSettings {
         let key = self.api_key.iter().map(|key| ApiKey::new(Scopes::ALL, key));
         let keys = key.chain(self.api_keys.iter().cloned()).collect();
-        ApiSettings { keys, limits: self.api.clone(), rules: AccessRules::default() }
+        ApiSettings { keys, limits: self.api.clone(), rules: self.access_rules() }
     }
 
     /// Bytes of the largest event that a client may send, over a session or the HTTP API.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::Config;
 use super::keys::{KEYS, Key, find, unknown};
 use super::load::{ConfigError, Effective, Problem, Source};
-use super::value::{Named, Value};
+use super::value::Value;
 
 /// Section of the file with settings that few operators need to change.
 pub(super) const TUNING: &str = "tuning";
@@ -32,7 +32,7 @@ impl Effective {
     /// masked.
     pub(crate) fn line(&self) -> String {
         let default = Config::default();
-        let differing = KEYS.iter().filter(|key| key.show(&self.config) != key.show(&default));
+        let differing = KEYS.iter().filter(|key| (key.differs)(&self.config, &default));
         let values: Vec<_> = differing.map(|key| format!("{}={}", key.name, key.show(&self.config))).collect();
         if values.is_empty() { "all default".into() } else { values.join(" ") }
     }
@@ -44,11 +44,10 @@ impl fmt::Display for Effective {
         for (key, source) in KEYS.iter().zip(&self.sources) {
             write_section(f, key, &mut in_tuning)?;
             match key.show(&self.config) {
-                Value::None if key.name == "subscribers" => {
-                    let (access, reason) = self.config.subscriber_access();
-                    writeln!(f, "{} = \"{}\"  # {source}, since {reason}", key.name, access.name())?;
-                }
-                Value::None => writeln!(f, "# {} is not set", key.name)?,
+                Value::None => match self.config.derived(key.name) {
+                    Some((value, reason)) => writeln!(f, "{} = {value}  # {source}, since {reason}", key.name)?,
+                    None => writeln!(f, "# {} is not set", key.name)?,
+                },
                 value => writeln!(f, "{} = {value}  # {source}", key.name)?,
             }
         }

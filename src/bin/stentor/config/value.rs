@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stentor::limits::RetentionRule;
-use stentor::{Parser, RecoveryClients, SameSite};
+use stentor::{DefaultAccess, Parser, RecoveryClients, SameSite};
 
 use super::super::http::ApiKey;
 use super::super::logging::LogFormat;
@@ -235,7 +235,12 @@ pub(crate) trait Named: Copy + PartialEq + 'static {
 
 impl Named for SubscriberAccess {
     const NAMES: &'static [(&'static str, Self)] =
-        &[("off", Self::Off), ("open", Self::Open), ("signed", Self::Signed)];
+        &[("off", Self::Off), ("open", Self::Open), ("signed", Self::Signed), ("token", Self::Token)];
+}
+
+impl Named for DefaultAccess {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("deny", Self::Deny), ("member", Self::Member), ("any", Self::Any)];
 }
 
 impl Named for Storage {
@@ -300,6 +305,7 @@ field! {
     bool: Value::Switch(on) => Some(on), on => Value::Switch(*on);
     Option<PathBuf>: Value::Text(text) => Some(Some(text.into())),
         path => path.as_ref().map_or(Value::None, |path| Value::Text(path.to_string_lossy().into_owned()));
+    Option<bool>: Value::Switch(on) => Some(Some(on)), on => on.map_or(Value::None, Value::Switch);
     PathBuf: Value::Text(text) => Some(text.into()), path => Value::Text(path.to_string_lossy().into_owned());
     String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
     IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());
@@ -307,6 +313,8 @@ field! {
     Option<Storage>: Value::Text(text) => Storage::named(&text).map(Some),
         storage => storage.map_or(Value::None, |storage| Value::Text(storage.name().into()));
     Option<SubscriberAccess>: Value::Text(text) => SubscriberAccess::named(&text).map(Some),
+        access => access.map_or(Value::None, |access| Value::Text(access.name().into()));
+    Option<DefaultAccess>: Value::Text(text) => DefaultAccess::named(&text).map(Some),
         access => access.map_or(Value::None, |access| Value::Text(access.name().into()));
     RecoveryClients: Value::Text(text) => Self::named(&text), clients => Value::Text(clients.name().into());
     Parser: Value::Text(text) => Self::named(&text), parser => Value::Text(parser.name().into());

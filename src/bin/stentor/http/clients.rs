@@ -5,12 +5,13 @@ use actix_web::web::{self, Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, Route};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use stentor::{Identity, Namespace, RoomError, Socket, SocketId};
+use stentor::{DefaultAccess, Identity, Namespace, RoomError, Socket, SocketId};
 
 use super::super::durable::target_rooms;
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorBody, Published};
 use super::super::subscriber_bodies::unix_millis;
+use super::super::vocabulary::set_server_rooms;
 use super::body::{Fields, bad, excerpt, text};
 use super::publish::Publish;
 use super::query::{ListQuery, check_utf8};
@@ -202,7 +203,13 @@ async fn change_rooms(api: &Api, target: &Target, body: &str, is_join: bool) -> 
     let mut changed = 0;
     for socket in &sockets {
         match change_rooms_of(socket, &rooms, is_join).await {
-            Ok(()) => changed += 1,
+            Ok(()) => {
+                changed += 1;
+                // Otherwise the client keeps its rooms anyway.
+                if settings.rules.join_default != DefaultAccess::Any {
+                    set_server_rooms(socket, &rooms, is_join);
+                }
+            }
             // The socket has disconnected since the list was made.
             Err(RoomError::Disconnected) => {}
             Err(error) => return Err(error.into()),

@@ -109,7 +109,7 @@ impl fmt::Debug for ApiKey {
 /// than once has the scopes of all.
 pub(super) fn scopes_of(keys: &[ApiKey], guess: &str) -> Option<Scopes> {
     let digest: [u8; 32] = Sha256::digest(guess).into();
-    let found = keys.iter().fold(0, |found, key| found | key.scopes.0 * key.digest.ct_eq(&digest).unwrap_u8());
+    let found = keys.iter().fold(0, |found, key| found | (key.scopes.0 * key.digest.ct_eq(&digest).unwrap_u8()));
     (found != 0).then_some(Scopes(found))
 }
 

@@ -141,7 +141,8 @@ fn get_or_head() -> Route {
 async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     let known: Vec<_> = RESOURCES.iter().map(ToString::to_string).collect();
     let message = format!("nothing at {}; there are {}", request.path(), known.join(", "));
-    let response = answer::<()>(api.admit_key(&request).and(Err(ErrorBody::new(ErrorCode::NotFound, message))));
+    let not_found = || Err(ErrorBody::new(ErrorCode::NotFound, message));
+    let response = answer::<()>(api.admit_key(&request).and_then(|_| not_found()));
     api.counters.count(response.status());
     response
 }

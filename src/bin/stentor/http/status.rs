@@ -7,6 +7,7 @@ use stentor::{METRICS_CONTENT_TYPE, Server};
 
 use super::super::hooks;
 use super::super::process_metrics;
+use super::super::vocabulary::counters;
 use super::Api;
 
 /// Responds with 200. A missing response means that this thread is blocked.
@@ -41,6 +42,6 @@ pub(super) async fn metrics(api: Api) -> HttpResponse {
     let mut text = api.io.metrics();
     // Counting many open files takes longer than a worker may be blocked.
     let process = web::block(process_metrics::text).await.unwrap_or_default();
-    text.insert_str(text.len() - END.len(), &(api.counters.metrics() + &hooks::metrics() + &process));
+    text.insert_str(text.len() - END.len(), &(api.counters.metrics() + &hooks::metrics() + &counters::metrics() + &process));
     HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(text)
 }

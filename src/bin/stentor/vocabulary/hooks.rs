@@ -1,5 +1,7 @@
 //! The part of hooks in the events of clients: which hook is asked, and what its answer changes.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use stentor::{Args, ConnectError, Identity, Socket};
@@ -10,6 +12,7 @@ use super::super::hooks::{
     JoinFields, Line, PublishBody, PublishFields, Refusal, Verdict,
 };
 use super::super::replies::{ErrorBody, check_event_name};
+use super::access::{Policy, SocketData, judge_resume, set_server_rooms};
 
 /// Error of an event, for its ack: one of this server, or one of the back end.
 #[derive(Debug, Serialize)]
@@ -44,17 +47,32 @@ impl EventError {
 /// Asks the back end about a client that connects, and stores the identity of the client.
 /// Connection middleware after the client's token was verified. A client with a valid token is
 /// asked about only with `hooks_connect_always`.
-pub(super) async fn connect(socket: &Socket, hooks: &Hooks) -> Result<(), ConnectError> {
+///
+/// Then judges the session that the client is about to resume by this identity.
+pub(super) async fn judge(socket: &Socket, policy: &Arc<Policy>) -> Result<(), ConnectError> {
+    let Some(hooks) = &policy.hooks else {
+        return judge_resume(socket, policy, None).map_err(|error| ConnectError::new(error.to_string()));
+    };
     let of_token = socket.extensions().get::<Identity>();
+    let mut data = None;
     if hooks.asks(Hook::Connect) && (of_token.is_none() || hooks.asks_always()) {
-        let identity = ask_connect(socket, hooks, of_token.as_deref()).await;
-        socket.extensions().insert(identity.map_err(|verdict| refused_connect(socket, hooks, verdict))?);
+        let asked = ask_connect(socket, hooks, of_token.as_deref()).await;
+        let (identity, given) = asked.map_err(|verdict| refused_connect(socket, hooks, verdict))?;
+        socket.extensions().insert(identity);
+        data = given;
     }
     socket.extensions().insert(Line::new(hooks.clone()));
-    Ok(())
+    judge_resume(socket, policy, data).map_err(|error| {
+        refused_connect(socket, hooks, hooks.wrong_answer(Hook::Connect, format!("data: {error}")))
+    })
 }
 
-async fn ask_connect(socket: &Socket, hooks: &Hooks, of_token: Option<&Identity>) -> Result<Identity, Verdict> {
+/// The identity of a client, and new data of the back end about it.
+async fn ask_connect(
+    socket: &Socket,
+    hooks: &Hooks,
+    of_token: Option<&Identity>,
+) -> Result<(Identity, Option<Box<RawValue>>), Verdict> {
     let handshake = socket.handshake();
     let named = |name: &str| hooks.headers().iter().any(|wanted| wanted == name);
     let fields = ConnectFields {
@@ -67,10 +85,7 @@ async fn ask_connect(socket: &Socket, hooks: &Hooks, of_token: Option<&Identity>
         hooks.ask(Hook::Connect, &Client { socket, identity: &identity, data: data_of(socket) }, fields).await?;
     let data = body.data.take();
     let identity = identified(identity, body).map_err(|error| hooks.wrong_answer(Hook::Connect, error.to_string()))?;
-    if let Some(data) = data {
-        socket.set_data(data).map_err(|error| hooks.wrong_answer(Hook::Connect, format!("data: {error}")))?;
-    }
-    Ok(identity)
+    Ok((identity, data))
 }
 
 /// The identity of a token, changed by the answer of the back end.
@@ -120,7 +135,7 @@ fn refused_connect(socket: &Socket, hooks: &Hooks, verdict: Verdict) -> ConnectE
 
 /// Data of the back end about a client.
 fn data_of(socket: &Socket) -> Option<Box<RawValue>> {
-    socket.data().unwrap_or_default()
+    SocketData::of(socket).data
 }
 
 async fn ask<T: Body>(line: &Line, hook: Hook, socket: &Socket, fields: impl Serialize) -> Result<T, Verdict> {
@@ -128,7 +143,7 @@ async fn ask<T: Body>(line: &Line, hook: Hook, socket: &Socket, fields: impl Ser
 }
 
 /// The line of a socket of which this hook is asked.
-fn asking(socket: &Socket, hook: Hook) -> Option<std::sync::Arc<Line>> {
+fn asking(socket: &Socket, hook: Hook) -> Option<Arc<Line>> {
     Line::of(socket).filter(|line| line.hooks.asks(hook))
 }
 
@@ -184,6 +199,9 @@ async fn act(socket: &Socket, actions: Actions) -> Result<Args, EventError> {
     for room in &actions.join {
         socket.join(room).await?;
     }
+    if !actions.join.is_empty() {
+        set_server_rooms(socket, &actions.join, true);
+    }
     for emission in actions.emit {
         check_event_name(&emission.event)?;
         let target = socket.all().to(emission.room);
@@ -192,6 +210,9 @@ async fn act(socket: &Socket, actions: Actions) -> Result<Args, EventError> {
     }
     for room in &actions.leave {
         socket.leave(room).await?;
+    }
+    if !actions.leave.is_empty() {
+        set_server_rooms(socket, &actions.leave, false);
     }
     Ok(actions.ack)
 }

@@ -3,9 +3,14 @@
 //! Errors are sent in the ack as `{"error":{"code","message"}}`. If the client has not requested an
 //! ack, they are sent as the event `stentor:error`.
 
+mod access;
+pub(crate) mod counters;
+mod expiry;
 mod hooks;
 mod publish;
 mod queue;
+
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,26 +18,34 @@ use serde_json::value::RawValue;
 
 use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArgs};
 
+use self::access::Operation;
+pub(crate) use self::access::{Policy, SharedPolicy, set_server_rooms};
 use self::hooks::EventError;
 use self::publish::publish;
 pub(crate) use self::queue::Access;
 use self::queue::JoinOptions;
 use super::error_code::ErrorCode;
-use super::hooks::{Hook, Hooks, in_turn};
+use super::hooks::{Hook, in_turn};
 use super::replies::ErrorBody;
 
-/// Registers the events of clients, and refuses every other event. `access` is the rule by which
-/// clients may be subscribers of the queue, `rooms_max` the maximum number of rooms of a publish.
-pub(crate) fn install(namespace: Namespace, access: Access, rooms_max: usize) -> Namespace {
-    let has_subscribers = !matches!(access, Access::Off);
-    let namespace = queue::install(namespace, access);
-    let namespace = if has_subscribers { of_subscribers(namespace) } else { namespace };
-    let namespace = on(namespace, "join", |socket, args| async move { join(&socket, &args).await });
-    let namespace = on(namespace, "leave", |socket, args| async move { leave(&socket, &args).await });
+/// Registers the events of clients, and refuses every other event. `policy` decides who may connect
+/// and what clients may do.
+pub(crate) fn install(namespace: Namespace, policy: impl Into<SharedPolicy>) -> Namespace {
+    let policy: SharedPolicy = policy.into();
+    let namespace = admit(namespace, &policy);
     let namespace =
-        on(namespace, "publish", move |socket, args| async move { publish(&socket, &args, rooms_max).await });
-    let namespace = on(namespace, "members", |socket, args| async move { members(&socket, &args).await });
-    let namespace = on(namespace, "echo", |_, args| async move { Ok::<_, EventError>(args) });
+        on(namespace, "join", &policy, |socket, args, policy| async move { join(&socket, &args, &policy).await });
+    let namespace =
+        on(namespace, "leave", &policy, |socket, args, policy| async move { leave(&socket, &args, &policy).await });
+    let namespace =
+        on(namespace, "publish", &policy, |socket, args, policy| async move { publish(&socket, &args, &policy).await });
+    let namespace =
+        on(namespace, "members", &policy, |socket, args, policy| async move { members(&socket, &args, &policy).await });
+    let namespace =
+        on(namespace, "token", &policy, |socket, args, policy| async move { renew(&socket, &args, &policy).await });
+    let namespace = on(namespace, "echo", &policy, |_, args, _| async move { Ok::<_, EventError>(args) });
+    let has_subscribers = !matches!(policy.get().subscribers, Access::Off);
+    let namespace = if has_subscribers { of_subscribers(namespace, &policy) } else { namespace };
     namespace.on_unhandled(move |socket, event: Event<Args>| async move {
         let (name, wants_ack, args) = (&*event.name, event.ack.is_wanted(), &event.data);
         let done = in_turn(&socket, Some(Hook::Event), args.byte_len(), async {
@@ -48,37 +61,62 @@ pub(crate) fn install(namespace: Namespace, access: Access, rooms_max: usize) ->
 
 fn unknown_event(name: &str, has_subscribers: bool) -> ErrorBody {
     let queue = if has_subscribers { QUEUE_EVENTS } else { "" };
-    let message = format!("event {name:?} is not one of join, leave, publish, members, echo{queue}");
+    let message = format!("event {name:?} is not one of join, leave, publish, members, token, echo{queue}");
     ErrorBody::new(ErrorCode::UnknownEvent, message)
-}
-
-/// Asks the back end about clients that connect, and about their events.
-pub(crate) fn install_hooks(namespace: Namespace, hooks: Hooks) -> Namespace {
-    namespace.with(move |socket| {
-        let hooks = hooks.clone();
-        async move { hooks::connect(&socket, &hooks).await }
-    })
 }
 
 const QUEUE_EVENTS: &str = ", received, in_progress, pending, dead, replay_dead, pull";
 
+/// Registers what happens when clients connect and disconnect.
+fn admit(namespace: Namespace, policy: &SharedPolicy) -> Namespace {
+    let (identified, judged, named, connected) = (policy.clone(), policy.clone(), policy.clone(), policy.clone());
+    namespace
+        .with(move |socket| {
+            let policy = identified.get();
+            async move { access::identify(&socket, &policy).await }
+        })
+        .with(move |socket| {
+            let policy = judged.get();
+            async move { hooks::judge(&socket, &policy).await }
+        })
+        .with(move |socket| {
+            let admitted = queue::admit(&socket, &named.get().subscribers);
+            async { admitted }
+        })
+        .on_connection(move |socket| {
+            let policy = connected.get();
+            async move {
+                access::join_own_rooms(&socket, &policy).await;
+                queue::attach_named(&socket, &policy).await;
+                expiry::schedule(&socket);
+                Ok(())
+            }
+        })
+        .on_disconnect(|socket, _| {
+            expiry::forget(&socket);
+            async { Ok(()) }
+        })
+}
+
 /// Registers the events of subscribers.
-fn of_subscribers(namespace: Namespace) -> Namespace {
-    let namespace = on(namespace, "received", |socket, args| async move { queue::received(&socket, &args).await });
+fn of_subscribers(namespace: Namespace, policy: &SharedPolicy) -> Namespace {
     let namespace =
-        on(namespace, "in_progress", |socket, args| async move { queue::in_progress(&socket, &args).await });
-    let namespace = on(namespace, "pending", |socket, _| async move { queue::pending(&socket).await });
-    let namespace = on(namespace, "dead", |socket, args| async move { queue::dead(&socket, &args).await });
+        on(namespace, "received", policy, |socket, args, _| async move { queue::received(&socket, &args).await });
     let namespace =
-        on(namespace, "replay_dead", |socket, args| async move { queue::replay_dead(&socket, &args).await });
-    on(namespace, "pull", |socket, args| async move { queue::pull(&socket, &args).await })
+        on(namespace, "in_progress", policy, |socket, args, _| async move { queue::in_progress(&socket, &args).await });
+    let namespace = on(namespace, "pending", policy, |socket, _, _| async move { queue::pending(&socket).await });
+    let namespace = on(namespace, "dead", policy, |socket, args, _| async move { queue::dead(&socket, &args).await });
+    let namespace =
+        on(namespace, "replay_dead", policy, |socket, args, _| async move { queue::replay_dead(&socket, &args).await });
+    on(namespace, "pull", policy, |socket, args, policy| async move { queue::pull(&socket, &args, &policy).await })
 }
 
 /// Registers the handler of one event. The result of `handler` is sent in the ack.
 fn on<T, E, R>(
     namespace: Namespace,
     name: &'static str,
-    handler: impl Fn(Socket, Args) -> R + Copy + Send + Sync + 'static,
+    policy: &SharedPolicy,
+    handler: impl Fn(Socket, Args, Arc<Policy>) -> R + Copy + Send + Sync + 'static,
 ) -> Namespace
 where
     T: ToArgs,
@@ -86,13 +124,17 @@ where
     R: Future<Output = Result<T, E>> + 'static,
 {
     let hook = Hook::named(name);
-    namespace.on(name, move |socket, event: Event<Args>| async move {
-        let bytes = event.data.byte_len();
-        let done = match in_turn(&socket, hook, bytes, handler(socket.clone(), event.data)).await {
-            Ok(done) => done.map_err(EventError::from),
-            Err(verdict) => Err(EventError::from_verdict(&socket, verdict)),
-        };
-        answer(&socket, event.ack, done).await
+    let policy = policy.clone();
+    namespace.on(name, move |socket, event: Event<Args>| {
+        let policy = policy.get();
+        async move {
+            let bytes = event.data.byte_len();
+            let done = match in_turn(&socket, hook, bytes, handler(socket.clone(), event.data, policy)).await {
+                Ok(done) => done.map_err(EventError::from),
+                Err(verdict) => Err(EventError::from_verdict(&socket, verdict)),
+            };
+            answer(&socket, event.ack, done).await
+        }
     })
 }
 
@@ -126,25 +168,40 @@ struct MembersReply {
     members: Vec<String>,
 }
 
-async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, EventError> {
+#[derive(Serialize)]
+struct RenewReply {
+    /// Time at which the new token expires, in seconds since 1970.
+    exp: Option<u64>,
+}
+
+async fn join(socket: &Socket, args: &Args, policy: &Policy) -> Result<JoinReply, EventError> {
     let room = text(args, 0, "join", "room")?;
     let options = JoinOptions::read(args)?;
+    policy.check_join(socket, &room, options.token()).await?;
     let data = hooks::ask_join(socket, &room, args).await?;
     let durable = queue::subscribe(socket, &room, options).await?;
     let joined = socket.join(&room).await?;
+    policy.confirm_join(socket, &room).await?;
     let offset = joined.offset.map(|offset| offset.to_string());
     Ok(JoinReply { room, members: joined.members, offset, durable, data })
 }
 
-async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, ErrorBody> {
+async fn leave(socket: &Socket, args: &Args, policy: &Policy) -> Result<LeaveReply, ErrorBody> {
     let room = text(args, 0, "leave", "room")?;
+    policy.check_leave(&room)?;
     queue::unsubscribe(socket, &room).await?;
     socket.leave(&room).await?;
     Ok(LeaveReply { room })
 }
 
-async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, ErrorBody> {
+async fn renew(socket: &Socket, args: &Args, policy: &Policy) -> Result<RenewReply, ErrorBody> {
+    let token = text(args, 0, "token", "token")?;
+    Ok(RenewReply { exp: policy.renew(socket, &token).await? })
+}
+
+async fn members(socket: &Socket, args: &Args, policy: &Policy) -> Result<MembersReply, ErrorBody> {
     let room = text(args, 0, "members", "room")?;
+    policy.check(socket, Operation::Members, &[&room]).await?;
     let members = socket.all().to(room).socket_ids().await?;
     Ok(MembersReply { members: members.iter().map(ToString::to_string).collect() })
 }

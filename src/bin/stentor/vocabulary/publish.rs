@@ -6,14 +6,16 @@ use stentor::{Args, FromArgs, Socket};
 use super::super::durable::{DurableOptions, target_rooms};
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorBody, Published, check_event_name};
+use super::access::{Operation, Policy};
 use super::hooks::{EventError, ask_publish};
 use super::text;
 
-pub(super) async fn publish(socket: &Socket, args: &Args, rooms_max: usize) -> Result<Published, EventError> {
-    let Addressed { rooms, volatile, options } = addressed(args, rooms_max)?;
+pub(super) async fn publish(socket: &Socket, args: &Args, policy: &Policy) -> Result<Published, EventError> {
+    let Addressed { rooms, volatile, options } = addressed(args, policy.rooms_max)?;
     let name = text(args, 1, "publish", "event")?;
     check_event_name(&name)?;
     let is_durable = options.is_durable()?;
+    policy.check(socket, Operation::Publish, &rooms).await?;
     let Some(args) = ask_publish(socket, &rooms, &name, is_durable, args.skip(2)).await? else {
         return Ok(Published::skipped());
     };

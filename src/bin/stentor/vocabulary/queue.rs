@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use actix_web::rt;
 use serde::{Deserialize, Serialize};
-use stentor::{Args, ConnectError, Namespace, QueueError, Socket, Subscriber};
+use stentor::{Args, ConnectError, Identity, QueueError, Socket, Subscriber};
 
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody};
 use super::super::secret::Secret;
 use super::super::signature::verify;
 use super::super::subscriber_bodies::{DeadLettersBody, StoredEventsBody, SubscriberBody, parse_offset};
+use super::access::{Operation, Policy};
 use super::{argument, text};
 
 /// Pause before a socket is attached again after the queue was unavailable. Doubles up to the
@@ -32,6 +33,9 @@ pub(crate) enum Access {
     Open,
     /// Clients with a signature of their name under this key.
     Signed(Secret),
+    /// Clients with a token, under the name of their user, or under this name, `/` and the name of
+    /// a device.
+    Token,
 }
 
 /// The part of `auth` that names a subscriber.
@@ -44,23 +48,8 @@ struct Auth {
 /// The subscriber that the client of a socket has named and may be.
 struct Named(String);
 
-/// Admits clients that name a subscriber, and attaches their sockets.
-pub(super) fn install(namespace: Namespace, access: Access) -> Namespace {
-    let access = Arc::new(access);
-    namespace
-        .with(move |socket| {
-            let access = access.clone();
-            async move { admit(&socket, &access) }
-        })
-        .on_connection(|socket| async move {
-            if let Some(named) = socket.extensions().get::<Named>() {
-                attach(socket, named.0.clone()).await;
-            }
-            Ok(())
-        })
-}
-
-fn admit(socket: &Socket, access: &Access) -> Result<(), ConnectError> {
+/// Admits a client that names a subscriber which it may be. Connection middleware.
+pub(super) fn admit(socket: &Socket, access: &Access) -> Result<(), ConnectError> {
     let refused = |code: ErrorCode, message: String| {
         let data = serde_json::json!({ "code": code });
         Err(ConnectError::new(format!("subscriber: {message}")).with_data(data))
@@ -84,6 +73,11 @@ fn admit(socket: &Socket, access: &Access) -> Result<(), ConnectError> {
         (Access::Signed(_), None) => {
             return refused(ErrorCode::Unauthorized, "the server expects a signature of the name as well".into());
         }
+        (Access::Token, _) => {
+            if let Err(message) = check_user(&Identity::of(socket), &name) {
+                return refused(ErrorCode::Forbidden, message);
+            }
+        }
         (Access::Off, _) => {
             let message = "this server has no subscribers: its setting `subscribers` is off";
             return refused(ErrorCode::BadRequest, message.into());
@@ -94,6 +88,62 @@ fn admit(socket: &Socket, access: &Access) -> Result<(), ConnectError> {
     }
     socket.extensions().insert(Named(name));
     Ok(())
+}
+
+/// Checks that the user of a token may be the subscriber `name`. Since a `/` separates user and
+/// device, users with a `/` in their id could take each other's names, and cannot be subscribers.
+fn check_user(identity: &Identity, name: &str) -> Result<(), String> {
+    let Some(user) = identity.user() else {
+        return Err("the server expects a token of a user (setting subscribers)".to_owned());
+    };
+    if user.contains('/') {
+        return Err(format!("user {user:?} cannot be a subscriber, because of the / in its id"));
+    }
+    let device = name.strip_prefix(user).map(|rest| rest.strip_prefix('/'));
+    match device {
+        Some(None) if name == user => Ok(()),
+        Some(Some(device)) if !device.is_empty() => Ok(()),
+        _ => Err(format!("name {name:?} is not that of the user, expected {user:?} or a name such as \"{user}/phone\"")),
+    }
+}
+
+/// Attaches the socket of a client that has named a subscriber. Subscriptions of rooms that the
+/// client may no longer join are ended before anything is delivered.
+pub(super) async fn attach_named(socket: &Socket, policy: &Policy) {
+    if let Some(named) = socket.extensions().get::<Named>() {
+        unsubscribe_forbidden(socket, policy).await;
+        attach(socket.clone(), named.0.clone()).await;
+    }
+}
+
+/// Ends the subscriptions of the client's subscriber to rooms that the client may no longer join.
+/// The client receives an error for each.
+pub(super) async fn unsubscribe_forbidden(socket: &Socket, policy: &Policy) {
+    let Some(named) = socket.extensions().get::<Named>() else { return };
+    let Ok(subscriber) = socket.namespace().existing_subscriber(&named.0) else { return };
+    let rooms = match subscriber.info().await {
+        Ok(details) => details.rooms,
+        // There is none yet, or it has expired.
+        Err(error) if !may_pass(&error) => return,
+        Err(error) => return end_connection(socket, &error),
+    };
+    for room in rooms.iter().filter(|room| !policy.keeps_now(socket, room)) {
+        if let Err(error) = subscriber.unsubscribe(room).await
+            && may_pass(&error)
+        {
+            return end_connection(socket, &error);
+        }
+        let message = format!("subscription of room {room:?} has ended: the client's token does not allow the room");
+        let error = ErrorBody::new(ErrorCode::Forbidden, message);
+        // Fails only if the socket has disconnected.
+        let _ = socket.emit("stentor:error", ErrorAnswer { error }).await;
+    }
+}
+
+/// Ends the connection of a client whose subscriptions could not be judged, so that it comes back.
+fn end_connection(socket: &Socket, error: &QueueError) {
+    log::debug!("subscriptions not judged, the client has to come back socket={} error=\"{error}\"", socket.id());
+    socket.close_transport();
 }
 
 /// Attaches a socket. While the queue is unavailable, tries again until the socket disconnects.
@@ -158,9 +208,15 @@ fn of(socket: &Socket, event: &str) -> Result<Arc<Subscriber>, ErrorBody> {
 pub(super) struct JoinOptions {
     durable: Option<bool>,
     from: Option<String>,
+    token: Option<String>,
 }
 
 impl JoinOptions {
+    /// Token for the room.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     pub(super) fn read(args: &Args) -> Result<Self, ErrorBody> {
         argument(args, 1).map(Option::unwrap_or_default).map_err(|error| {
             let message =
@@ -172,7 +228,7 @@ impl JoinOptions {
 
 /// Subscribes to a room if the options ask for that. Returns whether they did.
 pub(super) async fn subscribe(socket: &Socket, room: &str, options: JoinOptions) -> Result<bool, ErrorBody> {
-    let JoinOptions { durable, from } = options;
+    let JoinOptions { durable, from, .. } = options;
     match (durable == Some(true), from) {
         (false, None) => return Ok(false),
         (false, Some(_)) => {
@@ -259,13 +315,14 @@ struct PullOptions {
 }
 
 /// Reads stored events of rooms. Needs no subscriber.
-pub(super) async fn pull(socket: &Socket, args: &Args) -> Result<StoredEventsBody, ErrorBody> {
+pub(super) async fn pull(socket: &Socket, args: &Args, policy: &Policy) -> Result<StoredEventsBody, ErrorBody> {
     let expected = "{\"rooms\": [\"orders\"], \"limit\": 10}";
     let PullOptions { rooms, after, limit, wait_ms } = argument(args, 0)
         .map_err(|error| refused("pull", &error.to_string(), expected))?
         .ok_or_else(|| refused("pull", "argument is missing", expected))?;
     let after = after.map(|after| parse_offset(&after, "pull", "after")).transpose()?;
     let wait = Duration::from_millis(wait_ms.unwrap_or(0));
+    policy.check(socket, Operation::Pull, &rooms).await?;
     Ok(socket.stored_events(rooms, after, bounded(limit, "pull")?, wait).await?.into())
 }
 

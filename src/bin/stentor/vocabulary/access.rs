@@ -1,0 +1,381 @@
+//! Who may connect, and what clients may do in rooms.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use stentor::{AccessRules, Auth, ConnectError, DataError, Identity, RoomAccess, RoomGrant, Socket, TokenError};
+
+use super::super::error_code::ErrorCode;
+use super::super::hooks::Hooks;
+use super::super::live::Live;
+use super::super::replies::{ErrorAnswer, ErrorBody};
+use super::counters;
+use super::expiry;
+use super::queue::{self, Access};
+
+/// What decides who may connect, and what clients may do.
+pub(crate) struct Policy {
+    /// Verification of tokens. `None` if no keys of tokens are configured.
+    pub(crate) auth: Option<Auth>,
+    /// The hooks of the application's back end. `None` if none is asked.
+    pub(crate) hooks: Option<Hooks>,
+    /// What clients may do in rooms that their tokens do not name.
+    pub(crate) rules: AccessRules,
+    /// The rule by which clients may be subscribers of the queue.
+    pub(crate) subscribers: Access,
+    /// Maximum number of rooms of a publish.
+    pub(crate) rooms_max: usize,
+}
+
+impl Policy {
+    /// Every client may connect, and may do everything but act as another user.
+    pub(crate) fn open(subscribers: Access, rooms_max: usize) -> Self {
+        Self { auth: None, hooks: None, rules: AccessRules::open(), subscribers, rooms_max }
+    }
+}
+
+/// The policy at this moment, which a reload of the configuration replaces. Subscribers are
+/// admitted or not from the start on.
+#[derive(Clone)]
+pub(crate) struct SharedPolicy(Arc<Live<Policy>>);
+
+impl SharedPolicy {
+    pub(crate) fn get(&self) -> Arc<Policy> {
+        self.0.get()
+    }
+
+    /// Replaces the policy except its hooks, which are those of the start. Rooms that clients are
+    /// in already are not judged again.
+    pub(crate) fn set(&self, policy: Policy) {
+        self.0.set(Policy { hooks: self.get().hooks.clone(), ..policy });
+    }
+}
+
+impl From<Policy> for SharedPolicy {
+    fn from(policy: Policy) -> Self {
+        Self(Live::new(policy))
+    }
+}
+
+/// The data of a socket, which the journal keeps over a restart.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct SocketData {
+    /// The user to whom the session belongs. Only the same user resumes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+    /// Rooms that the client has joined with tokens for one room, or the server for the client.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    rooms: BTreeMap<String, JoinedRoom>,
+    /// Data of the application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<Box<RawValue>>,
+}
+
+impl SocketData {
+    /// The data of a socket. Data that cannot be read is that of another program, and counts as
+    /// none.
+    pub(crate) fn of(socket: &Socket) -> Self {
+        socket.data::<Option<Self>>().ok().flatten().unwrap_or_default()
+    }
+
+    /// Stores the data. Data above the limit of the server is not stored.
+    fn store(&self, socket: &Socket) {
+        if let Err(error) = socket.set_data(self) {
+            log::debug!("data of a socket not stored socket={} error=\"{error}\"", socket.id());
+        }
+    }
+
+    fn joined(&self, room: &str) -> Option<&JoinedRoom> {
+        self.rooms.get(room).filter(|joined| joined.is_valid())
+    }
+}
+
+/// A room in which a client is by a token for this room, or since the server has joined it.
+#[derive(Debug, Serialize, Deserialize)]
+struct JoinedRoom {
+    /// True if the client may publish to the room as well.
+    publish: bool,
+    /// Time from which the token is no longer valid, in seconds since 1970. `None` for a room that
+    /// the server has joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<u64>,
+}
+
+impl JoinedRoom {
+    fn is_valid(&self) -> bool {
+        self.exp.is_none_or(|exp| unix_seconds(SystemTime::now()) < exp)
+    }
+}
+
+/// Permits a client to stay in rooms that the server has joined for it, or ends that permission.
+pub(crate) fn set_server_rooms(socket: &Socket, rooms: &[String], is_permitted: bool) {
+    let mut data = SocketData::of(socket);
+    for room in rooms {
+        if is_permitted {
+            data.rooms.insert(room.clone(), JoinedRoom { publish: false, exp: None });
+        } else {
+            data.rooms.remove(room);
+        }
+    }
+    data.store(socket);
+}
+
+/// What a client asks to do in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Join,
+    Publish,
+    Members,
+    /// Reading stored events, which members of the room may do.
+    Pull,
+}
+
+impl Operation {
+    pub(super) const ALL: [Self; 4] = [Self::Join, Self::Publish, Self::Members, Self::Pull];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Publish => "publish",
+            Self::Members => "members",
+            Self::Pull => "pull",
+        }
+    }
+
+    /// What allows the operation.
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Join | Self::Pull => "a pattern in \"join\" of the client's token, a token for the room, or join_default",
+            Self::Publish => "a pattern in \"publish\" of the client's token, or publish_default",
+            Self::Members => "a pattern in \"members\" of the client's token, or join_default",
+        }
+    }
+}
+
+/// Identifies a client by its token. Connection middleware.
+pub(super) async fn identify(socket: &Socket, policy: &Policy) -> Result<(), ConnectError> {
+    let Some(auth) = &policy.auth else {
+        counters::connected(Ok(Identity::of(socket).user()));
+        return Ok(());
+    };
+    match auth.identify(socket).await {
+        Ok(identity) => {
+            counters::connected(Ok(identity.user()));
+            // The back end is asked about a client without a user.
+            if identity.user().is_some() {
+                socket.extensions().insert(identity);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            counters::connected(Err(&error));
+            counters::log_refused(socket, &error);
+            let is_temporary = error == TokenError::KeysUnavailable;
+            let refusal = ConnectError::from(error);
+            Err(if is_temporary { refusal.temporary() } else { refusal })
+        }
+    }
+}
+
+/// Judges the session that a client is about to resume by its new identity: another user gets a new
+/// session, and rooms that the client may no longer join are left. Connection middleware after the
+/// client was identified.
+///
+/// `given` is new data of the application.
+pub(super) fn judge_resume(
+    socket: &Socket,
+    policy: &Arc<Policy>,
+    given: Option<Box<RawValue>>,
+) -> Result<(), DataError> {
+    let identity = Identity::of(socket);
+    let mut data = SocketData::of(socket);
+    if socket.recovered() && data.user.as_deref() != identity.user() {
+        counters::other_user(socket);
+        socket.decline_resume();
+        data = SocketData::default();
+    }
+    let has_changed = given.is_some() || data.user.as_deref() != identity.user();
+    data.user = identity.user().map(ToOwned::to_owned);
+    data.data = given.or(data.data);
+    if has_changed {
+        socket.set_data(&data)?;
+    }
+    if socket.recovered() {
+        let policy = policy.clone();
+        socket.retain_rooms(move |room| policy.keeps(&identity, &data, room));
+    }
+    Ok(())
+}
+
+/// Joins the rooms of the client's identity. Runs before the first event of the client is handled.
+pub(super) async fn join_own_rooms(socket: &Socket, policy: &Policy) {
+    let identity = Identity::of(socket);
+    let own = identity.user_room().filter(|_| policy.rules.user_rooms);
+    for room in own.iter().map(String::as_str).chain(identity.rooms()) {
+        if let Err(error) = socket.join(room).await {
+            let ErrorBody { code, message } = error.into();
+            let error = ErrorBody::new(code, format!("room {room:?} of the token not joined: {message}"));
+            // Fails only if the socket has disconnected.
+            let _ = socket.emit("stentor:error", ErrorAnswer { error }).await;
+        }
+    }
+}
+
+impl Policy {
+    /// Returns whether the client may stay in a room.
+    fn keeps(&self, identity: &Identity, data: &SocketData, room: &str) -> bool {
+        identity.rooms().any(|own| own == room)
+            || self.rules.may_join(identity, room).allows(true)
+            || (self.rules.user_of(room).is_none() && data.joined(room).is_some())
+    }
+
+    /// Returns whether the client may stay in a room, by its identity at this moment.
+    pub(super) fn keeps_now(&self, socket: &Socket, room: &str) -> bool {
+        self.keeps(&Identity::of(socket), &SocketData::of(socket), room)
+    }
+
+    /// Accepts an operation in rooms if the client may do it in each of them.
+    pub(super) async fn check(
+        &self,
+        socket: &Socket,
+        operation: Operation,
+        rooms: &[impl AsRef<str>],
+    ) -> Result<(), ErrorBody> {
+        let identity = Identity::of(socket);
+        let mut joined = None;
+        for room in rooms.iter().map(AsRef::as_ref) {
+            let access = match operation {
+                Operation::Join | Operation::Pull => self.rules.may_join(&identity, room),
+                Operation::Publish => self.rules.may_publish(&identity, room),
+                Operation::Members => self.rules.may_list_members(&identity, room),
+            };
+            let is_member = match access {
+                RoomAccess::IfMember => {
+                    if joined.is_none() {
+                        joined = Some(socket.rooms().await?.into_iter().collect::<HashSet<_>>());
+                    }
+                    joined.as_ref().is_some_and(|joined| joined.contains(room))
+                }
+                _ => false,
+            };
+            if !access.allows(is_member) && !self.is_granted(socket, operation, room) {
+                return Err(forbidden(socket, operation, room));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a token for this room, or a join by the server, allows the operation.
+    fn is_granted(&self, socket: &Socket, operation: Operation, room: &str) -> bool {
+        if self.rules.user_of(room).is_some() {
+            return false;
+        }
+        let data = SocketData::of(socket);
+        data.joined(room).is_some_and(|joined| operation != Operation::Publish || joined.publish)
+    }
+
+    /// Accepts the join of a room, by the client's identity or by a token for the room.
+    pub(super) async fn check_join(&self, socket: &Socket, room: &str, token: Option<&str>) -> Result<(), ErrorBody> {
+        let Some(token) = token.filter(|_| self.rules.user_of(room).is_none()) else {
+            return self.check(socket, Operation::Join, &[room]).await;
+        };
+        let Some(auth) = &self.auth else { return Err(no_tokens("join")) };
+        let verified = auth.verify_room_token(token, &Identity::of(socket), room).await;
+        let RoomGrant { publish, expires_at: exp, .. } =
+            verified.inspect_err(|error| counters::log_refused(socket, error))?;
+        let mut data = SocketData::of(socket);
+        data.rooms.retain(|_, joined| joined.is_valid());
+        data.rooms.insert(room.to_owned(), JoinedRoom { publish, exp: Some(exp) });
+        data.store(socket);
+        Ok(())
+    }
+
+    /// Leaves a room that the client has joined, if its identity was replaced meanwhile by one that
+    /// does not allow the room.
+    pub(super) async fn confirm_join(&self, socket: &Socket, room: &str) -> Result<(), ErrorBody> {
+        if self.keeps_now(socket, room) {
+            return Ok(());
+        }
+        leave(socket, room).await;
+        Err(forbidden(socket, Operation::Join, room))
+    }
+
+    /// Accepts the leave of a room.
+    pub(super) fn check_leave(&self, room: &str) -> Result<(), ErrorBody> {
+        if self.rules.may_leave(room) {
+            return Ok(());
+        }
+        let message = format!("leave: room {room:?} belongs to a user, whose sockets are always in it");
+        Err(ErrorBody::new(ErrorCode::Forbidden, message))
+    }
+
+    /// Replaces the identity of a client by that of a new token of the same user. Returns the time
+    /// at which it expires, in seconds since 1970.
+    pub(super) async fn renew(&self, socket: &Socket, token: &str) -> Result<Option<u64>, ErrorBody> {
+        let Some(auth) = &self.auth else { return Err(no_tokens("token")) };
+        let renewed = auth.renew(socket, token).await;
+        counters::renewed(renewed.as_ref().map(|_| ()));
+        let identity = renewed.inspect_err(|error| counters::log_refused(socket, error))?;
+        expiry::schedule(socket);
+        join_own_rooms(socket, self).await;
+        self.leave_forbidden(socket).await;
+        Ok(identity.expires_at)
+    }
+
+    /// Leaves the rooms that the client may no longer be in, and ends its subscriptions of them.
+    async fn leave_forbidden(&self, socket: &Socket) {
+        queue::unsubscribe_forbidden(socket, self).await;
+        match socket.rooms().await {
+            Ok(rooms) => {
+                for room in rooms.iter().filter(|room| !self.keeps_now(socket, room)) {
+                    leave(socket, room).await;
+                }
+            }
+            // The client comes back, and its rooms are judged then.
+            Err(_) => socket.close_transport(),
+        }
+    }
+}
+
+/// Leaves a room for the server. If that fails, the connection is closed: the client's rooms are
+/// judged when it comes back.
+async fn leave(socket: &Socket, room: &str) {
+    if socket.leave(room).await.is_err() {
+        socket.close_transport();
+    }
+}
+
+fn forbidden(socket: &Socket, operation: Operation, room: &str) -> ErrorBody {
+    counters::forbidden(socket, operation, room);
+    let (name, remedy) = (operation.name(), operation.remedy());
+    let message = format!("{name}: room {room:?}: permission is missing, expected {remedy}");
+    ErrorBody::new(ErrorCode::Forbidden, message)
+}
+
+fn no_tokens(event: &str) -> ErrorBody {
+    let message = format!("{event}: this server has no keys of tokens: set token_hmac_key or another key");
+    ErrorBody::new(ErrorCode::BadRequest, message)
+}
+
+/// Seconds since 1970.
+fn unix_seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl From<TokenError> for ErrorBody {
+    fn from(error: TokenError) -> Self {
+        let code = match error.code() {
+            "forbidden" => ErrorCode::Forbidden,
+            "token_expired" => ErrorCode::TokenExpired,
+            "token_missing" => ErrorCode::TokenMissing,
+            "token_not_yet_valid" => ErrorCode::TokenNotYetValid,
+            "unavailable" => ErrorCode::Unavailable,
+            _ => ErrorCode::TokenInvalid,
+        };
+        Self::new(code, error.to_string())
+    }
+}
