@@ -128,7 +128,7 @@ fn clients_that_speak_no_tls_are_disconnected_and_counted() {
 fn slow_handshakes_hold_no_permit_beyond_their_deadline() {
     let files = Files::new("slow");
     let process =
-        start(&files, &["--request-head-timeout", "300ms", "--http-connections-max", "2", "--log-level", "info"]);
+        start(&files, &["--request-head-timeout", "2s", "--http-connections-max", "2", "--log-level", "info"]);
     // The first byte of a record of TLS, and no more.
     let slow: Vec<_> = (0..2)
         .map(|_| {
