@@ -88,23 +88,26 @@ fn a_full_queue_refuses_publishers_and_serves_others() {
 fn a_handler_receives_each_error_as_a_value() {
     let (errors, received) = std::sync::mpsc::channel();
     let register = move |io: &Server| {
-        vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024)).on("try", move |socket, event: stentor::Event<()>| {
-            let errors = errors.clone();
-            async move {
-                let a = || socket.all().to("a");
-                let results = [
-                    socket.all().durable().emit("x", ()).await,
-                    a().except("b").durable().emit("x", ()).await,
-                    a().volatile().durable().emit("x", ()).await,
-                    a().to("").durable().emit("x", ()).await,
-                    a().durable().emit("connect", ()).await,
-                    a().durable().dedup_id("").emit("x", ()).await,
-                ];
-                errors.send(results.map(Result::unwrap_err)).unwrap();
-                event.ack.send(())?;
-                Ok(())
-            }
-        });
+        vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024)).on(
+            "try",
+            move |socket, event: stentor::Event<()>| {
+                let errors = errors.clone();
+                async move {
+                    let a = || socket.all().to("a");
+                    let results = [
+                        socket.all().durable().emit("x", ()).await,
+                        a().except("b").durable().emit("x", ()).await,
+                        a().volatile().durable().emit("x", ()).await,
+                        a().to("").durable().emit("x", ()).await,
+                        a().durable().emit("connect", ()).await,
+                        a().durable().dedup_id("").emit("x", ()).await,
+                    ];
+                    errors.send(results.map(Result::unwrap_err)).unwrap();
+                    event.ack.send(())?;
+                    Ok(())
+                }
+            },
+        );
     };
     let hub = Hub::start(|builder| builder.queue(Queue::memory()), register);
     let mut client = hub.join(Transport::Websocket);

@@ -15,24 +15,27 @@ fn hub(recovery: Recovery) -> Hub {
     Hub::start(
         |builder| builder.queue(Queue::memory()).recovery(recovery),
         |io: &Server| {
-            vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024)).on("mixed", |socket, event: Event<u32>| async move {
-                let round = event.data;
-                let mut emits: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
-                for (nth, kind) in ROUND.into_iter().enumerate() {
-                    let (socket, all, data) = (socket.clone(), socket.all().to("a"), (round, nth));
-                    emits.push(Box::pin(async move {
-                        match kind {
-                            "durable" => all.durable().emit("e", data).await.expect("stored"),
-                            "plain" => all.emit("e", data).await.expect("emitted"),
-                            "volatile" => all.volatile().emit("e", data).await.expect("emitted"),
-                            _ => socket.emit("e", data).await.expect("emitted"),
-                        }
-                    }));
-                }
-                futures_all(emits).await;
-                event.ack.send(())?;
-                Ok(())
-            });
+            vocabulary::install(io.of("/"), Policy::open(Access::Open, 1_024)).on(
+                "mixed",
+                |socket, event: Event<u32>| async move {
+                    let round = event.data;
+                    let mut emits: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
+                    for (nth, kind) in ROUND.into_iter().enumerate() {
+                        let (socket, all, data) = (socket.clone(), socket.all().to("a"), (round, nth));
+                        emits.push(Box::pin(async move {
+                            match kind {
+                                "durable" => all.durable().emit("e", data).await.expect("stored"),
+                                "plain" => all.emit("e", data).await.expect("emitted"),
+                                "volatile" => all.volatile().emit("e", data).await.expect("emitted"),
+                                _ => socket.emit("e", data).await.expect("emitted"),
+                            }
+                        }));
+                    }
+                    futures_all(emits).await;
+                    event.ack.send(())?;
+                    Ok(())
+                },
+            );
         },
     )
 }

@@ -130,7 +130,16 @@ fn the_service_manager_is_notified_once_the_port_is_bound() {
 fn flags_set_allowed_origins_and_sessions_per_address() {
     let flags =
         ["serve", "--cors-origins", "https://a.example", "--cors-credentials", "--cookie", "lb", "--cookie-secure"];
-    let more = ["--trusted-proxies", "127.0.0.1", "--anonymous", "true", "--join-default", "any", "--sessions-per-address-max", "1"];
+    let more = [
+        "--trusted-proxies",
+        "127.0.0.1",
+        "--anonymous",
+        "true",
+        "--join-default",
+        "any",
+        "--sessions-per-address-max",
+        "1",
+    ];
     let serving = Process::run(&mut stentor(&[&flags[..], &more[..]].concat()));
     let shake = |address: &str| {
         let headers = [("Origin", "https://a.example"), ("X-Forwarded-For", address)];

@@ -415,8 +415,7 @@ fn the_answer_to_connect_sets_rooms_and_permissions() {
         "/hooks/connect" => Reply::Json(r#"{"user":"42","rooms":["lobby"],"join":["chat:*"],"publish":["lobby"]}"#),
         _ => OK,
     });
-    let server =
-        serve(&back_end, "connect,join,publish", &["--join-default", "deny", "--publish-default", "deny"]);
+    let server = serve(&back_end, "connect,join,publish", &["--join-default", "deny", "--publish-default", "deny"]);
     let mut client = server.join(Transport::Websocket);
     client.send(r#"421["publish","lobby","m",1]"#);
     client.expect(r#"42["m",1]"#);
@@ -428,7 +427,10 @@ fn the_answer_to_connect_sets_rooms_and_permissions() {
     for (event, refused) in [(r#""join","staff""#, "join"), (r#""publish","chat:7","m""#, "publish")] {
         client.send(&format!("423[{event}]"));
         let answer = client.recv_text();
-        assert!(answer.starts_with(&format!(r#"433[{{"error":{{"code":"forbidden","message":"{refused}: "#)), "{answer}");
+        assert!(
+            answer.starts_with(&format!(r#"433[{{"error":{{"code":"forbidden","message":"{refused}: "#)),
+            "{answer}"
+        );
     }
     assert!(back_end.take().is_empty());
 }

@@ -9,7 +9,10 @@ use crate::support::product::vocabulary::{self, Access, Policy};
 use crate::support::{Client, Hub, Transport, on_every_transport};
 
 fn hub(access: Access) -> Hub {
-    Hub::start(|builder| builder.queue(Queue::memory()), move |io| drop(vocabulary::install(io.of("/"), Policy::open(access, 1_024))))
+    Hub::start(
+        |builder| builder.queue(Queue::memory()),
+        move |io| drop(vocabulary::install(io.of("/"), Policy::open(access, 1_024))),
+    )
 }
 
 /// Sends CONNECT with `auth`, and returns the error of the CONNECT_ERROR, or the reply to CONNECT.

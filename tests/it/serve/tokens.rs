@@ -136,7 +136,8 @@ fn clients_act_only_in_rooms_that_their_tokens_name() {
         assert_eq!(code(&mut client, &event), expected, "{event}");
     }
     let message = ask(&mut client, &json!(["publish", "staff", "e"]))["error"]["message"].clone();
-    let expected = "publish: room \"staff\": permission is missing, expected a pattern in \"publish\" of the client's token";
+    let expected =
+        "publish: room \"staff\": permission is missing, expected a pattern in \"publish\" of the client's token";
     assert!(message.as_str().unwrap_or_default().starts_with(expected), "{message}");
 }
 
@@ -177,8 +178,7 @@ fn a_client_is_in_its_rooms_before_its_first_event_is_handled() {
 fn a_publish_to_a_user_reaches_every_device_and_no_one_else() {
     let hub = hub();
     on_every_transport(|transport| {
-        let mut devices: Vec<_> =
-            (0..2).map(|_| join_with(&hub, transport, &token("42", &json!({})))).collect();
+        let mut devices: Vec<_> = (0..2).map(|_| join_with(&hub, transport, &token("42", &json!({})))).collect();
         let mut other = join_with(&hub, transport, &token("43", &json!({ "publish": ["user:*"] })));
         assert_eq!(code(&mut other, &json!(["publish", "user:42", "order", 7])), Value::Null);
         for device in &mut devices {
@@ -334,8 +334,7 @@ fn users_are_subscribers_under_their_own_names() {
 #[test]
 fn a_subscription_that_a_new_token_does_not_allow_is_ended() {
     let hub = hub();
-    let as_phone =
-        |join: Value| json!({ "subscriber": "42/phone", "token": token("42", &json!({ "join": join })) });
+    let as_phone = |join: Value| json!({ "subscriber": "42/phone", "token": token("42", &json!({ "join": join })) });
     let mut phone = hub.open(Transport::Websocket);
     connect(&mut phone, &as_phone(json!(["kept", "secret"])));
     for room in ["kept", "secret"] {

@@ -1,4 +1,4 @@
-//! What connection middleware decides about a session that a client resumes, and connections that
+//! Decisions of connection middleware about a session that a client resumes, and connections that
 //! the application closes.
 
 use serde_json::{Value, json};

@@ -28,8 +28,8 @@ impl Config {
         self.anonymous.unwrap_or_else(|| !self.identifies_clients() && self.exposure().is_none())
     }
 
-    /// What clients may do in rooms that neither token nor hook names: everything if only this machine
-    /// reaches the server and clients need no tokens, otherwise nothing, unless set.
+    /// Access in rooms that neither token nor hook names. Unless set, clients may do everything if
+    /// only this machine reaches the server and clients need no tokens, and nothing otherwise.
     pub(crate) fn access_rules(&self) -> AccessRules {
         let is_open = !self.tokens.is_set() && self.exposure().is_none();
         let default = if is_open { DefaultAccess::Any } else { DefaultAccess::Deny };
@@ -58,7 +58,7 @@ impl Config {
         })
     }
 
-    /// What decides who may connect, and what clients may do, without the hooks. `kept` is the
+    /// The policy by which clients connect and act, without the hooks. `kept` is the
     /// verification of tokens of the same settings, whose keys are known already.
     pub(crate) fn policy(&self, kept: Option<Auth>) -> Result<Policy, TokenSettingError> {
         // The back end decides about clients without a token, if it is asked.

@@ -1,4 +1,4 @@
-//! Who may connect, and what clients may do in rooms.
+//! The policy by which clients connect, and act in rooms.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use super::counters;
 use super::expiry;
 use super::queue::{self, Access};
 
-/// What decides who may connect, and what clients may do.
+/// The policy by which clients connect and act.
 pub(crate) struct Policy {
     /// Verification of tokens. `None` if no keys of tokens are configured.
     pub(crate) auth: Option<Auth>,
     /// The hooks of the application's back end. `None` if none is asked.
     pub(crate) hooks: Option<Hooks>,
-    /// What clients may do in rooms that their tokens do not name.
+    /// Access in rooms that the tokens of clients do not name.
     pub(crate) rules: AccessRules,
     /// The rule by which clients may be subscribers of the queue.
     pub(crate) subscribers: Access,
@@ -124,7 +124,7 @@ pub(crate) fn set_server_rooms(socket: &Socket, rooms: &[String], is_permitted: 
     data.store(socket);
 }
 
-/// What a client asks to do in a room.
+/// An operation of a client in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Join,
@@ -146,10 +146,12 @@ impl Operation {
         }
     }
 
-    /// What allows the operation.
+    /// The permissions or settings that allow the operation.
     const fn remedy(self) -> &'static str {
         match self {
-            Self::Join | Self::Pull => "a pattern in \"join\" of the client's token, a token for the room, or join_default",
+            Self::Join | Self::Pull => {
+                "a pattern in \"join\" of the client's token, a token for the room, or join_default"
+            }
             Self::Publish => "a pattern in \"publish\" of the client's token, or publish_default",
             Self::Members => "a pattern in \"members\" of the client's token, or join_default",
         }

@@ -54,11 +54,14 @@ fn count(counters: &ByResult, result: &str) {
 
 /// Counts a client that was admitted, with its user, or refused.
 pub(super) fn connected(result: Result<Option<&str>, &TokenError>) {
-    count(&COUNTERS.connects, match result {
-        Ok(Some(_)) => "token",
-        Ok(None) => "anonymous",
-        Err(error) => error.code(),
-    });
+    count(
+        &COUNTERS.connects,
+        match result {
+            Ok(Some(_)) => "token",
+            Ok(None) => "anonymous",
+            Err(error) => error.code(),
+        },
+    );
 }
 
 /// Counts a new token of a connected client.

@@ -36,9 +36,7 @@ struct Scheduled(Position);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    Notice {
-        ends_at: SystemTime,
-    },
+    Notice { ends_at: SystemTime },
     End,
 }
 

@@ -62,9 +62,8 @@ pub(super) async fn judge(socket: &Socket, policy: &Arc<Policy>) -> Result<(), C
         data = given;
     }
     socket.extensions().insert(Line::new(hooks.clone()));
-    judge_resume(socket, policy, data).map_err(|error| {
-        refused_connect(socket, hooks, hooks.wrong_answer(Hook::Connect, format!("data: {error}")))
-    })
+    judge_resume(socket, policy, data)
+        .map_err(|error| refused_connect(socket, hooks, hooks.wrong_answer(Hook::Connect, format!("data: {error}"))))
 }
 
 /// The identity of a client, and new data of the back end about it.

@@ -103,7 +103,9 @@ fn check_user(identity: &Identity, name: &str) -> Result<(), String> {
     match device {
         Some(None) if name == user => Ok(()),
         Some(Some(device)) if !device.is_empty() => Ok(()),
-        _ => Err(format!("name {name:?} is not that of the user, expected {user:?} or a name such as \"{user}/phone\"")),
+        _ => {
+            Err(format!("name {name:?} is not that of the user, expected {user:?} or a name such as \"{user}/phone\""))
+        }
     }
 }
 
