@@ -259,7 +259,8 @@ fn a_session_is_resumed_only_by_its_user_and_without_forbidden_rooms() {
         client.send("1");
         hub.wait_for_sessions(0);
         for room in ["secret", "kept", "user:42"] {
-            run(hub.io.of("/").to(room).emit(room, 0)).unwrap();
+            // Confirmed, so that the event is in the journal before the hub ends.
+            run(hub.io.of("/").to(room).emit_confirmed(room, 0)).unwrap();
         }
         if restarts {
             drop(hub);

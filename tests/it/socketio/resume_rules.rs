@@ -44,7 +44,7 @@ fn hub() -> Hub {
 }
 
 fn emit(hub: &Hub, room: &str, data: &str) {
-    run(hub.io.of("/").to(room).emit("news", data)).unwrap();
+    run(hub.io.of("/").to(room).emit_confirmed("news", data)).unwrap();
 }
 
 /// The name and the first argument of the next event.
