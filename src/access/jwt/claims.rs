@@ -155,15 +155,18 @@ fn find<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
     })
 }
 
+/// The last second of the year 9999. A later time is usually one in milliseconds.
+const TIME_MAX: u64 = 253_402_300_799;
+
 /// A time in seconds since 1970, which may have decimals.
 fn time(claims: &Claims, name: &str) -> Result<Option<u64>, TokenError> {
-    let wrong = || TokenError::claim(name, "expected a number of seconds since 1970");
+    let wrong = || TokenError::claim(name, "expected seconds (not milliseconds) since 1970, up to the year 9999");
     match claims.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(seconds)) => match (seconds.as_u64(), seconds.as_f64()) {
-            (Some(seconds), _) => Ok(Some(seconds)),
+            (Some(seconds), _) if seconds <= TIME_MAX => Ok(Some(seconds)),
             // The conversion rounds down, and is in range.
-            (None, Some(seconds)) if (0.0..9e15).contains(&seconds) => Ok(Some(seconds as u64)),
+            (None, Some(seconds)) if (0.0..TIME_MAX as f64).contains(&seconds) => Ok(Some(seconds as u64)),
             _ => Err(wrong()),
         },
         Some(_) => Err(wrong()),

@@ -121,15 +121,15 @@ impl Jwks {
     }
 
     /// The key that has signed a token with this header. Waits for a fetch if the key is unknown
-    /// and the last fetch is not recent.
+    /// and the last fetch is not recent. After a recent one, the keys count as not available.
     pub(super) async fn key(self: &Arc<Self>, header: &Header) -> Result<Arc<Key>, TokenError> {
-        let (found, refusal, starts, mut ended) = {
+        let (found, starts, mut ended) = {
             let (mut state, now) = (self.lock(), Instant::now());
             let found = find(&state.keys, header);
             let is_old = state.fetched_at.is_none_or(|at| now.duration_since(at) >= AGE_MAX);
             let may_fetch = state.started_at.is_none_or(|at| now.duration_since(at) >= self.interval_min);
             let starts = (found.is_none() || is_old) && may_fetch && state.begin_fetch(now);
-            (found, unknown(&state), starts, state.is_fetching.then(|| self.ended.subscribe()))
+            (found, starts, state.is_fetching.then(|| self.ended.subscribe()))
         };
         if starts {
             self.spawn_fetch();
@@ -137,8 +137,10 @@ impl Jwks {
         if let Some(key) = found {
             return Ok(key);
         }
+        // The issuer may have published the key since the last fetch, whose time a stranger can
+        // determine. A client that is refused for good does not come back.
+        let Some(ended) = &mut ended else { return Err(TokenError::KeysUnavailable) };
         // The sender lives as long as these keys.
-        let Some(ended) = &mut ended else { return Err(refusal) };
         let _ = ended.changed().await;
         let state = self.lock();
         find(&state.keys, header).ok_or_else(|| unknown(&state))

@@ -29,9 +29,9 @@ impl Config {
     }
 
     /// Access in rooms that neither token nor hook names. Unless set, clients may do everything if
-    /// only this machine reaches the server and clients need no tokens, and nothing otherwise.
+    /// only this machine reaches the server and nothing states who they are, and nothing otherwise.
     pub(crate) fn access_rules(&self) -> AccessRules {
-        let is_open = !self.tokens.is_set() && self.exposure().is_none();
+        let is_open = !self.identifies_clients() && self.exposure().is_none();
         let default = if is_open { DefaultAccess::Any } else { DefaultAccess::Deny };
         let mut rules = AccessRules::default();
         rules.join_default = self.join_default.unwrap_or(default);
@@ -46,6 +46,7 @@ impl Config {
         let rules = self.access_rules();
         let of_clients = match self.exposure() {
             _ if self.tokens.is_set() => "clients have tokens",
+            _ if self.identifies_clients() => "the back end is asked about clients",
             Some(reason) => reason,
             None => "only this machine reaches the server",
         };

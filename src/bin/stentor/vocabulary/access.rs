@@ -218,8 +218,13 @@ pub(super) async fn join_own_rooms(socket: &Socket, policy: &Policy) {
     let identity = Identity::of(socket);
     let own = identity.user_room().filter(|_| policy.rules.user_rooms);
     for room in own.iter().map(String::as_str).chain(identity.rooms()) {
-        if let Err(error) = socket.join(room).await {
-            let ErrorBody { code, message } = error.into();
+        let is_foreign = policy.rules.user_of(room).is_some_and(|user| identity.user() != Some(user));
+        let joined = if is_foreign {
+            Err(ErrorBody::new(ErrorCode::Forbidden, "it belongs to another user"))
+        } else {
+            socket.join(room).await.map_err(ErrorBody::from)
+        };
+        if let Err(ErrorBody { code, message }) = joined {
             let error = ErrorBody::new(code, format!("room {room:?} of the token not joined: {message}"));
             // Fails only if the socket has disconnected.
             let _ = socket.emit("stentor:error", ErrorAnswer { error }).await;
@@ -230,9 +235,10 @@ pub(super) async fn join_own_rooms(socket: &Socket, policy: &Policy) {
 impl Policy {
     /// Returns whether the client may stay in a room.
     fn keeps(&self, identity: &Identity, data: &SocketData, room: &str) -> bool {
-        identity.rooms().any(|own| own == room)
-            || self.rules.may_join(identity, room).allows(true)
-            || (self.rules.user_of(room).is_none() && data.joined(room).is_some())
+        // That a client is a member says nothing about its right to stay.
+        let may_join = self.rules.may_join(identity, room).allows(false);
+        let is_given = || identity.rooms().any(|given| given == room) || data.joined(room).is_some();
+        may_join || (self.rules.user_of(room).is_none() && is_given())
     }
 
     /// Returns whether the client may stay in a room, by its identity at this moment.

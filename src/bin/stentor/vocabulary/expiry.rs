@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 
 use super::counters;
 
-/// Time before the end at which a client is asked for a new token.
+/// Longest time before the end at which a client is asked for a new token. It is a third of the time
+/// that is left if that is less: a client that answers with the same token is not asked in a loop.
 const NOTICE: Duration = Duration::from_secs(30);
 
 /// Time for which an identity is valid that had expired when the client connected. Tokens are
@@ -58,11 +59,16 @@ thread_local! {
 pub(super) fn schedule(socket: &Socket) {
     let expiring = EXPIRING.with(Rc::clone);
     expiring.remove(socket);
+    // The handler of the disconnect, which forgets the socket, may have run before.
+    if !socket.is_connected() {
+        return;
+    }
     let now = SystemTime::now();
     let Some(left) = Identity::of(socket).expires_in(now) else { return };
-    let ends_at = now + if left.is_zero() { GRACE } else { left };
-    let notice_at = ends_at.checked_sub(NOTICE).unwrap_or(now).max(now);
-    expiring.add(socket, notice_at, Step::Notice { ends_at });
+    // A time that the clock does not have is never reached.
+    let left = if left.is_zero() { GRACE } else { left };
+    let Some(ends_at) = now.checked_add(left) else { return };
+    expiring.add(socket, now + (left - NOTICE.min(left / 3)), Step::Notice { ends_at });
     if !expiring.is_running.replace(true) {
         rt::spawn(run(expiring));
     }
