@@ -4,11 +4,19 @@
 /// character stands for itself, and a `*` in `name` has no meaning. Allocates nothing and takes
 /// time linear in both.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else {
-        return pattern == name;
+    // Most patterns differ in the first bytes from most names, or are a prefix with a star.
+    let bytes = pattern.bytes().zip(name.bytes());
+    let same = bytes.take_while(|(of_pattern, of_name)| of_pattern == of_name && *of_pattern != b'*').count();
+    let rest = match pattern.as_bytes().get(same) {
+        None => return name.len() == same,
+        Some(b'*') => &pattern[same + 1..],
+        Some(_) => return false,
     };
+    if rest.is_empty() {
+        return true;
+    }
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    let Some(mut name) = name.strip_prefix(first).and_then(|name| name.strip_suffix(last)) else {
+    let Some(mut name) = name.get(same..).and_then(|name| name.strip_suffix(last)) else {
         return false;
     };
     // The first occurrence of a part leaves the most text for the parts after it.
@@ -28,13 +36,32 @@ mod tests {
     #[test]
     fn a_star_in_a_pattern_stands_for_any_text() {
         let fitting = [("a", "a"), ("*", ""), ("*", "x"), ("a.*", "a."), ("a.*.c", "a.b.c"), ("*a*a", "aa")];
-        for (pattern, name) in
-            fitting.into_iter().chain([("**", "x"), ("*b*c*", "abbc"), ("é*é", "éé"), ("*ab*b", "abab")])
-        {
+        for (pattern, name) in fitting.into_iter().chain([
+            ("**", "x"),
+            ("*b*c*", "abbc"),
+            ("é*é", "éé"),
+            ("*ab*b", "abab"),
+            ("", ""),
+            ("é", "é"),
+            ("a*", "a"),
+        ]) {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
-        let others =
-            [("a", "ab"), ("a.*", "b.a."), ("a.*.c", "a.c"), ("*a*a", "a"), ("", "x"), ("a*a", "a"), ("*ab*b", "ab")];
+        let others = [
+            ("a", "ab"),
+            ("a.*", "b.a."),
+            ("a.*.c", "a.c"),
+            ("*a*a", "a"),
+            ("", "x"),
+            ("a*a", "a"),
+            ("*ab*b", "ab"),
+            ("", "a"),
+            ("a", ""),
+            ("a*", ""),
+            ("é", "è"),
+            ("é*", "è"),
+            ("a*b", "a"),
+        ];
         for (pattern, name) in others {
             assert!(!matches(pattern, name), "{pattern} {name}");
         }
