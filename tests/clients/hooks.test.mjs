@@ -52,6 +52,7 @@ for (const example of [["python3", "back_end.py"], [process.execPath, "back_end.
       assert.equal((await ask(ada, "publish", "chat:7", "message", "héllo"))[0].level, "accepted");
       await messages.count(1);
       assert.deepEqual(messages.received, [[{ from: "Ada", text: "héllo" }]]);
+      assert.equal((await ask(ada, "publish", "chat:7", "message"))[0].error.code, "bad_request");
       assert.deepEqual(await ask(ada, "order:create", { item: 7 }), ["order:create by Ada"]);
     });
 
