@@ -460,3 +460,45 @@ fn clients_with_a_valid_token_are_asked_about_only_if_set() {
     server.open(Transport::Websocket).connect_with("", &auth);
     assert_eq!(back_end.take()[0].body["user"], json!("42"));
 }
+
+#[test]
+fn the_connect_hook_restricts_a_renewed_token_as_well() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let token = |room: &str| {
+        let mut generate = stentor(&["token", "gen", "--user", "42", "--ttl", "1h", "--join", "*", "--join", room]);
+        let output = generate.env("STENTOR_TOKEN_HMAC_KEY", key).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let banned = token("banned");
+    let of_back_end = banned.clone();
+    let back_end = BackEnd::start(move |asked| match (asked.path.as_str(), asked.body["auth"]["token"].as_str()) {
+        ("/hooks/connect", Some(token)) if token == of_back_end => Reply::Json(r#"{"error":{"code":"banned"}}"#),
+        // The time is far off, and yet the end of this identity is that of the token.
+        ("/hooks/connect", _) => {
+            Reply::Json(r#"{"user":"renamed","join":["public"],"data":{"n":1},"expires_at":99999999999}"#)
+        }
+        _ => OK,
+    });
+    let flags = ["--token-hmac-key", key, "--hooks-connect-always", "true", "--join-default", "deny"];
+    let server = serve(&back_end, "connect,join", &flags);
+    let mut client = server.open(Transport::Websocket);
+    client.connect_with("", &format!(r#"{{"token":"{}","device":1.50}}"#, token("*")));
+    back_end.take();
+    let renewed = token("*,chat:7");
+    client.send(&format!(r#"421["token","{renewed}"]"#));
+    let answer = client.recv_text();
+    assert!(answer.starts_with(r#"431[{"exp":"#), "{answer}");
+    let asked = back_end.take().remove(0).body;
+    assert_eq!((&asked["user"], &asked["auth"]), (&json!("42"), &json!({"device": 1.50, "token": renewed})));
+    assert_eq!((&asked["data"], &asked["recovering"]), (&json!({"n": 1}), &json!(false)));
+    client.send(r#"422["join","chat:7"]"#);
+    assert!(client.recv_text().contains("forbidden"));
+    client.send(r#"423["join","public"]"#);
+    assert!(client.recv_text().starts_with(r#"433[{"room":"public""#));
+    assert_eq!(back_end.take()[0].body["user"], json!("renamed"));
+    // A refusal leaves the identity as it was.
+    client.send(&format!(r#"424["token","{banned}"]"#));
+    client.expect(r#"434[{"error":{"code":"banned","message":"banned"}}]"#);
+    client.send(r#"425["join","public"]"#);
+    assert!(client.recv_text().starts_with(r#"435[{"room":"public""#));
+}

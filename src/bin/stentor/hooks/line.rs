@@ -78,7 +78,7 @@ impl Line {
         // The semaphore is never closed.
         let mut turn = self.turns.acquire().await.ok();
         self.is_stale.store(self.unanswered.load(Ordering::Relaxed) != unanswered, Ordering::Relaxed);
-        self.is_asking.store(hook.is_some_and(|hook| self.hooks.asks(hook)), Ordering::Relaxed);
+        self.is_asking.store(hook.is_some_and(|hook| self.hooks.asks_in_turn(hook)), Ordering::Relaxed);
         let mut action = pin!(action);
         let done = poll_fn(|context| {
             let polled = action.as_mut().poll(context);
@@ -99,7 +99,10 @@ pub(crate) async fn in_turn<T>(
     bytes: usize,
     action: impl Future<Output = T>,
 ) -> Result<T, Verdict> {
-    match Line::of(socket).filter(|line| line.hooks.asks_events()) {
+    let has_turns = |line: &Arc<Line>| {
+        line.hooks.asks_events() || hook == Some(Hook::Connect) && line.hooks.asks_in_turn(Hook::Connect)
+    };
+    match Line::of(socket).filter(has_turns) {
         Some(line) => line.run(hook, bytes, action).await,
         None => Ok(action.await),
     }

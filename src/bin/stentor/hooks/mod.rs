@@ -65,6 +65,11 @@ impl Hook {
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|hook| hook.as_str() == name)
     }
+
+    /// The hook of which an event of a client is asked. A new token is asked about as a connect.
+    pub(crate) fn of_event(name: &str) -> Option<Self> {
+        if name == "token" { Some(Self::Connect) } else { Self::named(name) }
+    }
 }
 
 /// Settings of hooks. No hook is asked without `url`.
@@ -207,6 +212,12 @@ impl Hooks {
     /// True if the connect hook is asked also for clients with a token.
     pub(crate) fn asks_always(&self) -> bool {
         self.0.connect_always
+    }
+
+    /// True if this hook is asked of an event of a connected client. The connect hook is, of new
+    /// tokens, if it is asked for clients with a token.
+    pub(crate) fn asks_in_turn(&self, hook: Hook) -> bool {
+        self.asks(hook) && (hook != Hook::Connect || self.asks_always())
     }
 
     /// Names in lower case of the headers that the connect hook receives.
