@@ -324,26 +324,91 @@ fn events_that_wait_behind_an_unanswered_hook_are_not_asked_about() {
     client.expect("434[]");
 }
 
+/// Clients of different users, named by the connect hook of `answer_of_users`.
+fn users<const N: usize>(server: &Process, names: [&str; N]) -> [Client; N] {
+    names.map(|name| {
+        let mut client = server.open(Transport::Websocket);
+        client.connect_with("", &format!(r#"{{"name":"{name}"}}"#));
+        client
+    })
+}
+
+/// The answer to connects: the user has the name that the client has sent.
+fn answer_of_users(asked: &Asked) -> Reply {
+    match asked.body["auth"]["name"].as_str() {
+        Some("Ada") => Reply::Json(r#"{"user":"Ada"}"#),
+        Some("Bob") => Reply::Json(r#"{"user":"Bob"}"#),
+        Some("Eve") => Reply::Json(r#"{"user":"Eve"}"#),
+        _ => OK,
+    }
+}
+
+fn unavailable() -> Reply {
+    Reply::Http(503, "text/plain", Vec::new())
+}
+
 #[test]
-fn failures_open_the_circuit_and_an_answer_closes_it() {
+fn failures_of_several_users_open_the_circuit_of_their_hook_only() {
     let is_down = Arc::new(AtomicBool::new(true));
     let of_back_end = is_down.clone();
-    let back_end = BackEnd::start(move |_: &Asked| if of_back_end.load(Ordering::SeqCst) { Reply::Close } else { OK });
-    let server = serve(&back_end, "event", &[]);
-    let mut client = server.join(Transport::Websocket);
-    for _ in 0..5 {
+    let back_end = BackEnd::start(move |asked| match asked.path.as_str() {
+        "/hooks/connect" => answer_of_users(asked),
+        "/hooks/event" if of_back_end.load(Ordering::SeqCst) => unavailable(),
+        _ => OK,
+    });
+    let server = serve(&back_end, "connect,join,event", &[]);
+    let mut clients = users(&server, ["Ada", "Bob", "Eve", "Ada", "Bob"]);
+    for client in &mut clients {
         client.send(r#"421["other"]"#);
         client.expect(&format!("431{UNAVAILABLE}"));
     }
-    server.expect_log("hooks paused after failures");
-    assert_eq!(server.metric(&metric("event", "unreachable")), 3);
+    server.expect_log("hook paused after failures, one request a second tests the back end hook=event");
+    assert_eq!(server.metric(&metric("event", "status")), 3);
     assert_eq!(server.metric(&metric("event", "circuit_open")), 2);
+    let [mut client] = users(&server, ["Ada"]);
+    client.send(r#"421["join","lobby"]"#);
+    assert!(client.recv_text().starts_with(r#"431[{"room":"lobby""#));
     is_down.store(false, Ordering::SeqCst);
     eventually("an event is answered", || {
         client.send(r#"421["other"]"#);
         client.recv_text() == "431[]"
     });
-    server.expect_log("hooks are asked again, the back end has answered");
+    server.expect_log("hook is asked again, the back end has answered hook=event");
+}
+
+#[test]
+fn one_user_does_not_stop_the_hooks_of_others() {
+    let back_end = BackEnd::start(|asked| match asked.body["event"].as_str() {
+        Some("slow") => unavailable(),
+        _ => answer_of_users(asked),
+    });
+    let server = serve(&back_end, "connect,event", &[]);
+    let [mut other] = users(&server, ["Bob"]);
+    for _ in 0..2 {
+        for client in &mut users(&server, ["Ada", "Ada", "Ada"]) {
+            client.send(r#"421["slow"]"#);
+            client.expect(&format!("431{UNAVAILABLE}"));
+        }
+    }
+    other.send(r#"421["quick"]"#);
+    other.expect("431[]");
+    assert_eq!(server.metric(&metric("event", "circuit_open")), 0);
+}
+
+#[test]
+fn a_connection_closed_by_the_back_end_does_not_open_the_circuit() {
+    let back_end = BackEnd::start(|asked| match asked.body["event"].as_str() {
+        Some("large") => Reply::Close,
+        _ => answer_of_users(asked),
+    });
+    let server = serve(&back_end, "connect,event", &[]);
+    let mut clients = users(&server, ["Ada", "Bob", "Eve"]);
+    for client in &mut clients {
+        client.send(r#"421["large"]"#);
+        client.expect(&format!("431{UNAVAILABLE}"));
+    }
+    clients[0].send(r#"421["small"]"#);
+    clients[0].expect("431[]");
 }
 
 #[test]
