@@ -412,6 +412,24 @@ fn a_connection_closed_by_the_back_end_does_not_open_the_circuit() {
 }
 
 #[test]
+fn the_waiting_events_of_one_socket_have_a_bound_of_their_own() {
+    let back_end = BackEnd::start(|asked| if asked.body["event"] == "slow" { Reply::Never } else { OK });
+    let server = serve(&back_end, "event", &["--hooks-timeout", "10s"]);
+    let mut client = server.join(Transport::Websocket);
+    client.send(r#"421["slow"]"#);
+    back_end.wait_for(1);
+    let text = "a".repeat(900_000);
+    for _ in 0..5 {
+        client.send(&format!(r#"422["large","{text}"]"#));
+    }
+    client.expect(&format!("432{UNAVAILABLE}"));
+    server.expect_log("reason=\"events of 4194304 bytes of the socket wait for hooks, which is the limit");
+    let mut other = server.join(Transport::Websocket);
+    other.send(&format!(r#"423["large","{text}"]"#));
+    other.expect("433[]");
+}
+
+#[test]
 fn errors_of_single_events_do_not_open_the_circuit() {
     let back_end = BackEnd::start(|asked| match asked.body["event"].as_str() {
         Some("poison") => Reply::Http(500, "text/plain", Vec::new()),

@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     Overloaded(usize),
     #[error("events of {0} bytes wait for hooks, which is the limit")]
     TooMuchWaits(usize),
+    #[error("events of {0} bytes of the socket wait for hooks, which is the limit")]
+    TooMuchOfSocketWaits(usize),
     #[error("the circuit is open after failures, no request is sent for a second")]
     CircuitOpen,
     #[error("an earlier hook of the socket was not answered in time")]
@@ -53,7 +55,9 @@ impl Failure {
     pub(super) fn result(&self) -> super::metrics::Outcome {
         use super::metrics::Outcome;
         match self {
-            Self::Overloaded(_) | Self::TooMuchWaits(_) | Self::Stale => Outcome::Overloaded,
+            Self::Overloaded(_) | Self::TooMuchWaits(_) | Self::TooMuchOfSocketWaits(_) | Self::Stale => {
+                Outcome::Overloaded
+            }
             Self::CircuitOpen => Outcome::CircuitOpen,
             Self::Timeout(_) => Outcome::Timeout,
             Self::Unreachable(_) | Self::Broken(_) => Outcome::Unreachable,

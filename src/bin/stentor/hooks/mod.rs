@@ -39,6 +39,10 @@ pub(crate) use self::request::{
 /// are handled as fast as they are read; a back end that hangs must not fill the memory with them.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
+/// Maximum number of bytes of the events of one socket that wait, so that no socket uses up the
+/// bound of all. A single event may be larger.
+const SOCKET_WAITING_BYTES_MAX: usize = 4 << 20;
+
 /// A question to the back end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -160,8 +164,8 @@ struct Inner {
     pending: AtomicUsize,
     /// Bytes of the events that wait for their turn or for an answer.
     waiting_bytes: AtomicUsize,
-    /// By [`Hook`], so that events of clients do not stop connects. Locked for a few comparisons, by
-    /// any thread.
+    /// By [`Hook`], so that events of clients do not stop connects. Locked for a few comparisons,
+    /// by any thread.
     breakers: [Mutex<Breaker>; Hook::ALL.len()],
     metrics: HookMetrics,
     failed: Throttle,

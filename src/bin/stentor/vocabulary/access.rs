@@ -317,8 +317,8 @@ impl Policy {
     }
 
     /// Replaces the identity of a client by that of a new token of the same user, as the connect
-    /// hook changes it if it is asked about tokens. Returns the time at which it expires, in seconds
-    /// since 1970.
+    /// hook changes it if it is asked about tokens. Returns the time at which it expires, in
+    /// seconds since 1970.
     pub(super) async fn renew(&self, socket: &Socket, token: &str) -> Result<Option<u64>, EventError> {
         let Some(auth) = &self.auth else { return Err(no_tokens("token").into()) };
         let verified = auth.verify(token).await.map_err(|error| refused_renewal(socket, &error))?;

@@ -113,7 +113,7 @@ pub(super) fn wrong_data(socket: &Socket, error: &DataError) -> EventError {
     EventError::from_verdict(socket, Line::of(socket).map_or(Verdict::Unavailable, report))
 }
 
-/// What the client has sent as `auth`, with this token.
+/// The `auth` that the client has sent, with this token.
 fn auth_with(socket: &Socket, token: &str) -> Option<Box<RawValue>> {
     // An `auth` that is no object has no fields to keep.
     let mut auth: BTreeMap<String, Box<RawValue>> = socket.auth().unwrap_or_default();
