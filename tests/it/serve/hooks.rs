@@ -325,26 +325,109 @@ fn events_that_wait_behind_an_unanswered_hook_are_not_asked_about() {
     client.expect("434[]");
 }
 
+/// Clients of different users, named by the connect hook of `answer_of_users`.
+fn users<const N: usize>(server: &Process, names: [&str; N]) -> [Client; N] {
+    names.map(|name| {
+        let mut client = server.open(Transport::Websocket);
+        client.connect_with("", &format!(r#"{{"name":"{name}"}}"#));
+        client
+    })
+}
+
+/// The answer to connects: the user has the name that the client has sent.
+fn answer_of_users(asked: &Asked) -> Reply {
+    match asked.body["auth"]["name"].as_str() {
+        Some("Ada") => Reply::Json(r#"{"user":"Ada"}"#),
+        Some("Bob") => Reply::Json(r#"{"user":"Bob"}"#),
+        Some("Eve") => Reply::Json(r#"{"user":"Eve"}"#),
+        _ => OK,
+    }
+}
+
+fn unavailable() -> Reply {
+    Reply::Http(503, "text/plain", Vec::new())
+}
+
 #[test]
-fn failures_open_the_circuit_and_an_answer_closes_it() {
+fn failures_of_several_users_open_the_circuit_of_their_hook_only() {
     let is_down = Arc::new(AtomicBool::new(true));
     let of_back_end = is_down.clone();
-    let back_end = BackEnd::start(move |_: &Asked| if of_back_end.load(Ordering::SeqCst) { Reply::Close } else { OK });
-    let server = serve(&back_end, "event", &[]);
-    let mut client = server.join(Transport::Websocket);
-    for _ in 0..5 {
+    let back_end = BackEnd::start(move |asked| match asked.path.as_str() {
+        "/hooks/connect" => answer_of_users(asked),
+        "/hooks/event" if of_back_end.load(Ordering::SeqCst) => unavailable(),
+        _ => OK,
+    });
+    let server = serve(&back_end, "connect,join,event", &[]);
+    let mut clients = users(&server, ["Ada", "Bob", "Eve", "Ada", "Bob"]);
+    for client in &mut clients {
         client.send(r#"421["other"]"#);
         client.expect(&format!("431{UNAVAILABLE}"));
     }
-    server.expect_log("hooks paused after failures");
-    assert_eq!(server.metric(&metric("event", "unreachable")), 3);
+    server.expect_log("hook paused after failures, one request a second tests the back end hook=event");
+    assert_eq!(server.metric(&metric("event", "status")), 3);
     assert_eq!(server.metric(&metric("event", "circuit_open")), 2);
+    let [mut client] = users(&server, ["Ada"]);
+    client.send(r#"421["join","lobby"]"#);
+    assert!(client.recv_text().starts_with(r#"431[{"room":"lobby""#));
     is_down.store(false, Ordering::SeqCst);
     eventually("an event is answered", || {
         client.send(r#"421["other"]"#);
         client.recv_text() == "431[]"
     });
-    server.expect_log("hooks are asked again, the back end has answered");
+    server.expect_log("hook is asked again, the back end has answered hook=event");
+}
+
+#[test]
+fn one_user_does_not_stop_the_hooks_of_others() {
+    let back_end = BackEnd::start(|asked| match asked.body["event"].as_str() {
+        Some("slow") => unavailable(),
+        _ => answer_of_users(asked),
+    });
+    let server = serve(&back_end, "connect,event", &[]);
+    let [mut other] = users(&server, ["Bob"]);
+    for _ in 0..2 {
+        for client in &mut users(&server, ["Ada", "Ada", "Ada"]) {
+            client.send(r#"421["slow"]"#);
+            client.expect(&format!("431{UNAVAILABLE}"));
+        }
+    }
+    other.send(r#"421["quick"]"#);
+    other.expect("431[]");
+    assert_eq!(server.metric(&metric("event", "circuit_open")), 0);
+}
+
+#[test]
+fn a_connection_closed_by_the_back_end_does_not_open_the_circuit() {
+    let back_end = BackEnd::start(|asked| match asked.body["event"].as_str() {
+        Some("large") => Reply::Close,
+        _ => answer_of_users(asked),
+    });
+    let server = serve(&back_end, "connect,event", &[]);
+    let mut clients = users(&server, ["Ada", "Bob", "Eve"]);
+    for client in &mut clients {
+        client.send(r#"421["large"]"#);
+        client.expect(&format!("431{UNAVAILABLE}"));
+    }
+    clients[0].send(r#"421["small"]"#);
+    clients[0].expect("431[]");
+}
+
+#[test]
+fn the_waiting_events_of_one_socket_have_a_bound_of_their_own() {
+    let back_end = BackEnd::start(|asked| if asked.body["event"] == "slow" { Reply::Never } else { OK });
+    let server = serve(&back_end, "event", &["--hooks-timeout", "10s"]);
+    let mut client = server.join(Transport::Websocket);
+    client.send(r#"421["slow"]"#);
+    back_end.wait_for(1);
+    let text = "a".repeat(900_000);
+    for _ in 0..5 {
+        client.send(&format!(r#"422["large","{text}"]"#));
+    }
+    client.expect(&format!("432{UNAVAILABLE}"));
+    server.expect_log("reason=\"events of 4194304 bytes of the socket wait for hooks, which is the limit");
+    let mut other = server.join(Transport::Websocket);
+    other.send(&format!(r#"423["large","{text}"]"#));
+    other.expect("433[]");
 }
 
 #[test]
@@ -460,4 +543,46 @@ fn clients_with_a_valid_token_are_asked_about_only_if_set() {
     let server = serve(&back_end, "connect", &["--token-hmac-key", key, "--hooks-connect-always", "true"]);
     server.open(Transport::Websocket).connect_with("", &auth);
     assert_eq!(back_end.take()[0].body["user"], json!("42"));
+}
+
+#[test]
+fn the_connect_hook_restricts_a_renewed_token_as_well() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let token = |room: &str| {
+        let mut generate = stentor(&["token", "gen", "--user", "42", "--ttl", "1h", "--join", "*", "--join", room]);
+        let output = generate.env("STENTOR_TOKEN_HMAC_KEY", key).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let banned = token("banned");
+    let of_back_end = banned.clone();
+    let back_end = BackEnd::start(move |asked| match (asked.path.as_str(), asked.body["auth"]["token"].as_str()) {
+        ("/hooks/connect", Some(token)) if token == of_back_end => Reply::Json(r#"{"error":{"code":"banned"}}"#),
+        // The time is far off, and yet the end of this identity is that of the token.
+        ("/hooks/connect", _) => {
+            Reply::Json(r#"{"user":"renamed","join":["public"],"data":{"n":1},"expires_at":99999999999}"#)
+        }
+        _ => OK,
+    });
+    let flags = ["--token-hmac-key", key, "--hooks-connect-always", "true", "--join-default", "deny"];
+    let server = serve(&back_end, "connect,join", &flags);
+    let mut client = server.open(Transport::Websocket);
+    client.connect_with("", &format!(r#"{{"token":"{}","device":1.50}}"#, token("*")));
+    back_end.take();
+    let renewed = token("*,chat:7");
+    client.send(&format!(r#"421["token","{renewed}"]"#));
+    let answer = client.recv_text();
+    assert!(answer.starts_with(r#"431[{"exp":"#), "{answer}");
+    let asked = back_end.take().remove(0).body;
+    assert_eq!((&asked["user"], &asked["auth"]), (&json!("42"), &json!({"device": 1.50, "token": renewed})));
+    assert_eq!((&asked["data"], &asked["recovering"]), (&json!({"n": 1}), &json!(false)));
+    client.send(r#"422["join","chat:7"]"#);
+    assert!(client.recv_text().contains("forbidden"));
+    client.send(r#"423["join","public"]"#);
+    assert!(client.recv_text().starts_with(r#"433[{"room":"public""#));
+    assert_eq!(back_end.take()[0].body["user"], json!("renamed"));
+    // A refusal leaves the identity as it was.
+    client.send(&format!(r#"424["token","{banned}"]"#));
+    client.expect(r#"434[{"error":{"code":"banned","message":"banned"}}]"#);
+    client.send(r#"425["join","public"]"#);
+    assert!(client.recv_text().starts_with(r#"435[{"room":"public""#));
 }

@@ -1,20 +1,29 @@
-//! Circuit breaker: a back end that does not answer gets no request for a second, and then one.
-//! Sans-IO: time arrives as `now`.
+//! Circuit breaker of one hook: a back end that does not answer gets no request for a second, and
+//! then one. Sans-IO: time arrives as `now`.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Failures in a row, within [`WINDOW`], that open the circuit.
+/// Failures in a row of different clients, within [`WINDOW`], that open the circuit.
 const FAILURES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Time for which nothing is asked after the circuit has opened.
 const OPEN_FOR: Duration = Duration::from_secs(1);
 
+/// The client whose request has failed: a user, or an address without one. The failures of one
+/// client count once, since it may send what the back end cannot handle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    User(String),
+    Address(Option<IpAddr>),
+}
+
 /// State of the circuit.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    /// Times of the last failures in a row, oldest first.
-    failures: [Option<Instant>; FAILURES],
+    /// The last failures in a row, one of each client, oldest first. Fewer than [`FAILURES`].
+    failures: Vec<(Instant, Origin)>,
     /// Time from which one more request may be sent, while the circuit is open.
     open_until: Option<Instant>,
     /// Time limit of a request. While the request that tests the back end is under way, no other
@@ -31,7 +40,7 @@ pub(super) enum Change {
 
 impl Breaker {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { failures: [None; FAILURES], open_until: None, timeout }
+        Self { failures: Vec::new(), open_until: None, timeout }
     }
 
     /// True if a request may be sent now. While the circuit is open, one request may be sent as a
@@ -49,19 +58,19 @@ impl Breaker {
     }
 
     pub(super) fn on_success(&mut self) -> Option<Change> {
-        self.failures = [None; FAILURES];
+        self.failures.clear();
         self.open_until.take().map(|_| Change::Closed)
     }
 
-    pub(super) fn on_failure(&mut self, now: Instant) -> Option<Change> {
+    pub(super) fn on_failure(&mut self, now: Instant, origin: Origin) -> Option<Change> {
         if self.open_until.is_some() {
             self.open_until = Some(now + OPEN_FOR);
             return None;
         }
-        self.failures.rotate_left(1);
-        self.failures[FAILURES - 1] = Some(now);
-        let are_close = self.failures[0].is_some_and(|first| now.saturating_duration_since(first) <= WINDOW);
-        are_close.then(|| {
+        self.failures.retain(|(at, of)| *of != origin && now.saturating_duration_since(*at) <= WINDOW);
+        self.failures.push((now, origin));
+        (self.failures.len() >= FAILURES).then(|| {
+            self.failures.clear();
             self.open_until = Some(now + OPEN_FOR);
             Change::Opened
         })
@@ -78,11 +87,15 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
+    fn user(number: u32) -> Origin {
+        Origin::User(number.to_string())
+    }
+
     fn opened(at: Instant) -> Breaker {
         let mut breaker = Breaker::new(TIMEOUT);
-        assert_eq!(breaker.on_failure(at), None);
-        assert_eq!(breaker.on_failure(at + ms(500)), None);
-        assert_eq!(breaker.on_failure(at + ms(1_000)), Some(Change::Opened));
+        assert_eq!(breaker.on_failure(at, user(1)), None);
+        assert_eq!(breaker.on_failure(at + ms(500), user(2)), None);
+        assert_eq!(breaker.on_failure(at + ms(1_000), user(3)), Some(Change::Opened));
         breaker
     }
 
@@ -99,14 +112,25 @@ mod tests {
         let start = Instant::now();
         let mut breaker = Breaker::new(TIMEOUT);
         for at in 0..10 {
-            assert_eq!(breaker.on_failure(start + ms(501) * at), None, "{at}");
+            assert_eq!(breaker.on_failure(start + ms(501) * at, user(at)), None, "{at}");
         }
         for at in 0..10 {
-            assert_eq!(breaker.on_failure(start + ms(6_000 + at)), None, "{at}");
-            assert_eq!(breaker.on_failure(start + ms(6_000 + at)), None, "{at}");
+            assert_eq!(breaker.on_failure(start + ms(6_000 + at), user(1)), None, "{at}");
+            assert_eq!(breaker.on_failure(start + ms(6_000 + at), user(2)), None, "{at}");
             assert_eq!(breaker.on_success(), None, "{at}");
         }
         assert!(breaker.admit(start + ms(7_000)));
+    }
+
+    #[test]
+    fn failures_of_one_client_count_once() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(TIMEOUT);
+        for at in 0..100 {
+            assert_eq!(breaker.on_failure(start + ms(at), user(1)), None, "{at}");
+            assert_eq!(breaker.on_failure(start + ms(at), Origin::Address(None)), None, "{at}");
+        }
+        assert_eq!(breaker.on_failure(start + ms(100), user(2)), Some(Change::Opened));
     }
 
     #[test]
@@ -116,7 +140,7 @@ mod tests {
         let tested = start + ms(2_500);
         assert!(breaker.admit(tested));
         assert!(!breaker.admit(tested) && !breaker.admit(tested + TIMEOUT));
-        assert_eq!(breaker.on_failure(tested + ms(10)), None);
+        assert_eq!(breaker.on_failure(tested + ms(10), user(1)), None);
         assert!(!breaker.admit(tested + ms(1_009)));
         assert!(breaker.admit(tested + ms(1_010)));
         assert_eq!(breaker.on_success(), Some(Change::Closed));

@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     Overloaded(usize),
     #[error("events of {0} bytes wait for hooks, which is the limit")]
     TooMuchWaits(usize),
+    #[error("events of {0} bytes of the socket wait for hooks, which is the limit")]
+    TooMuchOfSocketWaits(usize),
     #[error("the circuit is open after failures, no request is sent for a second")]
     CircuitOpen,
     #[error("an earlier hook of the socket was not answered in time")]
@@ -35,6 +37,9 @@ pub(crate) enum Failure {
     Timeout(Duration),
     #[error("request failed: {0}")]
     Unreachable(String),
+    /// The connection ended within the exchange.
+    #[error("request failed: {0}")]
+    Broken(String),
     #[error("status {0}, expected 200")]
     Status(u16),
     #[error("answer exceeds limit of {ANSWER_BYTES_MAX} bytes")]
@@ -50,22 +55,28 @@ impl Failure {
     pub(super) fn result(&self) -> super::metrics::Outcome {
         use super::metrics::Outcome;
         match self {
-            Self::Overloaded(_) | Self::TooMuchWaits(_) | Self::Stale => Outcome::Overloaded,
+            Self::Overloaded(_) | Self::TooMuchWaits(_) | Self::TooMuchOfSocketWaits(_) | Self::Stale => {
+                Outcome::Overloaded
+            }
             Self::CircuitOpen => Outcome::CircuitOpen,
             Self::Timeout(_) => Outcome::Timeout,
-            Self::Unreachable(_) => Outcome::Unreachable,
+            Self::Unreachable(_) | Self::Broken(_) => Outcome::Unreachable,
             Self::Status(_) => Outcome::Status,
             Self::TooLarge | Self::ContentType(_) | Self::Wrong(_) => Outcome::Invalid,
         }
     }
 
-    /// True if the back end as a whole seems not to work. Other failures may be caused by one
-    /// event, and a client that sends such events must not stop the hooks of all others.
-    pub(super) fn is_of_back_end(&self) -> bool {
+    /// True if the back end as a whole seems not to work, false if it does. `None` if this does not
+    /// tell: servers close the connection of a request that is too large for them.
+    ///
+    /// Other failures may be caused by one event, and a client that sends such events must not stop
+    /// the hooks of all others.
+    pub(super) fn is_of_back_end(&self) -> Option<bool> {
         match self {
-            Self::Timeout(_) | Self::Unreachable(_) => true,
-            Self::Status(status) => matches!(status, 502..=504),
-            _ => false,
+            Self::Timeout(_) | Self::Unreachable(_) => Some(true),
+            Self::Broken(_) => None,
+            Self::Status(status) => Some(matches!(status, 502..=504)),
+            _ => Some(false),
         }
     }
 }
@@ -141,7 +152,8 @@ impl HookClient {
         if error.is_timeout() {
             return Failure::Timeout(self.timeout);
         }
-        Failure::Unreachable(cause(error))
+        let cause = cause(error);
+        if error.is_connect() { Failure::Unreachable(cause) } else { Failure::Broken(cause) }
     }
 }
 

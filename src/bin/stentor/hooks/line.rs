@@ -13,13 +13,15 @@ use tokio::sync::Semaphore;
 use super::answer::Body;
 use super::client::Failure;
 use super::request::Client;
-use super::{Held, Hook, Hooks, Verdict, WAITING_BYTES_MAX};
+use super::{Held, Hook, Hooks, SOCKET_WAITING_BYTES_MAX, Verdict, WAITING_BYTES_MAX};
 
 /// The hooks of one socket, and the order in which they are asked.
 pub(crate) struct Line {
     pub(crate) hooks: Hooks,
     /// One permit, for the event whose turn it is. Waiting events get it in their order.
     turns: Semaphore,
+    /// Bytes of the socket's events that wait for their turn or for an answer.
+    waiting_bytes: AtomicUsize,
     /// Number of hooks of the socket that were not answered.
     unanswered: AtomicUsize,
     /// True until the hook of the event whose turn it is was asked.
@@ -33,6 +35,7 @@ impl Line {
         Self {
             hooks,
             turns: Semaphore::new(1),
+            waiting_bytes: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),
             is_asking: AtomicBool::new(false),
             is_stale: AtomicBool::new(false),
@@ -67,18 +70,27 @@ impl Line {
         answer
     }
 
+    /// Counts the bytes of an event that waits, up to the bounds of the socket and of all.
+    fn hold(&self, bytes: usize) -> Result<[Held<'_>; 2], Failure> {
+        // A socket of which nothing else waits may have an event of any size.
+        let of_socket = Held::add(&self.waiting_bytes, bytes, SOCKET_WAITING_BYTES_MAX.max(bytes))
+            .ok_or(Failure::TooMuchOfSocketWaits(SOCKET_WAITING_BYTES_MAX))?;
+        let of_all = Held::add(&self.hooks.0.waiting_bytes, bytes, WAITING_BYTES_MAX)
+            .ok_or(Failure::TooMuchWaits(WAITING_BYTES_MAX))?;
+        Ok([of_socket, of_all])
+    }
+
     /// Waits for the event's turn and runs `action`. The turn ends when the hook was asked and
     /// `action` waits for something else: the order of operations that were begun is that of the
     /// session.
     async fn run<T>(&self, hook: Option<Hook>, bytes: usize, action: impl Future<Output = T>) -> Result<T, Verdict> {
-        let Some(_waiting) = Held::add(&self.hooks.0.waiting_bytes, bytes, WAITING_BYTES_MAX) else {
-            return Err(self.hooks.unavailable(hook.unwrap_or(Hook::Event), &Failure::TooMuchWaits(WAITING_BYTES_MAX)));
-        };
+        let waiting = self.hold(bytes);
+        let _waiting = waiting.map_err(|failure| self.hooks.unavailable(hook.unwrap_or(Hook::Event), &failure))?;
         let unanswered = self.unanswered.load(Ordering::Relaxed);
         // The semaphore is never closed.
         let mut turn = self.turns.acquire().await.ok();
         self.is_stale.store(self.unanswered.load(Ordering::Relaxed) != unanswered, Ordering::Relaxed);
-        self.is_asking.store(hook.is_some_and(|hook| self.hooks.asks(hook)), Ordering::Relaxed);
+        self.is_asking.store(hook.is_some_and(|hook| self.hooks.asks_in_turn(hook)), Ordering::Relaxed);
         let mut action = pin!(action);
         let done = poll_fn(|context| {
             let polled = action.as_mut().poll(context);
@@ -99,7 +111,10 @@ pub(crate) async fn in_turn<T>(
     bytes: usize,
     action: impl Future<Output = T>,
 ) -> Result<T, Verdict> {
-    match Line::of(socket).filter(|line| line.hooks.asks_events()) {
+    let has_turns = |line: &Arc<Line>| {
+        line.hooks.asks_events() || hook == Some(Hook::Connect) && line.hooks.asks_in_turn(Hook::Connect)
+    };
+    match Line::of(socket).filter(has_turns) {
         Some(line) => line.run(hook, bytes, action).await,
         None => Ok(action.await),
     }

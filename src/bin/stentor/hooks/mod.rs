@@ -14,14 +14,14 @@ mod request;
 mod signature;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
 use serde::Serialize;
 use stentor::Socket;
 
-use self::breaker::{Breaker, Change};
+use self::breaker::{Breaker, Change, Origin};
 use self::metrics::{HookMetrics, Outcome};
 use super::secret::Secret;
 use super::throttle::Throttle;
@@ -38,6 +38,10 @@ pub(crate) use self::request::{
 /// Maximum number of bytes of the events of all sockets that wait for hooks. Without hooks, events
 /// are handled as fast as they are read; a back end that hangs must not fill the memory with them.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Maximum number of bytes of the events of one socket that wait, so that no socket uses up the
+/// bound of all. A single event may be larger.
+const SOCKET_WAITING_BYTES_MAX: usize = 4 << 20;
 
 /// A question to the back end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -64,6 +68,11 @@ impl Hook {
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|hook| hook.as_str() == name)
+    }
+
+    /// The hook of which an event of a client is asked. A new token is asked about as a connect.
+    pub(crate) fn of_event(name: &str) -> Option<Self> {
+        if name == "token" { Some(Self::Connect) } else { Self::named(name) }
     }
 }
 
@@ -115,7 +124,7 @@ impl HookSettings {
             pending_max: self.pending_max,
             pending: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
-            breaker: Mutex::new(Breaker::new(self.timeout)),
+            breakers: Hook::ALL.map(|_| Mutex::new(Breaker::new(self.timeout))),
             metrics: HookMetrics::default(),
             failed: Throttle::default(),
             refused: Throttle::default(),
@@ -155,8 +164,9 @@ struct Inner {
     pending: AtomicUsize,
     /// Bytes of the events that wait for their turn or for an answer.
     waiting_bytes: AtomicUsize,
-    /// Locked for a few comparisons, by any thread.
-    breaker: Mutex<Breaker>,
+    /// By [`Hook`], so that events of clients do not stop connects. Locked for a few comparisons,
+    /// by any thread.
+    breakers: [Mutex<Breaker>; Hook::ALL.len()],
     metrics: HookMetrics,
     failed: Throttle,
     refused: Throttle,
@@ -209,6 +219,12 @@ impl Hooks {
         self.0.connect_always
     }
 
+    /// True if this hook is asked of an event of a connected client. The connect hook is, of new
+    /// tokens, if it is asked for clients with a token.
+    pub(crate) fn asks_in_turn(&self, hook: Hook) -> bool {
+        self.asks(hook) && (hook != Hook::Connect || self.asks_always())
+    }
+
     /// Names in lower case of the headers that the connect hook receives.
     pub(crate) fn headers(&self) -> &[String] {
         &self.0.headers
@@ -229,7 +245,7 @@ impl Hooks {
         let namespace = client.socket.namespace();
         let request = Request::new(hook, client, namespace.path(), fields);
         let answered = match serde_json::to_vec(&request) {
-            Ok(body) => self.exchange(hook, body, client.socket.handshake().header("traceparent")).await,
+            Ok(body) => self.exchange(hook, body, client).await,
             Err(error) => Err(Failure::Wrong(format!("the request has no JSON form: {error}"))),
         };
         let answer = answered.and_then(|text| read_answer::<T>(&text).map_err(Failure::Wrong));
@@ -265,31 +281,42 @@ impl Hooks {
         }
     }
 
-    async fn exchange(&self, hook: Hook, body: Vec<u8>, traceparent: Option<&str>) -> Result<Vec<u8>, Failure> {
+    async fn exchange(&self, hook: Hook, body: Vec<u8>, client: &Client<'_>) -> Result<Vec<u8>, Failure> {
         let inner = &*self.0;
         let Some(_pending) = Held::add(&inner.pending, 1, inner.pending_max) else {
             return Err(Failure::Overloaded(inner.pending_max));
         };
         let sent = Instant::now();
-        if !self.with_breaker(|breaker| breaker.admit(sent)) {
+        if !self.breaker(hook).admit(sent) {
             return Err(Failure::CircuitOpen);
         }
-        let answer = inner.client.exchange(hook, body, traceparent).await;
+        let handshake = client.socket.handshake();
+        let answer = inner.client.exchange(hook, body, handshake.header("traceparent")).await;
         let now = Instant::now();
         inner.metrics.record_time(hook, now.saturating_duration_since(sent));
-        let is_failure = answer.as_ref().is_err_and(Failure::is_of_back_end);
-        let change =
-            self.with_breaker(|breaker| if is_failure { breaker.on_failure(now) } else { breaker.on_success() });
+        let origin = || match client.identity.user() {
+            Some(user) => Origin::User(user.to_owned()),
+            None => Origin::Address(handshake.address()),
+        };
+        let is_failure = answer.as_ref().map_or_else(Failure::is_of_back_end, |_| Some(false));
+        let change = match is_failure {
+            Some(true) => self.breaker(hook).on_failure(now, origin()),
+            Some(false) => self.breaker(hook).on_success(),
+            None => None,
+        };
+        let name = hook.as_str();
         match change {
-            Some(Change::Opened) => log::warn!("hooks paused after failures, one request a second tests the back end"),
-            Some(Change::Closed) => log::info!("hooks are asked again, the back end has answered"),
+            Some(Change::Opened) => {
+                log::warn!("hook paused after failures, one request a second tests the back end hook={name}");
+            }
+            Some(Change::Closed) => log::info!("hook is asked again, the back end has answered hook={name}"),
             None => {}
         }
         answer
     }
 
-    fn with_breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
-        act(&mut self.0.breaker.lock().unwrap_or_else(PoisonError::into_inner))
+    fn breaker(&self, hook: Hook) -> MutexGuard<'_, Breaker> {
+        self.0.breakers[hook as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,6 +14,7 @@ use super::super::live::Live;
 use super::super::replies::{ErrorAnswer, ErrorBody};
 use super::counters;
 use super::expiry;
+use super::hooks::{EventError, ask_renewal, wrong_data};
 use super::queue::{self, Access};
 
 /// The policy by which clients connect and act.
@@ -321,17 +322,22 @@ impl Policy {
         Err(ErrorBody::new(ErrorCode::Forbidden, message))
     }
 
-    /// Replaces the identity of a client by that of a new token of the same user. Returns the time
-    /// at which it expires, in seconds since 1970.
-    pub(super) async fn renew(&self, socket: &Socket, token: &str) -> Result<Option<u64>, ErrorBody> {
-        let Some(auth) = &self.auth else { return Err(no_tokens("token")) };
-        let renewed = auth.renew(socket, token).await;
-        counters::renewed(renewed.as_ref().map(|_| ()));
-        let identity = renewed.inspect_err(|error| counters::log_refused(socket, error))?;
+    /// Replaces the identity of a client by that of a new token of the same user, as the connect
+    /// hook changes it if it is asked about tokens. Returns the time at which it expires, in
+    /// seconds since 1970.
+    pub(super) async fn renew(&self, socket: &Socket, token: &str) -> Result<Option<u64>, EventError> {
+        let Some(auth) = &self.auth else { return Err(no_tokens("token").into()) };
+        let verified = auth.verify(token).await.map_err(|error| refused_renewal(socket, &error))?;
+        let (identity, data) = ask_renewal(socket, token, verified).await?;
+        check_renewal(socket, &identity).map_err(|error| refused_renewal(socket, &error))?;
+        keep_data(socket, data).map_err(|error| wrong_data(socket, &error))?;
+        let expires_at = identity.expires_at;
+        socket.extensions().insert(identity);
+        counters::renewed(Ok(()));
         expiry::schedule(socket);
         join_own_rooms(socket, self).await;
         self.leave_forbidden(socket).await;
-        Ok(identity.expires_at)
+        Ok(expires_at)
     }
 
     /// Leaves the rooms that the client may no longer be in, and ends its subscriptions of them.
@@ -347,6 +353,31 @@ impl Policy {
             Err(_) => socket.close_transport(),
         }
     }
+}
+
+/// Accepts a new identity of a connected client.
+fn check_renewal(socket: &Socket, renewed: &Identity) -> Result<(), TokenError> {
+    if renewed.user() != Identity::of(socket).user() {
+        return Err(TokenError::OtherUser);
+    }
+    if !renewed.may_connect_to(socket.namespace().path()) {
+        return Err(TokenError::Namespace);
+    }
+    Ok(())
+}
+
+/// Stores new data of the application.
+fn keep_data(socket: &Socket, given: Option<Box<RawValue>>) -> Result<(), DataError> {
+    if given.is_none() {
+        return Ok(());
+    }
+    socket.set_data(&SocketData { data: given, ..SocketData::of(socket) })
+}
+
+fn refused_renewal(socket: &Socket, error: &TokenError) -> ErrorBody {
+    counters::renewed(Err(error));
+    counters::log_refused(socket, error);
+    error.clone().into()
 }
 
 /// Leaves a room for the server. If that fails, the connection is closed: the client's rooms are

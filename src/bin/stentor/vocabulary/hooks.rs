@@ -1,10 +1,11 @@
 //! The part of hooks in the events of clients: which hook is asked, and what its answer changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
-use stentor::{Args, ConnectError, Identity, Socket};
+use serde_json::value::{RawValue, to_raw_value};
+use stentor::{Args, ConnectError, DataError, Identity, Socket};
 
 use super::super::error_code::ErrorCode;
 use super::super::hooks::{
@@ -72,18 +73,61 @@ async fn ask_connect(
     hooks: &Hooks,
     of_token: Option<&Identity>,
 ) -> Result<(Identity, Option<Box<RawValue>>), Verdict> {
-    let handshake = socket.handshake();
-    let named = |name: &str| hooks.headers().iter().any(|wanted| wanted == name);
-    let fields = ConnectFields {
-        auth: socket.auth().ok().flatten(),
-        headers: handshake.headers().filter(|(name, _)| named(name)).collect(),
-        recovering: socket.recovered(),
-    };
+    let fields = connect_fields(socket, hooks, socket.auth().ok().flatten(), socket.recovered());
     let identity = of_token.cloned().unwrap_or_default();
-    let mut body: ConnectBody =
-        hooks.ask(Hook::Connect, &Client { socket, identity: &identity, data: data_of(socket) }, fields).await?;
+    let client = Client { socket, identity: &identity, data: data_of(socket) };
+    let body: ConnectBody = hooks.ask(Hook::Connect, &client, fields).await?;
+    identified_with_data(hooks, identity, body)
+}
+
+fn connect_fields<'a>(
+    socket: &'a Socket,
+    hooks: &Hooks,
+    auth: Option<Box<RawValue>>,
+    recovering: bool,
+) -> ConnectFields<'a> {
+    let named = |name: &str| hooks.headers().iter().any(|wanted| wanted == name);
+    let headers = socket.handshake().headers().filter(|(name, _)| named(name)).collect();
+    ConnectFields { auth, headers, recovering }
+}
+
+/// Asks the back end about a client that has sent a new token, as about one that connects with it.
+/// Returns the identity of the token as it is unless the connect hook is asked about tokens.
+pub(super) async fn ask_renewal(
+    socket: &Socket,
+    token: &str,
+    of_token: Identity,
+) -> Result<(Identity, Option<Box<RawValue>>), EventError> {
+    let line = Line::of(socket).filter(|line| line.hooks.asks_in_turn(Hook::Connect));
+    let Some(line) = line else { return Ok((of_token, None)) };
+    let fields = connect_fields(socket, &line.hooks, auth_with(socket, token), false);
+    let client = Client { socket, identity: &of_token, data: data_of(socket) };
+    let asked = line.ask::<ConnectBody>(Hook::Connect, &client, fields).await;
+    let answered = asked.and_then(|body| identified_with_data(&line.hooks, of_token, body));
+    answered.map_err(|verdict| EventError::from_verdict(socket, verdict))
+}
+
+/// The error of data of the connect hook that cannot be stored.
+pub(super) fn wrong_data(socket: &Socket, error: &DataError) -> EventError {
+    let report = |line: Arc<Line>| line.hooks.wrong_answer(Hook::Connect, format!("data: {error}"));
+    EventError::from_verdict(socket, Line::of(socket).map_or(Verdict::Unavailable, report))
+}
+
+/// The `auth` that the client has sent, with this token.
+fn auth_with(socket: &Socket, token: &str) -> Option<Box<RawValue>> {
+    // An `auth` that is no object has no fields to keep.
+    let mut auth: BTreeMap<String, Box<RawValue>> = socket.auth().unwrap_or_default();
+    auth.insert("token".to_owned(), to_raw_value(token).ok()?);
+    to_raw_value(&auth).ok()
+}
+
+fn identified_with_data(
+    hooks: &Hooks,
+    of_token: Identity,
+    mut body: ConnectBody,
+) -> Result<(Identity, Option<Box<RawValue>>), Verdict> {
     let data = body.data.take();
-    let identity = identified(identity, body).map_err(|error| hooks.wrong_answer(Hook::Connect, error.to_string()))?;
+    let identity = identified(of_token, body).map_err(|error| hooks.wrong_answer(Hook::Connect, error.to_string()))?;
     Ok((identity, data))
 }
 

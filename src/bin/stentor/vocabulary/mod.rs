@@ -123,7 +123,7 @@ where
     EventError: From<E>,
     R: Future<Output = Result<T, E>> + 'static,
 {
-    let hook = Hook::named(name);
+    let hook = Hook::of_event(name);
     let policy = policy.clone();
     namespace.on(name, move |socket, event: Event<Args>| {
         let policy = policy.get();
@@ -194,7 +194,7 @@ async fn leave(socket: &Socket, args: &Args, policy: &Policy) -> Result<LeaveRep
     Ok(LeaveReply { room })
 }
 
-async fn renew(socket: &Socket, args: &Args, policy: &Policy) -> Result<RenewReply, ErrorBody> {
+async fn renew(socket: &Socket, args: &Args, policy: &Policy) -> Result<RenewReply, EventError> {
     let token = text(args, 0, "token", "token")?;
     Ok(RenewReply { exp: policy.renew(socket, &token).await? })
 }
