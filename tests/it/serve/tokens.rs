@@ -382,3 +382,21 @@ fn a_room_that_the_server_has_joined_is_kept_until_the_server_leaves_it() {
         client.expect_echo();
     }
 }
+
+#[test]
+fn a_leave_by_the_server_ends_the_durable_subscription_of_the_room() {
+    let hub = hub();
+    let rooms = |operation: &str| {
+        let body = json!({ "room": "team" }).to_string();
+        super::api::ask(&hub, "POST", &format!("/api/v1/users/42/{operation}"), &body).0
+    };
+    let mut client = hub.open(Transport::Websocket);
+    connect(&mut client, &json!({ "subscriber": "42", "token": token("42", &json!({})) }));
+    assert!(client.recv_text().contains("stentor:attached"));
+    assert_eq!(rooms("join"), 200);
+    assert_eq!(code(&mut client, &json!(["join", "team", { "durable": true }])), Value::Null);
+    assert_eq!(rooms("leave"), 200);
+    run(hub.io.of("/").to("team").durable().emit("secret", 0)).unwrap();
+    assert_eq!(ask(&mut client, &json!(["pending"]))["rooms"], json!([]));
+    client.expect_echo();
+}

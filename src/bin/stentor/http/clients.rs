@@ -11,7 +11,7 @@ use super::super::durable::target_rooms;
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorBody, Published};
 use super::super::subscriber_bodies::unix_millis;
-use super::super::vocabulary::set_server_rooms;
+use super::super::vocabulary::{leave_for_server, set_server_rooms};
 use super::body::{Fields, bad, excerpt, text};
 use super::publish::Publish;
 use super::query::{ListQuery, check_utf8};
@@ -211,19 +211,19 @@ async fn change_rooms(api: &Api, target: &Target, body: &str, is_join: bool) -> 
                 }
             }
             // The socket has disconnected since the list was made.
-            Err(RoomError::Disconnected) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.code == ErrorCode::Disconnected => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(Changed { sockets: changed })
 }
 
-async fn change_rooms_of(socket: &Socket, rooms: &[String], is_join: bool) -> Result<(), RoomError> {
+async fn change_rooms_of(socket: &Socket, rooms: &[String], is_join: bool) -> Result<(), ErrorBody> {
     for room in rooms {
         if is_join {
             socket.join(room).await?;
         } else {
-            socket.leave(room).await?;
+            leave_for_server(socket, room).await?;
         }
     }
     Ok(())

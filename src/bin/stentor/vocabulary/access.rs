@@ -343,10 +343,17 @@ impl Policy {
     }
 }
 
-/// Leaves a room for the server. If that fails, the connection is closed: the client's rooms are
-/// judged when it comes back.
+/// Leaves a room for the server, and ends the client's subscription of it.
+pub(in super::super) async fn leave_for_server(socket: &Socket, room: &str) -> Result<(), ErrorBody> {
+    let ended = queue::end_subscription(socket, room).await;
+    socket.leave(room).await?;
+    Ok(ended?)
+}
+
+/// Leaves a room that the client may no longer be in. If that fails, the connection is closed: the
+/// client's rooms are judged when it comes back.
 async fn leave(socket: &Socket, room: &str) {
-    if socket.leave(room).await.is_err() {
+    if leave_for_server(socket, room).await.is_err() {
         socket.close_transport();
     }
 }

@@ -12,7 +12,7 @@ use super::super::hooks::{
     JoinFields, Line, PublishBody, PublishFields, Refusal, Verdict,
 };
 use super::super::replies::{ErrorBody, check_event_name};
-use super::access::{Policy, SocketData, judge_resume, set_server_rooms};
+use super::access::{Policy, SocketData, judge_resume, leave_for_server, set_server_rooms};
 
 /// Error of an event, for its ack: one of this server, or one of the back end.
 #[derive(Debug, Serialize)]
@@ -208,7 +208,7 @@ async fn act(socket: &Socket, actions: Actions) -> Result<Args, EventError> {
         target.emit(&emission.event, emission.args).await?;
     }
     for room in &actions.leave {
-        socket.leave(room).await?;
+        leave_for_server(socket, room).await?;
     }
     if !actions.leave.is_empty() {
         set_server_rooms(socket, &actions.leave, false);

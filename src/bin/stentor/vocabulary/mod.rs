@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArgs};
 
 use self::access::Operation;
+pub(super) use self::access::leave_for_server;
 pub(crate) use self::access::{Policy, SharedPolicy, set_server_rooms};
 use self::hooks::EventError;
 use self::publish::publish;
