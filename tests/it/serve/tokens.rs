@@ -400,3 +400,16 @@ fn a_leave_by_the_server_ends_the_durable_subscription_of_the_room() {
     assert_eq!(ask(&mut client, &json!(["pending"]))["rooms"], json!([]));
     client.expect_echo();
 }
+
+#[test]
+fn a_join_by_the_server_keeps_what_a_token_for_the_room_permits() {
+    let hub = hub();
+    let mut client = join_with(&hub, Transport::Websocket, &token("42", &json!({})));
+    let of_room = sign(&json!({ "sub": "42", "room": "team", "publish": true, "exp": unix_seconds() + 3_600 }));
+    assert_eq!(code(&mut client, &json!(["join", "team", { "token": of_room }])), Value::Null);
+    let body = json!({ "room": "team" }).to_string();
+    assert_eq!(super::api::ask(&hub, "POST", "/api/v1/users/42/join", &body).0, 200);
+    assert_eq!(code(&mut client, &json!(["publish", "team", "e"])), Value::Null);
+    assert_eq!(super::api::ask(&hub, "POST", "/api/v1/users/42/leave", &body).0, 200);
+    assert_eq!(code(&mut client, &json!(["publish", "team", "e"])), "forbidden");
+}

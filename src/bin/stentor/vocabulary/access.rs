@@ -82,10 +82,22 @@ impl SocketData {
         socket.data::<Option<Self>>().ok().flatten().unwrap_or_default()
     }
 
-    /// Stores the data. Data above the limit of the server is not stored.
-    fn store(&self, socket: &Socket) {
-        if let Err(error) = socket.set_data(self) {
+    /// Changes the data of a socket, also beside other threads. Data above the limit of the server
+    /// is not stored.
+    fn update(socket: &Socket, mut change: impl FnMut(&mut Self)) {
+        let updated = socket.update_data(|data: &mut Option<Self>| change(data.get_or_insert_default()));
+        if let Err(error) = updated {
             log::debug!("data of a socket not stored socket={} error=\"{error}\"", socket.id());
+        }
+    }
+
+    /// Restores what was known of rooms.
+    fn put_back(&mut self, earlier: &[(&String, Option<JoinedRoom>)]) {
+        for (room, joined) in earlier {
+            match joined {
+                Some(joined) => drop(self.rooms.insert((*room).clone(), *joined)),
+                None => drop(self.rooms.remove(*room)),
+            }
         }
     }
 
@@ -95,7 +107,7 @@ impl SocketData {
 }
 
 /// A room in which a client is by a token for this room, or since the server has joined it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct JoinedRoom {
     /// True if the client may publish to the room as well.
     publish: bool,
@@ -111,17 +123,48 @@ impl JoinedRoom {
     }
 }
 
-/// Permits a client to stay in rooms that the server has joined for it, or ends that permission.
-pub(crate) fn set_server_rooms(socket: &Socket, rooms: &[String], is_permitted: bool) {
-    let mut data = SocketData::of(socket);
-    for room in rooms {
-        if is_permitted {
-            data.rooms.insert(room.clone(), JoinedRoom { publish: false, exp: None });
-        } else {
-            data.rooms.remove(room);
+/// Joins rooms for the server. With `is_kept`, the client may stay in them whatever its token
+/// allows. Stops at the first error; what was joined before stays.
+pub(in super::super) async fn join_for_server(
+    socket: &Socket,
+    rooms: &[String],
+    is_kept: bool,
+) -> Result<(), ErrorBody> {
+    let mut earlier = Vec::new();
+    if is_kept && !rooms.is_empty() {
+        // First, so that a renewal meanwhile does not leave the rooms.
+        SocketData::update(socket, |data| {
+            earlier = rooms.iter().map(|room| (room, data.rooms.get(room).copied())).collect();
+            for room in rooms {
+                // A token for the room may permit to publish.
+                data.rooms.entry(room.clone()).or_insert(JoinedRoom { publish: false, exp: None }).exp = None;
+            }
+        });
+    }
+    for (joined, room) in rooms.iter().enumerate() {
+        if let Err(error) = socket.join(room).await {
+            let failed = earlier.get(joined..).unwrap_or_default();
+            if !failed.is_empty() {
+                SocketData::update(socket, |data| data.put_back(failed));
+            }
+            return Err(error.into());
         }
     }
-    data.store(socket);
+    Ok(())
+}
+
+/// Leaves rooms for the server, and ends the client's subscriptions of them and what it was
+/// permitted by a token for one of them or by a join of the server. Stops at the first error.
+pub(in super::super) async fn leave_for_server(socket: &Socket, rooms: &[String]) -> Result<(), ErrorBody> {
+    let data = SocketData::of(socket);
+    if rooms.iter().any(|room| data.rooms.contains_key(room)) {
+        // First, so that the client cannot join again meanwhile.
+        SocketData::update(socket, |data| data.rooms.retain(|room, _| !rooms.contains(room)));
+    }
+    for room in rooms {
+        leave_room(socket, room).await?;
+    }
+    Ok(())
 }
 
 /// An operation of a client in a room.
@@ -194,13 +237,15 @@ pub(super) fn judge_resume(
     given: Option<Box<RawValue>>,
 ) -> Result<(), DataError> {
     let identity = Identity::of(socket);
-    let mut data = SocketData::of(socket);
+    let stored = socket.data::<Option<SocketData>>();
+    let is_foreign = stored.is_err();
+    let mut data = stored.ok().flatten().unwrap_or_default();
     if socket.recovered() && data.user.as_deref() != identity.user() {
         counters::other_user(socket);
         socket.decline_resume();
         data = SocketData::default();
     }
-    let has_changed = given.is_some() || data.user.as_deref() != identity.user();
+    let has_changed = is_foreign || given.is_some() || data.user.as_deref() != identity.user();
     data.user = identity.user().map(ToOwned::to_owned);
     data.data = given.or(data.data);
     if has_changed {
@@ -289,10 +334,10 @@ impl Policy {
         let verified = auth.verify_room_token(token, &Identity::of(socket), room).await;
         let RoomGrant { publish, expires_at: exp, .. } =
             verified.inspect_err(|error| counters::log_refused(socket, error))?;
-        let mut data = SocketData::of(socket);
-        data.rooms.retain(|_, joined| joined.is_valid());
-        data.rooms.insert(room.to_owned(), JoinedRoom { publish, exp: Some(exp) });
-        data.store(socket);
+        SocketData::update(socket, |data| {
+            data.rooms.retain(|_, joined| joined.is_valid());
+            data.rooms.insert(room.to_owned(), JoinedRoom { publish, exp: Some(exp) });
+        });
         Ok(())
     }
 
@@ -344,7 +389,7 @@ impl Policy {
 }
 
 /// Leaves a room for the server, and ends the client's subscription of it.
-pub(in super::super) async fn leave_for_server(socket: &Socket, room: &str) -> Result<(), ErrorBody> {
+async fn leave_room(socket: &Socket, room: &str) -> Result<(), ErrorBody> {
     let ended = queue::end_subscription(socket, room).await;
     socket.leave(room).await?;
     Ok(ended?)
@@ -353,7 +398,7 @@ pub(in super::super) async fn leave_for_server(socket: &Socket, room: &str) -> R
 /// Leaves a room that the client may no longer be in. If that fails, the connection is closed: the
 /// client's rooms are judged when it comes back.
 async fn leave(socket: &Socket, room: &str) {
-    if leave_for_server(socket, room).await.is_err() {
+    if leave_room(socket, room).await.is_err() {
         socket.close_transport();
     }
 }

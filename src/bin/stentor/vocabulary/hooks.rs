@@ -12,7 +12,7 @@ use super::super::hooks::{
     JoinFields, Line, PublishBody, PublishFields, Refusal, Verdict,
 };
 use super::super::replies::{ErrorBody, check_event_name};
-use super::access::{Policy, SocketData, judge_resume, leave_for_server, set_server_rooms};
+use super::access::{Policy, SocketData, join_for_server, judge_resume, leave_for_server};
 
 /// Error of an event, for its ack: one of this server, or one of the back end.
 #[derive(Debug, Serialize)]
@@ -195,23 +195,13 @@ pub(super) async fn ask_event(
 
 /// Does what the answer to an event asks for, up to the first error.
 async fn act(socket: &Socket, actions: Actions) -> Result<Args, EventError> {
-    for room in &actions.join {
-        socket.join(room).await?;
-    }
-    if !actions.join.is_empty() {
-        set_server_rooms(socket, &actions.join, true);
-    }
+    join_for_server(socket, &actions.join, true).await?;
     for emission in actions.emit {
         check_event_name(&emission.event)?;
         let target = socket.all().to(emission.room);
         let target = emission.except.iter().fold(target, |target, room| target.except(room));
         target.emit(&emission.event, emission.args).await?;
     }
-    for room in &actions.leave {
-        leave_for_server(socket, room).await?;
-    }
-    if !actions.leave.is_empty() {
-        set_server_rooms(socket, &actions.leave, false);
-    }
+    leave_for_server(socket, &actions.leave).await?;
     Ok(actions.ack)
 }

@@ -19,8 +19,8 @@ use serde_json::value::RawValue;
 use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArgs};
 
 use self::access::Operation;
-pub(super) use self::access::leave_for_server;
-pub(crate) use self::access::{Policy, SharedPolicy, set_server_rooms};
+pub(crate) use self::access::{Policy, SharedPolicy};
+pub(super) use self::access::{join_for_server, leave_for_server};
 use self::hooks::EventError;
 use self::publish::publish;
 pub(crate) use self::queue::Access;
