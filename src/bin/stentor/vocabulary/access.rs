@@ -91,6 +91,11 @@ impl SocketData {
         }
     }
 
+    /// The first expiry of the tokens for rooms that are valid, in seconds since 1970.
+    fn first_expiry(&self) -> Option<u64> {
+        self.rooms.values().filter(|joined| joined.is_valid()).filter_map(|joined| joined.exp).min()
+    }
+
     /// Restores what was known of rooms.
     fn put_back(&mut self, earlier: &[(&String, Option<JoinedRoom>)]) {
         for (room, joined) in earlier {
@@ -272,6 +277,27 @@ pub(super) async fn join_own_rooms(socket: &Socket, policy: &Policy) {
     }
 }
 
+/// Schedules the end of the client's tokens for rooms. Must be called on the worker of the socket.
+pub(super) fn watch_room_tokens(socket: &Socket) {
+    expiry::schedule_room(socket, SocketData::of(socket).first_expiry());
+}
+
+/// Leaves the rooms whose tokens have expired, ends their subscriptions, and notifies the client.
+pub(super) async fn leave_expired(socket: &Socket) {
+    watch_room_tokens(socket);
+    let Some(policy) = socket.extensions().get::<SharedPolicy>() else { return };
+    let policy = policy.get();
+    let data = SocketData::of(socket);
+    let expired = data.rooms.iter().filter(|(_, joined)| !joined.is_valid());
+    for (room, _) in expired.filter(|(room, _)| !policy.keeps_now(socket, room)) {
+        leave(socket, room).await;
+        let error = ErrorBody::new(ErrorCode::TokenExpired, format!("room {room:?} left: its token has expired"));
+        // Fails only if the socket has disconnected.
+        let _ = socket.emit("stentor:error", ErrorAnswer { error }).await;
+    }
+    SocketData::update(socket, |data| data.rooms.retain(|_, joined| joined.is_valid()));
+}
+
 impl Policy {
     /// Returns whether the client may stay in a room.
     fn keeps(&self, identity: &Identity, data: &SocketData, room: &str) -> bool {
@@ -338,6 +364,7 @@ impl Policy {
             data.rooms.retain(|_, joined| joined.is_valid());
             data.rooms.insert(room.to_owned(), JoinedRoom { publish, exp: Some(exp) });
         });
+        watch_room_tokens(socket);
         Ok(())
     }
 

@@ -85,11 +85,15 @@ fn admit(namespace: Namespace, policy: &SharedPolicy) -> Namespace {
             async { admitted }
         })
         .on_connection(move |socket| {
-            let policy = connected.get();
+            let (shared, policy) = (connected.clone(), connected.get());
             async move {
                 access::join_own_rooms(&socket, &policy).await;
                 queue::attach_named(&socket, &policy).await;
                 expiry::schedule(&socket);
+                if policy.auth.is_some() {
+                    socket.extensions().insert(shared);
+                    access::watch_room_tokens(&socket);
+                }
                 Ok(())
             }
         })
