@@ -440,3 +440,32 @@ fn a_room_is_left_when_the_token_for_it_expires() {
         hub.wait_for_sessions(0);
     });
 }
+
+#[test]
+fn a_subscription_by_a_token_for_the_room_outlives_the_session() {
+    let hub = hub();
+    let of_room = |user: &str| sign(&json!({ "sub": user, "room": "a", "exp": unix_seconds() + 3_600 }));
+    let named = |room_tokens: Value| json!({ "subscriber": "42", "token": token("42", &json!({})), "room_tokens": room_tokens });
+    let mut client = hub.open(Transport::Websocket);
+    connect(&mut client, &named(json!({})));
+    assert!(client.recv_text().contains("stentor:attached"));
+    let options = json!({ "durable": true, "token": of_room("42") });
+    assert_eq!(code(&mut client, &json!(["join", "a", options])), Value::Null);
+    client.send("1");
+    hub.wait_for_sessions(0);
+    run(hub.io.of("/").to("a").durable().emit("missed", 0)).unwrap();
+    let mut client = hub.open(Transport::Websocket);
+    for (tokens, expected) in [
+        (json!({ "a": of_room("43") }), "token_invalid"),
+        (json!({ "b": of_room("42") }), "token_invalid"),
+        (json!({ "user:42": of_room("42") }), "forbidden"),
+        (json!({ "a": 1 }), "bad_request"),
+        (json!([of_room("42")]), "bad_request"),
+    ] {
+        assert_eq!(connect(&mut client, &named(tokens.clone()))["data"]["code"], expected, "{tokens}");
+    }
+    connect(&mut client, &named(json!({ "a": of_room("42") })));
+    assert!(client.recv_text().contains("stentor:attached"));
+    assert_eq!(event(&mut client), json!(["missed", 0]));
+    assert_eq!(ask(&mut client, &json!(["pending"]))["rooms"], json!(["a"]));
+}

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use stentor::{AccessRules, Auth, ConnectError, DataError, Identity, RoomAccess, RoomGrant, Socket, TokenError};
 
 use super::super::error_code::ErrorCode;
@@ -223,23 +224,67 @@ pub(super) async fn identify(socket: &Socket, policy: &Policy) -> Result<(), Con
         }
         Err(error) => {
             counters::connected(Err(&error));
-            counters::log_refused(socket, &error);
-            let is_temporary = error == TokenError::KeysUnavailable;
-            let refusal = ConnectError::from(error);
-            Err(if is_temporary { refusal.temporary() } else { refusal })
+            Err(refused(socket, error))
         }
     }
+}
+
+fn refused(socket: &Socket, error: TokenError) -> ConnectError {
+    counters::log_refused(socket, &error);
+    let is_temporary = error == TokenError::KeysUnavailable;
+    let refusal = ConnectError::from(error);
+    if is_temporary { refusal.temporary() } else { refusal }
+}
+
+/// Rooms with their tokens in the `auth` of a client.
+#[derive(Deserialize)]
+struct RoomTokens {
+    room_tokens: BTreeMap<String, String>,
+}
+
+/// Rooms that a client may join by tokens for them.
+#[derive(Default)]
+pub(super) struct RoomGrants(BTreeMap<String, JoinedRoom>);
+
+/// Verifies the tokens for rooms that a client has sent in its `auth`, so that its subscriptions of
+/// these rooms stay. Connection middleware after the client was identified. Their number is bounded
+/// by the size of an `auth`.
+pub(super) async fn room_grants(socket: &Socket, policy: &Policy) -> Result<RoomGrants, ConnectError> {
+    let mut granted = RoomGrants::default();
+    let (Some(auth), Ok(Some(sent))) = (&policy.auth, socket.auth::<Option<Map<String, Value>>>()) else {
+        return Ok(granted);
+    };
+    if !sent.contains_key("room_tokens") {
+        return Ok(granted);
+    }
+    let wrong = |code: ErrorCode, message: String| {
+        ConnectError::new(format!("room_tokens: {message}")).with_data(serde_json::json!({ "code": code }))
+    };
+    let RoomTokens { room_tokens } = serde_json::from_value(sent.into()).map_err(|error| {
+        wrong(ErrorCode::BadRequest, format!("{error}; expected tokens by room, such as {{\"chat:7\": \"…\"}}"))
+    })?;
+    let identity = Identity::of(socket);
+    for (room, token) in room_tokens {
+        if policy.rules.user_of(&room).is_some() {
+            return Err(wrong(ErrorCode::Forbidden, format!("room {room:?} belongs to a user")));
+        }
+        let verified = auth.verify_room_token(&token, &identity, &room).await;
+        let grant = verified.map_err(|error| refused(socket, error))?;
+        granted.0.insert(room, JoinedRoom { publish: grant.publish, exp: Some(grant.expires_at) });
+    }
+    Ok(granted)
 }
 
 /// Judges the session that a client is about to resume by its new identity: another user gets a new
 /// session, and rooms that the client may no longer join are left. Connection middleware after the
 /// client was identified.
 ///
-/// `given` is new data of the application.
+/// `given` is new data of the application, and `granted` are rooms by tokens for them.
 pub(super) fn judge_resume(
     socket: &Socket,
     policy: &Arc<Policy>,
     given: Option<Box<RawValue>>,
+    granted: RoomGrants,
 ) -> Result<(), DataError> {
     let identity = Identity::of(socket);
     let stored = socket.data::<Option<SocketData>>();
@@ -250,9 +295,10 @@ pub(super) fn judge_resume(
         socket.decline_resume();
         data = SocketData::default();
     }
-    let has_changed = is_foreign || given.is_some() || data.user.as_deref() != identity.user();
+    let has_changed = is_foreign || given.is_some() || !granted.0.is_empty() || data.user.as_deref() != identity.user();
     data.user = identity.user().map(ToOwned::to_owned);
     data.data = given.or(data.data);
+    data.rooms.extend(granted.0);
     if has_changed {
         socket.set_data(&data)?;
     }

@@ -12,7 +12,7 @@ use super::super::hooks::{
     JoinFields, Line, PublishBody, PublishFields, Refusal, Verdict,
 };
 use super::super::replies::{ErrorBody, check_event_name};
-use super::access::{Policy, SocketData, join_for_server, judge_resume, leave_for_server};
+use super::access::{Policy, SocketData, join_for_server, judge_resume, leave_for_server, room_grants};
 
 /// Error of an event, for its ack: one of this server, or one of the back end.
 #[derive(Debug, Serialize)]
@@ -51,7 +51,8 @@ impl EventError {
 /// Then judges the session that the client is about to resume by this identity.
 pub(super) async fn judge(socket: &Socket, policy: &Arc<Policy>) -> Result<(), ConnectError> {
     let Some(hooks) = &policy.hooks else {
-        return judge_resume(socket, policy, None).map_err(|error| ConnectError::new(error.to_string()));
+        let granted = room_grants(socket, policy).await?;
+        return judge_resume(socket, policy, None, granted).map_err(|error| ConnectError::new(error.to_string()));
     };
     let of_token = socket.extensions().get::<Identity>();
     let mut data = None;
@@ -62,7 +63,8 @@ pub(super) async fn judge(socket: &Socket, policy: &Arc<Policy>) -> Result<(), C
         data = given;
     }
     socket.extensions().insert(Line::new(hooks.clone()));
-    judge_resume(socket, policy, data)
+    let granted = room_grants(socket, policy).await?;
+    judge_resume(socket, policy, data, granted)
         .map_err(|error| refused_connect(socket, hooks, hooks.wrong_answer(Hook::Connect, format!("data: {error}"))))
 }
 
