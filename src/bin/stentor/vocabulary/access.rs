@@ -263,12 +263,12 @@ pub(super) async fn room_grants(socket: &Socket, policy: &Policy) -> Result<Room
     let RoomTokens { room_tokens } = serde_json::from_value(sent.into()).map_err(|error| {
         wrong(ErrorCode::BadRequest, format!("{error}; expected tokens by room, such as {{\"chat:7\": \"…\"}}"))
     })?;
-    let identity = Identity::of(socket);
+    let (identity, namespace) = (Identity::of(socket), socket.namespace());
     for (room, token) in room_tokens {
         if policy.rules.user_of(&room).is_some() {
             return Err(wrong(ErrorCode::Forbidden, format!("room {room:?} belongs to a user")));
         }
-        let verified = auth.verify_room_token(&token, &identity, &room).await;
+        let verified = auth.verify_room_token(&token, &identity, namespace.path(), &room).await;
         let grant = verified.map_err(|error| refused(socket, error))?;
         granted.0.insert(room, JoinedRoom { publish: grant.publish, exp: Some(grant.expires_at) });
     }
@@ -403,7 +403,7 @@ impl Policy {
             return self.check(socket, Operation::Join, &[room]).await;
         };
         let Some(auth) = &self.auth else { return Err(no_tokens("join")) };
-        let verified = auth.verify_room_token(token, &Identity::of(socket), room).await;
+        let verified = auth.verify_room_token(token, &Identity::of(socket), socket.namespace().path(), room).await;
         let RoomGrant { publish, expires_at: exp, .. } =
             verified.inspect_err(|error| counters::log_refused(socket, error))?;
         SocketData::update(socket, |data| {
