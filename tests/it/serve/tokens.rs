@@ -469,3 +469,19 @@ fn a_subscription_by_a_token_for_the_room_outlives_the_session() {
     assert_eq!(event(&mut client), json!(["missed", 0]));
     assert_eq!(ask(&mut client, &json!(["pending"]))["rooms"], json!(["a"]));
 }
+
+#[test]
+fn a_pattern_for_all_rooms_does_not_reach_the_sockets_of_others() {
+    let hub = hub();
+    let other = hub.open(Transport::Websocket).connect_with("", &auth(&token("43", &json!({}))).to_string());
+    let id = other["sid"].as_str().unwrap();
+    for (pattern, expected) in [("*", json!("forbidden")), ("***", json!("forbidden")), (id, Value::Null)] {
+        let mut client = hub.open(Transport::Websocket);
+        let own = connect(&mut client, &auth(&token("42", &json!({ "publish": [pattern, "doc-*"] }))));
+        assert_eq!(code(&mut client, &json!(["publish", id, "e"])), expected, "{pattern}");
+        assert_eq!(code(&mut client, &json!(["publish", "doc-0123456789abcdef", "e"])), Value::Null);
+        if pattern == "*" {
+            assert_eq!(code(&mut client, &json!(["publish", own["sid"], "e"])), Value::Null);
+        }
+    }
+}
