@@ -100,9 +100,15 @@ impl SocketData {
         }
     }
 
-    /// The first expiry of the tokens for rooms that are valid, in seconds since 1970.
+    /// The first expiry of a token for a room, in seconds since 1970. It may have passed.
     fn first_expiry(&self) -> Option<u64> {
-        self.rooms.values().filter(|joined| joined.is_valid()).filter_map(|joined| joined.exp).min()
+        self.rooms.values().filter(|joined| !joined.by_server).filter_map(|joined| joined.exp).min()
+    }
+
+    /// Notes a token for a room, in place of an earlier one.
+    fn permit(&mut self, room: &str, publish: bool, expires_at: u64) {
+        let joined = self.rooms.entry(room.to_owned()).or_default();
+        (joined.publish, joined.exp) = (publish, Some(expires_at));
     }
 
     /// Restores what was known of rooms.
@@ -121,19 +127,30 @@ impl SocketData {
 }
 
 /// A room in which a client is by a token for this room, or since the server has joined it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+#[serde(default)]
 struct JoinedRoom {
-    /// True if the client may publish to the room as well.
+    /// True if the token permits to publish to the room as well.
     publish: bool,
-    /// Time from which the token is no longer valid, in seconds since 1970. `None` for a room that
-    /// the server has joined.
+    /// Time from which the token is no longer valid, in seconds since 1970. `None` without a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<u64>,
+    /// The server has joined the room, and the client may stay until the server leaves it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    by_server: bool,
 }
 
 impl JoinedRoom {
     fn is_valid(&self) -> bool {
-        self.exp.is_none_or(|exp| unix_seconds(SystemTime::now()) < exp)
+        self.by_server || self.has_token()
+    }
+
+    fn has_token(&self) -> bool {
+        self.exp.is_some_and(|exp| unix_seconds(SystemTime::now()) < exp)
+    }
+
+    fn may_publish(&self) -> bool {
+        self.publish && self.has_token()
     }
 }
 
@@ -150,8 +167,7 @@ pub(in super::super) async fn join_for_server(
         SocketData::update(socket, |data| {
             earlier = rooms.iter().map(|room| (room, data.rooms.get(room).copied())).collect();
             for room in rooms {
-                // A token for the room may permit to publish.
-                data.rooms.entry(room.clone()).or_insert(JoinedRoom { publish: false, exp: None }).exp = None;
+                data.rooms.entry(room.clone()).or_default().by_server = true;
             }
         });
     }
@@ -252,7 +268,7 @@ struct RoomTokens {
 
 /// Rooms that a client may join by tokens for them.
 #[derive(Default)]
-pub(super) struct RoomGrants(BTreeMap<String, JoinedRoom>);
+pub(super) struct RoomGrants(BTreeMap<String, RoomGrant>);
 
 /// Verifies the tokens for rooms that a client has sent in its `auth`, so that its subscriptions of
 /// these rooms stay. Connection middleware after the client was identified. Their number is bounded
@@ -278,7 +294,7 @@ pub(super) async fn room_grants(socket: &Socket, policy: &Policy) -> Result<Room
         }
         let verified = auth.verify_room_token(&token, &identity, namespace.path(), &room).await;
         let grant = verified.map_err(|error| refused(socket, error))?;
-        granted.0.insert(room, JoinedRoom { publish: grant.publish, exp: Some(grant.expires_at) });
+        granted.0.insert(room, grant);
     }
     Ok(granted)
 }
@@ -306,7 +322,9 @@ pub(super) fn judge_resume(
     let has_changed = is_foreign || given.is_some() || !granted.0.is_empty() || data.user.as_deref() != identity.user();
     data.user = identity.user().map(ToOwned::to_owned);
     data.data = given.or(data.data);
-    data.rooms.extend(granted.0);
+    for (room, grant) in &granted.0 {
+        data.permit(room, grant.publish, grant.expires_at);
+    }
     if has_changed {
         socket.set_data(&data)?;
     }
@@ -338,18 +356,21 @@ pub(super) fn watch_room_tokens(socket: &Socket) {
 
 /// Leaves the rooms whose tokens have expired, ends their subscriptions, and notifies the client.
 pub(super) async fn leave_expired(socket: &Socket) {
-    watch_room_tokens(socket);
     let Some(policy) = socket.extensions().get::<SharedPolicy>() else { return };
     let policy = policy.get();
-    let data = SocketData::of(socket);
-    let expired = data.rooms.iter().filter(|(_, joined)| !joined.is_valid());
-    for (room, _) in expired.filter(|(room, _)| !policy.keeps_now(socket, room)) {
+    let mut expired = SocketData::of(socket).rooms;
+    expired.retain(|_, joined| !joined.is_valid());
+    for room in expired.keys().filter(|room| !policy.keeps_now(socket, room)) {
         leave(socket, room).await;
         let error = ErrorBody::new(ErrorCode::TokenExpired, format!("room {room:?} left: its token has expired"));
         // Fails only if the socket has disconnected.
         let _ = socket.emit("stentor:error", ErrorAnswer { error }).await;
     }
-    SocketData::update(socket, |data| data.rooms.retain(|_, joined| joined.is_valid()));
+    // A token that has expired meanwhile is not removed before its room is left.
+    SocketData::update(socket, |data| {
+        data.rooms.retain(|room, joined| joined.is_valid() || !expired.contains_key(room));
+    });
+    watch_room_tokens(socket);
 }
 
 impl Policy {
@@ -415,7 +436,7 @@ impl Policy {
             return false;
         }
         let data = SocketData::of(socket);
-        data.joined(room).is_some_and(|joined| operation != Operation::Publish || joined.publish)
+        data.joined(room).is_some_and(|joined| operation != Operation::Publish || joined.may_publish())
     }
 
     /// Accepts the join of a room, by the client's identity or by a token for the room.
@@ -427,10 +448,7 @@ impl Policy {
         let verified = auth.verify_room_token(token, &Identity::of(socket), socket.namespace().path(), room).await;
         let RoomGrant { publish, expires_at: exp, .. } =
             verified.inspect_err(|error| counters::log_refused(socket, error))?;
-        SocketData::update(socket, |data| {
-            data.rooms.retain(|_, joined| joined.is_valid());
-            data.rooms.insert(room.to_owned(), JoinedRoom { publish, exp: Some(exp) });
-        });
+        SocketData::update(socket, |data| data.permit(room, publish, exp));
         watch_room_tokens(socket);
         Ok(())
     }
