@@ -29,8 +29,8 @@ pub enum EmitError {
     /// have been emitted.
     #[error("no answer within the deadline, or the session has ended: the event may or may not have been emitted")]
     Unanswered,
-    /// The data has no JSON form. Change its type.
-    #[error("data cannot be written as JSON: {0}")]
+    /// The data has no JSON form, or stored data is not of the expected type.
+    #[error("data cannot be written or read as JSON: {0}")]
     Data(#[from] serde_json::Error),
     /// A room name in the target is invalid. Change the call.
     #[error("target room is invalid: {0}")]

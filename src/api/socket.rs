@@ -184,15 +184,47 @@ impl Socket {
     /// [`limits.sockets.data_bytes_max`](crate::limits::SocketLimits::data_bytes_max), and with
     /// [`DataError::Json`] if the data has no JSON form.
     pub fn set_data<T: Serialize>(&self, data: T) -> Result<(), DataError> {
+        let json = self.data_json(&data)?;
+        if self.socket.info.set_data(Some(json)) {
+            self.request(Request::JournalData { socket: self.id() });
+        }
+        Ok(())
+    }
+
+    /// Changes the application's data of this socket without losing a change that another thread
+    /// makes meanwhile. Reads the data as [`data`](Self::data) does, and stores it as
+    /// [`set_data`](Self::set_data) does.
+    ///
+    /// `change` is called again with the newer data if the data was changed during the call.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the data cannot be read as `T`, and for the reasons of
+    /// [`set_data`](Self::set_data). The data is then unchanged.
+    pub fn update_data<T: DeserializeOwned + Serialize>(
+        &self,
+        mut change: impl FnMut(&mut T),
+    ) -> Result<(), DataError> {
+        loop {
+            let before = self.socket.info.data();
+            let mut data: T = serde_json::from_str(&well_formed(before.as_deref().unwrap_or("null")))?;
+            change(&mut data);
+            let json = self.data_json(&data)?;
+            let Some(is_first) = self.socket.info.replace_data(before.as_deref(), json) else { continue };
+            if is_first {
+                self.request(Request::JournalData { socket: self.id() });
+            }
+            return Ok(());
+        }
+    }
+
+    fn data_json(&self, data: impl Serialize) -> Result<Box<str>, DataError> {
         let json = serde_json::to_string(&data)?;
         let (bytes, limit) = (json.len(), self.core.limits.sockets.data_bytes_max);
         if bytes > limit {
             return Err(DataError::TooLarge { bytes, limit });
         }
-        if self.socket.info.set_data(Some(json.into())) {
-            self.request(Request::JournalData { socket: self.id() });
-        }
-        Ok(())
+        Ok(json.into())
     }
 
     /// Typed values of the application for this socket. They stay in this process and are not

@@ -126,6 +126,18 @@ impl SocketInfo {
         self.is_recoverable() && !self.data_changed.swap(true, Ordering::AcqRel)
     }
 
+    /// Replaces the application's JSON if it is still `before`. Returns whether the session must be
+    /// notified, or `None` if another thread has changed the data.
+    pub(crate) fn replace_data(&self, before: Option<&str>, data: Box<str>) -> Option<bool> {
+        let mut stored = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        if stored.as_deref() != before {
+            return None;
+        }
+        *stored = Some(data);
+        drop(stored);
+        Some(self.is_recoverable() && !self.data_changed.swap(true, Ordering::AcqRel))
+    }
+
     fn put_data(&self, data: Option<Box<str>>) {
         *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data;
     }

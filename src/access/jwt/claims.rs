@@ -14,6 +14,9 @@ pub(super) type Claims = Map<String, Value>;
 /// Claim of a token for one room, which a token for a connection does not have.
 const ROOM: &str = "room";
 
+/// Claim of a token for one room: the namespace of the room, `/` without it.
+const NAMESPACE: &str = "namespace";
+
 /// Maximum number of bytes of a foreign text in an error.
 const SHOWN_BYTES_MAX: usize = 160;
 
@@ -76,11 +79,12 @@ impl Expected {
         Ok(identity)
     }
 
-    /// Checks the claims of a token for one room.
+    /// Checks the claims of a token for one room of a namespace.
     pub(super) fn room_grant(
         &self,
         claims: &Claims,
         user: Option<&str>,
+        namespace: &str,
         room: &str,
         now: u64,
     ) -> Result<RoomGrant, TokenError> {
@@ -92,6 +96,14 @@ impl Expected {
             Some(Value::String(of)) if of == room => {}
             Some(Value::String(_)) => return Err(TokenError::claim(ROOM, "this token is for another room")),
             _ => return Err(TokenError::claim(ROOM, "expected the name of the room")),
+        }
+        match claims.get(NAMESPACE) {
+            None | Some(Value::Null) if namespace == "/" => {}
+            Some(Value::String(of)) if of == namespace => {}
+            None | Some(Value::Null | Value::String(_)) => {
+                return Err(TokenError::claim(NAMESPACE, "this token is for another namespace"));
+            }
+            Some(_) => return Err(TokenError::claim(NAMESPACE, "expected the path of a namespace")),
         }
         let publish = match claims.get("publish") {
             None | Some(Value::Null) => false,

@@ -215,20 +215,21 @@ impl Auth {
         Ok(identity)
     }
 
-    /// Verifies a token for one join: claims `sub` (the user), `room`, `exp`, and `publish` if the
-    /// client may also publish to the room.
+    /// Verifies a token for one join: claims `sub` (the user), `room`, `exp`, `namespace` if the
+    /// room is in another one than `/`, and `publish` if the client may also publish to the room.
     ///
     /// # Errors
     ///
-    /// Fails if the token is refused, or is not that of this user and room.
+    /// Fails if the token is refused, or is not that of this user, namespace and room.
     pub async fn verify_room_token(
         &self,
         token: &str,
         identity: &Identity,
+        namespace: &str,
         room: &str,
     ) -> Result<RoomGrant, TokenError> {
         let claims = self.signed_claims(token).await?;
-        self.expected.room_grant(&claims, identity.user(), room, now())
+        self.expected.room_grant(&claims, identity.user(), namespace, room, now())
     }
 
     /// Fetches the keys of a URL now, instead of when the first client connects. Does nothing for

@@ -254,7 +254,7 @@ fn claims_of_the_wrong_form_are_refused_by_name() {
 fn a_token_for_a_room_is_for_one_user_and_room() {
     let grant = |changes: Value, user: Option<&str>, room: &str| {
         let claims = claims(&changes);
-        hmac().expected.room_grant(claims.as_object().expect("an object"), user, room, NOW)
+        hmac().expected.room_grant(claims.as_object().expect("an object"), user, "/", room, NOW)
     };
     let room = || json!({ "room": "chat:7", "publish": true });
     assert_eq!(grant(room(), Some("42"), "chat:7"), Ok(RoomGrant { publish: true, expires_at: NOW + 60 }));
@@ -269,6 +269,8 @@ fn a_token_for_a_room_is_for_one_user_and_room() {
         (room(), "chat:*"),
         (json!({}), "chat:7"),
         (json!({ "room": "chat:7", "publish": "yes" }), "chat:7"),
+        (json!({ "room": "chat:7", "namespace": "/admin" }), "chat:7"),
+        (json!({ "room": "chat:7", "namespace": 7 }), "chat:7"),
     ] {
         assert_eq!(
             grant(changes.clone(), Some("42"), room).map_err(|error| error.code()),
@@ -278,6 +280,21 @@ fn a_token_for_a_room_is_for_one_user_and_room() {
     }
     let expired = grant(json!({ "room": "chat:7", "exp": 1 }), Some("42"), "chat:7");
     assert_eq!(expired.map_err(|error| error.code()), Err("token_expired"));
+}
+
+#[test]
+fn a_token_for_a_room_is_for_one_namespace() {
+    let code = |claim: Value, namespace: &str| {
+        let claims = claims(&json!({ "room": "chat:7", "namespace": claim }));
+        let granted =
+            hmac().expected.room_grant(claims.as_object().expect("an object"), Some("42"), namespace, "chat:7", NOW);
+        granted.err().map(|error| error.code())
+    };
+    assert_eq!(code(Value::Null, "/"), None);
+    assert_eq!(code(json!("/"), "/"), None);
+    assert_eq!(code(json!("/admin"), "/admin"), None);
+    assert_eq!(code(Value::Null, "/admin"), Some("token_invalid"));
+    assert_eq!(code(json!("/"), "/admin"), Some("token_invalid"));
 }
 
 #[test]

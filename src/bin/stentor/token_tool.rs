@@ -101,11 +101,13 @@ pub(crate) fn command() -> Command {
                 .requires("room")
                 .help("Permits to publish to the room"),
         )
+        .arg(text("namespace", "PATH", "Namespace of the room, / if omitted").requires("room"))
         .arg(text("ttl", "DURATION", "Time until the token expires, such as 1h").default_value("1h"));
     let check = Command::new("check")
         .about("Check a token as the server would, and print what it permits; the exit status is 1 if it is refused")
         .arg(Arg::new("token").value_name("JWT").required(true).help("Token, or - to read it from stdin"))
         .arg(text("room", "ROOM", "Checks a token for the join of this room").requires("user"))
+        .arg(text("namespace", "PATH", "Namespace of the room, / if omitted").requires("room"))
         .arg(text("user", "ID", "User of the token for a room").requires("room"));
     let command = Command::new("token")
         .about("Print and check the tokens by which clients connect")
@@ -177,6 +179,9 @@ fn generate(config: &Config, matches: &ArgMatches, now: SystemTime) -> Result<St
             identity.set_rooms([room]).map_err(|error| TokenToolError::Wrong(format!("--room {room:?}: {error}")))?;
             claims.insert("room".into(), room.into());
             claims.insert("publish".into(), matches.get_flag("room-publish").into());
+            if let Some(namespace) = argument(matches, "namespace") {
+                claims.insert("namespace".into(), namespace.into());
+            }
         }
         None => {
             claims.insert(settings.claims.clone(), permissions(matches, &mut identity)?);
@@ -221,7 +226,8 @@ async fn check(auth: &Auth, matches: &ArgMatches) -> Result<String> {
     };
     let token = token.trim();
     if let (Some(room), Some(user)) = (argument(matches, "room"), argument(matches, "user")) {
-        let grant = auth.verify_room_token(token, &Identity::of_user(user)?, room).await?;
+        let namespace = argument(matches, "namespace").unwrap_or("/");
+        let grant = auth.verify_room_token(token, &Identity::of_user(user)?, namespace, room).await?;
         let rows = [("user", user.to_owned()), ("room", room.to_owned()), ("publish", grant.publish.to_string())];
         return Ok(rows.iter().map(row).collect::<String>() + &row(&("expires", expiry(grant.expires_at))));
     }

@@ -382,3 +382,108 @@ fn a_room_that_the_server_has_joined_is_kept_until_the_server_leaves_it() {
         client.expect_echo();
     }
 }
+
+#[test]
+fn a_leave_by_the_server_ends_the_durable_subscription_of_the_room() {
+    let hub = hub();
+    let rooms = |operation: &str| {
+        let body = json!({ "room": "team" }).to_string();
+        super::api::ask(&hub, "POST", &format!("/api/v1/users/42/{operation}"), &body).0
+    };
+    let mut client = hub.open(Transport::Websocket);
+    connect(&mut client, &json!({ "subscriber": "42", "token": token("42", &json!({})) }));
+    assert!(client.recv_text().contains("stentor:attached"));
+    assert_eq!(rooms("join"), 200);
+    assert_eq!(code(&mut client, &json!(["join", "team", { "durable": true }])), Value::Null);
+    assert_eq!(rooms("leave"), 200);
+    run(hub.io.of("/").to("team").durable().emit("secret", 0)).unwrap();
+    assert_eq!(ask(&mut client, &json!(["pending"]))["rooms"], json!([]));
+    client.expect_echo();
+}
+
+#[test]
+fn a_join_by_the_server_keeps_what_a_token_for_the_room_permits() {
+    let hub = hub();
+    let mut client = join_with(&hub, Transport::Websocket, &token("42", &json!({})));
+    let of_room = sign(&json!({ "sub": "42", "room": "team", "publish": true, "exp": unix_seconds() + 3_600 }));
+    assert_eq!(code(&mut client, &json!(["join", "team", { "token": of_room }])), Value::Null);
+    let body = json!({ "room": "team" }).to_string();
+    assert_eq!(super::api::ask(&hub, "POST", "/api/v1/users/42/join", &body).0, 200);
+    assert_eq!(code(&mut client, &json!(["publish", "team", "e"])), Value::Null);
+    assert_eq!(super::api::ask(&hub, "POST", "/api/v1/users/42/leave", &body).0, 200);
+    assert_eq!(code(&mut client, &json!(["publish", "team", "e"])), "forbidden");
+}
+
+#[test]
+fn a_room_is_left_when_the_token_for_it_expires() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        connect(&mut client, &json!({ "subscriber": format!("42/{transport:?}"), "token": token("42", &json!({})) }));
+        assert!(client.recv_text().contains("stentor:attached"));
+        for (room, seconds) in [("long", 3_600), ("short", 4), ("kept", 4), ("renewed", 4), ("renewed", 3_600)] {
+            let exp = unix_seconds() + seconds;
+            let options = json!({ "durable": true, "token": sign(&json!({ "sub": "42", "room": room, "exp": exp })) });
+            assert_eq!(code(&mut client, &json!(["join", room, options])), Value::Null, "{room}");
+        }
+        let body = json!({ "room": "kept" }).to_string();
+        assert_eq!(super::api::ask(&hub, "POST", "/api/v1/users/42/join", &body).0, 200);
+        let notice = event(&mut client);
+        assert_eq!(notice[0], "stentor:error");
+        assert_eq!(notice[1]["error"]["code"], "token_expired");
+        for room in ["short", "kept", "renewed", "long"] {
+            run(hub.io.of("/").to(room).emit(room, 0)).unwrap();
+        }
+        for room in ["kept", "renewed", "long"] {
+            assert_eq!(event(&mut client), json!([room, 0]));
+        }
+        assert_eq!(ask(&mut client, &json!(["pending"]))["rooms"], json!(["kept", "long", "renewed"]));
+        client.send("1");
+        hub.wait_for_sessions(0);
+    });
+}
+
+#[test]
+fn a_subscription_by_a_token_for_the_room_outlives_the_session() {
+    let hub = hub();
+    let of_room = |user: &str| sign(&json!({ "sub": user, "room": "a", "exp": unix_seconds() + 3_600 }));
+    let named = |room_tokens: Value| json!({ "subscriber": "42", "token": token("42", &json!({})), "room_tokens": room_tokens });
+    let mut client = hub.open(Transport::Websocket);
+    connect(&mut client, &named(json!({})));
+    assert!(client.recv_text().contains("stentor:attached"));
+    let options = json!({ "durable": true, "token": of_room("42") });
+    assert_eq!(code(&mut client, &json!(["join", "a", options])), Value::Null);
+    client.send("1");
+    hub.wait_for_sessions(0);
+    run(hub.io.of("/").to("a").durable().emit("missed", 0)).unwrap();
+    let mut client = hub.open(Transport::Websocket);
+    for (tokens, expected) in [
+        (json!({ "a": of_room("43") }), "token_invalid"),
+        (json!({ "b": of_room("42") }), "token_invalid"),
+        (json!({ "user:42": of_room("42") }), "forbidden"),
+        (json!({ "a": 1 }), "bad_request"),
+        (json!([of_room("42")]), "bad_request"),
+    ] {
+        assert_eq!(connect(&mut client, &named(tokens.clone()))["data"]["code"], expected, "{tokens}");
+    }
+    connect(&mut client, &named(json!({ "a": of_room("42") })));
+    assert!(client.recv_text().contains("stentor:attached"));
+    assert!(client.recv_text().contains(r#"["missed",0"#));
+    assert_eq!(ask(&mut client, &json!(["pending"]))["rooms"], json!(["a"]));
+}
+
+#[test]
+fn a_pattern_for_all_rooms_does_not_reach_the_sockets_of_others() {
+    let hub = hub();
+    let other = hub.open(Transport::Websocket).connect_with("", &auth(&token("43", &json!({}))).to_string());
+    let id = other["sid"].as_str().unwrap();
+    for (pattern, expected) in [("*", json!("forbidden")), ("***", json!("forbidden")), (id, Value::Null)] {
+        let mut client = hub.open(Transport::Websocket);
+        let own = connect(&mut client, &auth(&token("42", &json!({ "publish": [pattern, "doc-*"] }))));
+        assert_eq!(code(&mut client, &json!(["publish", id, "e"])), expected, "{pattern}");
+        assert_eq!(code(&mut client, &json!(["publish", "doc-0123456789abcdef", "e"])), Value::Null);
+        if pattern == "*" {
+            assert_eq!(code(&mut client, &json!(["publish", own["sid"], "e"])), Value::Null);
+        }
+    }
+}

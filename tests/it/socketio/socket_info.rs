@@ -178,6 +178,32 @@ fn data_over_the_limit_is_refused_and_earlier_data_stays() {
 }
 
 #[test]
+fn a_change_of_data_is_made_again_if_another_thread_was_faster() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").on("add", |socket, event: Event<()>| async move {
+                let mut is_first = true;
+                socket.update_data(|names: &mut Vec<String>| {
+                    if std::mem::take(&mut is_first) {
+                        let other = socket.clone();
+                        let set = std::thread::spawn(move || other.set_data(["theirs"]).is_ok());
+                        assert!(set.join().is_ok_and(|is_set| is_set));
+                    }
+                    names.push("own".to_owned());
+                })?;
+                event.ack.send((socket.data::<Vec<String>>()?,))?;
+                Ok(())
+            });
+            io.of("/").on_connection(|socket| async move { Ok(socket.set_data([""; 0])?) });
+        },
+    );
+    let mut client = hub.join(Transport::Websocket);
+    client.send(r#"421["add"]"#);
+    client.expect(r#"431[["theirs","own"]]"#);
+}
+
+#[test]
 fn rooms_are_listed_with_their_members_on_all_workers() {
     let hub = Hub::on_workers(
         2,

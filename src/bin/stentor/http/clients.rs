@@ -11,7 +11,7 @@ use super::super::durable::target_rooms;
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorBody, Published};
 use super::super::subscriber_bodies::unix_millis;
-use super::super::vocabulary::set_server_rooms;
+use super::super::vocabulary::{join_for_server, leave_for_server};
 use super::body::{Fields, bad, excerpt, text};
 use super::publish::Publish;
 use super::query::{ListQuery, check_utf8};
@@ -201,32 +201,21 @@ async fn change_rooms(api: &Api, target: &Target, body: &str, is_join: bool) -> 
     }
     let sockets = target.sockets(&api.namespace(&namespace)?).await?;
     let mut changed = 0;
+    // With this access, the client keeps its rooms anyway.
+    let is_kept = settings.rules.join_default != DefaultAccess::Any;
     for socket in &sockets {
-        match change_rooms_of(socket, &rooms, is_join).await {
-            Ok(()) => {
-                changed += 1;
-                // Otherwise the client keeps its rooms anyway.
-                if settings.rules.join_default != DefaultAccess::Any {
-                    set_server_rooms(socket, &rooms, is_join);
-                }
-            }
+        let done = match is_join {
+            true => join_for_server(socket, &rooms, is_kept).await,
+            false => leave_for_server(socket, &rooms).await,
+        };
+        match done {
+            Ok(()) => changed += 1,
             // The socket has disconnected since the list was made.
-            Err(RoomError::Disconnected) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.code == ErrorCode::Disconnected => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(Changed { sockets: changed })
-}
-
-async fn change_rooms_of(socket: &Socket, rooms: &[String], is_join: bool) -> Result<(), RoomError> {
-    for room in rooms {
-        if is_join {
-            socket.join(room).await?;
-        } else {
-            socket.leave(room).await?;
-        }
-    }
-    Ok(())
 }
 
 async fn disconnect(api: &Api, target: &Target, body: &str) -> Result<Changed, ErrorBody> {

@@ -6,7 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use stentor::{AccessRules, Auth, ConnectError, DataError, Identity, RoomAccess, RoomGrant, Socket, TokenError};
+use serde_json::{Map, Value};
+use stentor::{
+    AccessRules, Auth, ConnectError, DataError, Identity, RoomAccess, RoomGrant, RoomPattern, Socket, SocketId,
+    TokenError,
+};
 
 use super::super::error_code::ErrorCode;
 use super::super::hooks::Hooks;
@@ -16,6 +20,11 @@ use super::counters;
 use super::expiry;
 use super::hooks::{EventError, ask_renewal, wrong_data};
 use super::queue::{self, Access};
+
+/// Bytes beside `*` that a pattern needs to fit a room with the form of a socket's id. The ids are
+/// random, so that a pattern with four fits one of 16 million; a pattern such as `doc-*` still fits
+/// rooms whose names happen to have the length of an id.
+const NAMED_BYTES_MIN: usize = 4;
 
 /// The policy by which clients connect and act.
 pub(crate) struct Policy {
@@ -83,10 +92,33 @@ impl SocketData {
         socket.data::<Option<Self>>().ok().flatten().unwrap_or_default()
     }
 
-    /// Stores the data. Data above the limit of the server is not stored.
-    fn store(&self, socket: &Socket) {
-        if let Err(error) = socket.set_data(self) {
+    /// Changes the data of a socket, also beside other threads. Data above the limit of the server
+    /// is not stored.
+    fn update(socket: &Socket, mut change: impl FnMut(&mut Self)) {
+        let updated = socket.update_data(|data: &mut Option<Self>| change(data.get_or_insert_default()));
+        if let Err(error) = updated {
             log::debug!("data of a socket not stored socket={} error=\"{error}\"", socket.id());
+        }
+    }
+
+    /// The first expiry of a token for a room, in seconds since 1970. It may have passed.
+    fn first_expiry(&self) -> Option<u64> {
+        self.rooms.values().filter(|joined| !joined.by_server).filter_map(|joined| joined.exp).min()
+    }
+
+    /// Notes a token for a room, in place of an earlier one.
+    fn permit(&mut self, room: &str, publish: bool, expires_at: u64) {
+        let joined = self.rooms.entry(room.to_owned()).or_default();
+        (joined.publish, joined.exp) = (publish, Some(expires_at));
+    }
+
+    /// Restores what was known of rooms.
+    fn put_back(&mut self, earlier: &[(&String, Option<JoinedRoom>)]) {
+        for (room, joined) in earlier {
+            match joined {
+                Some(joined) => drop(self.rooms.insert((*room).clone(), *joined)),
+                None => drop(self.rooms.remove(*room)),
+            }
         }
     }
 
@@ -96,33 +128,74 @@ impl SocketData {
 }
 
 /// A room in which a client is by a token for this room, or since the server has joined it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+#[serde(default)]
 struct JoinedRoom {
-    /// True if the client may publish to the room as well.
+    /// True if the token permits to publish to the room as well.
     publish: bool,
-    /// Time from which the token is no longer valid, in seconds since 1970. `None` for a room that
-    /// the server has joined.
+    /// Time from which the token is no longer valid, in seconds since 1970. `None` without a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<u64>,
+    /// The server has joined the room, and the client may stay until the server leaves it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    by_server: bool,
 }
 
 impl JoinedRoom {
     fn is_valid(&self) -> bool {
-        self.exp.is_none_or(|exp| unix_seconds(SystemTime::now()) < exp)
+        self.by_server || self.has_token()
+    }
+
+    fn has_token(&self) -> bool {
+        self.exp.is_some_and(|exp| unix_seconds(SystemTime::now()) < exp)
+    }
+
+    fn may_publish(&self) -> bool {
+        self.publish && self.has_token()
     }
 }
 
-/// Permits a client to stay in rooms that the server has joined for it, or ends that permission.
-pub(crate) fn set_server_rooms(socket: &Socket, rooms: &[String], is_permitted: bool) {
-    let mut data = SocketData::of(socket);
-    for room in rooms {
-        if is_permitted {
-            data.rooms.insert(room.clone(), JoinedRoom { publish: false, exp: None });
-        } else {
-            data.rooms.remove(room);
+/// Joins rooms for the server. With `is_kept`, the client may stay in them whatever its token
+/// allows. Stops at the first error; what was joined before stays.
+pub(in super::super) async fn join_for_server(
+    socket: &Socket,
+    rooms: &[String],
+    is_kept: bool,
+) -> Result<(), ErrorBody> {
+    let mut earlier = Vec::new();
+    if is_kept && !rooms.is_empty() {
+        // First, so that a renewal meanwhile does not leave the rooms.
+        SocketData::update(socket, |data| {
+            earlier = rooms.iter().map(|room| (room, data.rooms.get(room).copied())).collect();
+            for room in rooms {
+                data.rooms.entry(room.clone()).or_default().by_server = true;
+            }
+        });
+    }
+    for (joined, room) in rooms.iter().enumerate() {
+        if let Err(error) = socket.join(room).await {
+            let failed = earlier.get(joined..).unwrap_or_default();
+            if !failed.is_empty() {
+                SocketData::update(socket, |data| data.put_back(failed));
+            }
+            return Err(error.into());
         }
     }
-    data.store(socket);
+    Ok(())
+}
+
+/// Leaves rooms for the server, and ends the client's subscriptions of them and what it was
+/// permitted by a token for one of them or by a join of the server. Stops at the first error.
+pub(in super::super) async fn leave_for_server(socket: &Socket, rooms: &[String]) -> Result<(), ErrorBody> {
+    let data = SocketData::of(socket);
+    if rooms.iter().any(|room| data.rooms.contains_key(room)) {
+        // First, so that the client cannot join again meanwhile.
+        SocketData::update(socket, |data| data.rooms.retain(|room, _| !rooms.contains(room)));
+    }
+    for room in rooms {
+        leave_room(socket, room).await?;
+    }
+    Ok(())
 }
 
 /// An operation of a client in a room.
@@ -176,34 +249,83 @@ pub(super) async fn identify(socket: &Socket, policy: &Policy) -> Result<(), Con
         }
         Err(error) => {
             counters::connected(Err(&error));
-            counters::log_refused(socket, &error);
-            let is_temporary = error == TokenError::KeysUnavailable;
-            let refusal = ConnectError::from(error);
-            Err(if is_temporary { refusal.temporary() } else { refusal })
+            Err(refused(socket, error))
         }
     }
+}
+
+fn refused(socket: &Socket, error: TokenError) -> ConnectError {
+    counters::log_refused(socket, &error);
+    let is_temporary = error == TokenError::KeysUnavailable;
+    let refusal = ConnectError::from(error);
+    if is_temporary { refusal.temporary() } else { refusal }
+}
+
+/// Rooms with their tokens in the `auth` of a client.
+#[derive(Deserialize)]
+struct RoomTokens {
+    room_tokens: BTreeMap<String, String>,
+}
+
+/// Rooms that a client may join by tokens for them.
+#[derive(Default)]
+pub(super) struct RoomGrants(BTreeMap<String, RoomGrant>);
+
+/// Verifies the tokens for rooms that a client has sent in its `auth`, so that its subscriptions of
+/// these rooms stay. Connection middleware after the client was identified. Their number is bounded
+/// by the size of an `auth`.
+pub(super) async fn room_grants(socket: &Socket, policy: &Policy) -> Result<RoomGrants, ConnectError> {
+    let mut granted = RoomGrants::default();
+    let (Some(auth), Ok(Some(sent))) = (&policy.auth, socket.auth::<Option<Map<String, Value>>>()) else {
+        return Ok(granted);
+    };
+    if !sent.contains_key("room_tokens") {
+        return Ok(granted);
+    }
+    let wrong = |code: ErrorCode, message: String| {
+        ConnectError::new(format!("room_tokens: {message}")).with_data(serde_json::json!({ "code": code }))
+    };
+    let RoomTokens { room_tokens } = serde_json::from_value(sent.into()).map_err(|error| {
+        wrong(ErrorCode::BadRequest, format!("{error}; expected tokens by room, such as {{\"chat:7\": \"…\"}}"))
+    })?;
+    let (identity, namespace) = (Identity::of(socket), socket.namespace());
+    for (room, token) in room_tokens {
+        if policy.rules.user_of(&room).is_some() {
+            return Err(wrong(ErrorCode::Forbidden, format!("room {room:?} belongs to a user")));
+        }
+        let verified = auth.verify_room_token(&token, &identity, namespace.path(), &room).await;
+        let grant = verified.map_err(|error| refused(socket, error))?;
+        granted.0.insert(room, grant);
+    }
+    Ok(granted)
 }
 
 /// Judges the session that a client is about to resume by its new identity: another user gets a new
 /// session, and rooms that the client may no longer join are left. Connection middleware after the
 /// client was identified.
 ///
-/// `given` is new data of the application.
+/// `given` is new data of the application, and `granted` are rooms by tokens for them.
 pub(super) fn judge_resume(
     socket: &Socket,
     policy: &Arc<Policy>,
     given: Option<Box<RawValue>>,
+    granted: RoomGrants,
 ) -> Result<(), DataError> {
     let identity = Identity::of(socket);
-    let mut data = SocketData::of(socket);
+    let stored = socket.data::<Option<SocketData>>();
+    let is_foreign = stored.is_err();
+    let mut data = stored.ok().flatten().unwrap_or_default();
     if socket.recovered() && data.user.as_deref() != identity.user() {
         counters::other_user(socket);
         socket.decline_resume();
         data = SocketData::default();
     }
-    let has_changed = given.is_some() || data.user.as_deref() != identity.user();
+    let has_changed = is_foreign || given.is_some() || !granted.0.is_empty() || data.user.as_deref() != identity.user();
     data.user = identity.user().map(ToOwned::to_owned);
     data.data = given.or(data.data);
+    for (room, grant) in &granted.0 {
+        data.permit(room, grant.publish, grant.expires_at);
+    }
     if has_changed {
         socket.set_data(&data)?;
     }
@@ -233,6 +355,30 @@ pub(super) async fn join_own_rooms(socket: &Socket, policy: &Policy) {
     }
 }
 
+/// Schedules the end of the client's tokens for rooms. Must be called on the worker of the socket.
+pub(super) fn watch_room_tokens(socket: &Socket) {
+    expiry::schedule_room(socket, SocketData::of(socket).first_expiry());
+}
+
+/// Leaves the rooms whose tokens have expired, ends their subscriptions, and notifies the client.
+pub(super) async fn leave_expired(socket: &Socket) {
+    let Some(policy) = socket.extensions().get::<SharedPolicy>() else { return };
+    let policy = policy.get();
+    let mut expired = SocketData::of(socket).rooms;
+    expired.retain(|_, joined| !joined.is_valid());
+    for room in expired.keys().filter(|room| !policy.keeps_now(socket, room)) {
+        leave(socket, room).await;
+        let error = ErrorBody::new(ErrorCode::TokenExpired, format!("room {room:?} left: its token has expired"));
+        // Fails only if the socket has disconnected.
+        let _ = socket.emit("stentor:error", ErrorAnswer { error }).await;
+    }
+    // A token that has expired meanwhile is not removed before its room is left.
+    SocketData::update(socket, |data| {
+        data.rooms.retain(|room, joined| joined.is_valid() || !expired.contains_key(room));
+    });
+    watch_room_tokens(socket);
+}
+
 impl Policy {
     /// Returns whether the client may stay in a room.
     fn keeps(&self, identity: &Identity, data: &SocketData, room: &str) -> bool {
@@ -259,7 +405,7 @@ impl Policy {
         for room in rooms.iter().map(AsRef::as_ref) {
             let access = match operation {
                 Operation::Join | Operation::Pull => self.rules.may_join(&identity, room),
-                Operation::Publish => self.rules.may_publish(&identity, room),
+                Operation::Publish => self.may_publish(socket, &identity, room),
                 Operation::Members => self.rules.may_list_members(&identity, room),
             };
             let is_member = match access {
@@ -278,13 +424,26 @@ impl Policy {
         Ok(())
     }
 
+    /// Access to publish. Patterns such as `*` are meant for the rooms of the application, not for
+    /// the sockets of other clients.
+    fn may_publish(&self, socket: &Socket, identity: &Identity, room: &str) -> RoomAccess {
+        let is_of_another = SocketId::parse(room).is_ok_and(|id| id != socket.id());
+        let is_meant = |pattern: &RoomPattern| {
+            pattern.matches(room) && pattern.as_str().bytes().filter(|byte| *byte != b'*').count() >= NAMED_BYTES_MIN
+        };
+        if is_of_another && !identity.permissions.publish.iter().any(is_meant) {
+            return self.rules.may_publish(&Identity::default(), room);
+        }
+        self.rules.may_publish(identity, room)
+    }
+
     /// Returns whether a token for this room, or a join by the server, allows the operation.
     fn is_granted(&self, socket: &Socket, operation: Operation, room: &str) -> bool {
         if self.rules.user_of(room).is_some() {
             return false;
         }
         let data = SocketData::of(socket);
-        data.joined(room).is_some_and(|joined| operation != Operation::Publish || joined.publish)
+        data.joined(room).is_some_and(|joined| operation != Operation::Publish || joined.may_publish())
     }
 
     /// Accepts the join of a room, by the client's identity or by a token for the room.
@@ -293,13 +452,11 @@ impl Policy {
             return self.check(socket, Operation::Join, &[room]).await;
         };
         let Some(auth) = &self.auth else { return Err(no_tokens("join")) };
-        let verified = auth.verify_room_token(token, &Identity::of(socket), room).await;
+        let verified = auth.verify_room_token(token, &Identity::of(socket), socket.namespace().path(), room).await;
         let RoomGrant { publish, expires_at: exp, .. } =
             verified.inspect_err(|error| counters::log_refused(socket, error))?;
-        let mut data = SocketData::of(socket);
-        data.rooms.retain(|_, joined| joined.is_valid());
-        data.rooms.insert(room.to_owned(), JoinedRoom { publish, exp: Some(exp) });
-        data.store(socket);
+        SocketData::update(socket, |data| data.permit(room, publish, exp));
+        watch_room_tokens(socket);
         Ok(())
     }
 
@@ -368,10 +525,8 @@ fn check_renewal(socket: &Socket, renewed: &Identity) -> Result<(), TokenError> 
 
 /// Stores new data of the application.
 fn keep_data(socket: &Socket, given: Option<Box<RawValue>>) -> Result<(), DataError> {
-    if given.is_none() {
-        return Ok(());
-    }
-    socket.set_data(&SocketData { data: given, ..SocketData::of(socket) })
+    let Some(given) = given else { return Ok(()) };
+    socket.update_data(|data: &mut Option<SocketData>| data.get_or_insert_default().data = Some(given.clone()))
 }
 
 fn refused_renewal(socket: &Socket, error: &TokenError) -> ErrorBody {
@@ -380,10 +535,17 @@ fn refused_renewal(socket: &Socket, error: &TokenError) -> ErrorBody {
     error.clone().into()
 }
 
-/// Leaves a room for the server. If that fails, the connection is closed: the client's rooms are
-/// judged when it comes back.
+/// Leaves a room for the server, and ends the client's subscription of it.
+async fn leave_room(socket: &Socket, room: &str) -> Result<(), ErrorBody> {
+    let ended = queue::end_subscription(socket, room).await;
+    socket.leave(room).await?;
+    Ok(ended?)
+}
+
+/// Leaves a room that the client may no longer be in. If that fails, the connection is closed: the
+/// client's rooms are judged when it comes back.
 async fn leave(socket: &Socket, room: &str) {
-    if socket.leave(room).await.is_err() {
+    if leave_room(socket, room).await.is_err() {
         socket.close_transport();
     }
 }

@@ -1,4 +1,5 @@
 //! The end of identities that expire: a notice to the client, and then the end of its connection.
+//! The end of tokens for rooms: the rooms are left.
 //!
 //! Each worker has one task and one list of its expiring sockets, so that an expiring socket costs
 //! an entry and no timer.
@@ -6,16 +7,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::rt;
 use stentor::{Identity, Socket};
 use tokio::sync::Notify;
 
+use super::access::leave_expired;
 use super::counters;
 
-/// Longest time before the end at which a client is asked for a new token. It is a third of the time
-/// that is left if that is less: a client that answers with the same token is not asked in a loop.
+/// Longest time before the end at which a client is asked for a new token. It is a third of the
+/// time that is left if that is less: a client that answers with the same token is not asked in a
+/// loop.
 const NOTICE: Duration = Duration::from_secs(30);
 
 /// Time for which an identity is valid that had expired when the client connected. Tokens are
@@ -35,10 +38,18 @@ type Position = (SystemTime, u64);
 /// Position of a socket in the list of its worker. An extension of the socket.
 struct Scheduled(Position);
 
+/// Position of a socket for the first of its tokens for rooms that expires. An extension of the
+/// socket.
+struct ScheduledRooms(Position);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    Notice { ends_at: SystemTime },
+    Notice {
+        ends_at: SystemTime,
+    },
     End,
+    /// A token for a room expires.
+    Room,
 }
 
 #[derive(Default)]
@@ -74,9 +85,26 @@ pub(super) fn schedule(socket: &Socket) {
     }
 }
 
+/// Schedules the end of the first token for a room, in place of an earlier one. `expires_at` is in
+/// seconds since 1970. Must be called on the worker of the socket.
+pub(super) fn schedule_room(socket: &Socket, expires_at: Option<u64>) {
+    let expiring = EXPIRING.with(Rc::clone);
+    expiring.remove_rooms(socket);
+    // A time that cannot be represented does not come.
+    let at = expires_at.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at)));
+    let Some(at) = at.filter(|_| socket.is_connected()) else { return };
+    expiring.add(socket, at, Step::Room);
+    if !expiring.is_running.replace(true) {
+        rt::spawn(run(expiring));
+    }
+}
+
 /// Removes a socket from the list. Must be called on the worker of the socket.
 pub(super) fn forget(socket: &Socket) {
-    EXPIRING.with(|expiring| expiring.remove(socket));
+    EXPIRING.with(|expiring| {
+        expiring.remove(socket);
+        expiring.remove_rooms(socket);
+    });
 }
 
 impl Expiring {
@@ -86,7 +114,10 @@ impl Expiring {
         let mut due = self.due.borrow_mut();
         let is_first = due.first_key_value().is_none_or(|((first, _), _)| at < *first);
         due.insert((at, number), (socket.clone(), step));
-        socket.extensions().insert(Scheduled((at, number)));
+        match step {
+            Step::Room => drop(socket.extensions().insert(ScheduledRooms((at, number)))),
+            Step::Notice { .. } | Step::End => drop(socket.extensions().insert(Scheduled((at, number)))),
+        }
         if is_first {
             self.changed.notify_one();
         }
@@ -94,6 +125,12 @@ impl Expiring {
 
     fn remove(&self, socket: &Socket) {
         if let Some(scheduled) = socket.extensions().remove::<Scheduled>() {
+            self.due.borrow_mut().remove(&scheduled.0);
+        }
+    }
+
+    fn remove_rooms(&self, socket: &Socket) {
+        if let Some(scheduled) = socket.extensions().remove::<ScheduledRooms>() {
             self.due.borrow_mut().remove(&scheduled.0);
         }
     }
@@ -143,5 +180,7 @@ fn take_step(expiring: &Expiring, socket: Socket, step: Step, now: SystemTime) {
             counters::expired(&socket);
             socket.close_transport();
         }
+        // The queue may be slow, and other sockets do not wait for it.
+        Step::Room => drop(rt::spawn(async move { leave_expired(&socket).await })),
     }
 }

@@ -13,7 +13,7 @@ use super::super::hooks::{
     JoinFields, Line, PublishBody, PublishFields, Refusal, Verdict,
 };
 use super::super::replies::{ErrorBody, check_event_name};
-use super::access::{Policy, SocketData, judge_resume, set_server_rooms};
+use super::access::{Policy, SocketData, join_for_server, judge_resume, leave_for_server, room_grants};
 
 /// Error of an event, for its ack: one of this server, or one of the back end.
 #[derive(Debug, Serialize)]
@@ -52,7 +52,8 @@ impl EventError {
 /// Then judges the session that the client is about to resume by this identity.
 pub(super) async fn judge(socket: &Socket, policy: &Arc<Policy>) -> Result<(), ConnectError> {
     let Some(hooks) = &policy.hooks else {
-        return judge_resume(socket, policy, None).map_err(|error| ConnectError::new(error.to_string()));
+        let granted = room_grants(socket, policy).await?;
+        return judge_resume(socket, policy, None, granted).map_err(|error| ConnectError::new(error.to_string()));
     };
     let of_token = socket.extensions().get::<Identity>();
     let mut data = None;
@@ -63,7 +64,8 @@ pub(super) async fn judge(socket: &Socket, policy: &Arc<Policy>) -> Result<(), C
         data = given;
     }
     socket.extensions().insert(Line::new(hooks.clone()));
-    judge_resume(socket, policy, data)
+    let granted = room_grants(socket, policy).await?;
+    judge_resume(socket, policy, data, granted)
         .map_err(|error| refused_connect(socket, hooks, hooks.wrong_answer(Hook::Connect, format!("data: {error}"))))
 }
 
@@ -239,23 +241,13 @@ pub(super) async fn ask_event(
 
 /// Does what the answer to an event asks for, up to the first error.
 async fn act(socket: &Socket, actions: Actions) -> Result<Args, EventError> {
-    for room in &actions.join {
-        socket.join(room).await?;
-    }
-    if !actions.join.is_empty() {
-        set_server_rooms(socket, &actions.join, true);
-    }
+    join_for_server(socket, &actions.join, true).await?;
     for emission in actions.emit {
         check_event_name(&emission.event)?;
         let target = socket.all().to(emission.room);
         let target = emission.except.iter().fold(target, |target, room| target.except(room));
         target.emit(&emission.event, emission.args).await?;
     }
-    for room in &actions.leave {
-        socket.leave(room).await?;
-    }
-    if !actions.leave.is_empty() {
-        set_server_rooms(socket, &actions.leave, false);
-    }
+    leave_for_server(socket, &actions.leave).await?;
     Ok(actions.ack)
 }

@@ -19,7 +19,8 @@ use serde_json::value::RawValue;
 use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArgs};
 
 use self::access::Operation;
-pub(crate) use self::access::{Policy, SharedPolicy, set_server_rooms};
+pub(crate) use self::access::{Policy, SharedPolicy};
+pub(super) use self::access::{join_for_server, leave_for_server};
 use self::hooks::EventError;
 use self::publish::publish;
 pub(crate) use self::queue::Access;
@@ -84,11 +85,15 @@ fn admit(namespace: Namespace, policy: &SharedPolicy) -> Namespace {
             async { admitted }
         })
         .on_connection(move |socket| {
-            let policy = connected.get();
+            let (shared, policy) = (connected.clone(), connected.get());
             async move {
                 access::join_own_rooms(&socket, &policy).await;
                 queue::attach_named(&socket, &policy).await;
                 expiry::schedule(&socket);
+                if policy.auth.is_some() {
+                    socket.extensions().insert(shared);
+                    access::watch_room_tokens(&socket);
+                }
                 Ok(())
             }
         })

@@ -142,6 +142,19 @@ pub(super) async fn unsubscribe_forbidden(socket: &Socket, policy: &Policy) {
     }
 }
 
+/// Ends the subscription of a room for the server, also of a socket that is not attached yet. Does
+/// nothing without a subscription.
+///
+/// Fails only if the queue cannot do it now.
+pub(super) async fn end_subscription(socket: &Socket, room: &str) -> Result<(), QueueError> {
+    let Some(named) = socket.extensions().get::<Named>() else { return Ok(()) };
+    let Ok(subscriber) = socket.namespace().existing_subscriber(&named.0) else { return Ok(()) };
+    match subscriber.unsubscribe(room).await {
+        Err(error) if may_pass(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Ends the connection of a client whose subscriptions could not be judged, so that it comes back.
 fn end_connection(socket: &Socket, error: &QueueError) {
     log::debug!("subscriptions not judged, the client has to come back socket={} error=\"{error}\"", socket.id());
