@@ -357,15 +357,18 @@ fn failures_of_several_users_open_the_circuit_of_their_hook_only() {
         "/hooks/event" if of_back_end.load(Ordering::SeqCst) => unavailable(),
         _ => OK,
     });
-    let server = serve(&back_end, "connect,join,event", &[]);
-    let mut clients = users(&server, ["Ada", "Bob", "Eve", "Ada", "Bob"]);
-    for client in &mut clients {
-        client.send(r#"421["other"]"#);
-        client.expect(&format!("431{UNAVAILABLE}"));
-    }
+    let server = serve(&back_end, "connect,join,event", &["--join-default", "any"]);
+    let mut clients = users(&server, ["Ada", "Bob", "Eve"]);
+    // The failures open the circuit only if they are within a second, which a busy machine may not
+    // achieve with the first three.
+    eventually("the circuit is open", || {
+        for client in &mut clients {
+            client.send(r#"421["other"]"#);
+            client.expect(&format!("431{UNAVAILABLE}"));
+        }
+        server.metric(&metric("event", "circuit_open")) > 0
+    });
     server.expect_log("hook paused after failures, one request a second tests the back end hook=event");
-    assert_eq!(server.metric(&metric("event", "status")), 3);
-    assert_eq!(server.metric(&metric("event", "circuit_open")), 2);
     let [mut client] = users(&server, ["Ada"]);
     client.send(r#"421["join","lobby"]"#);
     assert!(client.recv_text().starts_with(r#"431[{"room":"lobby""#));
