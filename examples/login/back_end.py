@@ -35,7 +35,8 @@ class BackEnd(http.server.BaseHTTPRequestHandler):
         user = SESSIONS.get(cookies.get("session"))
         if self.path == "/token":
             return self.answer(200, token(user)) if user else self.answer(401, b"log in first")
-        return self.answer(200, PAGE, "text/html; charset=utf-8") if self.path == "/" else self.answer(404, b"")
+        is_page = self.path.partition("?")[0] == "/"
+        return self.answer(200, PAGE, "text/html; charset=utf-8") if is_page else self.answer(404, b"")
 
     def do_POST(self):
         body = self.rfile.read(min(int(self.headers.get("Content-Length", 0)), 1 << 20))

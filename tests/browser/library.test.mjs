@@ -53,7 +53,7 @@ describe("the client library in a page", () => {
   };
 
   test("a page of an origin that is not allowed cannot import it", async () => {
-    const hub = await start([]);
+    const hub = await start(["--cors-origins", "https://other.example"]);
     const page = await openElsewhere(hub);
     assert.match(await page.evaluate(() => globalThis.library), /Failed to fetch/);
   });
