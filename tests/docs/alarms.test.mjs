@@ -9,8 +9,6 @@ import { parse, read } from "./markdown.mjs";
 const DASHBOARD = "deploy/grafana-dashboard.json";
 const RULES = "deploy/prometheus-rules.yml";
 
-for (const [, name] of read("src/bin/stentor/vocabulary/counters.rs").matchAll(/"(stentor_\w+_total)/g)) METRICS.add(name);
-
 /** Metrics that Prometheus itself has. */
 const OF_PROMETHEUS = ["up"];
 
