@@ -75,8 +75,7 @@ pub struct Identity {
     /// Namespaces to which the client may connect, as patterns in which `*` stands for any text.
     /// `None` for all namespaces.
     pub namespaces: Option<Vec<RoomPattern>>,
-    /// Time from which the identity is no longer valid, in seconds since 1970. `None` if it does
-    /// not expire.
+    /// Expiry in seconds since 1970. `None` for an identity that does not expire.
     pub expires_at: Option<u64>,
 }
 

@@ -21,8 +21,7 @@ pub enum PatternError {
     },
 }
 
-/// A room name in which `*` stands for any text, also for none. Every other character stands for
-/// itself.
+/// A room name in which `*` stands for any text, also for none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RoomPattern(Box<str>);

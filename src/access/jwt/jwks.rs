@@ -22,8 +22,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Minimum time between two fetches, since clients can name unknown keys arbitrarily often.
 const FETCH_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
-/// Age from which the keys are fetched again, so that keys which the issuer has withdrawn are
-/// forgotten.
+/// Age from which the keys are fetched again, to drop keys that the issuer has withdrawn.
 const AGE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Maximum number of bytes of a set. Sets of large issuers with certificates have about 20 KiB.

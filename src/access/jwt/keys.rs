@@ -22,8 +22,7 @@ const RSA_BYTES_MIN: usize = 256;
 #[derive(Clone)]
 pub(super) struct Key {
     key: DecodingKey,
-    /// Only the signature is verified here. The claims are checked in `claims`, which knows the
-    /// time.
+    /// Verification of the signature only. The claims are checked in `claims`.
     validation: Validation,
 }
 

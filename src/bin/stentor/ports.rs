@@ -93,8 +93,7 @@ impl Binder<'_> {
     }
 }
 
-/// Binds all addresses of a host name. Those that this machine does not have are skipped, unless it
-/// has none.
+/// Binds those addresses of a host name that this machine has. Fails if it has none of them.
 fn bind_name(name: &str, port: u16) -> Result<Vec<Port>, Failure> {
     let resolved = (name, port).to_socket_addrs();
     let addresses = resolved.map_err(|error| format!("cannot listen on {name}:{port}: not resolved: {error}"))?;

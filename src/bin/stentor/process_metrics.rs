@@ -36,8 +36,7 @@ fn is_near(open: u64, most: u64) -> bool {
     open >= most - most / 20
 }
 
-/// Number of open files. Since Linux 6.2 this is the size of a folder, and reading it takes
-/// microseconds.
+/// Number of open files. Since Linux 6.2 this is the size of a folder, which is read quickly.
 fn open_files() -> Option<u64> {
     fs::metadata("/proc/self/fd").ok().map(|folder| folder.len()).filter(|count| *count > 0)
 }

@@ -43,8 +43,7 @@ impl Breaker {
         Self { failures: Vec::new(), open_until: None, timeout }
     }
 
-    /// True if a request may be sent now. While the circuit is open, one request may be sent as a
-    /// test.
+    /// True if a request may be sent now. An open circuit admits one request, as a test.
     pub(super) fn admit(&mut self, now: Instant) -> bool {
         match self.open_until {
             Some(until) if now < until => false,

@@ -208,8 +208,7 @@ impl Hooks {
         self.0.asked[hook as usize]
     }
 
-    /// True if the back end is asked about events, so that events of one socket wait for each
-    /// other.
+    /// True if the back end is asked about events. Events of one socket then wait in order.
     pub(crate) fn asks_events(&self) -> bool {
         [Hook::Join, Hook::Publish, Hook::Event].into_iter().any(|hook| self.asks(hook))
     }

@@ -20,8 +20,7 @@ impl Api {
     }
 }
 
-/// Refuses a name in the path whose percent-encoded bytes are not UTF-8. The router has replaced
-/// such bytes.
+/// Refuses a name in the path whose bytes are not UTF-8. The router has replaced such bytes.
 pub(super) fn check_utf8(request: &HttpRequest, name: &str) -> Result<(), ErrorBody> {
     let has_replacement = || request.uri().path().to_ascii_uppercase().contains("%EF%BF%BD");
     if name.contains('\u{fffd}') && !has_replacement() {
